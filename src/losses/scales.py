@@ -1,0 +1,20 @@
+"""How large a scale the number of classes asks for."""
+
+import math
+
+
+def adacos_scale(num_classes: int) -> float:
+    """√2 · ln(C − 1), the fixed scale of AdaCos, arXiv 1905.00292. Raises ValueError for C ≤ 2 (s = 0)."""
+    if num_classes <= 2:
+        raise ValueError(
+            f"AdaCos's scale √2·ln(C−1) is 0 or undefined for C = {num_classes}: it needs C ≥ 3"
+        )
+    return math.sqrt(2) * math.log(num_classes - 1)
+
+
+def sufficient_scale(num_classes: int, probability: float = 0.9999) -> float:
+    """The scale from which a perfectly placed sample can reach `probability`:
+    s ≥ (C−1)/C · ln((C−1) p / (1−p)), the bound of CosFace, arXiv 1801.09414, section 3.3."""
+    others = max(num_classes - 1, 1)
+    odds = probability / (1 - probability)
+    return others / num_classes * math.log(others * odds)
