@@ -1,5 +1,7 @@
 """The calls of the small public repository that this project grew out of, with right losses."""
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from .margin import ArcFace, CosFace, SphereFace
@@ -14,7 +16,7 @@ class AngularPenaltySMLoss(nn.Module):
     not needed: the angle is exact to its ends. `self.head` is the member, with `logits` for inference.
     """
 
-    DEFAULTS = {
+    DEFAULTS: ClassVar = {
         "arcface": (ArcFace, 64.0, 0.5),
         "cosface": (CosFace, 30.0, 0.4),
         "sphereface": (SphereFace, 64.0, 1.35),

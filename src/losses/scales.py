@@ -4,7 +4,7 @@ import math
 
 
 def adacos_scale(num_classes: int) -> float:
-    """√2 · ln(C − 1), the fixed scale of AdaCos, arXiv 1905.00292. Raises ValueError for C ≤ 2 (s = 0)."""
+    """√2 · ln(C − 1), the fixed scale of AdaCos, arXiv 1905.00292. Raises ValueError for C ≤ 2."""
     if num_classes <= 2:
         raise ValueError(
             f"AdaCos's scale √2·ln(C−1) is 0 or undefined for C = {num_classes}: it needs C ≥ 3"

@@ -1,0 +1,1 @@
+"""A sweeper for angular penalty (margin) softmax losses; `python -m src.train` is the way in."""

@@ -1,0 +1,170 @@
+"""What a configuration may say: everything that can be wrong, found before training starts.
+
+Configurations are plain dicts here, as Hydra composed them. Data sets and devices check themselves
+when they are opened, also before training.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from .datasets import READERS
+from .errors import UserError
+from .evaluation import METRICS
+from .losses import HEADS, CosineHead, MarginHead, adacos_scale
+from .models import BACKBONES
+from .training import OPTIMIZERS, SCHEDULES, WARMUPS
+
+# Where and how a run computes and reports does not change what it is.
+NOT_IDENTITY = ("logger", "device", "objective")
+
+CHOICES = {
+    "loss.name": tuple(HEADS),
+    "margin.name": ("paper", "constant", "warmup"),
+    "scale.name": ("paper", "fixed", "adacos", "learnable"),
+    "model.name": tuple(BACKBONES),
+    "dataset.name": tuple(READERS),
+    "optimizer.name": tuple(OPTIMIZERS),
+    "schedule.name": tuple(SCHEDULES),
+    "device.name": ("auto", "cpu", "cuda", "mps"),
+    "device.precision": ("fp32", "bf16"),
+    "logger.name": ("wandb", "none"),
+    "objective": METRICS,
+}
+WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
+
+
+def to_dict(config: DictConfig) -> dict:
+    """A composed configuration as plain data. Raises UserError naming a value that was not given."""
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        raise UserError(f"{missing[0]} has no value: give one, as in {missing[0]}=0.3")
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def get(config: dict, key: str):
+    """`get(config, "margin.value")`; None where there is no such key."""
+    for part in key.split("."):
+        config = config.get(part) if isinstance(config, dict) else None
+    return config
+
+
+def config_hash(config: dict) -> str:
+    """Sixteen hex digits that name what a run computes: equal for equal results on one machine."""
+    identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    identity["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
+    identity["precision"] = config["device"]["precision"]
+    text = json.dumps(identity, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def check(config: dict) -> None:
+    """Raise UserError, one line, for the first thing that is wrong in a resolved configuration."""
+    for key, choices in CHOICES.items():
+        if get(config, key) not in choices:
+            raise UserError(f"{key}={get(config, key)}: choose one of {', '.join(choices)}")
+    for key, least in WHOLE_NUMBERS_FROM.items():
+        value = get(config, key)
+        if not _is_whole(value) or value < least:
+            raise UserError(f"{key}={value}: a whole number from {least}")
+    threads = config["device"]["threads"]
+    if threads is not None and not (_is_whole(threads) and threads >= 1):
+        raise UserError(f"device.threads={threads}: a whole number from 1, or null for every core")
+    for key in ("optimizer.lr", "optimizer.head_lr"):
+        rate = get(config, key)
+        if not (rate is None and key.endswith("head_lr")) and not (_is_number(rate) and 0 < rate < 1e6):
+            raise UserError(f"{key}={rate}: a number above 0")
+    check_margin(config["loss"]["name"], config["margin"])
+    check_scale(config["loss"]["name"], config["scale"])
+
+
+def check_margin(loss: str, margin: dict) -> None:
+    """A legal margin for a loss that has one, none for a loss that has none."""
+    head, value = HEADS[loss], margin["value"]
+    if not issubclass(head, MarginHead):
+        if value is not None or margin["name"] == "warmup":
+            with_margin = ", ".join(n for n, h in HEADS.items() if issubclass(h, MarginHead))
+            raise UserError(
+                f"margin.value={value}: loss={loss} has no margin, leave it out or use {with_margin}"
+            )
+        return
+    for key in ("value", "start") if margin["name"] == "warmup" else ("value",):
+        if key == "start" and margin["start"] is None:
+            continue
+        try:
+            head.check_margin(margin[key])
+        except ValueError as error:
+            raise UserError(f"margin.{key}={margin[key]} with loss={loss}: {error}") from None
+    if margin["name"] == "warmup":
+        if margin["shape"] not in WARMUPS:
+            raise UserError(f"margin.shape={margin['shape']}: choose one of {', '.join(WARMUPS)}")
+        if not (_is_number(margin["epochs"]) and 0 < margin["epochs"] < 1e6):
+            raise UserError(f"margin.epochs={margin['epochs']}: a number of epochs above 0")
+
+
+def check_scale(loss: str, scale: dict) -> None:
+    """A legal scale for a loss that has one, none for a loss that has none."""
+    name, value = scale["name"], scale["value"]
+    if not HEADS[loss].has_scale:
+        if value is not None or name == "adacos":
+            raise UserError(
+                f"scale.value={value} (scale={name}): loss={loss} has no scale, leave it out"
+            )
+    elif name == "adacos":
+        if value is not None:
+            raise UserError(
+                f"scale.value={value}: scale=adacos computes it from the classes, use scale=fixed"
+            )
+    else:
+        try:
+            CosineHead.check_scale(value)
+        except ValueError as error:
+            raise UserError(f"scale.value={value} with loss={loss}: {error}") from None
+
+
+def head_options(config: dict, num_classes: int) -> dict:
+    """Keyword arguments for the head that a checked configuration asks for."""
+    loss, options = HEADS[config["loss"]["name"]], dict(config["loss"]["options"])
+    if issubclass(loss, MarginHead):
+        options["margin"] = config["margin"]["value"]
+    if loss.has_scale:
+        options["scale"] = config["scale"]["value"]
+        options["learnable_scale"] = config["scale"]["name"] == "learnable"
+        if config["scale"]["name"] == "adacos":
+            try:
+                options["scale"] = adacos_scale(num_classes)
+            except ValueError as error:
+                raise UserError(f"scale=adacos: {error}, use scale.value=…") from None
+    return options
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+class KeepFinishedRuns(Callback):
+    """Hydra callback: refuse a folder that holds a run already, before Hydra writes into it.
+
+    Hydra turns an ordinary exception in a callback into a warning; SystemExit gets through.
+    """
+
+    def on_run_start(self, config: DictConfig, **_) -> None:
+        self._refuse("hydra.run.dir", Path(config.hydra.run.dir), "")
+
+    def on_multirun_start(self, config: DictConfig, **_) -> None:
+        self._refuse("hydra.sweep.dir", Path(config.hydra.sweep.dir), "*/")
+
+    @staticmethod
+    def _refuse(key: str, folder: Path, runs: str) -> None:
+        if any(folder.glob(f"{runs}train.log")):
+            sys.exit(
+                f"{key}={folder}: holds a run already, which would be overwritten; name a new folder"
+            )

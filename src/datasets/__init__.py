@@ -1,0 +1,85 @@
+"""Labelled images, resident on the device as the bytes they are.
+
+A reader returns `Arrays`; `load` checks them once and makes them resident.
+"""
+
+import functools
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import UserError
+from .digits import digits
+from .mnist import fashion_mnist, mnist
+
+# The names that configurations use; conf/dataset/ holds a file for each. A reader takes the root
+# folder and returns (train images, train labels, test images, test labels, class names), images
+# uint8 (N, channels, height, width).
+READERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist}
+
+
+class Split:
+    """Images uint8 (N, channels, height, width) and labels int64 (N,) on one device."""
+
+    def __init__(self, images: Tensor, labels: Tensor, mean: float, std: float):
+        self.images, self.labels = images, labels
+        self.mean, self.std = mean, std
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """Bytes -> float32 of mean 0 and deviation 1 over the training split."""
+        return images.to(torch.float32).sub_(self.mean).div_(self.std)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Rows `index` (B,) as (images (B, channels, height, width) float32, labels (B,))."""
+        images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
+        return self.normalise(images), labels
+
+
+class Dataset(NamedTuple):
+    """Two splits with one normalisation, and the classes' names by label."""
+
+    train: Split
+    test: Split
+    classes: tuple[str, ...]
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        return tuple(self.train.images.shape[1:])
+
+
+def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Raise UserError for a label outside the classes; losses do not look, that would slow a step."""
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
+        raise UserError(
+            f"dataset={name}: {len(wrong)} of {len(labels)} {split} labels are outside its "
+            f"{len(classes)} classes (0…{len(classes) - 1}), the first is {int(wrong[0])}"
+        )
+
+
+@functools.lru_cache(maxsize=4)  # the runs of a sweep read a data set once
+def _read(name: str, root: Path):
+    train_x, train_y, test_x, test_y, classes = READERS[name](root)
+    for split, labels in (("train", train_y), ("test", test_y)):
+        check_labels(name, split, labels, classes)
+    counts = np.bincount(train_x.ravel(), minlength=256)  # exact, and far cheaper than np.std
+    mean = float(np.average(np.arange(256), weights=counts))
+    variance = float(np.average((np.arange(256) - mean) ** 2, weights=counts))
+    return train_x, train_y, test_x, test_y, classes, mean, variance**0.5 or 1.0
+
+
+def load(name: str, root: str | Path, device: torch.device) -> Dataset:
+    """The data set `name`, on `device`. Raises UserError if its files or labels are not right."""
+    train_x, train_y, test_x, test_y, classes, mean, std = _read(name, Path(root))
+
+    def split(images: np.ndarray, labels: np.ndarray) -> Split:
+        labels = torch.from_numpy(labels.astype(np.int64))
+        return Split(torch.from_numpy(images).to(device), labels.to(device), mean, std)
+
+    return Dataset(split(train_x, train_y), split(test_x, test_y), classes)

@@ -1,0 +1,9 @@
+"""What a user can mend: reported as one line, without a traceback."""
+
+
+class UserError(Exception):
+    """Names the key or file that is wrong, what it was and what would be right."""
+
+
+class Diverged(UserError):
+    """Training produced a loss that is not a finite number."""

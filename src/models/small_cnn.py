@@ -1,0 +1,24 @@
+"""A network small enough for a laptop's processor and good enough for digits and clothes."""
+
+from torch import nn
+
+
+def small_cnn(image_shape: tuple[int, int, int], embedding_dim: int, width: int = 32) -> nn.Module:
+    """Three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·, 4· channels), two poolings, a
+    maximum over 2×2 regions, and a projection. Works from 4×4 pixels."""
+    channels = image_shape[0]
+
+    def layer(n_in: int, n_out: int) -> list[nn.Module]:
+        conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
+        return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
+
+    return nn.Sequential(
+        *layer(channels, width),
+        nn.MaxPool2d(2),
+        *layer(width, 2 * width),
+        nn.MaxPool2d(2),
+        *layer(2 * width, 4 * width),
+        nn.AdaptiveMaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(16 * width, embedding_dim),
+    )

@@ -1,0 +1,101 @@
+"""Runs in Weights & Biases: the only place that imports wandb, and only when asked to.
+
+W&B is a view of a run's files; nothing is read back from it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+
+MODES = ("auto", "online", "offline", "disabled")
+CLOUD_CATEGORIES = 14  # as many as wandb.Object3D colours by number
+CLOUD_POINTS = 10_000
+
+
+class Tracker:
+    """Where a run reports to. This one reports nowhere."""
+
+    def epoch(self, row: dict) -> None:
+        """Metrics of an epoch; `row["epoch"]` is its number from 1."""
+
+    def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
+        """Final metrics, pictures, and a cloud (N, 4 or 6) from `point_cloud`."""
+
+
+class WandbTracker(Tracker):
+    def __init__(self, run):
+        self.run = run
+        run.define_metric("epoch")
+        run.define_metric("*", step_metric="epoch")
+
+    def epoch(self, row: dict) -> None:
+        self.run.log({key: value for key, value in row.items() if isinstance(value, (int, float))})
+
+    def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
+        import wandb
+
+        pictures = {f"plots/{path.stem}": wandb.Image(str(path)) for path in plots}
+        self.run.log(pictures | {"embedding": wandb.Object3D(cloud)})
+        self.run.summary.update(metrics)
+
+
+def point_cloud(points: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Points (N, ≤3) as wandb.Object3D takes them: (n, 4) with a category, or, with more classes
+    than it has categories, (n, 6) with the class's colour from `colours` (C, 3) in 0…255. A missing
+    third dimension is 0; at most 10,000 points, evenly picked."""
+    picked = np.linspace(0, len(points) - 1, min(len(points), CLOUD_POINTS)).astype(int)
+    points, labels = points[picked], labels[picked]
+    points = np.pad(points, ((0, 0), (0, 3 - points.shape[1])))
+    if len(colours) <= CLOUD_CATEGORIES:
+        return np.column_stack([points, labels + 1])
+    return np.column_stack([points, colours[labels]])
+
+
+def check(logger: dict) -> None:
+    """Raises UserError for a mode that does not exist, or an online run without a key."""
+    if logger["name"] == "none":
+        return
+    if logger["mode"] not in MODES:
+        raise UserError(f"logger.mode={logger['mode']}: choose one of {', '.join(MODES)}")
+    if logger["mode"] == "online" and not has_key():
+        raise UserError("logger.mode=online: no W&B key here, run `wandb login` or use auto or offline")
+
+
+def has_key() -> bool:
+    import wandb
+
+    try:
+        return bool(wandb.login(prompt=False))
+    except wandb.errors.Error:  # a key that the server refuses
+        return False
+
+
+@contextmanager
+def track(
+    logger: dict, *, config: dict, folder: Path, name: str, group: str | None, tags: list[str]
+) -> Iterator[Tracker]:
+    """A run in W&B for the length of the block; an exception in it marks the run failed."""
+    if logger["name"] == "none" or logger["mode"] == "disabled":
+        yield Tracker()
+        return
+    import wandb
+
+    mode = logger["mode"]
+    if mode == "auto":
+        mode = "online" if has_key() else "offline"
+    with wandb.init(
+        project=logger["project"],
+        entity=logger["entity"],
+        group=logger["group"] or group,
+        tags=tags + list(logger["tags"]),
+        name=name,
+        config=config,
+        dir=folder,
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
+    ) as run:
+        yield WandbTracker(run)

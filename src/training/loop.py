@@ -1,0 +1,98 @@
+"""The training loop: from batch to step to log, top to bottom."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..errors import Diverged
+from .device import Device
+
+
+class Epoch(NamedTuple):
+    """What an epoch leaves: its number from 1, mean loss, and the images trained per second."""
+
+    number: int
+    loss: float
+    speed: float
+
+
+def fit(
+    backbone: nn.Module,
+    head: nn.Module,
+    train,
+    optimizer: Optimizer,
+    schedule,
+    device: Device,
+    *,
+    epochs: int,
+    batch_size: int,
+    generator: torch.Generator,
+    margin: Callable[[float], Tensor] | None = None,
+    on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
+) -> Iterator[Epoch]:
+    """Train for `epochs`, yielding after each.
+
+    `train` has a length and `batch(index)`; an epoch is one permutation of it, without the last
+    incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
+    gives the head's margin from the epochs trained, a fraction. Nothing in a step waits for the
+    device: losses stay there until the epoch ends. Raises Diverged if one is not finite.
+    """
+    steps = len(train) // batch_size
+    for epoch in range(1, epochs + 1):
+        began = time.perf_counter()
+        backbone.train(), head.train()
+        order = torch.randperm(len(train), generator=generator).to(device.torch)
+        losses = torch.empty(steps, device=device.torch)
+
+        for step, index in enumerate(order[: steps * batch_size].split(batch_size)):
+            if margin:
+                head.margin.copy_(margin(epoch - 1 + step / steps))
+            images, labels = train.batch(index)
+            with device.autocast():
+                embeddings = backbone(images)
+            loss = head(embeddings, labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            losses[step] = loss.detach()
+            on_step(step, losses)
+
+        finite = losses.isfinite()
+        if not finite.all():
+            step = int((~finite).nonzero()[0]) + 1
+            raise Diverged(
+                f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}: "
+                f"{suspects(head, optimizer, device)}"
+            )
+        speed = steps * batch_size / (time.perf_counter() - began)
+        yield Epoch(epoch, float(losses.mean()), speed)
+
+
+def suspects(head: nn.Module, optimizer: Optimizer, device: Device) -> str:
+    """Why a loss stops being finite: what is usually to blame, with this run's values."""
+    causes = [
+        "a learning rate too large (now {:g}, class weights {:g})".format(
+            *(group["initial_lr"] for group in optimizer.param_groups)
+        )
+    ]
+    if hasattr(head, "scale"):
+        causes.append(
+            f"a scale too large for C and D (scale {float(head.scale):g} with {head.num_classes} "
+            f"classes in {head.embedding_dim} dimensions; scale=adacos and scale.value=16 are smaller)"
+        )
+    if device.amp:
+        causes.append("device.precision=bf16")
+    return "usual causes are " + ", ".join(causes)
+
+
+@torch.no_grad()
+def embed(backbone: nn.Module, split, device: Device, chunk: int = 1024) -> Tensor:
+    """Embeddings (N, D) float32 of every image of a split, in its order."""
+    backbone.eval()
+    with device.autocast():
+        return torch.cat([backbone(split.normalise(x)).float() for x in split.images.split(chunk)])
