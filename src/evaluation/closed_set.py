@@ -58,9 +58,9 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2)
     confusion = confusion.view(classes, classes)
     # A class without samples has no recall, and does not count as the worst.
-    recall = confusion.diagonal() / confusion.sum(1)
-    values = [right.float().mean(), recall[~recall.isnan()].min(), satisfied.float().mean()]
-    for angle in (target_angle, other_angle):
+    recall = confusion.diagonal().double() / confusion.sum(1)
+    values = [right.double().mean(), recall[~recall.isnan()].min(), satisfied.double().mean()]
+    for angle in (target_angle.double(), other_angle.double()):
         values += [angle.mean(), *(angle.quantile(p / 100) for p in PERCENTILES)]
     metrics = dict(zip(METRICS, torch.stack(values).tolist(), strict=True))
     return ClosedSet(metrics, recall, confusion, target_angle, other_angle)
