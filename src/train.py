@@ -92,7 +92,8 @@ def build(config: dict, data: Dataset, device: Device) -> tuple[nn.Module, Head]
     head = HEADS[loss](model["embedding_dim"], classes, **head_options(config, classes))
     if isinstance(head, CosineHead):
         warn_of_large_scale(loss, float(head.scale), classes, model["embedding_dim"])
-    return backbone.to(device.torch), head.to(device.torch)
+    backbone = backbone.to(device.torch, memory_format=torch.channels_last)
+    return backbone, head.to(device.torch)
 
 
 @functools.cache  # once for all runs of a sweep

@@ -22,23 +22,25 @@ READERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist}
 
 
 class Split:
-    """Images uint8 (N, channels, height, width) and labels int64 (N,) on one device."""
+    """Images uint8 (N, channels, height, width), channels last in memory, the order in which
+    convolutions are fastest, and labels int64 (N,), on one device."""
 
     def __init__(self, images: Tensor, labels: Tensor, mean: float, std: float):
-        self.images, self.labels = images, labels
-        self.mean, self.std = mean, std
+        self.images = images.to(memory_format=torch.channels_last)
+        self.labels, self.mean, self.std = labels, mean, std
+        self._pixels = self.images.permute(0, 2, 3, 1)  # as they lie, so that rows are picked whole
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def normalise(self, images: Tensor) -> Tensor:
         """Bytes -> float32 of mean 0 and deviation 1 over the training split."""
-        return images.to(torch.float32).sub_(self.mean).div_(self.std)
+        return torch.sub(images, self.mean).mul_(1 / self.std)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Rows `index` (B,) as (images (B, channels, height, width) float32, labels (B,))."""
-        images, labels = self.images.index_select(0, index), self.labels.index_select(0, index)
-        return self.normalise(images), labels
+        images = self._pixels.index_select(0, index).permute(0, 3, 1, 2)
+        return self.normalise(images), self.labels.index_select(0, index)
 
 
 class Dataset(NamedTuple):

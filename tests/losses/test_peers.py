@@ -38,7 +38,11 @@ def test_normface():
 @pytest.mark.parametrize("margin", [0.0, 0.35, 1.0])
 def test_cosface(margin):
     thetas = np.linspace(0.05, 3.1, 32)
-    compare(CosFace(16, 10, margin=margin, scale=64.0), peers.CosFaceLoss(10, 16, margin, 64), thetas)
+    compare(
+        CosFace(16, 10, margin=margin, scale=64.0),
+        peers.CosFaceLoss(10, 16, margin=margin, scale=64),
+        thetas,
+    )
 
 
 @pytest.mark.parametrize("margin", [0.0, 0.3, 0.5, 1.0])

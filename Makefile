@@ -1,0 +1,39 @@
+# Everything runs in .venv, which the first target that needs it makes. PYTHON picks the interpreter
+# it is made with (3.11 to 3.13); VENV another place for it.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train sweep bench test test-slow lint
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make .venv with pinned packages (done once, by the other targets too)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweeper,dev]'
+	touch $@
+
+train: $(READY) ## train ArcFace on handwritten digits: the main job, no network needed
+	$(RUN) -m src.train loss=arcface
+
+sweep: $(READY) ## a small margin sweep on the same digits
+	$(RUN) -m src.train -m loss=cosface,arcface margin.value=0.1,0.3,0.5 seed=0,1,2
+
+bench: $(READY) ## speed claims, both sides in one process, as ratios
+	$(RUN) -m benchmarks.head
+	$(RUN) -m benchmarks.data
+
+test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
+	$(RUN) -m pytest
+
+test-slow: $(READY) ## the tests that take longer
+	$(RUN) -m pytest -m slow
+
+lint: $(READY) ## style and formatting
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .

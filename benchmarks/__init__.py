@@ -1,0 +1,1 @@
+"""One script a claim; each runs both sides interleaved in one process and prints a ratio."""
