@@ -34,7 +34,7 @@ def main() -> None:
             optimizer.step()
 
         ways = {"batch": lambda train=train, index=index: train.batch(index), "step": step}
-        seconds = interleaved(ways, rounds=40)
+        seconds = interleaved(ways, rounds=12, calls=10)
         batch, whole = seconds["batch"] * 1e3, seconds["step"] * 1e3
         print(f"  {name:14} batch {batch:6.3f} ms of {whole:6.2f} ms   ratio {batch / whole:.4f}")
 
