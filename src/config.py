@@ -7,6 +7,8 @@ when they are opened, also before training.
 import hashlib
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
@@ -39,7 +41,8 @@ WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_
 
 
 def to_dict(config: DictConfig) -> dict:
-    """A composed configuration as plain data. Raises UserError naming a value that was not given."""
+    """A composed configuration as plain data. Raises UserError naming a value that
+    was not given."""
     missing = sorted(OmegaConf.missing_keys(config))
     if missing:
         raise UserError(f"{missing[0]} has no value: give one, as in {missing[0]}=0.3")
@@ -86,11 +89,10 @@ def check_margin(loss: str, margin: dict) -> None:
     """A legal margin for a loss that has one, none for a loss that has none."""
     head, value = HEADS[loss], margin["value"]
     if not issubclass(head, MarginHead):
-        if value is not None or margin["name"] == "warmup":
+        if value is not None or margin["name"] != "paper":
+            given = f"margin={margin['name']}" if value is None else f"margin.value={value}"
             with_margin = ", ".join(n for n, h in HEADS.items() if issubclass(h, MarginHead))
-            raise UserError(
-                f"margin.value={value}: loss={loss} has no margin, leave it out or use {with_margin}"
-            )
+            raise UserError(f"{given}: loss={loss} has no margin, leave it out or use {with_margin}")
         return
     for key in ("value", "start") if margin["name"] == "warmup" else ("value",):
         if key == "start" and margin["start"] is None:
@@ -110,10 +112,9 @@ def check_scale(loss: str, scale: dict) -> None:
     """A legal scale for a loss that has one, none for a loss that has none."""
     name, value = scale["name"], scale["value"]
     if not HEADS[loss].has_scale:
-        if value is not None or name == "adacos":
-            raise UserError(
-                f"scale.value={value} (scale={name}): loss={loss} has no scale, leave it out"
-            )
+        if value is not None or name != "paper":
+            given = f"scale={name}" if value is None else f"scale.value={value}"
+            raise UserError(f"{given}: loss={loss} has no scale, leave it out")
     elif name == "adacos":
         if value is not None:
             raise UserError(
@@ -148,6 +149,23 @@ def _is_number(value) -> bool:
 
 def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
+
+
+@contextmanager
+def blaming(key: str, value) -> Iterator[None]:
+    """Turn what a constructor says of its arguments into a UserError that names their key."""
+    try:
+        yield
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
+
+
+def check_group_values(overrides: list[str], groups: Path) -> None:
+    """Raise UserError for `margin=0.3`, which Hydra answers with an error of its own kind."""
+    for override in overrides:
+        group, _, value = override.partition("=")
+        if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
+            raise UserError(f"{override}: {group} takes a name, a value goes to {group}.value={value}")
 
 
 class KeepFinishedRuns(Callback):

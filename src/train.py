@@ -5,6 +5,8 @@ import logging
 import math
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import hydra
@@ -18,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from . import plots, tracking
-from .config import check, config_hash, head_options, to_dict
+from .config import blaming, check, check_group_values, config_hash, head_options, to_dict
 from .datasets import Dataset, load
 from .errors import UserError
 from .evaluation import ClosedSet, closed_set
@@ -38,24 +40,42 @@ from .training import (
 )
 
 log = logging.getLogger(__name__)
+CONF = Path(__file__).parents[1] / "conf"
 
 
-def run(config: dict, folder: Path, group: str | None = None) -> float:
+@dataclass
+class Run:
+    """What a configuration describes, built and ready to train."""
+
+    config: dict
+    folder: Path
+    device: Device
+    data: Dataset
+    backbone: nn.Module
+    head: Head
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+
+    @property
+    def steps(self) -> int:
+        """Training steps of an epoch."""
+        return len(self.data.train) // self.config["batch_size"]
+
+    def evaluate(self) -> tuple[ClosedSet, Tensor]:
+        """The test split's results, and its embeddings (N, D)."""
+        embeddings = embed(self.backbone, self.data.test, self.device)
+        return closed_set(self.head, embeddings, self.data.test.labels), embeddings
+
+
+def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     """Train what a resolved configuration describes, leave everything in `folder`, and return the
     objective. Raises UserError, with `summary.json` saying failed or diverged, if it cannot."""
     summary = {"config_hash": config_hash(config), "versions": versions()}
     with recorded(folder, summary):
         check(config)
         tracking.check(config["logger"])
-        device = choose_device(**config["device"])
-        summary |= {"device": device.description, "threads": device.threads}
-        data = load(config["dataset"]["name"], config["dataset"]["root"], device.torch)
-        if config["batch_size"] > len(data.train):
-            raise UserError(
-                f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
-                f"{len(data.train)} training images, use that or less"
-            )
-        backbone, head = build(config, data, device)
+        run = prepare(config, folder)
+        summary |= {"device": run.device.description, "threads": run.device.threads}
         with tracking.track(
             config["logger"],
             config=config | {"config_hash": summary["config_hash"]},
@@ -64,36 +84,52 @@ def run(config: dict, folder: Path, group: str | None = None) -> float:
             group=group,
             tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
         ) as tracker:
-            speed = train(config, data, backbone, head, device, folder, tracker)
-            embeddings = embed(backbone, data.test, device)
-            result = closed_set(head, embeddings, data.test.labels)
+            speed = train(run, tracker)
+            result, embeddings = run.evaluate()
             summary["metrics"] = result.metrics
-            summary["recall"] = dict(zip(data.classes, result.recall.tolist(), strict=True))
+            summary["recall"] = dict(zip(run.data.classes, result.recall.tolist(), strict=True))
             summary["images_per_second"] = round(speed)
-            show(config, data, head, embeddings, result, folder, tracker)
+            show(run, result, embeddings, tracker)
 
-    degrees = {key: math.degrees(result.metrics[f"{key}_angle_mean"]) for key in ("target", "other")}
+    own, other = (math.degrees(result.metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
     log.info(
         f"{config['loss']['name']}: test accuracy {result.metrics['accuracy']:.4f}, worst class "
-        f"{result.metrics['worst_recall']:.2f}, angle to own prototype {degrees['target']:.1f}°, "
-        f"nearest other {degrees['other']:.1f}°; {summary['seconds']:.1f} s, {speed:,.0f} images/s "
-        f"-> {os.path.relpath(folder)}"
+        f"{result.metrics['worst_recall']:.2f}, angle to own prototype {own:.1f}°, nearest other "
+        f"{other:.1f}°; {summary['seconds']:.1f} s, {speed:,.0f} images/s -> {os.path.relpath(folder)}"
     )
     return result.metrics[config["objective"]]
 
 
-def build(config: dict, data: Dataset, device: Device) -> tuple[nn.Module, Head]:
-    """The backbone and the head, their weights drawn from the run's seed, on the device."""
+def prepare(config: dict, folder: Path) -> Run:
+    """Build everything, weights drawn from the run's seed; what cannot work is refused here."""
+    device = choose_device(**config["device"])
+    data = load(config["dataset"]["name"], config["dataset"]["root"], device.torch)
+    if config["batch_size"] > len(data.train):
+        raise UserError(
+            f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
+            f"{len(data.train)} training images, use that or less"
+        )
     torch.manual_seed(config["seed"])
-    model, loss, classes = config["model"], config["loss"]["name"], len(data.classes)
-    backbone = build_backbone(
-        model["name"], data.image_shape, model["embedding_dim"], **model["options"]
-    )
-    head = HEADS[loss](model["embedding_dim"], classes, **head_options(config, classes))
+    model, loss, how, over_time = (config[k] for k in ("model", "loss", "optimizer", "schedule"))
+    classes, dimension = len(data.classes), model["embedding_dim"]
+    with blaming("model.options", model["options"]):
+        backbone = build_backbone(model["name"], data.image_shape, dimension, **model["options"])
+        backbone = backbone.to(device.torch, memory_format=torch.channels_last)
+        embed(backbone, data.test[:2], device)
+    with blaming("loss.options", loss["options"]):
+        head = HEADS[loss["name"]](dimension, classes, **head_options(config, classes)).to(device.torch)
+    with blaming("optimizer.options", how["options"]):
+        optimizer = build_optimizer(
+            how["name"], backbone, head, lr=how["lr"], head_lr=how["head_lr"], **how["options"]
+        )
+    steps, epochs = len(data.train) // config["batch_size"], config["epochs"]
+    with blaming("schedule.options", over_time["options"]):
+        schedule = build_schedule(
+            over_time["name"], optimizer, steps=steps, epochs=epochs, **over_time["options"]
+        )
     if isinstance(head, CosineHead):
-        warn_of_large_scale(loss, float(head.scale), classes, model["embedding_dim"])
-    backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-    return backbone, head.to(device.torch)
+        warn_of_large_scale(loss["name"], head.scale.item(), classes, dimension)
+    return Run(config, folder, device, data, backbone, head, optimizer, schedule)
 
 
 @functools.cache  # once for all runs of a sweep
@@ -106,53 +142,29 @@ def warn_of_large_scale(loss: str, scale: float, classes: int, dimension: int) -
         )
 
 
-def train(config, data: Dataset, backbone, head, device: Device, folder: Path, tracker) -> float:
+def train(run: Run, tracker: tracking.Tracker) -> float:
     """All epochs, each evaluated on the test split, logged, tracked and checkpointed; returns the
     median of the epochs' images per second."""
-    epochs, batch_size = config["epochs"], config["batch_size"]
-    steps = len(data.train) // batch_size
-    how = config["optimizer"]
-    optimizer = build_optimizer(
-        how["name"], backbone, head, lr=how["lr"], head_lr=how["head_lr"], **how["options"]
-    )
-    schedule = build_schedule(
-        config["schedule"]["name"],
-        optimizer,
-        steps=steps,
-        epochs=epochs,
-        **config["schedule"]["options"],
-    )
-    speeds = []
-    with TrainingBar(epochs, steps, batch_size) as bar:
+    config, epochs, speeds = run.config, run.config["epochs"], []
+    with TrainingBar(epochs, run.steps, config["batch_size"]) as bar:
         for epoch in fit(
-            backbone,
-            head,
-            data.train,
-            optimizer,
-            schedule,
-            device,
+            run.backbone,
+            run.head,
+            run.data.train,
+            run.optimizer,
+            run.schedule,
+            run.device,
             epochs=epochs,
-            batch_size=batch_size,
+            batch_size=config["batch_size"],
             generator=torch.Generator().manual_seed(config["seed"]),
-            margin=margin_over_time(config["margin"], head),
+            margin=margin_over_time(config["margin"], run.head),
             on_step=bar.step,
         ):
-            metrics = closed_set(head, embed(backbone, data.test, device), data.test.labels).metrics
-            row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | settings(optimizer, head)
-            append_row(folder / "metrics.csv", row)
+            metrics = run.evaluate()[0].metrics
+            row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | settings(run)
+            append_row(run.folder / "metrics.csv", row)
             tracker.epoch(row | {"images_per_second": epoch.speed})
-            save_checkpoint(
-                folder / "checkpoint.pt",
-                epoch=epoch.number,
-                config=config,
-                classes=data.classes,
-                image_shape=data.image_shape,
-                normalisation={"mean": data.train.mean, "std": data.train.std},
-                backbone=backbone.state_dict(),
-                head=head.state_dict(),
-                optimizer=optimizer.state_dict(),
-                schedule=schedule.state_dict(),
-            )
+            checkpoint(run, epoch.number)
             speeds.append(epoch.speed)
             bar.epoch_done(epoch.number, epoch.loss, metrics["accuracy"])
             log.log(
@@ -163,7 +175,7 @@ def train(config, data: Dataset, backbone, head, device: Device, folder: Path, t
     return float(np.median(speeds))
 
 
-def margin_over_time(margin: dict, head: Head):
+def margin_over_time(margin: dict, head: Head) -> Callable[[float], Tensor] | None:
     """The head's margin as a function of the epochs trained; None where it stays as it is."""
     if margin["name"] != "warmup":
         return None
@@ -172,59 +184,66 @@ def margin_over_time(margin: dict, head: Head):
     return margin_schedule(start, head.margin.clone(), margin["epochs"], margin["shape"])
 
 
-def settings(optimizer: torch.optim.Optimizer, head: Head) -> dict:
+def settings(run: Run) -> dict:
     """What can change over the epochs, as it is now."""
-    lr, head_lr = (group["lr"] for group in optimizer.param_groups)
+    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups)
     row = {"lr": lr, "head_lr": head_lr}
-    if isinstance(head, MarginHead):
-        row["margin"] = head.margin.tolist()
-    if isinstance(head, CosineHead):
-        row["scale"] = float(head.scale)
+    if isinstance(run.head, MarginHead):
+        row["margin"] = run.head.margin.tolist()
+    if isinstance(run.head, CosineHead):
+        row["scale"] = run.head.scale.item()
     return row
 
 
-def show(
-    config: dict,
-    data: Dataset,
-    head: Head,
-    embeddings: Tensor,
-    result: ClosedSet,
-    folder: Path,
-    tracker: tracking.Tracker,
-) -> None:
+def checkpoint(run: Run, epoch: int) -> None:
+    """What it takes to use the model without anything else, and to go on training it."""
+    save_checkpoint(
+        run.folder / "checkpoint.pt",
+        epoch=epoch,
+        config=run.config,
+        classes=run.data.classes,
+        image_shape=run.data.image_shape,
+        normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
+        backbone=run.backbone.state_dict(),
+        head=run.head.state_dict(),
+        optimizer=run.optimizer.state_dict(),
+        schedule=run.schedule.state_dict(),
+    )
+
+
+def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Tracker) -> None:
     """Embeddings to their file, pictures to `plots/`, and both to the tracker."""
-    x, y = embeddings.cpu().numpy(), data.test.labels.cpu().numpy()
-    prototypes = head.weight.detach().cpu().numpy()
-    np.savez_compressed(folder / "embeddings.npz", embeddings=x, labels=y, prototypes=prototypes)
+    classes, config = run.data.classes, run.config
+    x, y = embeddings.cpu().numpy(), run.data.test.labels.cpu().numpy()
+    prototypes = run.head.weight.detach().cpu().numpy()
+    np.savez_compressed(run.folder / "embeddings.npz", embeddings=x, labels=y, prototypes=prototypes)
 
-    rows = read_rows(folder / "metrics.csv")
     title = f"{config['loss']['name']} on {config['dataset']['name']}"
-    if isinstance(head, MarginHead):
+    if isinstance(run.head, MarginHead):
         title += f", margin {config['margin']['value']}"
-    if isinstance(head, CosineHead):
-        title += f", scale {float(head.scale):.4g}"
+    if isinstance(run.head, CosineHead):
+        title += f", scale {run.head.scale.item():.4g}"
     tested = f"{title}: {result.metrics['accuracy']:.1%} of test samples right"
+    own, other = result.target_angle.cpu().numpy(), result.other_angle.cpu().numpy()
     figures = {
-        "embedding": plots.plot_embedding(x, y, prototypes, data.classes, tested),
-        "angles": plots.plot_angles(
-            result.target_angle.cpu().numpy(), result.other_angle.cpu().numpy(), title
-        ),
-        "curves": plots.plot_curves(rows, title),
-        "confusion": plots.plot_confusion(result.confusion.cpu().numpy(), data.classes, title),
+        "embedding": plots.plot_embedding(x, y, prototypes, classes, tested),
+        "angles": plots.plot_angles(own, other, title),
+        "curves": plots.plot_curves(read_rows(run.folder / "metrics.csv"), title),
+        "confusion": plots.plot_confusion(result.confusion.cpu().numpy(), classes, title),
     }
-    pictures = [plots.save(made, folder / "plots" / f"{name}.png") for name, made in figures.items()]
+    pictures = [plots.save(made, run.folder / "plots" / f"{name}.png") for name, made in figures.items()]
     points, _ = plots.to_dimensions(x, prototypes, 3)
-    colours = plots.class_colours(len(data.classes))
-    tracker.result(result.metrics, pictures, tracking.point_cloud(points, y, colours))
+    cloud = tracking.point_cloud(points, y, plots.class_colours(len(classes)))
+    tracker.result(result.metrics, pictures, cloud)
 
 
-@hydra.main(version_base="1.3", config_path=str(Path(__file__).parents[1] / "conf"), config_name="train")
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def task(composed: DictConfig) -> float:
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     try:
         group = "-".join(Path(job.sweep.dir).parts[-2:]) if sweep else None
-        return run(to_dict(composed), folder, group)
+        return train_run(to_dict(composed), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on; Hydra raises this again at the end
             log.error(f"{folder.name}: {error}")
@@ -236,8 +255,6 @@ def explain(error: Exception) -> str:
     """One line for what Hydra or OmegaConf say of a user's mistake in several."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        if choice.replace(".", "").isdigit():
-            return f"{group}={choice}: a value goes to {group}.value={choice}"
         return f"{group}={choice}: choose one of {', '.join(error.options)}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
@@ -247,6 +264,7 @@ def main() -> None:
         return task()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
+        check_group_values(sys.argv[1:], CONF)
         task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))

@@ -33,6 +33,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, rows: slice) -> "Split":
+        return Split(self.images[rows], self.labels[rows], self.mean, self.std)
+
     def normalise(self, images: Tensor) -> Tensor:
         """Bytes -> float32 of mean 0 and deviation 1 over the training split."""
         return torch.sub(images, self.mean).mul_(1 / self.std)

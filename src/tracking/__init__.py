@@ -87,7 +87,7 @@ def track(
     mode = logger["mode"]
     if mode == "auto":
         mode = "online" if has_key() else "offline"
-    with wandb.init(
+    run = wandb.init(
         project=logger["project"],
         entity=logger["entity"],
         group=logger["group"] or group,
@@ -97,5 +97,10 @@ def track(
         dir=folder,
         mode=mode,
         settings=wandb.Settings(silent=True, console="off"),
-    ) as run:
+    )
+    try:
         yield WandbTracker(run)
+    except BaseException:  # as `with run` would, which also prints a traceback
+        run.finish(exit_code=1)
+        raise
+    run.finish()

@@ -75,15 +75,12 @@ def fit(
 
 def suspects(head: nn.Module, optimizer: Optimizer, device: Device) -> str:
     """Why a loss stops being finite: what is usually to blame, with this run's values."""
-    causes = [
-        "a learning rate too large (now {:g}, class weights {:g})".format(
-            *(group["initial_lr"] for group in optimizer.param_groups)
-        )
-    ]
+    rates = [group["initial_lr"] for group in optimizer.param_groups]
+    causes = ["a learning rate too large (now {:g}, class weights {:g})".format(*rates)]
     if hasattr(head, "scale"):
         causes.append(
-            f"a scale too large for C and D (scale {float(head.scale):g} with {head.num_classes} "
-            f"classes in {head.embedding_dim} dimensions; scale=adacos and scale.value=16 are smaller)"
+            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
+            f"dimensions; scale=adacos and scale.value=16 are small ones)"
         )
     if device.amp:
         causes.append("device.precision=bf16")

@@ -30,8 +30,10 @@ def _constant(optimizer: Optimizer, steps: int, epochs: int):
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
 
-def _step(optimizer: Optimizer, steps: int, epochs: int, *, every: int, factor: float):
-    return lr_scheduler.StepLR(optimizer, every * steps, gamma=factor)
+def _step(optimizer: Optimizer, steps: int, epochs: int, *, every: float, factor: float):
+    if every * steps < 1 or not 0 < factor <= 1:
+        raise ValueError("every is at least one step of training, factor above 0 and up to 1")
+    return lr_scheduler.StepLR(optimizer, int(every * steps), gamma=factor)
 
 
 def _cosine(optimizer: Optimizer, steps: int, epochs: int):
