@@ -3,6 +3,7 @@
 W&B is a view of a run's files; nothing is read back from it.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,7 @@ def track(
 
     mode = logger["mode"]
     if mode == "auto":
-        mode = "online" if has_key() else "offline"
+        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
     run = wandb.init(
         project=logger["project"],
         entity=logger["entity"],

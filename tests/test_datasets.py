@@ -1,0 +1,88 @@
+"""Real images, read right, and never written over."""
+
+import gzip
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+from src.datasets import check_labels, load
+from src.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def test_digits_are_scikit_learns_split_by_class_and_always_the_same():
+    data = load("digits", "unused", CPU)
+    assert data.image_shape == (1, 8, 8) and (len(data.train), len(data.test)) == (1437, 360)
+    both = torch.cat([data.train.images, data.test.images]).flatten(1).numpy()
+    expected = load_digits().data.astype(np.uint8)
+    assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
+    assert data.test.labels.bincount().tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
+    assert (load("digits", "unused", CPU).test.labels == data.test.labels).all()
+
+
+def test_normalisation_is_the_training_splits_own():
+    data = load("digits", "unused", CPU)
+    images, labels = data.train.batch(torch.arange(len(data.train)))
+    assert images.dtype == torch.float32 and labels.dtype == torch.int64
+    assert images.mean().item() == pytest.approx(0, abs=1e-5)
+    assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+    back = images * data.train.std + data.train.mean
+    torch.testing.assert_close(back, data.train.images.float())
+    picked, _ = data.train.batch(torch.tensor([5, 0]))
+    assert torch.equal(picked, images[[5, 0]])
+
+
+def test_colour_images_keep_their_channels():
+    from src.datasets import Split
+
+    images = torch.randint(256, (6, 3, 4, 5), dtype=torch.uint8)
+    split = Split(images, torch.arange(6), 10.0, 2.0)
+    picked, labels = split.batch(torch.tensor([4, 1]))
+    torch.testing.assert_close(picked, (images[[4, 1]].float() - 10) / 2)
+    assert labels.tolist() == [4, 1]
+
+
+def test_labels_outside_the_classes_are_named():
+    with pytest.raises(UserError, match=r"dataset=mine: 2 of 4 test labels are outside its 3 classes"):
+        check_labels("mine", "test", np.array([0, 3, -1, 2]), ("a", "b", "c"))
+
+
+def test_a_missing_data_set_names_folder_and_file(tmp_path):
+    with pytest.raises(
+        UserError, match=rf"dataset.root={tmp_path}.*MNIST/raw/train-images-idx3-ubyte.gz"
+    ):
+        load("mnist", tmp_path, CPU)
+
+
+def test_a_broken_archive_is_named_and_left_alone(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not images"))
+    before = {path: path.read_bytes() for path in raw.iterdir()}
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is not the published file"):
+        load("fashion_mnist", tmp_path, CPU)
+    assert {path: path.read_bytes() for path in raw.iterdir()} == before
+
+
+def test_a_broken_extracted_file_is_named(tmp_path):
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
+        (raw / f"{name}-ubyte").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"FashionMNIST/raw holds a broken file"):
+        load("fashion_mnist", tmp_path, CPU)
+
+
+def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root):
+    before = sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir())
+    data = load("fashion_mnist", data_root, CPU)
+    assert (len(data.train), len(data.test), data.image_shape) == (60_000, 10_000, (1, 28, 28))
+    assert data.train.labels.bincount().tolist() == [6000] * 10 and data.classes[9] == "Ankle boot"
+    # The statistics that everybody uses for it.
+    assert data.train.mean / 255 == pytest.approx(0.2860, abs=1e-4)
+    assert data.train.std / 255 == pytest.approx(0.3530, abs=1e-4)
+    assert sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir()) == before

@@ -1,0 +1,58 @@
+"""Figures hold what they should; how they look is judged by eye."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import plots
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 8])
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_embeddings_of_any_dimension_make_a_picture_of_800_pixels(dimension, classes, tmp_path):
+    labels = RNG.integers(classes, size=300)
+    prototypes = RNG.normal(size=(classes, dimension))
+    x = prototypes[labels] + 0.1 * RNG.normal(size=(300, dimension))
+    names = tuple(f"class {label}" for label in range(classes))
+    path = plots.save(
+        plots.plot_embedding(x, labels, prototypes, names, "a title"), tmp_path / "a" / "x.png"
+    )
+
+    picture = Image.open(path)
+    assert picture.width == 800 and len(picture.getcolors(10**6)) > 100
+
+
+def test_the_legend_names_the_classes_and_the_prototypes():
+    made = plots.plot_embedding(np.eye(3), np.arange(3), np.eye(3), ("cat", "dog", "cow"))
+    texts = [text.get_text() for text in made.legends[0].get_texts()]
+    assert texts == ["cat", "dog", "cow", "prototype"]
+
+
+def test_directions_are_kept_and_more_dimensions_projected_to_most_variance():
+    points, ends = plots.to_dimensions(np.array([[0.0, 5.0, 0.0]]), np.array([[2.0, 0.0, 0.0]]), 3)
+    assert points.tolist() == [[0, 1, 0]] and ends.tolist() == [[1, 0, 0]]
+    flat = np.zeros((100, 6))
+    turn = RNG.uniform(0, 2 * np.pi, 100)
+    flat[:, 4], flat[:, 1] = np.cos(turn), np.sin(turn)
+    points, ends = plots.to_dimensions(flat, flat[:3], 2)
+    assert points.shape == (100, 2) and ends.shape == (3, 2)
+    gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.testing.assert_allclose(gaps, np.linalg.norm(flat[:, None] - flat[None], axis=-1), atol=1e-9)
+
+
+def test_histograms_are_in_degrees_and_name_their_medians():
+    axes = plots.plot_angles(np.full(10, np.pi / 6), np.full(10, np.pi / 2)).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "to the own prototype, median 30.0°",
+        "to the nearest other prototype, median 90.0°",
+    ]
+    assert axes.get_xlabel() == "angle (degrees)"
+
+
+def test_classes_past_ten_get_another_marker():
+    from src.plots.style import colour, marker
+
+    assert len({(colour(label), marker(label)) for label in range(100)}) == 100
+    assert plots.class_colours(12).shape == (12, 3)

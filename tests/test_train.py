@@ -1,0 +1,178 @@
+"""The commands a user types, in processes of their own, and what they leave on disk."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from src.errors import Diverged
+from src.train import train_run
+from src.training import load_checkpoint
+from tests.conftest import FAST
+
+
+def summary(folder) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A short ArcFace run: (configuration, folder)."""
+    from hydra import compose, initialize_config_dir
+
+    from src.config import to_dict
+    from src.train import CONF
+
+    folder = tmp_path_factory.mktemp("run")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = to_dict(compose("train", overrides=[*FAST, "epochs=3"]))
+    return config, folder, train_run(config, folder)
+
+
+def test_a_finished_run_leaves_its_folder_as_promised(finished):
+    _, folder, objective = finished
+    found = summary(folder)
+    assert found["state"] == "finished" and found["metrics"]["accuracy"] == objective
+    assert {"config_hash", "versions", "device", "threads", "seconds", "recall"} <= set(found)
+    with open(folder / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["accuracy"]) == objective
+    assert float(rows[-1]["loss"]) < float(rows[0]["loss"])
+    kept = np.load(folder / "embeddings.npz")
+    assert kept["embeddings"].shape == (360, 3) and kept["embeddings"].dtype == np.float32
+    assert kept["labels"].shape == (360,) and kept["prototypes"].shape == (10, 3)
+    # The accuracy that was written is the one that the written embeddings give.
+    x, w = (kept[k] / np.linalg.norm(kept[k], axis=1)[:, None] for k in ("embeddings", "prototypes"))
+    assert ((x @ w.T).argmax(1) == kept["labels"]).mean() == pytest.approx(objective)
+    pictures = {path.name for path in (folder / "plots").iterdir()}
+    assert pictures == {"embedding.png", "angles.png", "curves.png", "confusion.png"}
+    assert not list(folder.rglob("*.tmp"))
+
+
+def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished, composed, tmp_path):
+    config, folder, _ = finished
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    assert saved["epoch"] == 3 and saved["config"] == config
+    from src.train import prepare
+    from src.training import embed
+
+    again = prepare(saved["config"], tmp_path)
+    again.backbone.load_state_dict(saved["backbone"])
+    again.head.load_state_dict(saved["head"])
+    kept = np.load(folder / "embeddings.npz")["embeddings"]
+    np.testing.assert_array_equal(embed(again.backbone, again.data.test, again.device).numpy(), kept)
+
+
+def test_the_same_seed_gives_the_same_metrics_bit_for_bit_and_another_does_not(finished, tmp_path):
+    config, folder, _ = finished
+    torch.rand(7)  # whatever ran before
+    for name, seed in (("again", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        train_run(config | {"seed": seed}, tmp_path / name)
+    text = (folder / "metrics.csv").read_bytes()
+    assert (tmp_path / "again" / "metrics.csv").read_bytes() == text
+    assert (tmp_path / "other" / "metrics.csv").read_bytes() != text
+
+
+def test_a_margin_warms_up_over_the_epochs(composed, tmp_path):
+    config = composed(*FAST, "epochs=4", "margin=warmup", "margin.value=0.4", "margin.epochs=2")
+    train_run(config, tmp_path)
+    with open(tmp_path / "metrics.csv") as file:
+        margins = [float(row["margin"]) for row in csv.DictReader(file)]
+    assert 0.15 < margins[0] < 0.2 and margins[2:] == pytest.approx([0.4, 0.4])
+
+
+def test_divergence_stops_the_run_and_says_why(composed, tmp_path):
+    with pytest.raises(Diverged, match=r"epoch 1, step \d+ of 22.*learning rate.*scale"):
+        train_run(composed(*FAST, "optimizer.lr=1e5", "scale=learnable"), tmp_path)
+    assert summary(tmp_path)["state"] == "diverged" and "epoch 1" in summary(tmp_path)["error"]
+
+
+def test_an_error_in_the_code_is_recorded_with_its_traceback(composed, tmp_path, monkeypatch, caplog):
+    def broken(*_):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr("src.train.show", broken)
+    with pytest.raises(ZeroDivisionError), caplog.at_level("DEBUG", logger="src"):
+        train_run(composed(*FAST), tmp_path)
+    assert summary(tmp_path)["state"] == "failed" and summary(tmp_path)["error"] == "a bug"
+    assert "Traceback" in caplog.text
+    assert (tmp_path / "checkpoint.pt").exists() and (tmp_path / "metrics.csv").exists()
+
+
+def test_the_command_trains_and_says_how_well(command, tmp_path):
+    done = command("loss=arcface", *FAST)
+    assert done.returncode == 0, done.stderr
+    assert "test accuracy" in done.stdout and "images/s" in done.stdout
+    out = tmp_path / "out"
+    assert summary(out)["state"] == "finished"
+    assert yaml.safe_load((out / ".hydra" / "config.yaml").read_text())["loss"]["name"] == "arcface"
+    assert "epoch 2/2" in (out / "train.log").read_text()
+
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    again = command("loss=cosface", *FAST)
+    assert again.returncode != 0 and "holds a run already" in again.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_sweep_goes_on_past_a_run_that_fails(command, tmp_path):
+    done = command("-m", "loss=softmax,arcface,cosface", "margin.value=0.2", *FAST)
+    assert done.returncode != 0 and "loss=softmax has no margin" in done.stderr
+    states = {
+        path.name: summary(path)["state"] for path in (tmp_path / "out").iterdir() if path.is_dir()
+    }
+    assert states == {"0-softmax": "failed", "1-arcface": "finished", "2-cosface": "finished"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["loss=circles"], "loss=circles: choose one of arcface, combined, cosface, normface"),
+        (["margin=0.3"], "margin=0.3: margin takes a name, a value goes to margin.value=0.3"),
+        (["epochs=0"], "epochs=0: a whole number from 1"),
+        (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
+        (["nothing=1"], "Could not override 'nothing'"),
+        (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),
+        (["margin.value=[1"], "no viable alternative"),
+        (["optimizer.lr=1e5", "scale=learnable", "logger=wandb"], "the loss was not a finite number"),
+    ],
+)
+def test_a_mistake_is_answered_with_one_line_and_no_traceback(arguments, line, command):
+    done = command(*FAST, *arguments)
+    said = [row for row in done.stderr.splitlines() if row]
+    assert done.returncode != 0
+    assert len(said) == 1 and line in said[0], done.stderr
+
+
+def test_cfg_job_shows_margin_zero(command):
+    done = command("--cfg", "job", "loss=cosface", "margin.value=0")
+    assert yaml.safe_load(done.stdout)["margin"]["value"] == 0
+
+
+@pytest.mark.slow
+def test_every_digit_is_separated_by_every_loss(command, tmp_path):
+    losses = ["softmax", "normface", "cosface", "arcface", "sphereface"]
+    done = command("-m", f"loss={','.join(losses)}", "logger=none")
+    assert done.returncode == 0, done.stderr
+    for number, loss in enumerate(losses):
+        found = summary(tmp_path / "out" / f"{number}-{loss}")
+        assert found["metrics"]["worst_recall"] >= 0.8, (loss, found["recall"])
+
+
+@pytest.mark.slow
+def test_arcface_reaches_95_percent_on_digits_in_three_dimensions(command, tmp_path):
+    assert command("-m", "loss=arcface", "seed=0,1,2", "logger=none").returncode == 0
+    runs = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
+    assert len(runs) == 3
+    assert np.mean([summary(path)["metrics"]["accuracy"] for path in runs]) >= 0.95
+
+
+@pytest.mark.slow
+def test_fashion_mnist_reaches_86_percent_in_four_epochs(command, tmp_path, data_root):
+    done = command("dataset=fashion_mnist", "loss=arcface", "epochs=4", "logger=none")
+    assert done.returncode == 0, done.stderr
+    assert summary(tmp_path / "out")["metrics"]["accuracy"] >= 0.86
