@@ -38,7 +38,7 @@ def plot_embedding(
             axes = made.subplots()
             if dimension == 2:
                 _circle(axes)
-            _points(axes, points, labels, alpha=0.5)
+            _points(axes, points, labels, alpha=0.5, size=18)
             _prototypes(axes, ends, classes, dimension == 2)
             axes.set_xlabel("" if dimension == 2 else f"first two principal components of {dimension}")
         made.suptitle(title, x=0.01, ha="left", fontsize=12)
@@ -138,11 +138,13 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
             x, y, s=70, color=colour(label), marker=marker(label), edgecolors=INK, lw=1.3, zorder=4
         )
         if len(classes) <= NAMED_CLASSES:
-            length = np.hypot(x, y) or 1.0
-            out = np.array([x, y]) / length * max(length + 0.13, 0.13)
+            # Outwards from the sphere or circle; in a projection, where there is no outwards, above.
+            outwards = end[:2] / (np.hypot(x, y) or 1.0) if directions else np.array([0.0, 1.0])
             axes.annotate(
                 classes[label],
-                out,
+                end[:2],
+                xytext=13 * outwards,
+                textcoords="offset points",
                 ha="center",
                 va="center",
                 fontsize=10,
