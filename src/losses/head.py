@@ -1,7 +1,7 @@
 """The one equation behind the family, and what every head shares.
 
     target      z_y = s · t(θ_y)          t is what a member chooses, from cosine, angle and margin
-    non-target  z_j = s · cos θ_j
+    non-target  z_j = s · g(cos θ_j)      g(c) = c for most
     loss        = cross entropy(z, y), mean over the batch
 
 Shapes: embeddings x (B, D), labels y (B,) int64 in [0, C), class weights W (C, D). Angles and
@@ -57,21 +57,12 @@ def cosines(x: Tensor, w: Tensor) -> Tensor:
     return (w @ x.T).T if x.size(0) > w.size(0) else x @ w.T
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """`F.cross_entropy` of (B, C) and (B,), faster for few classes on a CPU: there the log-softmax
-    over C leaves the vector unit half empty, so it runs along the batch instead (2.7× at C = 10)."""
-    if logits.device.type == "cpu" and logits.size(1) <= 32:
-        return F.cross_entropy(logits.T.unsqueeze(0), labels.unsqueeze(0))
-    return F.cross_entropy(logits, labels)
-
-
 def full_precision(method):
-    """Run a head's method outside autocast, on embeddings of at least float32."""
+    """Run a head's method outside autocast, on embeddings of the head's type, at least float32."""
 
     @functools.wraps(method)
     def wrapper(self, embeddings: Tensor, *args):
-        dtype = torch.promote_types(embeddings.dtype, self.weight.dtype)
-        embeddings = embeddings.to(torch.promote_types(dtype, torch.float32))
+        embeddings = embeddings.to(self.weight.dtype)
         kind = embeddings.device.type
         if not torch.is_autocast_enabled(kind):
             return method(self, embeddings, *args)
@@ -81,7 +72,25 @@ def full_precision(method):
     return wrapper
 
 
-class _MarginLogits(torch.autograd.Function):
+class _WithSlope(torch.autograd.Function):
+    """`value`, with the derivative `slope` with respect to `cosine` (all of one shape), besides
+    whatever graph `value` has of its own."""
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, value: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return value.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        return grad * ctx.saved_tensors[0], grad, None
+
+
+with_slope = _WithSlope.apply
+
+
+class _TargetLogits(torch.autograd.Function):
     """z = s·c (B, C) with z_y = s·t, where dt/dc_y = `slope`: one pass over B×C each way, as plain
     scaling would take. `t` (B,) may have a graph of its own, for whatever else it depends on."""
 
@@ -101,21 +110,23 @@ class _MarginLogits(torch.autograd.Function):
         return grad_cosine, grad_scale, None, grad_t.squeeze(1), None
 
 
-class TargetPair:
-    """What a member chooses its target logit from: B unit embeddings and their classes' unit weights.
+class Target:
+    """B samples and their own classes: what a member chooses the target logits from.
 
-    Holds numbers without a graph: `cosine`, `angle` and `sine` of θ_y, each (B,).
+    `labels` (B,); `cosine`, `angle` and `sine` of θ_y, (B,), numbers without a graph, whose
+    derivative a member states; `norm` (B,), the embeddings' lengths, with a graph.
     """
 
-    def __init__(self, cosine: Tensor, x: Tensor, w: Tensor):
-        self.cosine, self._x, self._w = cosine, x, w
+    def __init__(self, embeddings: Tensor, labels: Tensor, cosine: Tensor, x: Tensor, w: Tensor):
+        self.labels, self.cosine = labels, cosine
+        self.unit_embeddings, self._embeddings, self._w = x.detach(), embeddings, w.detach()
 
     @functools.cached_property
     def _chords(self) -> tuple[Tensor, Tensor]:
         # ‖x̂ − ŵ‖ = 2 sin(θ/2) and ‖x̂ + ŵ‖ = 2 cos(θ/2) know the angle to full precision from 0 to π;
         # acos(c) and √(1 − c²) lose half their digits at both ends.
         norm = torch.linalg.vector_norm
-        return norm(self._x - self._w, dim=1), norm(self._x + self._w, dim=1)
+        return norm(self.unit_embeddings - self._w, dim=1), norm(self.unit_embeddings + self._w, dim=1)
 
     @property
     def angle(self) -> Tensor:
@@ -129,20 +140,62 @@ class TargetPair:
         near, far = self._chords
         return (near * far).mul_(0.5).clamp_min_(TINY_SINE)
 
+    @property
+    def norm(self) -> Tensor:
+        return torch.linalg.vector_norm(self._embeddings, dim=1)
+
 
 class Head(nn.Module):
-    """A classifier that owns the class weights W (C, D) and computes the loss from embeddings."""
+    """A classifier that owns the class weights W (C, D) and computes the loss from embeddings.
+
+    `label_smoothing` ε spreads a share ε of each target evenly over all classes; `class_weights`
+    (C numbers) weigh samples by their class, the mean taken over the weights, as in torch.
+    """
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
     has_scale = True
 
-    def __init__(self, embedding_dim: int, num_classes: int):
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: list[float] | None = None,
+    ):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
         self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim)))
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is from 0 to below 1, got {label_smoothing}")
+        if class_weights is not None:
+            class_weights = torch.tensor(class_weights, dtype=torch.float32)
+            if class_weights.shape != (num_classes,) or not (class_weights >= 0).all():
+                raise ValueError(f"class_weights are {num_classes} numbers, none negative")
+        self.label_smoothing = label_smoothing
+        self.register_buffer("class_weights", class_weights)
 
     def extra_repr(self) -> str:
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}"
+
+    def _apply(self, fn, recurse: bool = True):
+        """Under `model.half()` or `.to(bfloat16)` a head moves along and stays float32."""
+
+        def at_least_float32(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.dtype in (torch.half, torch.bfloat16) else moved
+
+        return super()._apply(at_least_float32, recurse)
+
+    @property
+    def prototypes(self) -> Tensor:
+        """(C, D), a direction of length 1 for each class."""
+        return unit(self.weight.detach())
+
+    @full_precision
+    def cosines(self, embeddings: Tensor) -> Tensor:
+        """(B, D) -> (B, C), cos θ of every class."""
+        return cosines(unit(embeddings), unit(self.weight))
 
     def logits(self, embeddings: Tensor) -> Tensor:
         """(B, D) -> (B, C) without margin: what inference and accuracy use."""
@@ -155,15 +208,30 @@ class Head(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar. Labels are not checked here: that
         would stop a GPU at every step; check them once per data set."""
-        return cross_entropy(self.margin_logits(embeddings, labels), labels)
+        return self.cross_entropy(self.margin_logits(embeddings, labels), labels)
+
+    def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C), (B,) -> scalar. For few classes on a CPU, log-softmax over C leaves the vector unit
+        half empty, so it runs along the batch instead (2.7× faster at C = 10)."""
+        if logits.device.type == "cpu" and logits.size(1) <= 32:
+            logits, labels = logits.T.unsqueeze(0), labels.unsqueeze(0)
+        return F.cross_entropy(
+            logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing
+        )
 
 
 class CosineHead(Head):
     """z_j = s cos θ_j: embeddings and class weights count by direction alone.
 
-    `scale` s > 0; with `learnable_scale` it is the start of a parameter, kept positive as exp(log s).
+    `scale` s > 0. With `learnable_scale` it is the start of a parameter, kept positive as exp(log s);
+    with `dynamic_scale` it follows the training batches as AdaCos's does (arXiv 1905.00292):
+    s = ln(B) / cos(min(π/4, median θ_y)), B the batch's mean of Σ_{j≠y} exp(s c_j), at least 1.
+    `inter_topk` k and `inter_topk_margin` m' (radians): the k hardest non-targets of each sample
+    get ψ(θ_j − m'), as if they were nearer (Inter-TopK, arXiv 2110.05042).
     Raises ValueError for a scale that is not a finite number above 0.
     """
+
+    straight_through = False
 
     def __init__(
         self,
@@ -172,13 +240,23 @@ class CosineHead(Head):
         *,
         scale: float,
         learnable_scale: bool = False,
+        dynamic_scale: bool = False,
+        inter_topk: int = 0,
+        inter_topk_margin: float = 0.06,
+        **options,
     ):
-        super().__init__(embedding_dim, num_classes)
+        super().__init__(embedding_dim, num_classes, **options)
         log_scale = torch.tensor(float(self.check_scale(scale))).log()
         if learnable_scale:
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+        self.dynamic_scale = dynamic_scale
+        if not 0 <= inter_topk < num_classes:
+            raise ValueError(f"inter_topk is from 0 to {num_classes - 1}, got {inter_topk}")
+        if not 0 <= inter_topk_margin <= math.pi:
+            raise ValueError(f"inter_topk_margin is an angle in [0, π], got {inter_topk_margin}")
+        self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
 
     @property
     def scale(self) -> Tensor:
@@ -193,13 +271,72 @@ class CosineHead(Head):
             raise ValueError(f"a scale is finite and above 0, got {scale}")
         return scale
 
+    # What a member can change, each with what most do.
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        """What cosines are multiplied with: the scale, or (B, 1), or (B, C)."""
+        return self.scale
+
+    def compare(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Unit embeddings (B, D) -> cosines (B, C), and the weights of their own classes (B, D)."""
+        w = unit(self.weight)
+        return cosines(x, w), w.detach().index_select(0, labels)
+
+    def observe(self, target: Target, cosine: Tensor) -> None:
+        """Move running statistics by one training step; called in training mode only."""
+        if self.dynamic_scale:
+            others = (self.fixed_scale * cosine).scatter(1, target.labels.unsqueeze(1), -math.inf)
+            log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
+            median = target.angle.median().clamp_max(math.pi / 4)
+            self.fixed_scale.copy_((log_mean / median.cos()).clamp_min(1.0))
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        """t (B,), the target's cosine after the margin, and its derivative dt/dcos θ_y (B,)."""
+        return target.cosine, torch.ones_like(target.cosine)
+
+    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+        """g(cos θ_j) (B, C); the target's column is not used."""
+        return cosine
+
+    # What all share.
+
     @full_precision
     def logits(self, embeddings: Tensor) -> Tensor:
-        return self.scale * (cosines(unit(embeddings), unit(self.weight)))
+        return self.factor(embeddings) * self.cosines(embeddings)
+
+    @full_precision
+    def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        x = unit(embeddings)
+        cosine, own = self.compare(x, labels)
+        column = labels.unsqueeze(1)
+        target = Target(embeddings, labels, cosine.detach().gather(1, column).squeeze(1), x, own)
+        if self.training:
+            with torch.no_grad():
+                self.observe(target, cosine)
+        t, slope = self.target(target)
+        if self.straight_through:
+            t, slope = t.detach(), torch.ones_like(slope)
+        others = self.nearer(cosine, target) if self.inter_topk else cosine
+        others, factor = self.others(others, target, t), self.factor(embeddings)
+        if others is cosine and factor.ndim == 0:
+            return _TargetLogits.apply(cosine, factor, column, t, slope)
+        t = with_slope(cosine.gather(1, column), t.unsqueeze(1), slope.unsqueeze(1))
+        factor = factor.expand_as(cosine)
+        return (factor * others).scatter(1, column, factor.gather(1, column) * t)
+
+    def nearer(self, cosine: Tensor, target: Target) -> Tensor:
+        """The k hardest non-targets' cosines moved by `inter_topk_margin` towards the sample."""
+        with torch.no_grad():
+            rivals = cosine.scatter(1, target.labels.unsqueeze(1), -math.inf)
+            columns = rivals.topk(self.inter_topk, dim=1).indices  # (B, k)
+            angle = rivals.gather(1, columns).clamp(-1, 1).acos()
+            value, fall = psi(angle - self.inter_topk_margin)
+            slope = fall / torch.sin(angle).clamp_min(TINY_SINE)
+        return cosine.scatter(1, columns, with_slope(cosine.gather(1, columns), value, slope))
 
 
 class MarginHead(CosineHead):
-    """A cosine head whose target logit carries a margin: z_y = s·t; a member defines `target`.
+    """A cosine head whose target logit carries a margin.
 
     `margin` is a buffer, so it can change during training (`head.margin.fill_(0.3)`), differ per
     sample (a tensor (B,)) and be saved. `straight_through`: the margin changes the loss but not its
@@ -210,45 +347,24 @@ class MarginHead(CosineHead):
     no_margin = 0.0
     margin_range = (0.0, math.pi)
 
-    def __init__(
-        self,
-        embedding_dim: int,
-        num_classes: int,
-        *,
-        margin: float,
-        scale: float,
-        learnable_scale: bool = False,
-        straight_through: bool = False,
-    ):
-        super().__init__(embedding_dim, num_classes, scale=scale, learnable_scale=learnable_scale)
+    def __init__(self, *args, margin: float, straight_through: bool = False, **options):
+        super().__init__(*args, **options)
         self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
         self.straight_through = straight_through
 
     @classmethod
     def check_margin(cls, margin: float) -> float:
         low, high = cls.margin_range
-        if isinstance(margin, bool) or not isinstance(margin, (int, float)):
+        if not is_number(margin):
             raise ValueError(f"{cls.__name__}'s margin is one number, got {margin!r}")
         if not (math.isfinite(margin) and low <= margin <= high):
             limit = "" if high == math.inf else f" and ≤ {high:.4g}"
             raise ValueError(f"{cls.__name__}'s margin is finite, ≥ {low:g}{limit}, got {margin}")
         return float(margin)
 
-    def target(self, pair: TargetPair) -> tuple[Tensor, Tensor]:
-        """t (B,), the target's cosine after the margin, and its derivative dt/dcos θ_y (B,)."""
-        raise NotImplementedError
 
-    @full_precision
-    def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        x, w = unit(embeddings), unit(self.weight)
-        cosine = cosines(x, w)
-        column = labels.unsqueeze(1)
-        with torch.no_grad():
-            pair = TargetPair(cosine.gather(1, column).squeeze(1), x, w.index_select(0, labels))
-        t, slope = self.target(pair)
-        if self.straight_through:
-            slope = torch.ones_like(slope)
-        return _MarginLogits.apply(cosine, self.scale, column, t, slope)
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class AngularMarginHead(MarginHead):
@@ -256,7 +372,7 @@ class AngularMarginHead(MarginHead):
     cos φ would turn and reward the worst samples. `beyond_pi` says what happens there:
 
     monotone  ψ(φ), which keeps falling (default)
-    paper     cos φ, unguarded, as printed
+    paper     as the paper or its authors' code has it; cos φ, unguarded, for most
     easy      cos φ where the sample is within 90° of its class, plain cos θ elsewhere
     """
 
@@ -266,17 +382,23 @@ class AngularMarginHead(MarginHead):
             raise ValueError(f"beyond_pi is monotone, paper or easy, got {beyond_pi!r}")
         self.beyond_pi = beyond_pi
 
-    def moved_angle(self, angle: Tensor) -> tuple[Tensor, Tensor | float]:
-        """θ (B,) -> φ (B,) and dφ/dθ."""
+    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor | float]:
+        """φ (B,) and dφ/dθ."""
         raise NotImplementedError
 
-    def target(self, pair: TargetPair) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            angle, sine = pair.angle, pair.sine
-        phi, rate = self.moved_angle(angle)
-        t, fall = psi(phi) if self.beyond_pi == "monotone" else (torch.cos(phi), torch.sin(phi))
-        slope = fall * rate / sine
+    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        """The published cosine of φ (B,), and how fast it falls."""
+        return torch.cos(phi), torch.sin(phi)
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        phi, rate = self.moved_angle(target)
+        t, fall = {"monotone": psi, "paper": self.printed, "easy": _plain}[self.beyond_pi](phi)
+        slope = fall.detach() * rate / target.sine
         if self.beyond_pi == "easy":
-            near = pair.cosine > 0
-            t, slope = torch.where(near, t, pair.cosine), slope.where(near, torch.ones_like(slope))
+            near = target.cosine > 0
+            t, slope = torch.where(near, t, target.cosine), slope.where(near, torch.ones_like(slope))
         return t, slope
+
+
+def _plain(phi: Tensor) -> tuple[Tensor, Tensor]:
+    return torch.cos(phi), torch.sin(phi)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head import CosineHead, Head, full_precision
+from .head import CosineHead, Head, Target, full_precision
 
 
 class Softmax(Head):
@@ -12,8 +12,8 @@ class Softmax(Head):
 
     has_scale = False
 
-    def __init__(self, embedding_dim: int, num_classes: int):
-        super().__init__(embedding_dim, num_classes)
+    def __init__(self, embedding_dim: int, num_classes: int, **options):
+        super().__init__(embedding_dim, num_classes, **options)
         self.bias = nn.Parameter(torch.zeros(num_classes))
 
     @full_precision
@@ -23,3 +23,21 @@ class Softmax(Head):
 
 class NormFace(CosineHead):
     """z_j = s cos θ_j for every class. Published scale 30. Source: NormFace, arXiv 1704.06369."""
+
+
+class X2Softmax(CosineHead):
+    """t = a (θ − h)² + k: the margin grows with the angle. Published a −0.9, h 0, k 0.65, s 64.
+
+    Raises ValueError unless a < 0 and h ≤ 0, without which t would rise with the angle.
+    Source: X2-Softmax, arXiv 2312.05281.
+    """
+
+    def __init__(self, *args, a: float = -0.9, h: float = 0.0, k: float = 0.65, **options):
+        super().__init__(*args, **options)
+        if not (a < 0 and h <= 0):
+            raise ValueError(f"X2Softmax's a is below 0 and h not above, got a {a}, h {h}")
+        self.a, self.h, self.k = a, h, k
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        moved = target.angle - self.h
+        return self.a * moved**2 + self.k, -2 * self.a * moved / target.sine

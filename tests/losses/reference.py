@@ -1,92 +1,212 @@
-"""The losses as their papers print them, in float64, row by row in plain Python: slow, obvious, and
-sharing nothing with src/losses."""
+"""The losses as their papers print them, in float64, sharing nothing with src/losses.
+
+Angles come from arccos and gradients from autograd, which is exact enough in float64 everywhere but at
+angles of exactly 0 and π; what a paper holds constant is detached here as it is there.
+"""
 
 import math
+from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from torch import Tensor
 
 
-def psi(phi: float) -> float:
-    k = math.floor(phi / math.pi)
-    return (-1) ** k * math.cos(phi) - 2 * k
+@dataclass(frozen=True)
+class Case:
+    """A member with its margin, options and the state of its buffers."""
+
+    name: str
+    margin: object = None
+    options: dict = field(default_factory=dict)
+    state: dict = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        settings = {"margin": self.margin} | self.options
+        return "-".join([self.name, *(f"{k}={v}" for k, v in settings.items() if v is not None)])
 
 
-def moved_cosine(name: str, theta: float, margin, beyond_pi: str = "monotone") -> float:
-    """The target's cosine after the margin, from its angle."""
-    m1, m2, m3 = {
-        "normface": lambda: (1, 0, 0),
-        "cosface": lambda: (1, 0, margin),
-        "arcface": lambda: (1, margin, 0),
-        "sphereface": lambda: (margin, 0, 0),
-        "combined": lambda: margin,
-    }[name]()
-    phi = m1 * theta + m2
-    if beyond_pi == "easy" and theta >= math.pi / 2:
-        return math.cos(theta) - m3
-    return (math.cos(phi) if beyond_pi != "monotone" else psi(phi)) - m3
+PI = math.pi
+SPHERE = (1.0, 1.35, 4.0)
+CASES = [
+    Case("softmax"),
+    Case("normface"),
+    *(Case("lsoftmax", m) for m in SPHERE),
+    *(Case("asoftmax", m, state={"steps": steps}) for m in SPHERE for steps in (0.0, 5000.0)),
+    *(Case("sphereface", m) for m in SPHERE),
+    *(
+        Case("sphereface_r", m, {"version": version, "norm": norm})
+        for m in SPHERE
+        for version in ("v1", "v2")
+        for norm in ("hard", "soft")
+    ),
+    *(Case("sphereface2", m, {"kind": "C"}) for m in (0.0, 0.4, 2.0)),
+    *(Case("sphereface2", m, {"kind": "A"}) for m in (0.0, 0.4, PI)),
+    *(Case("sphereface2", m, {"kind": "M"}) for m in SPHERE),
+    *(Case("cosface", m) for m in (0.0, 0.35, 2.0)),
+    *(Case("arcface", m) for m in (0.0, 0.5, PI)),
+    *(Case("combined", m) for m in ((1.0, 0.0, 0.0), (1.0, 0.3, 0.2), (0.9, 0.4, 0.15), (1.5, PI, 2.0))),
+    *(Case("subcenter_arcface", m, {"centres": 3}) for m in (0.0, 0.5, PI)),
+    *(Case("curricularface", m, state={"easiness": 0.3}) for m in (0.0, 0.5, PI)),
+    *(Case("mv_arc", m, {"kind": "arc"}) for m in (0.0, 0.35, PI)),
+    *(Case("mv_am", m, {"kind": "am"}) for m in (0.0, 0.35, PI)),
+    *(Case("magface", m, {"l_a": 2.0, "u_a": 15.0}) for m in ((0.0, 0.0), (0.45, 0.8), (PI, PI))),
+    *(Case("elasticface_arc", m, {"kind": "arc"}) for m in (0.0, 0.5, PI)),
+    *(Case("elasticface_cos", m, {"kind": "cos"}) for m in (0.0, 0.35, PI)),
+    *(
+        Case("adaface", m, {"h": h}, {"mean": 9.0, "deviation": 5.0})
+        for m in (0.0, 0.4, 1.0)
+        for h in (0.333, 2.0)
+    ),
+    *(Case("circle", m) for m in (0.0, 0.25, 1.0)),
+    *(Case("uniface", m) for m in (0.0, 0.4, 2.0)),
+    *(Case("kappaface", m) for m in (0.0, 0.8, PI)),
+    Case("x2softmax"),
+    Case("p2sgrad"),
+    Case("normface", options={"inter_topk": 1, "inter_topk_margin": 0.06}),
+    Case("arcface", 0.5, {"inter_topk": 1, "inter_topk_margin": 0.3, "label_smoothing": 0.1}),
+    Case("cosface", 0.35, {"label_smoothing": 0.2}),
+]
 
 
-def angle(a: np.ndarray, b: np.ndarray) -> float:
-    """Between two vectors, without the cancellation of arccos near 0 and π."""
-    a, b = a / np.linalg.norm(a), b / np.linalg.norm(b)
-    return 2 * math.atan2(np.linalg.norm(a - b), np.linalg.norm(a + b))
+def psi(phi: Tensor) -> Tensor:
+    k = torch.floor(phi / PI)
+    return torch.where(k % 2 == 0, 1.0, -1.0) * torch.cos(phi) - 2 * k
 
 
-def logits(
-    name: str, x: np.ndarray, w: np.ndarray, y: np.ndarray, s: float, margin, beyond_pi="monotone"
-):
-    z = np.empty((len(x), len(w)))
-    for i in range(len(x)):
-        for j in range(len(w)):
-            theta = angle(x[i], w[j])
-            z[i, j] = s * (
-                moved_cosine(name, theta, margin, beyond_pi) if j == y[i] else math.cos(theta)
-            )
-    return z
+def g(c: Tensor, power: float = 3.0) -> Tensor:
+    return 2 * ((c + 1) / 2) ** power - 1
 
 
-def cross_entropy(z: np.ndarray, y: np.ndarray) -> float:
-    """−log softmax of the target, written so that a tiny loss keeps its digits."""
-    losses = []
-    for row, label in zip(z, y, strict=True):
-        others = np.delete(row - row[label], label)
-        top = max(0.0, others.max())
-        if top == 0.0:
-            losses.append(math.log1p(np.exp(others).sum()))
+def loss_and_logits(case: Case, x: Tensor, head) -> tuple[Tensor, Tensor, Tensor]:
+    """Loss, logits with margin, and the float64 weights that a gradient may be asked for; `x` float64,
+    parameters and buffers taken from `head` and written into the formulas."""
+    number = {k: v.detach().double() for k, v in head.state_dict().items() if isinstance(v, Tensor)}
+    w, y = number["weight"].requires_grad_(), head.labels
+    s = number.get("fixed_scale", torch.tensor(1.0).double())
+    m, o = case.margin, case.options
+    rows = torch.arange(len(x))
+
+    length = x.norm(dim=1)
+    x_hat, w_hat = x / length[:, None], w / w.norm(dim=-1, keepdim=True)
+    c = torch.einsum("bd,cd->bc", x_hat, w_hat) if w.dim() == 2 else None
+    if c is None:
+        c = torch.einsum("bd,ckd->bck", x_hat, w_hat).max(2).values
+    c = c.clamp(-1, 1)
+    cy, theta = c[rows, y], torch.acos(c[rows, y])
+    factor, others, extra = s, c, 0.0
+
+    name = case.name
+    if name == "softmax":
+        z = x @ w.T + number["bias"]
+        return torch.nn.functional.cross_entropy(z, y), z, w
+    if name in ("normface", "p2sgrad"):
+        t = cy
+    elif name == "lsoftmax":
+        t, factor = psi(m * theta), length[:, None] * w.norm(dim=1)
+    elif name == "asoftmax":
+        plain = max(5.0, 1000 / (1 + 0.12 * case.state["steps"]))
+        t, factor = (plain * cy + psi(m * theta)) / (1 + plain), length[:, None]
+    elif name == "sphereface":
+        t = psi(m * theta)
+    elif name == "sphereface_r":
+        t = psi(m * theta) if o["version"] == "v1" else cy
+        others = c if o["version"] == "v1" else torch.cos(torch.acos(c) / m)
+        if o["norm"] == "soft":
+            factor, extra = length[:, None], 0.01 * (length - s).abs().mean()
+    elif name == "sphereface2":
+        if o["kind"] == "C":
+            t, others = g(cy) - m, g(c) + m
         else:
-            losses.append(top + math.log(math.exp(-top) + np.exp(others - top).sum()))
-    return float(np.mean(losses))
+            moved = psi(theta + m if o["kind"] == "A" else m * theta)
+            odd = torch.sign(moved + 1) * ((moved + 1).abs() / 2) ** 3
+            t, others = 2 * odd - 1, g(c)
+    elif name in ("cosface", "uniface", "elasticface_cos"):
+        t = cy - m
+    elif name in ("arcface", "subcenter_arcface", "elasticface_arc"):
+        t = psi(theta + m)
+    elif name == "combined":
+        t = psi(m[0] * theta + m[1]) - m[2]
+    elif name == "curricularface":
+        t = psi(theta + m)
+        others = torch.where(c > t[:, None], c * (case.state["easiness"] + c), c)
+    elif name in ("mv_arc", "mv_am"):
+        t = psi(theta + m) if name == "mv_arc" else cy - m
+        others = torch.where(c > t[:, None], 1.2 * c + 0.2, c)
+    elif name == "magface":
+        a = length.clamp(o["l_a"], o["u_a"])
+        t = psi(theta + m[0] + (m[1] - m[0]) * (a - o["l_a"]) / (o["u_a"] - o["l_a"]))
+        extra = 35 * (a / o["u_a"] ** 2 + 1 / a).mean()
+    elif name == "adaface":
+        z_hat = o["h"] * (length.detach().clamp(0.001, 100) - 9.0) / (5.0 + 1e-3)
+        z_hat = z_hat.clamp(-1, 1)
+        t = psi(theta - m * z_hat) - (m + m * z_hat)
+    elif name == "circle":
+        t = (1 + m - cy).clamp_min(0).detach() * (cy - 1 + m)
+        others = (c + m).clamp_min(0).detach() * (c - m)
+    elif name == "kappaface":
+        r, n, d = number["resultants"], number["counts"], x.size(1)
+        kappa = r * (d - r**2) / (1 - r**2)
+        kappa = (kappa - kappa.mean()) / kappa.std(correction=0)
+        weight = 0.7 * (torch.cos(PI * n / n.max()) + 1) / 2 + 0.3 * (1 - torch.sigmoid(0.4 * kappa))
+        t = psi(theta + m * weight[y])
+    elif name == "x2softmax":
+        t = -0.9 * theta**2 + 0.65
+
+    if o.get("inter_topk"):  # the hardest non-target alone, in all cases here
+        rivals = c.detach().clone()
+        rivals[rows, y] = -9
+        hardest = rivals.argmax(1)
+        others = others.clone()
+        others[rows, hardest] = psi(torch.acos(c[rows, hardest]) - o["inter_topk_margin"])
+
+    factor = factor.expand_as(c)
+    z = factor * others
+    z = z.index_put((rows, y), factor[rows, y] * t)
+    return _loss(name, z, c, y, s, number, o) + extra, z, w
 
 
-def loss(name, x, w, y, s, margin, beyond_pi="monotone") -> float:
-    return cross_entropy(logits(name, x, w, y, s, margin, beyond_pi), y)
+def _loss(name, z, c, y, s, number, o) -> Tensor:
+    rows, log1pexp = torch.arange(len(y)), lambda v: torch.logaddexp(v, torch.zeros_like(v))
+    hot = torch.zeros_like(z).index_put((rows, y), torch.ones(len(y)).double())
+    if name == "p2sgrad":
+        return ((c - hot) ** 2).mean()
+    if name == "uniface":
+        b = number["bias"]
+        return (hot * log1pexp(b - z) + (1 - hot) * log1pexp(z - b)).sum(1).mean()
+    if name == "sphereface2":
+        z = z + number["bias"]
+        return (hot * 0.7 * log1pexp(-z) + (1 - hot) * 0.3 * log1pexp(z)).sum(1).mean() / s
+    log_p = z - z.logsumexp(1, keepdim=True)
+    smooth = o.get("label_smoothing", 0.0)
+    return -(((1 - smooth) * hot + smooth / z.size(1)) * log_p).sum(1).mean()
 
 
-def gradient(function, at: np.ndarray, step: float) -> np.ndarray:
-    """Central differences of a scalar function, fourth order."""
-    grad = np.zeros_like(at)
-    for index in np.ndindex(at.shape):
-
-        def moved(by, index=index):
-            there = at.copy()
-            there[index] += by
-            return function(there)
-
-        grad[index] = (8 * (moved(step) - moved(-step)) - moved(2 * step) + moved(-2 * step)) / (
-            12 * step
-        )
-    return grad
-
-
-def batch(rng: np.random.Generator, thetas, classes: int, dimension: int, one_class: bool = False):
-    """Float32 embeddings of any length at the angles `thetas` to their own prototypes, rounded:
-    (x (B, D), w (C, D), y (B,)). The references run on the float64 values of the rounded numbers."""
-    w = rng.normal(size=(classes, dimension))
-    y = np.zeros(len(thetas), int) if one_class else rng.integers(classes, size=len(thetas))
+def batch(rng: np.random.Generator, thetas, head, one_class: bool = False):
+    """Float32 embeddings of any length (B, D) at the angles `thetas` to their own class's weights;
+    sets `head.labels`. The references run on the float64 values of the rounded numbers."""
+    y = rng.integers(1 if one_class else head.num_classes, size=len(thetas))
+    w = head.weight.detach().double().numpy()
+    w = w[:, 0] if w.ndim == 3 else w
     own = w[y] / np.linalg.norm(w[y], axis=1, keepdims=True)
     side = rng.normal(size=own.shape)
     side -= (side * own).sum(1, keepdims=True) * own
     side /= np.linalg.norm(side, axis=1, keepdims=True)
     thetas = np.asarray(thetas)[:, None]
-    x = (np.cos(thetas) * own + np.sin(thetas) * side) * rng.uniform(0.1, 20, size=(len(thetas), 1))
-    return x.astype(np.float32), w.astype(np.float32), y
+    lengths = rng.uniform(0.5, 20, size=(len(thetas), 1))
+    head.labels = torch.from_numpy(y)
+    x = (np.cos(thetas) * own + np.sin(thetas) * side) * lengths
+    return torch.from_numpy(x.astype(np.float32))
+
+
+MEMBERS_WITH_STATE = [
+    Case("asoftmax", 4.0),
+    Case("subcenter_arcface", 0.5, {"centres": 3}),
+    Case("curricularface", 0.5),
+    Case("elasticface_arc", 0.5, {"kind": "arc"}),
+    Case("elasticface_arc", 0.5, {"kind": "arc", "plus": True, "sigma": 0.0175}),
+    Case("elasticface_cos", 0.35, {"kind": "cos"}),
+    Case("adaface", 0.4),
+    Case("kappaface", 0.8),
+    Case("arcface", 0.5, {"dynamic_scale": True}),
+]

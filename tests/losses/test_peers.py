@@ -14,11 +14,9 @@ from tests.losses import reference
 
 def compare(ours, theirs, thetas, unit_embeddings=False):
     """Loss and gradients of one batch; their class weights lie transposed."""
-    x, w, y = reference.batch(np.random.default_rng(0), thetas, 10, 16)
-    x, w, y = torch.from_numpy(x), torch.from_numpy(w), torch.from_numpy(y)
-    x = F.normalize(x) if unit_embeddings else x
-    ours.weight.data.copy_(w)
-    theirs.W.data.copy_(w.T)
+    x = reference.batch(np.random.default_rng(0), thetas, ours)
+    x, y = F.normalize(x) if unit_embeddings else x, ours.labels
+    theirs.W.data.copy_(ours.weight.T)
     a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
     left, right = ours(a, y), theirs(b, y)
     torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)

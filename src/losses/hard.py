@@ -1,0 +1,71 @@
+"""Members that weigh the non-targets: those that compete with a sample's own class count for more."""
+
+import torch
+from torch import Tensor
+
+from .head import AngularMarginHead, MarginHead, Target
+from .margin import ArcFace
+
+
+class CurricularFace(ArcFace):
+    """ArcFace's target; a hard non-target (c_j > t) becomes c_j (e + c_j), where e, an average of the
+    batches' mean target cosine (buffer `easiness`, weight 0.01), grows as training goes on.
+
+    Published m 0.5, s 64. Source: CurricularFace, arXiv 2004.00288.
+    """
+
+    def __init__(self, *args, momentum: float = 0.01, **options):
+        super().__init__(*args, **options)
+        self.momentum = momentum
+        self.register_buffer("easiness", torch.tensor(0.0))
+
+    def observe(self, target: Target, cosine: Tensor) -> None:
+        super().observe(target, cosine)
+        self.easiness.lerp_(target.cosine.mean(), self.momentum)
+
+    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+        hard = cosine > t.unsqueeze(1)
+        return torch.where(hard, cosine * (self.easiness + cosine), cosine)
+
+
+class MVSoftmax(AngularMarginHead):
+    """`kind` arc: t = ψ(θ + m); am: t = cos θ − m. A hard non-target (c_j > t) becomes
+    (1 + e) c_j + e with a fixed emphasis e. Published m 0.35, s 32, e 0.2.
+
+    Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
+    """
+
+    def __init__(self, *args, kind: str = "arc", emphasis: float = 0.2, **options):
+        super().__init__(*args, **options)
+        if kind not in ("arc", "am"):
+            raise ValueError(f"kind is arc or am, got {kind!r}")
+        self.kind, self.emphasis = kind, emphasis
+
+    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
+        return target.angle + self.margin, 1.0
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        if self.kind == "arc":
+            return super().target(target)
+        return target.cosine - self.margin, torch.ones_like(target.cosine)
+
+    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+        hard = cosine > t.unsqueeze(1)
+        return torch.where(hard, (1 + self.emphasis) * cosine + self.emphasis, cosine)
+
+
+class CircleLoss(MarginHead):
+    """Class-level circle loss: z_y = s [1 + m − c_y]₊ (c_y − 1 + m), z_j = s [c_j + m]₊ (c_j − m), the
+    weights in brackets without gradient; m in [0, 1]. Published m 0.25, s 256.
+
+    Source: Circle Loss, arXiv 2002.10857, section 3.
+    """
+
+    margin_range = (0.0, 1.0)
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        weight = (1 + self.margin - target.cosine).clamp_min(0)
+        return weight * (target.cosine - 1 + self.margin), weight
+
+    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+        return (cosine.detach() + self.margin).clamp_min(0) * (cosine - self.margin)

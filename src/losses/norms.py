@@ -1,0 +1,226 @@
+"""Members in which the length of an embedding counts: ‖x‖ as scale, or as the sample's quality."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .head import (
+    TINY_SINE,
+    AngularMarginHead,
+    MarginHead,
+    Target,
+    full_precision,
+    is_number,
+    psi,
+    with_slope,
+)
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    """(N, D) -> (N,); a zero vector has a zero gradient."""
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+class LSoftmax(AngularMarginHead):
+    """z_y = ‖w_y‖‖x‖ ψ(m θ_y), z_j = ‖w_j‖‖x‖ cos θ_j, m ≥ 1 (1 is plain softmax without bias).
+
+    Nothing is normalised and there is no scale. Published m 4 (with a warm-up of the margin).
+    Source: Large-Margin Softmax, arXiv 1612.02295.
+    """
+
+    has_scale = False
+    no_margin = 1.0
+    margin_range = (1.0, math.inf)
+
+    def __init__(self, embedding_dim: int, num_classes: int, *, margin: float, **options):
+        super().__init__(embedding_dim, num_classes, margin=margin, scale=1.0, **options)
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
+
+    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
+        return self.margin * target.angle, self.margin
+
+
+class ASoftmax(AngularMarginHead):
+    """z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖x‖ cos θ_j, m ≥ 1 (1 is no margin).
+
+    λ = max(λ_min, λ_base / (1 + γ·steps)) falls with the training steps, counted in the buffer
+    `steps`. Published m 4, λ_min 5, λ_base 1000, γ 0.12. Source: SphereFace, arXiv 1704.08063.
+    """
+
+    has_scale = False
+    no_margin = 1.0
+    margin_range = (1.0, math.inf)
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        margin: float,
+        lambda_min: float = 5.0,
+        lambda_base: float = 1000.0,
+        gamma: float = 0.12,
+        **options,
+    ):
+        super().__init__(embedding_dim, num_classes, margin=margin, scale=1.0, **options)
+        self.lambda_min, self.lambda_base, self.gamma = lambda_min, lambda_base, gamma
+        self.register_buffer("steps", torch.tensor(0.0))
+
+    @property
+    def annealing(self) -> Tensor:
+        """λ, the weight of the plain cosine, now."""
+        return (self.lambda_base / (1 + self.gamma * self.steps)).clamp_min(self.lambda_min)
+
+    def observe(self, target: Target, cosine: Tensor) -> None:
+        super().observe(target, cosine)
+        self.steps.add_(1)
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        return lengths(embeddings).unsqueeze(1)
+
+    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
+        return self.margin * target.angle, self.margin
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        t, slope = super().target(target)
+        plain = self.annealing
+        return (plain * target.cosine + t) / (1 + plain), (plain + slope) / (1 + plain)
+
+
+class SphereFaceR(AngularMarginHead):
+    """SphereFace revived, m ≥ 1 (1 is no margin).
+
+    v1: t = ψ(m θ_y), z_j = s cos θ_j; the paper's cos(min(m θ, π)), flat past π, with beyond_pi=paper
+    v2: t = cos θ_y,  z_j = s cos(θ_j / m)
+    `norm` hard: s is the scale. soft: ‖x‖ is, and weight·|‖x‖ − s| is added to the loss.
+    Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4; soft weight 0.01. Source: arXiv 2109.05565.
+    """
+
+    no_margin = 1.0
+    margin_range = (1.0, math.inf)
+
+    def __init__(
+        self, *args, version: str = "v1", norm: str = "hard", soft_weight: float = 0.01, **options
+    ):
+        super().__init__(*args, **options)
+        if version not in ("v1", "v2"):
+            raise ValueError(f"version is v1 or v2, got {version!r}")
+        if norm not in ("hard", "soft"):
+            raise ValueError(f"norm is hard or soft, got {norm!r}")
+        self.version, self.norm, self.soft_weight = version, norm, soft_weight
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        return self.scale if self.norm == "hard" else lengths(embeddings).unsqueeze(1)
+
+    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
+        return self.margin * target.angle, self.margin
+
+    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        return super().printed(phi.clamp_max(math.pi))
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        if self.version == "v2":
+            return target.cosine, torch.ones_like(target.cosine)
+        return super().target(target)
+
+    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+        if self.version == "v1":
+            return cosine
+        with torch.no_grad():
+            angle = cosine.clamp(-1, 1).acos()
+            fall = torch.sin(angle / self.margin) / self.margin
+            slope = fall / torch.sin(angle).clamp_min(TINY_SINE)
+            value = torch.cos(angle / self.margin)
+        return with_slope(cosine, value, slope)
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        loss = super().forward(embeddings, labels)
+        if self.norm == "soft":
+            stretch = lengths(embeddings) - self.scale
+            loss = loss + self.soft_weight * stretch.abs().mean()
+        return loss
+
+
+class MagFace(AngularMarginHead):
+    """ArcFace whose margin grows with a = ‖x‖ clamped to [l_a, u_a]: m(a) goes from `margin[0]` at l_a
+    to `margin[1]` at u_a in a straight line; λ_g (a/u_a² + 1/a) is added to the loss.
+
+    Published margin (0.45, 0.8), l_a 10, u_a 110, λ_g 35, s 64. Source: MagFace, arXiv 2103.06627.
+    """
+
+    no_margin = (0.0, 0.0)
+
+    def __init__(self, *args, l_a: float = 10.0, u_a: float = 110.0, lambda_g: float = 35.0, **options):
+        super().__init__(*args, **options)
+        if not 0 < l_a < u_a:
+            raise ValueError(f"lengths are 0 < l_a < u_a, got l_a {l_a}, u_a {u_a}")
+        self.l_a, self.u_a, self.lambda_g = l_a, u_a, lambda_g
+
+    @classmethod
+    def check_margin(cls, margin: tuple[float, float]) -> tuple[float, float]:
+        if isinstance(margin, (list, tuple)) and len(margin) == 2 and all(map(is_number, margin)):
+            low, high = margin
+            if 0 <= low <= high <= math.pi:
+                return float(low), float(high)
+        raise ValueError(
+            f"MagFace's margin is two numbers [at l_a, at u_a], 0 ≤ first ≤ second ≤ π, got {margin}"
+        )
+
+    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
+        low, high = self.margin.unbind(-1)
+        a = target.norm.clamp(self.l_a, self.u_a)  # the margin's gradient reaches the length
+        return target.angle + low + (high - low) * (a - self.l_a) / (self.u_a - self.l_a), 1.0
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        a = lengths(embeddings).clamp(self.l_a, self.u_a)
+        return super().forward(embeddings, labels) + self.lambda_g * (a / self.u_a**2 + 1 / a).mean()
+
+
+class AdaFace(MarginHead):
+    """t = ψ(θ − m ẑ) − (m + m ẑ), ẑ = clip(h (‖x‖ − μ)/σ, −1, 1): easy samples, with long embeddings,
+    get their margin on the cosine, hard ones on the angle.
+
+    μ and σ follow the training batches' lengths with weight 0.01, in buffers; no gradient goes through
+    ẑ. The authors' code clips θ − m ẑ to [0, π] instead, where the gradient ends (beyond_pi=paper).
+    Published m 0.4, h 0.333, s 64. Source: AdaFace, arXiv 2204.00964.
+    """
+
+    margin_range = (0.0, 1.0)
+
+    def __init__(
+        self,
+        *args,
+        h: float = 0.333,
+        momentum: float = 0.01,
+        beyond_pi: str = "monotone",
+        **options,
+    ):
+        super().__init__(*args, **options)
+        if beyond_pi not in ("monotone", "paper"):
+            raise ValueError(f"beyond_pi is monotone or paper, got {beyond_pi!r}")
+        self.h, self.momentum, self.beyond_pi = h, momentum, beyond_pi
+        self.register_buffer("mean", torch.tensor(20.0))  # the authors' starting values
+        self.register_buffer("deviation", torch.tensor(100.0))
+
+    def observe(self, target: Target, cosine: Tensor) -> None:
+        super().observe(target, cosine)
+        norm = target.norm.clamp(0.001, 100)
+        self.mean.lerp_(norm.mean(), self.momentum)
+        if len(norm) > 1:  # one sample has no deviation
+            self.deviation.lerp_(norm.std(), self.momentum)
+
+    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+        norm = target.norm.detach().clamp(0.001, 100)
+        quality = (self.h * (norm - self.mean) / (self.deviation + 1e-3)).clamp(-1, 1)
+        phi = target.angle - self.margin * quality
+        if self.beyond_pi == "monotone":
+            t, fall = psi(phi)
+        else:
+            phi = phi.clamp(0, math.pi)
+            t, fall = torch.cos(phi), torch.sin(phi)
+        return t - self.margin * (1 + quality), fall / target.sine
