@@ -27,7 +27,7 @@ NOT_IDENTITY = ("logger", "device", "objective")
 CHOICES = {
     "loss.name": tuple(HEADS),
     "margin.name": ("paper", "constant", "warmup"),
-    "scale.name": ("paper", "fixed", "adacos", "learnable"),
+    "scale.name": ("paper", "fixed", "adacos", "adacos_dynamic", "learnable"),
     "model.name": tuple(BACKBONES),
     "dataset.name": tuple(READERS),
     "optimizer.name": tuple(OPTIMIZERS),
@@ -115,11 +115,11 @@ def check_scale(loss: str, scale: dict) -> None:
         if value is not None or name != "paper":
             given = f"scale={name}" if value is None else f"scale.value={value}"
             raise UserError(f"{given}: loss={loss} has no scale, leave it out")
-    elif name == "adacos":
+    elif name.startswith("adacos"):
         if value is not None:
-            raise UserError(
-                f"scale.value={value}: scale=adacos computes it from the classes, use scale=fixed"
-            )
+            raise UserError(f"scale.value={value}: scale={name} computes it, use scale=fixed")
+        if not HEADS[loss].softmax_type:
+            raise UserError(f"scale={name}: made for softmax, loss={loss} has none, use scale.value=8")
     else:
         try:
             CosineHead.check_scale(value)
@@ -134,12 +134,14 @@ def head_options(config: dict, num_classes: int) -> dict:
         options["margin"] = config["margin"]["value"]
     if loss.has_scale:
         options["scale"] = config["scale"]["value"]
-        options["learnable_scale"] = config["scale"]["name"] == "learnable"
-        if config["scale"]["name"] == "adacos":
+        name = config["scale"]["name"]
+        options["learnable_scale"] = name == "learnable"
+        options["dynamic_scale"] = name == "adacos_dynamic"
+        if name.startswith("adacos"):
             try:
                 options["scale"] = adacos_scale(num_classes)
             except ValueError as error:
-                raise UserError(f"scale=adacos: {error}, use scale.value=…") from None
+                raise UserError(f"scale={name}: {error}, use scale.value=…") from None
     return options
 
 

@@ -24,7 +24,7 @@ from .config import blaming, check, check_group_values, config_hash, head_option
 from .datasets import Dataset, load
 from .errors import UserError
 from .evaluation import ClosedSet, closed_set
-from .losses import HEADS, CosineHead, Head, MarginHead, sufficient_scale
+from .losses import HEADS, Head, MarginHead, sufficient_scale
 from .models import build_backbone
 from .runs import append_row, read_rows, recorded, versions
 from .training import (
@@ -127,7 +127,7 @@ def prepare(config: dict, folder: Path) -> Run:
         schedule = build_schedule(
             over_time["name"], optimizer, steps=steps, epochs=epochs, **over_time["options"]
         )
-    if isinstance(head, CosineHead):
+    if head.has_scale:
         warn_of_large_scale(loss["name"], head.scale.item(), classes, dimension)
     return Run(config, folder, device, data, backbone, head, optimizer, schedule)
 
@@ -135,10 +135,11 @@ def prepare(config: dict, folder: Path) -> Run:
 @functools.cache  # once for all runs of a sweep
 def warn_of_large_scale(loss: str, scale: float, classes: int, dimension: int) -> None:
     enough = sufficient_scale(classes)
-    if scale > 4 * enough:
+    smaller = "scale=adacos or scale.value=16" if HEADS[loss].softmax_type else "experiment=few_classes"
+    if scale > (4 if HEADS[loss].softmax_type else 2) * enough:
         log.warning(
             f"scale {scale:g} of {loss} is far above the {enough:.0f} that {classes} classes need "
-            f"(in {dimension} dimensions): if training is unstable, try scale=adacos or scale.value=16"
+            f"(in {dimension} dimensions): if training is unstable, try {smaller}"
         )
 
 
@@ -190,7 +191,7 @@ def settings(run: Run) -> dict:
     row = {"lr": lr, "head_lr": head_lr}
     if isinstance(run.head, MarginHead):
         row["margin"] = run.head.margin.tolist()
-    if isinstance(run.head, CosineHead):
+    if run.head.has_scale:
         row["scale"] = run.head.scale.item()
     return row
 
@@ -215,13 +216,13 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
     """Embeddings to their file, pictures to `plots/`, and both to the tracker."""
     classes, config = run.data.classes, run.config
     x, y = embeddings.cpu().numpy(), run.data.test.labels.cpu().numpy()
-    prototypes = run.head.weight.detach().cpu().numpy()
+    prototypes = run.head.prototypes.cpu().numpy()
     np.savez_compressed(run.folder / "embeddings.npz", embeddings=x, labels=y, prototypes=prototypes)
 
     title = f"{config['loss']['name']} on {config['dataset']['name']}"
     if isinstance(run.head, MarginHead):
         title += f", margin {config['margin']['value']}"
-    if isinstance(run.head, CosineHead):
+    if run.head.has_scale:
         title += f", scale {run.head.scale.item():.4g}"
     tested = f"{title}: {result.metrics['accuracy']:.1%} of test samples right"
     own, other = result.target_angle.cpu().numpy(), result.other_angle.cpu().numpy()
@@ -255,7 +256,8 @@ def explain(error: Exception) -> str:
     """One line for what Hydra or OmegaConf say of a user's mistake in several."""
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        return f"{group}={choice}: choose one of {', '.join(error.options)}"
+        choices = ", ".join(option for option in error.options if not option.startswith("_"))
+        return f"{group}={choice}: choose one of {choices}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 

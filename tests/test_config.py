@@ -1,5 +1,6 @@
 """Every choice composes and is built; every mistake is named before training."""
 
+import inspect
 import re
 
 import pytest
@@ -8,14 +9,16 @@ import torch
 from src.config import CHOICES, check, check_group_values, config_hash
 from src.datasets import READERS
 from src.errors import UserError
-from src.losses import HEADS
+from src.losses import HEADS, MarginHead
 from src.models import BACKBONES
 from src.train import CONF, prepare
 from src.training import OPTIMIZERS, SCHEDULES
 from tests.conftest import FAST
 
+# Options that a cross entropy takes, and the members without one do not use.
+COSINE_OPTIONS = {"label_smoothing", "class_weights", "inter_topk", "inter_topk_margin"}
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
-FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glob("*.yaml"))]
+FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glob("[!_]*.yaml"))]
 BUILT = [(g, path.stem) for g, path in FILES if path.stem not in ("cuda", "mps", "fashion_mnist_sphere")]
 
 
@@ -86,6 +89,30 @@ def test_margin_and_scale_default_to_the_losss_published_ones(composed):
     assert (config["margin"]["value"], config["scale"]["value"]) == ([1, 0.5, 0], 16)
 
 
+def test_few_classes_takes_a_losss_own_settings_where_the_published_ones_fail(composed):
+    config = composed("experiment=few_classes", "loss=uniface")
+    assert (config["margin"]["value"], config["scale"]["value"]) == (0.2, 4)
+    config = composed("experiment=few_classes", "loss=arcface")
+    assert (config["margin"]["value"], config["scale"]["value"]) == (0.5, 64)
+    assert composed("experiment=few_classes", "loss=arcface", "scale.value=9")["scale"]["value"] == 9
+    check(composed("experiment=few_classes", "loss=softmax"))
+
+
+@pytest.mark.parametrize("loss", HEADS)
+def test_each_losss_file_holds_its_heads_options_and_published_settings(loss, composed):
+    config = composed(f"loss={loss}")
+    head = HEADS[loss]
+    assert (config["loss"]["scale"] is not None) == head.has_scale
+    assert (config["loss"]["margin"] is not None) == issubclass(head, MarginHead)
+    accepted = set()
+    for member in head.__mro__:
+        accepted |= set(inspect.signature(member.__init__).parameters)
+    set_elsewhere = {"learnable_scale", "dynamic_scale", "scale", "margin", "self", "args", "options"}
+    shared = {"embedding_dim", "num_classes", "kwargs"}
+    unused = {} if head.softmax_type else COSINE_OPTIONS
+    assert set(config["loss"]["options"]) == accepted - set_elsewhere - shared - set(unused)
+
+
 def test_adacos_and_learnable_scales(composed, tmp_path):
     assert prepare(composed(*FAST, "scale=adacos"), tmp_path).head.scale.item() == pytest.approx(
         3.107, abs=1e-3
@@ -115,6 +142,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["loss=softmax", "scale.value=3"], "scale.value=3: loss=softmax has no scale"),
         (["loss=softmax", "scale=learnable"], "scale=learnable: loss=softmax has no scale"),
         (["scale=adacos", "scale.value=3"], "scale=adacos computes it"),
+        (["loss=uniface", "scale=adacos"], "scale=adacos: made for softmax, loss=uniface has none"),
         (["model.embedding_dim=1"], "model.embedding_dim=1: a whole number from 2"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["epochs=1.5"], "epochs=1.5: a whole number from 1"),
@@ -125,7 +153,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["objective=loss"], "objective=loss: choose one of accuracy"),
         (["device.precision=fp8"], "fp32, bf16"),
         (["device.threads=0"], "device.threads=0"),
-        (["loss.name=circle"], "loss.name=circle: choose one of softmax"),
+        (["loss.name=circles"], "loss.name=circles: choose one of softmax"),
         (["batch_size=1438"], "batch_size=1438: dataset=digits has 1437"),
         (["+loss.options.k=3"], "loss.options=.*'k'"),
         (["model.options.hidden=-1"], "model.options="),

@@ -131,7 +131,7 @@ def test_a_sweep_goes_on_past_a_run_that_fails(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["loss=circles"], "loss=circles: choose one of arcface, combined, cosface, normface"),
+        (["loss=circles"], "loss=circles: choose one of adaface, arcface, asoftmax, circle"),
         (["margin=0.3"], "margin=0.3: margin takes a name, a value goes to margin.value=0.3"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),

@@ -40,21 +40,20 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     margin_satisfied  share whose own logit is the largest even with the margin on it
     *_angle_*         angle to the own (target) and to the nearest other prototype
     """
-    prototypes = F.normalize(head.weight)
+    classes = head.num_classes
     right, satisfied, predicted, target_angle, other_angle = [], [], [], [], []
     for x, y in zip(embeddings.split(chunk), labels.split(chunk), strict=True):
         prediction = head.logits(x).argmax(1)
         predicted.append(prediction)
         right.append(prediction == y)
         satisfied.append(head.margin_logits(x, y).argmax(1) == y)
-        own = F.one_hot(y, len(prototypes)).bool()
-        angle = (F.normalize(x.float()) @ prototypes.T).clamp(-1, 1).acos()
+        own = F.one_hot(y, classes).bool()
+        angle = head.cosines(x).clamp(-1, 1).acos()
         target_angle.append(angle[own])
         other_angle.append(angle.masked_fill(own, torch.inf).amin(1))
 
     right, satisfied, predicted = torch.cat(right), torch.cat(satisfied), torch.cat(predicted)
     target_angle, other_angle = torch.cat(target_angle), torch.cat(other_angle)
-    classes = len(prototypes)
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2)
     confusion = confusion.view(classes, classes)
     # A class without samples has no recall, and does not count as the worst.

@@ -17,6 +17,8 @@ class UniFace(CosFace):
     Source: UniFace, ICCV 2023.
     """
 
+    softmax_type = False
+
     def __init__(self, *args, negative_weight: float = 1.0, **options):
         super().__init__(*args, **options)
         if not 0 < negative_weight < math.inf:
@@ -41,6 +43,7 @@ class SphereFace2(MarginHead):
     """
 
     margin_range = (0.0, math.inf)
+    softmax_type = False
 
     def __init__(
         self,
@@ -111,6 +114,7 @@ class P2SGrad(CosineHead):
     """
 
     has_scale = False
+    softmax_type = False
 
     def __init__(self, embedding_dim: int, num_classes: int):
         super().__init__(embedding_dim, num_classes, scale=1.0)

@@ -154,6 +154,7 @@ class Head(nn.Module):
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
     has_scale = True
+    softmax_type = True  # the loss is a cross entropy over classes
 
     def __init__(
         self,
