@@ -3,6 +3,7 @@
 from .confusion import plot_confusion
 from .curves import plot_curves
 from .histograms import plot_angles
+from .logits import plot_logits
 from .projection import to_dimensions
 from .sphere import plot_embedding
 from .style import class_colours, save
@@ -13,6 +14,7 @@ __all__ = [
     "plot_confusion",
     "plot_curves",
     "plot_embedding",
+    "plot_logits",
     "save",
     "to_dimensions",
 ]

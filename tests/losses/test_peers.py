@@ -8,7 +8,16 @@ import torch
 import torch.nn.functional as F
 from pytorch_metric_learning import losses as peers
 
-from src.losses import ArcFace, CosFace, NormFace, SphereFace
+from src.losses import (
+    ArcFace,
+    CircleLoss,
+    CosFace,
+    LSoftmax,
+    NormFace,
+    P2SGrad,
+    SphereFace,
+    SubCenterArcFace,
+)
 from tests.losses import reference
 
 
@@ -64,3 +73,48 @@ def test_sphereface_on_unit_embeddings(margin):
         thetas,
         unit_embeddings=True,
     )
+
+
+@pytest.mark.parametrize("margin", [1, 2, 4])
+def test_lsoftmax(margin):
+    # Both keep both lengths; theirs takes whole margins only.
+    thetas = np.linspace(0.05, 3.1, 29)
+    compare(
+        LSoftmax(16, 10, margin=float(margin)), peers.LargeMarginSoftmaxLoss(10, 16, margin, 1), thetas
+    )
+
+
+def test_subcenter_arcface_before_pi():
+    ours = SubCenterArcFace(16, 10, centres=3, margin=0.5, scale=64.0)
+    theirs = peers.SubCenterArcFaceLoss(
+        num_classes=10, embedding_size=16, margin=math.degrees(0.5), scale=64, sub_centers=3
+    )
+    theirs.W.data.copy_(ours.weight.data.reshape(30, 16).T)  # their columns: a class's centres together
+    x = reference.batch(np.random.default_rng(0), np.linspace(0.15, math.pi / 2 - 0.6, 32), ours)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    left, right = ours(a, ours.labels), theirs(b, ours.labels)
+    torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+    left.backward(), right.backward()
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_p2sgrad():
+    ours, theirs = P2SGrad(16, 10), peers.P2SGradLoss(16, 10)
+    x = reference.batch(np.random.default_rng(0), np.linspace(0.15, 3.0, 32), ours)
+    theirs.weight.data.copy_(F.normalize(ours.weight.data).T)
+    torch.testing.assert_close(ours(x, ours.labels), theirs(x, ours.labels), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.25, 0.4])
+def test_circle_between_samples_and_prototypes(margin):
+    # Theirs is made for pairs: prototypes as references give each sample one positive and C − 1
+    # negatives, which is the class-level loss. They leave out samples whose loss is 0: none here.
+    ours = CircleLoss(16, 10, margin=margin, scale=80.0)
+    theirs = peers.CircleLoss(m=margin, gamma=80)
+    x = reference.batch(np.random.default_rng(0), np.linspace(0.6, 3.0, 32), ours)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    left = ours(a, ours.labels)
+    right = theirs(b, ours.labels, ref_emb=ours.weight.detach(), ref_labels=torch.arange(10))
+    torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+    left.backward(), right.backward()
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)

@@ -1,0 +1,1 @@
+"""Figures of the documentation, made from the code itself."""
