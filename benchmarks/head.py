@@ -6,6 +6,7 @@ large  B 512, D 512, C 10,000 on every core: aim at most 1.25 for those that cha
 """
 
 import sys
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -45,7 +46,7 @@ def compare(size: str) -> None:
 
     ways = {BASE: plain}
     for name in HEADS:
-        ways[name] = lambda head=published(name, dimension, classes).to(device): step(head)
+        ways[name] = partial(step, published(name, dimension, classes).to(device))
     seconds = interleaved(ways, rounds, calls)
 
     print(f"head forward + backward, B {batch}, D {dimension}, C {classes}; {machine()}")
