@@ -62,7 +62,10 @@ def full_precision(method):
 
     @functools.wraps(method)
     def wrapper(self, embeddings: Tensor, *args):
+        limit = torch.finfo(embeddings.dtype).max
         embeddings = embeddings.to(self.weight.dtype)
+        if limit < 1e5 and embeddings.requires_grad:  # float16 cannot hold the gradient of a tiny vector
+            embeddings.register_hook(lambda grad: grad.clamp(-limit, limit))
         kind = embeddings.device.type
         if not torch.is_autocast_enabled(kind):
             return method(self, embeddings, *args)
