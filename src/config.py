@@ -26,8 +26,8 @@ NOT_IDENTITY = ("logger", "device", "objective")
 
 CHOICES = {
     "loss.name": tuple(HEADS),
-    "margin.name": ("paper", "constant", "warmup"),
-    "scale.name": ("paper", "fixed", "adacos", "adacos_dynamic", "learnable"),
+    "margin.name": ("paper", "few_classes", "constant", "warmup"),
+    "scale.name": ("paper", "few_classes", "fixed", "adacos", "adacos_dynamic", "learnable"),
     "model.name": tuple(BACKBONES),
     "dataset.name": tuple(READERS),
     "optimizer.name": tuple(OPTIMIZERS),
@@ -37,6 +37,7 @@ CHOICES = {
     "logger.name": ("wandb", "none"),
     "objective": METRICS,
 }
+AS_THE_LOSS_HAS_IT = ("paper", "few_classes")  # margins and scales that may be none
 WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
 
 
@@ -57,7 +58,8 @@ def get(config: dict, key: str):
 
 
 def config_hash(config: dict) -> str:
-    """Sixteen hex digits that name what a run computes: equal for equal results on one machine."""
+    """Sixteen hex digits of what a run computes, without where and how: equal hashes, equal results
+    on one machine with one number of threads."""
     identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     identity["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
     identity["precision"] = config["device"]["precision"]
@@ -72,7 +74,7 @@ def check(config: dict) -> None:
             raise UserError(f"{key}={get(config, key)}: choose one of {', '.join(choices)}")
     for key, least in WHOLE_NUMBERS_FROM.items():
         value = get(config, key)
-        if not _is_whole(value) or value < least:
+        if not _is_whole(value) or not least <= value < 2**63:
             raise UserError(f"{key}={value}: a whole number from {least}")
     threads = config["device"]["threads"]
     if threads is not None and not (_is_whole(threads) and threads >= 1):
@@ -80,7 +82,7 @@ def check(config: dict) -> None:
     for key in ("optimizer.lr", "optimizer.head_lr"):
         rate = get(config, key)
         if not (rate is None and key.endswith("head_lr")) and not (_is_number(rate) and 0 < rate < 1e6):
-            raise UserError(f"{key}={rate}: a number above 0")
+            raise UserError(f"{key}={rate}: a number above 0 and below a million")
     check_margin(config["loss"]["name"], config["margin"])
     check_scale(config["loss"]["name"], config["scale"])
 
@@ -89,7 +91,7 @@ def check_margin(loss: str, margin: dict) -> None:
     """A legal margin for a loss that has one, none for a loss that has none."""
     head, value = HEADS[loss], margin["value"]
     if not issubclass(head, MarginHead):
-        if value is not None or margin["name"] != "paper":
+        if value is not None or margin["name"] not in AS_THE_LOSS_HAS_IT:
             given = f"margin={margin['name']}" if value is None else f"margin.value={value}"
             with_margin = ", ".join(n for n, h in HEADS.items() if issubclass(h, MarginHead))
             raise UserError(f"{given}: loss={loss} has no margin, leave it out or use {with_margin}")
@@ -112,7 +114,7 @@ def check_scale(loss: str, scale: dict) -> None:
     """A legal scale for a loss that has one, none for a loss that has none."""
     name, value = scale["name"], scale["value"]
     if not HEADS[loss].has_scale:
-        if value is not None or name != "paper":
+        if value is not None or name not in AS_THE_LOSS_HAS_IT:
             given = f"scale={name}" if value is None else f"scale.value={value}"
             raise UserError(f"{given}: loss={loss} has no scale, leave it out")
     elif name.startswith("adacos"):
@@ -167,7 +169,12 @@ def check_group_values(overrides: list[str], groups: Path) -> None:
     for override in overrides:
         group, _, value = override.partition("=")
         if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
-            raise UserError(f"{override}: {group} takes a name, a value goes to {group}.value={value}")
+            if group in ("margin", "scale"):
+                raise UserError(
+                    f"{override}: {group} takes a name, a value goes to {group}.value={value}"
+                )
+            names = ", ".join(sorted(path.stem for path in (groups / group).glob("[!_]*.yaml")))
+            raise UserError(f"{override}: choose one of {names}")
 
 
 class KeepFinishedRuns(Callback):

@@ -39,7 +39,7 @@ from .training import (
     save_checkpoint,
 )
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("src.train")  # __name__ is __main__ when run as a command
 CONF = Path(__file__).parents[1] / "conf"
 
 
@@ -63,6 +63,7 @@ class Run:
 
     def evaluate(self) -> tuple[ClosedSet, Tensor]:
         """The test split's results, and its embeddings (N, D)."""
+        self.head.eval()  # or the test split would move its running statistics
         embeddings = embed(self.backbone, self.data.test, self.device)
         return closed_set(self.head, embeddings, self.data.test.labels), embeddings
 
@@ -70,6 +71,8 @@ class Run:
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     """Train what a resolved configuration describes, leave everything in `folder`, and return the
     objective. Raises UserError, with `summary.json` saying failed or diverged, if it cannot."""
+    if (folder / "summary.json").exists() or (folder / "metrics.csv").exists():
+        raise UserError(f"{folder} holds a run already, which would be overwritten; name a new folder")
     summary = {"config_hash": config_hash(config), "versions": versions()}
     with recorded(folder, summary):
         check(config)
@@ -212,6 +215,11 @@ def checkpoint(run: Run, epoch: int) -> None:
     )
 
 
+def rounded(margin: float | list[float]) -> str:
+    parts = margin if isinstance(margin, list) else [margin]
+    return ", ".join(f"{part:.4g}" for part in parts)
+
+
 def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Tracker) -> None:
     """Embeddings to their file, pictures to `plots/`, and both to the tracker."""
     classes, config = run.data.classes, run.config
@@ -221,7 +229,7 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
 
     title = f"{config['loss']['name']} on {config['dataset']['name']}"
     if isinstance(run.head, MarginHead):
-        title += f", margin {config['margin']['value']}"
+        title += f", margin {rounded(run.head.margin.tolist())}"
     if run.head.has_scale:
         title += f", scale {run.head.scale.item():.4g}"
     tested = f"{title}: {result.metrics['accuracy']:.1%} of test samples right"

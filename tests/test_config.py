@@ -96,6 +96,7 @@ def test_few_classes_takes_a_losss_own_settings_where_the_published_ones_fail(co
     assert (config["margin"]["value"], config["scale"]["value"]) == (0.5, 64)
     assert composed("experiment=few_classes", "loss=arcface", "scale.value=9")["scale"]["value"] == 9
     check(composed("experiment=few_classes", "loss=softmax"))
+    check(composed("experiment=few_classes", "loss=arcface", "scale=adacos"))
 
 
 @pytest.mark.parametrize("loss", HEADS)

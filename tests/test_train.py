@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
-from src.errors import Diverged
-from src.train import train_run
+from src.errors import Diverged, UserError
+from src.train import prepare, train_run
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
@@ -57,7 +57,6 @@ def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished
     config, folder, _ = finished
     saved = load_checkpoint(folder / "checkpoint.pt")
     assert saved["epoch"] == 3 and saved["config"] == config
-    from src.train import prepare
     from src.training import embed
 
     again = prepare(saved["config"], tmp_path)
@@ -76,6 +75,26 @@ def test_the_same_seed_gives_the_same_metrics_bit_for_bit_and_another_does_not(f
     text = (folder / "metrics.csv").read_bytes()
     assert (tmp_path / "again" / "metrics.csv").read_bytes() == text
     assert (tmp_path / "other" / "metrics.csv").read_bytes() != text
+
+
+@pytest.mark.parametrize(
+    "loss", ["asoftmax", "adaface", "subcenter_arcface", "kappaface", "elasticface_arc"]
+)
+def test_evaluation_moves_no_running_statistics(loss, composed, tmp_path):
+    run = prepare(composed(*FAST, f"loss={loss}"), tmp_path)
+    run.head.train()
+    before = {key: value.clone() for key, value in run.head.state_dict().items()}
+    first, second = run.evaluate()[0].metrics, run.evaluate()[0].metrics
+    assert first == second
+    assert all(torch.equal(value, before[key]) for key, value in run.head.state_dict().items())
+
+
+def test_a_folder_that_holds_a_run_is_left_alone(finished):
+    config, folder, _ = finished
+    before = (folder / "summary.json").read_bytes()
+    with pytest.raises(UserError, match="holds a run already"):
+        train_run(config, folder)
+    assert (folder / "summary.json").read_bytes() == before
 
 
 def test_a_margin_warms_up_over_the_epochs(composed, tmp_path):

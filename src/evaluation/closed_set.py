@@ -52,8 +52,11 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
         target_angle.append(angle[own])
         other_angle.append(angle.masked_fill(own, torch.inf).amin(1))
 
-    right, satisfied, predicted = torch.cat(right), torch.cat(satisfied), torch.cat(predicted)
-    target_angle, other_angle = torch.cat(target_angle), torch.cat(other_angle)
+    # From here on the CPU: there are few numbers left, and not every device knows float64.
+    right, satisfied, predicted, target_angle, other_angle = (
+        torch.cat(parts).cpu() for parts in (right, satisfied, predicted, target_angle, other_angle)
+    )
+    labels = labels.cpu()
     confusion = torch.bincount(labels * classes + predicted, minlength=classes**2)
     confusion = confusion.view(classes, classes)
     # A class without samples has no recall, and does not count as the worst.

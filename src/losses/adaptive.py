@@ -25,6 +25,8 @@ class ElasticFace(AngularMarginHead):
             raise ValueError(f"kind is arc or cos, got {kind!r}")
         if not 0 <= sigma < math.inf:
             raise ValueError(f"sigma is finite and not negative, got {sigma}")
+        if not isinstance(plus, bool):
+            raise ValueError(f"plus is true or false, got {plus!r}")
         self.kind, self.sigma, self.plus = kind, sigma, plus
         self.generator = torch.Generator().manual_seed(torch.randint(2**62, ()).item())
 
@@ -76,6 +78,8 @@ class KappaFace(ArcFace):
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
+        if not 0 < momentum < 1:
+            raise ValueError(f"momentum is between 0 and 1, got {momentum}")
         self.gamma, self.temperature, self.momentum = gamma, temperature, momentum
         self.register_buffer("means", torch.zeros(num_classes, embedding_dim))
         self.register_buffer("resultants", torch.zeros(num_classes))  # r̄

@@ -57,8 +57,8 @@ class SphereFace2(MarginHead):
         super().__init__(*args, margin=margin, **options)
         if kind not in ("C", "A", "M"):
             raise ValueError(f"kind is C, A or M, got {kind!r}")
-        if not 0 < alpha < 1:
-            raise ValueError(f"alpha is between 0 and 1, got {alpha}")
+        if not 0 < alpha < 1 or not power >= 1:
+            raise ValueError(f"alpha is between 0 and 1 and power from 1, got {alpha} and {power}")
         low, high = {"C": (0, 2), "A": (0, math.pi), "M": (1, math.inf)}[kind]
         if not low <= margin <= high:
             raise ValueError(f"SphereFace2-{kind}'s margin is in [{low}, {high:.4g}], got {margin}")
@@ -75,8 +75,8 @@ class SphereFace2(MarginHead):
         other = s * (self.g(zero)[0].item() + shift)
         p = self.alpha / ((1 - self.alpha) * max(self.num_classes - 1, 1))
         root = math.sqrt((1 - p) ** 2 + 4 * p * math.exp(own - other))
-        if p > 1:  # the same root, written without the difference that would vanish
-            return math.log((root + p - 1) / 2) - own
+        if p >= 1:  # the same root, written without the difference that would vanish
+            return math.log(max(root + p - 1, 1e-300) / 2) - own
         return math.log(2 * p / (1 - p + root)) - other
 
     def g(self, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -98,9 +98,12 @@ class SphereFace2(MarginHead):
         t, slope = self.g(cosine)
         return t, slope * fall * rate / target.sine
 
+    def plain_slope(self, target: Target) -> Tensor:
+        return self.g(target.cosine)[1]
+
     def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
         g = self.g(cosine)[0]
-        return g + self.margin if self.kind == "C" else g
+        return g + self.column_margin if self.kind == "C" else g
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         z = self.margin_logits(embeddings, labels) + self.bias

@@ -67,5 +67,8 @@ class CircleLoss(MarginHead):
         weight = (1 + self.margin - target.cosine).clamp_min(0)
         return weight * (target.cosine - 1 + self.margin), weight
 
+    def plain_slope(self, target: Target) -> Tensor:
+        return 1 - target.cosine
+
     def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
-        return (cosine.detach() + self.margin).clamp_min(0) * (cosine - self.margin)
+        return (cosine.detach() + self.column_margin).clamp_min(0) * (cosine - self.column_margin)

@@ -170,12 +170,18 @@ class Head(nn.Module):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
         self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim)))
+        if not self.softmax_type and (label_smoothing or class_weights is not None):
+            raise ValueError(f"{type(self).__name__} has no cross entropy to smooth or weigh")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is from 0 to below 1, got {label_smoothing}")
         if class_weights is not None:
             class_weights = torch.tensor(class_weights, dtype=torch.float32)
-            if class_weights.shape != (num_classes,) or not (class_weights >= 0).all():
-                raise ValueError(f"class_weights are {num_classes} numbers, none negative")
+            if (
+                class_weights.shape != (num_classes,)
+                or not (class_weights > 0).any()
+                or (class_weights < 0).any()
+            ):
+                raise ValueError(f"class_weights are {num_classes} numbers, none negative, not all 0")
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
@@ -255,9 +261,13 @@ class CosineHead(Head):
             self.log_scale = nn.Parameter(log_scale)
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+        if dynamic_scale and learnable_scale:
+            raise ValueError("a scale is learnable or dynamic, not both")
         self.dynamic_scale = dynamic_scale
-        if not 0 <= inter_topk < num_classes:
-            raise ValueError(f"inter_topk is from 0 to {num_classes - 1}, got {inter_topk}")
+        if not isinstance(inter_topk, int) or not 0 <= inter_topk < num_classes:
+            raise ValueError(
+                f"inter_topk is a whole number from 0 to {num_classes - 1}, got {inter_topk}"
+            )
         if not 0 <= inter_topk_margin <= math.pi:
             raise ValueError(f"inter_topk_margin is an angle in [0, π], got {inter_topk_margin}")
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
@@ -279,7 +289,7 @@ class CosineHead(Head):
 
     def factor(self, embeddings: Tensor) -> Tensor:
         """What cosines are multiplied with: the scale, or (B, 1), or (B, C)."""
-        return self.scale
+        return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer moves on
 
     def compare(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Unit embeddings (B, D) -> cosines (B, C), and the weights of their own classes (B, D)."""
@@ -297,6 +307,10 @@ class CosineHead(Head):
     def target(self, target: Target) -> tuple[Tensor, Tensor]:
         """t (B,), the target's cosine after the margin, and its derivative dt/dcos θ_y (B,)."""
         return target.cosine, torch.ones_like(target.cosine)
+
+    def plain_slope(self, target: Target) -> Tensor:
+        """dt/dcos θ_y (B,) as it is without a margin: what `straight_through` uses."""
+        return torch.ones_like(target.cosine)
 
     def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
         """g(cos θ_j) (B, C); the target's column is not used."""
@@ -319,7 +333,7 @@ class CosineHead(Head):
                 self.observe(target, cosine)
         t, slope = self.target(target)
         if self.straight_through:
-            t, slope = t.detach(), torch.ones_like(slope)
+            t, slope = t.detach(), self.plain_slope(target)
         others = self.nearer(cosine, target) if self.inter_topk else cosine
         others, factor = self.others(others, target, t), self.factor(embeddings)
         if others is cosine and factor.ndim == 0:
@@ -355,6 +369,11 @@ class MarginHead(CosineHead):
         super().__init__(*args, **options)
         self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
         self.straight_through = straight_through
+
+    @property
+    def column_margin(self) -> Tensor:
+        """The margin, a sample's own as (B, 1), to act on a row of (B, C)."""
+        return self.margin.unsqueeze(-1) if self.margin.ndim else self.margin
 
     @classmethod
     def check_margin(cls, margin: float) -> float:

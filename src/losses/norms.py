@@ -15,6 +15,7 @@ from .head import (
     psi,
     with_slope,
 )
+from .margin import SphereFace
 
 
 def lengths(vectors: Tensor) -> Tensor:
@@ -22,7 +23,7 @@ def lengths(vectors: Tensor) -> Tensor:
     return torch.linalg.vector_norm(vectors, dim=1)
 
 
-class LSoftmax(AngularMarginHead):
+class LSoftmax(SphereFace):
     """z_y = ‖w_y‖‖x‖ ψ(m θ_y), z_j = ‖w_j‖‖x‖ cos θ_j, m ≥ 1 (1 is plain softmax without bias).
 
     Nothing is normalised and there is no scale. Published m 4 (with a warm-up of the margin).
@@ -30,8 +31,6 @@ class LSoftmax(AngularMarginHead):
     """
 
     has_scale = False
-    no_margin = 1.0
-    margin_range = (1.0, math.inf)
 
     def __init__(self, embedding_dim: int, num_classes: int, *, margin: float, **options):
         super().__init__(embedding_dim, num_classes, margin=margin, scale=1.0, **options)
@@ -39,11 +38,11 @@ class LSoftmax(AngularMarginHead):
     def factor(self, embeddings: Tensor) -> Tensor:
         return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
-        return self.margin * target.angle, self.margin
+    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        return psi(phi)  # the paper's own
 
 
-class ASoftmax(AngularMarginHead):
+class ASoftmax(SphereFace):
     """z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖x‖ cos θ_j, m ≥ 1 (1 is no margin).
 
     λ = max(λ_min, λ_base / (1 + γ·steps)) falls with the training steps, counted in the buffer
@@ -51,8 +50,6 @@ class ASoftmax(AngularMarginHead):
     """
 
     has_scale = False
-    no_margin = 1.0
-    margin_range = (1.0, math.inf)
 
     def __init__(
         self,
@@ -81,8 +78,8 @@ class ASoftmax(AngularMarginHead):
     def factor(self, embeddings: Tensor) -> Tensor:
         return lengths(embeddings).unsqueeze(1)
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
-        return self.margin * target.angle, self.margin
+    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
+        return psi(phi)  # the paper's own
 
     def target(self, target: Target) -> tuple[Tensor, Tensor]:
         t, slope = super().target(target)
@@ -90,7 +87,7 @@ class ASoftmax(AngularMarginHead):
         return (plain * target.cosine + t) / (1 + plain), (plain + slope) / (1 + plain)
 
 
-class SphereFaceR(AngularMarginHead):
+class SphereFaceR(SphereFace):
     """SphereFace revived, m ≥ 1 (1 is no margin).
 
     v1: t = ψ(m θ_y), z_j = s cos θ_j; the paper's cos(min(m θ, π)), flat past π, with beyond_pi=paper
@@ -98,9 +95,6 @@ class SphereFaceR(AngularMarginHead):
     `norm` hard: s is the scale. soft: ‖x‖ is, and weight·|‖x‖ − s| is added to the loss.
     Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4; soft weight 0.01. Source: arXiv 2109.05565.
     """
-
-    no_margin = 1.0
-    margin_range = (1.0, math.inf)
 
     def __init__(
         self, *args, version: str = "v1", norm: str = "hard", soft_weight: float = 0.01, **options
@@ -115,9 +109,6 @@ class SphereFaceR(AngularMarginHead):
     def factor(self, embeddings: Tensor) -> Tensor:
         return self.scale if self.norm == "hard" else lengths(embeddings).unsqueeze(1)
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
-        return self.margin * target.angle, self.margin
-
     def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
         return super().printed(phi.clamp_max(math.pi))
 
@@ -131,9 +122,10 @@ class SphereFaceR(AngularMarginHead):
             return cosine
         with torch.no_grad():
             angle = cosine.clamp(-1, 1).acos()
-            fall = torch.sin(angle / self.margin) / self.margin
+            margin = self.column_margin
+            fall = torch.sin(angle / margin) / margin
             slope = fall / torch.sin(angle).clamp_min(TINY_SINE)
-            value = torch.cos(angle / self.margin)
+            value = torch.cos(angle / margin)
         return with_slope(cosine, value, slope)
 
     @full_precision

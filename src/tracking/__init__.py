@@ -60,6 +60,8 @@ def check(logger: dict) -> None:
     """Raises UserError for a mode that does not exist, or an online run without a key."""
     if logger["name"] == "none":
         return
+    if not isinstance(logger["tags"], list):
+        raise UserError(f"logger.tags={logger['tags']}: a list, as in 'logger.tags=[mine,yours]'")
     if logger["mode"] not in MODES:
         raise UserError(f"logger.mode={logger['mode']}: choose one of {', '.join(MODES)}")
     if logger["mode"] == "online" and not has_key():

@@ -75,12 +75,12 @@ def fit(
 
 def suspects(head: nn.Module, optimizer: Optimizer, device: Device) -> str:
     """Why a loss stops being finite: what is usually to blame, with this run's values."""
-    rates = [group["initial_lr"] for group in optimizer.param_groups]
-    causes = ["a learning rate too large (now {:g}, class weights {:g})".format(*rates)]
-    if hasattr(head, "scale"):
+    rates = [group.get("max_lr", group["initial_lr"]) for group in optimizer.param_groups]
+    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
+    if head.has_scale:
         causes.append(
             f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; scale=adacos and scale.value=16 are small ones)"
+            f"dimensions; {'scale=adacos' if head.softmax_type else 'scale.value=8'} is a small one)"
         )
     if device.amp:
         causes.append("device.precision=bf16")

@@ -295,7 +295,7 @@ def test_adafaces_published_form_clips_the_angle():
     assert (z[range(len(x)), head.labels] - expected).abs().max() < 2e-3  # phi from rounded embeddings
 
 
-@pytest.mark.parametrize("name", ["arcface", "magface", "mv_arc", "circle"])
+@pytest.mark.parametrize("name", ["arcface", "magface", "mv_arc"])
 def test_straight_through_keeps_the_value_and_takes_the_plain_slope(name):
     case = next(case for case in MEMBERS if case.name == name and case.margin not in (0.0, (0.0, 0.0)))
     exact, through = build(case, 10, 3), build(case, 10, 3, straight_through=True)
@@ -307,6 +307,47 @@ def test_straight_through_keeps_the_value_and_takes_the_plain_slope(name):
     plain = 64 * F.cosine_similarity(x, through.weight[y]).sum()
     found, expected = torch.autograd.grad(own, x)[0], torch.autograd.grad(plain, x)[0]
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in MEMBERS if hasattr(HEADS[case.name], "no_margin")], ids=str
+)
+def test_straight_through_changes_nothing_without_a_margin(case):
+    head = HEADS[case.name]
+    none = 1.0 if case.options.get("kind") == "M" else head.no_margin
+    if none is None or case.margin != none:
+        pytest.skip("has a margin")
+    exact, through = build(case, 5, 3), build(case, 5, 3, straight_through=True)
+    through.load_state_dict(exact.state_dict())
+    x, y = 5 * torch.randn(64, 3), torch.randint(5, (64,))
+    gradients = []
+    for head in (exact, through):
+        x_ = x.clone().requires_grad_()
+        head(x_, y).backward()
+        gradients.append(x_.grad)
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        case
+        for case in MEMBERS
+        if issubclass(HEADS[case.name], MarginHead) and not isinstance(case.margin, tuple)
+    ],
+    ids=str,
+)
+def test_every_members_margin_may_differ_per_sample(case):
+    head = build(case, 5, 3)
+    for count in (5, 8):  # as many as classes, and not
+        x, y = 5 * torch.randn(count, 3), torch.randint(5, (count,))
+        margins = case.margin + 0.1 * torch.arange(count) / count
+        head.margin = margins
+        together = head.margin_logits(x, y)
+        for i in range(count):
+            head.margin = margins[i]
+            alone = head.margin_logits(x[i : i + 1], y[i : i + 1])
+            torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-4, atol=1e-4)
 
 
 def test_a_margin_per_sample_is_each_samples_own():
@@ -419,6 +460,10 @@ def test_illegal_scales_are_refused(scale):
         (Case("arcface", 0.5, {"label_smoothing": 1.0}), "label_smoothing is"),
         (Case("arcface", 0.5, {"class_weights": [1.0]}), "class_weights are"),
         (Case("arcface", 0.5, {"inter_topk": -1}), "inter_topk is"),
+        (Case("arcface", 0.5, {"class_weights": [0.0] * 10}), "class_weights are"),
+        (Case("kappaface", 0.5, {"momentum": 0}), "momentum is"),
+        (Case("elasticface_arc", 0.5, {"plus": "no"}), "plus is"),
+        (Case("arcface", 0.5, {"dynamic_scale": True, "learnable_scale": True}), "not both"),
     ],
     ids=str,
 )
