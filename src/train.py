@@ -200,7 +200,7 @@ def settings(run: Run) -> dict:
 
 
 def checkpoint(run: Run, epoch: int) -> None:
-    """What it takes to use the model without anything else, with the optimizer's and schedule's state."""
+    """What it takes to use the model without anything else; the optimizer and schedule as they are."""
     save_checkpoint(
         run.folder / "checkpoint.pt",
         epoch=epoch,
