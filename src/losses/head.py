@@ -415,7 +415,7 @@ class AngularMarginHead(MarginHead):
 
     def target(self, target: Target) -> tuple[Tensor, Tensor]:
         phi, rate = self.moved_angle(target)
-        t, fall = {"monotone": psi, "paper": self.printed, "easy": _plain}[self.beyond_pi](phi)
+        t, fall = _FORMS[self.beyond_pi](self, phi)
         slope = fall.detach() * rate / target.sine
         if self.beyond_pi == "easy":
             near = target.cosine > 0
@@ -423,5 +423,8 @@ class AngularMarginHead(MarginHead):
         return t, slope
 
 
-def _plain(phi: Tensor) -> tuple[Tensor, Tensor]:
-    return torch.cos(phi), torch.sin(phi)
+_FORMS = {
+    "monotone": lambda head, phi: psi(phi),
+    "paper": lambda head, phi: head.printed(phi),
+    "easy": AngularMarginHead.printed,
+}

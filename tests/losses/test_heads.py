@@ -284,6 +284,16 @@ def test_the_published_forms_are_there_by_name(name, margin, beyond_pi):
         )
 
 
+@pytest.mark.parametrize("name", ["lsoftmax", "asoftmax"])
+def test_the_papers_that_print_psi_mean_it(name):
+    monotone = build(Case(name, 4.0, state={"steps": 5000.0} if name == "asoftmax" else {}), 10, 3)
+    paper = build(Case(name, 4.0), 10, 3, beyond_pi="paper")
+    paper.load_state_dict(monotone.state_dict())
+    x = batch(np.random.default_rng(2), THETAS, monotone)
+    y = monotone.labels
+    assert torch.equal(paper.margin_logits(x, y), monotone.margin_logits(x, y))
+
+
 def test_adafaces_published_form_clips_the_angle():
     case = Case("adaface", 1.0, {"h": 2.0}, {"mean": 9.0, "deviation": 5.0})
     head = build(case, 10, 3, beyond_pi="paper")
