@@ -4,21 +4,26 @@ Configurations are plain dicts here, as Hydra composed them. Data sets and devic
 when they are opened, also before training.
 """
 
+import copy
 import hashlib
 import json
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hydra.errors import MissingConfigException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
 from .datasets import READERS
 from .errors import UserError
 from .evaluation import METRICS
 from .losses import HEADS, CosineHead, MarginHead, adacos_scale
 from .models import BACKBONES
+from .runs import read_summary
 from .training import OPTIMIZERS, SCHEDULES, WARMUPS
 
 # Where and how a run computes and reports does not change what it is.
@@ -65,6 +70,18 @@ def config_hash(config: dict) -> str:
     identity["precision"] = config["device"]["precision"]
     text = json.dumps(identity, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def identity_in(folder: Path) -> str | None:
+    """The `config_hash` of the run that a folder holds, finished or not; None where there is none, or
+    none that got so far that it could be told."""
+    summary = read_summary(folder)
+    if summary and "config_hash" in summary:
+        return summary["config_hash"]
+    try:
+        return config_hash(to_dict(OmegaConf.load(folder / ".hydra" / "config.yaml")))
+    except Exception:  # not a run's folder, or one that was killed while Hydra wrote
+        return None
 
 
 def check(config: dict) -> None:
@@ -177,21 +194,39 @@ def check_group_values(overrides: list[str], groups: Path) -> None:
             raise UserError(f"{override}: choose one of {names}")
 
 
-class KeepFinishedRuns(Callback):
-    """Hydra callback: refuse a folder that holds a run already, before Hydra writes into it.
+def explain(error: Exception) -> str:
+    """One line for what Hydra or OmegaConf say of a user's mistake in several."""
+    if isinstance(error, MissingConfigException) and error.options:
+        group, _, choice = str(error.missing_cfg_file).rpartition("/")
+        choices = ", ".join(option for option in error.options if not option.startswith("_"))
+        return f"{group}={choice}: choose one of {choices}"
+    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def continue_command(key: str, folder: Path) -> str:
+    """The command that this process was started with, going on in `folder`."""
+    given = [argument for argument in sys.argv[1:] if not argument.startswith(f"{key}=")]
+    return shlex.join(["python", "-m", "src.train", *given, f"{key}={os.path.relpath(folder)}"])
+
+
+class KeepRuns(Callback):
+    """Hydra callback: a folder that holds another run, or this one finished, is not written into.
 
     Hydra turns an ordinary exception in a callback into a warning; SystemExit gets through.
     """
 
     def on_run_start(self, config: DictConfig, **_) -> None:
-        self._refuse("hydra.run.dir", Path(config.hydra.run.dir), "")
-
-    def on_multirun_start(self, config: DictConfig, **_) -> None:
-        self._refuse("hydra.sweep.dir", Path(config.hydra.sweep.dir), "*/")
-
-    @staticmethod
-    def _refuse(key: str, folder: Path, runs: str) -> None:
-        if any(folder.glob(f"{runs}train.log")):
+        folder = Path(config.hydra.run.dir)
+        there = identity_in(folder)
+        if there is None:
+            return
+        composed = copy.deepcopy(config)
+        with flag_override(composed, "struct", False):
+            del composed["hydra"]
+        if there != config_hash(to_dict(composed)):
             sys.exit(
-                f"{key}={folder}: holds a run already, which would be overwritten; name a new folder"
+                f"hydra.run.dir={folder}: holds another run, which would be overwritten; name a new one"
             )
+        if (read_summary(folder) or {}).get("state") == "finished":
+            print(f"{folder}: finished already")
+            sys.exit(0)

@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class Diverged(UserError):
     """Training produced a loss that is not a finite number."""
+
+
+class Pruned(UserError):
+    """Somebody asked the run to stop: a search that expects nothing more of it, or a user."""

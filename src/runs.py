@@ -1,8 +1,10 @@
 """A run's folder: what lies in it, written so that it is there whole or not at all.
 
-    train.log  metrics.csv  checkpoint.pt  embeddings.npz  plots/*.png  summary.json (last)
+    .hydra/  train.log  metrics.csv  checkpoint.pt  embeddings.npz  plots/*.png  summary.json (last)
 
-These files are the truth about a run; whatever compares or goes on reads them.
+These files are the truth about a run; whatever compares or goes on reads them. Besides, `.lock` is held
+by the process that trains here, and a file `stop`, put there by a search or by hand, ends the run after
+its epoch.
 """
 
 import csv
@@ -17,28 +19,63 @@ from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from .errors import Diverged, UserError
+from filelock import FileLock, Timeout
+
+from .errors import Diverged, Pruned, UserError
 
 log = logging.getLogger(__name__)
+
+LOCK_SECONDS = 10  # as long as a killed sweep's workers may live on
+# What a run ended as, by what ended it; anything else is a failure.
+STATES = {Diverged: "diverged", Pruned: "pruned", KeyboardInterrupt: "interrupted"}
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Hold a folder for one process; a process that dies lets go. Raises UserError if another has it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
+            yield
+    except Timeout:
+        raise UserError(f"{folder}: another process is training in this folder") from None
 
 
 @contextmanager
 def recorded(folder: Path, summary: dict) -> Iterator[None]:
-    """Write `summary` to `summary.json` when the block ends, with the state it ended in: finished,
-    failed or diverged, why, and the seconds it took. Exceptions go on."""
+    """Write `summary` to `summary.json` when the block ends, with the state it ended in (finished,
+    failed, diverged, pruned or interrupted), why, and the seconds it took. Exceptions go on."""
     began = time.perf_counter()
     summary["state"] = "finished"
     try:
         yield
     except BaseException as error:
-        summary["state"] = "diverged" if isinstance(error, Diverged) else "failed"
+        summary["state"] = STATES.get(type(error), "failed")
         summary["error"] = str(error) or type(error).__name__
+        expected = isinstance(error, UserError | KeyboardInterrupt)
         # To the log file alone: the console gets what main makes of it.
-        log.debug(summary["error"] if isinstance(error, UserError) else traceback.format_exc())
+        log.debug(f"{summary['state']}: {summary['error']}" if expected else traceback.format_exc())
         raise
     finally:
         summary["seconds"] = round(time.perf_counter() - began, 2)
         write_json(folder / "summary.json", summary)
+
+
+def record_failure(folder: Path, error: str, **known) -> None:
+    """What `recorded` would have written, for a run whose process could not: killed, or too late."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "train.log", "a", encoding="utf-8") as log_file:
+        log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
+    write_json(folder / "summary.json", known | {"state": "failed", "error": error})
+
+
+def read_summary(folder: Path) -> dict | None:
+    """summary.json of a run; None where there is none, or none that can be read."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def write_json(path: Path, content: dict) -> None:
@@ -55,6 +92,14 @@ def append_row(path: Path, row: dict) -> None:
         if first:
             writer.writeheader()
         writer.writerow(row)
+
+
+def keep_rows(path: Path, count: int) -> None:
+    """Cut a CSV file after its first `count` rows; a kill may have left more, or half a one."""
+    lines = path.read_bytes().splitlines(keepends=True)[: count + 1]
+    unfinished = path.with_suffix(".tmp")
+    unfinished.write_bytes(b"".join(lines))
+    os.replace(unfinished, path)
 
 
 def read_rows(path: Path) -> list[dict]:

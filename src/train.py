@@ -4,29 +4,40 @@ import functools
 import logging
 import math
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import hydra
 import numpy as np
 import torch
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from . import plots, tracking
-from .config import blaming, check, check_group_values, config_hash, head_options, to_dict
+from . import plots, sweeps, tracking
+from .config import (
+    blaming,
+    check,
+    check_group_values,
+    config_hash,
+    continue_command,
+    explain,
+    head_options,
+    to_dict,
+)
 from .datasets import Dataset, load
-from .errors import UserError
+from .errors import Pruned, UserError
 from .evaluation import ClosedSet, closed_set
 from .losses import HEADS, Head, MarginHead, sufficient_scale
 from .models import build_backbone
-from .runs import append_row, read_rows, recorded, versions
+from .runs import append_row, claimed, keep_rows, read_rows, read_summary, recorded, versions
 from .training import (
     Device,
     TrainingBar,
@@ -35,12 +46,16 @@ from .training import (
     choose_device,
     embed,
     fit,
+    load_checkpoint,
     margin_schedule,
+    random_states,
     save_checkpoint,
+    set_random_states,
 )
 
-log = logging.getLogger("src.train")  # __name__ is __main__ when run as a command
+log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf"
+STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
 
 @dataclass
@@ -55,6 +70,9 @@ class Run:
     head: Head
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LRScheduler
+    margin: Callable[[float], Tensor] | None  # over the epochs trained
+    shuffling: torch.Generator
+    trained: int = 0  # epochs, before this process went on
 
     @property
     def steps(self) -> int:
@@ -70,35 +88,73 @@ class Run:
 
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     """Train what a resolved configuration describes, leave everything in `folder`, and return the
-    objective. Raises UserError, with `summary.json` saying failed or diverged, if it cannot."""
-    if (folder / "summary.json").exists() or (folder / "metrics.csv").exists():
-        raise UserError(f"{folder} holds a run already, which would be overwritten; name a new folder")
-    summary = {"config_hash": config_hash(config), "versions": versions()}
-    with recorded(folder, summary):
-        check(config)
-        tracking.check(config["logger"])
-        run = prepare(config, folder)
-        summary |= {"device": run.device.description, "threads": run.device.threads}
-        with tracking.track(
-            config["logger"],
-            config=config | {"config_hash": summary["config_hash"]},
-            folder=folder,
-            name=f"{folder.parent.name}/{folder.name}",
-            group=group,
-            tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
-        ) as tracker:
-            speed = train(run, tracker)
-            result, embeddings = run.evaluate()
-            summary["metrics"] = result.metrics
-            summary["recall"] = dict(zip(run.data.classes, result.recall.tolist(), strict=True))
-            summary["images_per_second"] = round(speed)
-            show(run, result, embeddings, tracker)
+    objective. A run that was cut short goes on after its last epoch; a finished one is left as it is.
+    Raises UserError if it cannot, with `summary.json` saying how it ended."""
+    identity = config_hash(config)
+    with claimed(folder):
+        saved = left_behind(folder, identity)
+        if saved == "finished":
+            return read_summary(folder)["metrics"][config["objective"]]
+        for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
+            (folder / leftover).unlink(missing_ok=True)
+        summary = {"config_hash": identity, "versions": versions()}
+        with recorded(folder, summary):
+            return complete(config, folder, group, summary, saved)
+
+
+def left_behind(folder: Path, identity: str) -> dict | Literal["finished"] | None:
+    """What an earlier attempt at this very run left in `folder`: a checkpoint to go on from, "finished",
+    or nothing. Raises UserError if another run is there, which would be overwritten."""
+    refusal = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
+    summary = read_summary(folder)
+    if summary and summary.get("config_hash") not in (None, identity):
+        raise refusal
+    if summary and summary.get("state") == "finished":
+        return "finished"
+    if not (folder / "checkpoint.pt").exists():
+        (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
+        return None
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    if config_hash(saved["config"]) != identity:
+        raise refusal
+    if saved["versions"] != versions():
+        log.warning("the checkpoint is of other versions: starting from the first epoch again")
+        (folder / "metrics.csv").unlink(missing_ok=True)
+        return None
+    return saved
+
+
+def complete(config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None) -> float:
+    """Everything between claiming a folder and writing `summary`, which is filled on the way."""
+    check(config)
+    tracking.check(config["logger"])
+    run = prepare(config, folder)
+    if saved:
+        restore(run, saved)
+        summary["resumed_after_epoch"] = run.trained
+        log.info(f"going on after epoch {run.trained}")
+    summary |= {"device": run.device.description, "threads": run.device.threads}
+    with tracking.track(
+        config["logger"],
+        config=config | {"config_hash": summary["config_hash"]},
+        folder=folder,
+        name=f"{folder.parent.name}/{folder.name}",
+        group=group,
+        tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
+        resumed=saved is not None,
+    ) as tracker:
+        speed = train(run, tracker)
+        result, embeddings = run.evaluate()
+        summary["metrics"] = result.metrics
+        summary["recall"] = dict(zip(run.data.classes, result.recall.tolist(), strict=True))
+        summary["images_per_second"] = speed and round(speed)
+        show(run, result, embeddings, tracker)
 
     own, other = (math.degrees(result.metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
     log.info(
         f"{config['loss']['name']}: test accuracy {result.metrics['accuracy']:.4f}, worst class "
         f"{result.metrics['worst_recall']:.2f}, angle to own prototype {own:.1f}°, nearest other "
-        f"{other:.1f}°; {summary['seconds']:.1f} s, {speed:,.0f} images/s -> {os.path.relpath(folder)}"
+        f"{other:.1f}°{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return result.metrics[config["objective"]]
 
@@ -132,7 +188,9 @@ def prepare(config: dict, folder: Path) -> Run:
         )
     if head.has_scale:
         warn_of_large_scale(loss["name"], head.scale.item(), classes, dimension)
-    return Run(config, folder, device, data, backbone, head, optimizer, schedule)
+    margin = margin_over_time(config["margin"], head)
+    shuffling = torch.Generator().manual_seed(config["seed"])
+    return Run(config, folder, device, data, backbone, head, optimizer, schedule, margin, shuffling)
 
 
 @functools.cache  # once for all runs of a sweep
@@ -146,9 +204,9 @@ def warn_of_large_scale(loss: str, scale: float, classes: int, dimension: int) -
         )
 
 
-def train(run: Run, tracker: tracking.Tracker) -> float:
-    """All epochs, each evaluated on the test split, logged, tracked and checkpointed; returns the
-    median of the epochs' images per second."""
+def train(run: Run, tracker: tracking.Tracker) -> float | None:
+    """All epochs to go, each evaluated on the test split, logged, tracked and checkpointed; returns the
+    median of their images per second. Raises Pruned after an epoch that left a file `stop`."""
     config, epochs, speeds = run.config, run.config["epochs"], []
     with TrainingBar(epochs, run.steps, config["batch_size"]) as bar:
         for epoch in fit(
@@ -159,9 +217,10 @@ def train(run: Run, tracker: tracking.Tracker) -> float:
             run.schedule,
             run.device,
             epochs=epochs,
+            after=run.trained,
             batch_size=config["batch_size"],
-            generator=torch.Generator().manual_seed(config["seed"]),
-            margin=margin_over_time(config["margin"], run.head),
+            generator=run.shuffling,
+            margin=run.margin,
             on_step=bar.step,
         ):
             metrics = run.evaluate()[0].metrics
@@ -176,7 +235,9 @@ def train(run: Run, tracker: tracking.Tracker) -> float:
                 f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, test accuracy "
                 f"{metrics['accuracy']:.4f}, {epoch.speed:,.0f} images/s",
             )
-    return float(np.median(speeds))
+            if epoch.number < epochs and (run.folder / "stop").exists():
+                raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
+    return float(np.median(speeds)) if speeds else None
 
 
 def margin_over_time(margin: dict, head: Head) -> Callable[[float], Tensor] | None:
@@ -200,19 +261,28 @@ def settings(run: Run) -> dict:
 
 
 def checkpoint(run: Run, epoch: int) -> None:
-    """What it takes to use the model without anything else; the optimizer and schedule as they are."""
+    """What it takes to use the model, or to go on training, without anything else."""
     save_checkpoint(
         run.folder / "checkpoint.pt",
         epoch=epoch,
         config=run.config,
+        versions=versions(),
         classes=run.data.classes,
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
-        backbone=run.backbone.state_dict(),
-        head=run.head.state_dict(),
-        optimizer=run.optimizer.state_dict(),
-        schedule=run.schedule.state_dict(),
+        random={"shuffling": run.shuffling.get_state()} | random_states(),
+        **{part: getattr(run, part).state_dict() for part in STATEFUL},
     )
+
+
+def restore(run: Run, saved: dict) -> None:
+    """Put a run where its checkpoint was written, so that it goes on as if nothing had happened."""
+    for part in STATEFUL:
+        getattr(run, part).load_state_dict(saved[part])
+    run.shuffling.set_state(saved["random"]["shuffling"])
+    set_random_states(saved["random"])
+    run.trained = saved["epoch"]
+    keep_rows(run.folder / "metrics.csv", run.trained)
 
 
 def rounded(margin: float | list[float]) -> str:
@@ -246,7 +316,6 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
     tracker.result(result.metrics, pictures, cloud)
 
 
-@hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def task(composed: DictConfig) -> float:
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
@@ -254,31 +323,32 @@ def task(composed: DictConfig) -> float:
         group = "-".join(Path(job.sweep.dir).parts[-2:]) if sweep else None
         return train_run(to_dict(composed), folder, group)
     except UserError as error:
-        if sweep:  # the other runs go on; Hydra raises this again at the end
+        if sweep:  # the other runs go on
             log.error(f"{folder.name}: {error}")
             raise
         sys.exit(str(error))
-
-
-def explain(error: Exception) -> str:
-    """One line for what Hydra or OmegaConf say of a user's mistake in several."""
-    if isinstance(error, MissingConfigException) and error.options:
-        group, _, choice = str(error.missing_cfg_file).rpartition("/")
-        choices = ", ".join(option for option in error.options if not option.startswith("_"))
-        return f"{group}={choice}: choose one of {choices}"
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    except KeyboardInterrupt:
+        if not sweep:
+            print(f"interrupted; to go on: {continue_command('hydra.run.dir', folder)}", file=sys.stderr)
+            sys.exit(130)
+        raise
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice is as good as Ctrl-C
+    sweeps.register()
+    run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
-        return task()
+        return run_task()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
         check_group_values(sys.argv[1:], CONF)
-        task()
+        run_task()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))
 
 
 if __name__ == "__main__":
-    main()
+    from src.train import main as importable  # workers look for the task in src.train, not in __main__
+
+    importable()

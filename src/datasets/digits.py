@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import numpy as np
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 
 def digits(root: Path):
     """1437 training and 360 test images, split by class shares, always the same way; 0…16 grey."""
+    # Here, because importing scikit-learn takes a second, which no other data set should pay.
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     bunch = load_digits()
     images = bunch.images.astype(np.uint8)[:, None]
     train_x, test_x, train_y, test_y = train_test_split(

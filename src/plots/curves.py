@@ -10,7 +10,7 @@ from .style import COLOURS, STYLE, figure
 def plot_curves(rows: list[dict], title: str = "") -> Figure:
     """Rows with `epoch`, `loss` (training) and `accuracy` (test), an epoch each."""
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) <= 40 else None
+    marker = "o" if len(rows) <= 40 else ""
     with matplotlib.rc_context(STYLE):
         made = figure(8, 4)
         left, right = made.subplots(1, 2)

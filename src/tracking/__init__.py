@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import Pruned, UserError
 
 MODES = ("auto", "online", "offline", "disabled")
 CLOUD_CATEGORIES = 14  # as many as wandb.Object3D colours by number
@@ -77,11 +77,26 @@ def has_key() -> bool:
         return False
 
 
+def begun(folder: Path) -> str | None:
+    """The id of the W&B run that was begun last in a run's folder."""
+    runs = sorted((folder / "wandb").glob("*run-*-*"), key=lambda path: path.stat().st_mtime)
+    return runs[-1].name.rpartition("-")[2] if runs else None
+
+
 @contextmanager
 def track(
-    logger: dict, *, config: dict, folder: Path, name: str, group: str | None, tags: list[str]
+    logger: dict,
+    *,
+    config: dict,
+    folder: Path,
+    name: str,
+    group: str | None,
+    tags: list[str],
+    resumed: bool = False,
 ) -> Iterator[Tracker]:
-    """A run in W&B for the length of the block; an exception in it marks the run failed."""
+    """A run in W&B for the length of the block; an exception in it marks the run failed. `resumed`
+    continues the run that an earlier process began in `folder`: online it goes on in place, offline
+    both parts carry one id, so that `wandb sync` makes one run of them. It is tagged `resumed`."""
     if logger["name"] == "none" or logger["mode"] == "disabled":
         yield Tracker()
         return
@@ -90,11 +105,14 @@ def track(
     mode = logger["mode"]
     if mode == "auto":
         mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    earlier = begun(folder) if resumed else None
     run = wandb.init(
+        id=earlier,
+        resume="allow" if earlier and mode == "online" else None,
         project=logger["project"],
         entity=logger["entity"],
         group=logger["group"] or group,
-        tags=tags + list(logger["tags"]),
+        tags=tags + list(logger["tags"]) + ["resumed"] * resumed,
         name=name,
         config=config,
         dir=folder,
@@ -103,6 +121,10 @@ def track(
     )
     try:
         yield WandbTracker(run)
+    except Pruned:  # ended early, not failed
+        run.summary["pruned"] = True
+        run.finish()
+        raise
     except BaseException:  # as `with run` would, which also prints a traceback
         run.finish(exit_code=1)
         raise

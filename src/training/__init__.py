@@ -1,7 +1,7 @@
 """From a backbone, a head and resident data to trained weights, an epoch at a time."""
 
-from .checkpoint import load_checkpoint, save_checkpoint
-from .device import Device, choose_device
+from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
+from .device import Device, available_cores, choose_device
 from .loop import embed, fit
 from .progress import TrainingBar
 from .schedules import (
@@ -19,6 +19,7 @@ __all__ = [
     "WARMUPS",
     "Device",
     "TrainingBar",
+    "available_cores",
     "build_optimizer",
     "build_schedule",
     "choose_device",
@@ -26,5 +27,7 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "margin_schedule",
+    "random_states",
     "save_checkpoint",
+    "set_random_states",
 ]

@@ -16,3 +16,19 @@ def save_checkpoint(path: Path, **state) -> None:
 def load_checkpoint(path: Path) -> dict:
     """What `save_checkpoint` wrote, on the CPU."""
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def random_states() -> dict[str, torch.Tensor]:
+    """Torch's generators, of the CPU and of every GPU, as they are."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_initialized():
+        states |= {f"cuda:{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
+    return states
+
+
+def set_random_states(states: dict[str, torch.Tensor]) -> None:
+    """Put torch's generators back; those of GPUs that are not here are left out."""
+    torch.set_rng_state(states["cpu"])
+    for i in range(torch.cuda.device_count() if torch.cuda.is_initialized() else 0):
+        if f"cuda:{i}" in states:
+            torch.cuda.set_rng_state(states[f"cuda:{i}"], i)

@@ -33,6 +33,11 @@ def available(name: str) -> bool:
     }[name]
 
 
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
 def choose_device(name: str, threads: int | None, precision: str) -> Device:
     """`name` auto, cpu, cuda or mps; `threads` None for all cores this process may use;
     `precision` fp32 or bf16. Makes repeated runs equal bit for bit, as far as the device allows.
@@ -42,8 +47,7 @@ def choose_device(name: str, threads: int | None, precision: str) -> Device:
     if not available(name):
         others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
         raise UserError(f"device={name}: torch {torch.__version__} sees none here, use {others} or auto")
-    if threads is None:
-        threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    threads = threads or available_cores()
     torch.set_num_threads(threads)
     if name == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

@@ -29,12 +29,13 @@ def fit(
     device: Device,
     *,
     epochs: int,
+    after: int = 0,
     batch_size: int,
     generator: torch.Generator,
     margin: Callable[[float], Tensor] | None = None,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
-    """Train for `epochs`, yielding after each.
+    """Train for `epochs`, yielding after each; those up to `after` were trained before.
 
     `train` has a length and `batch(index)`; an epoch is one permutation of it, without the last
     incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
@@ -42,7 +43,7 @@ def fit(
     device: losses stay there until the epoch ends. Raises Diverged if one is not finite.
     """
     steps = len(train) // batch_size
-    for epoch in range(1, epochs + 1):
+    for epoch in range(after + 1, epochs + 1):
         began = time.perf_counter()
         backbone.train(), head.train()
         order = torch.randperm(len(train), generator=generator).to(device.torch)

@@ -1,0 +1,140 @@
+"""`hydra/sweeper=grid`: every combination of the values given, without what is finished already."""
+
+import itertools
+import sys
+from pathlib import Path
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+from ..config import continue_command
+from ..errors import UserError
+from ..runs import read_summary, record_failure
+from .plan import Planned, plan
+from .report import console, show_failures
+
+
+class PlannedSweeper(Sweeper):
+    """What both sweepers share: a launcher, and how a sweep begins and ends."""
+
+    config: DictConfig
+    context: HydraContext
+    launcher: Launcher
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.config, self.context = config, hydra_context
+        self.folder = Path(config.hydra.sweep.dir)
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def parse(self, arguments: list[str]) -> list[Override]:
+        parser = OverridesParser.create(config_loader=self.context.config_loader)
+        return parser.parse_overrides(arguments)
+
+    def save_command(self) -> None:
+        """The sweep's own configuration and command, beside its runs, as Hydra's sweeper does."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+
+    def sweep(self, arguments: list[str]) -> list:
+        try:
+            return self.run(self.parse(arguments))
+        except KeyboardInterrupt:
+            command = continue_command("hydra.sweep.dir", self.folder)
+            print(f"interrupted; finished runs stay, to go on: {command}", file=sys.stderr)
+            sys.exit(130)
+        finally:
+            close = getattr(self.launcher, "close", None)
+            if close:
+                close()
+
+    def launch(self, runs: list[Planned], first: int = 0) -> list[JobReturn]:
+        """Run all of them, however the launcher does it; one that its process could not say farewell
+        to is recorded as failed."""
+        if hasattr(self.launcher, "launch_runs"):
+            results = self.launcher.launch_runs(runs)
+        else:  # Hydra's, or another's: it composes again from the overrides
+            results = self.launcher.launch([run.overrides for run in runs], first)
+        for run, result in zip(runs, results, strict=True):
+            if result.status == JobStatus.FAILED and not read_summary(run.folder):
+                record_failure(run.folder, str(result._return_value), config_hash=run.identity)
+        return list(results)
+
+    def run(self, overrides: list[Override]) -> list:
+        raise NotImplementedError
+
+
+class GridSweeper(PlannedSweeper):
+    """Runs the product of all values given on the command line; with `grids`, lists of overrides as they
+    would be typed, the union of them, each times the command line's. A key in both keeps of a grid what
+    the command line has too."""
+
+    def __init__(self, grids: list[str] | None = None):
+        self.grids = list(grids or [])
+
+    def run(self, overrides: list[Override]) -> list:
+        jobs = combinations(overrides, [self.parse(grid.split()) for grid in self.grids])
+        runs = plan(self.context, self.config, jobs)
+        self.save_command()
+        todo = [run for run in runs if run.objective is None]
+        twice, done = len(jobs) - len(runs), len(runs) - len(todo)
+        console.print(
+            f"{len(runs)} runs"
+            + (f" ({twice} more were asked for twice)" if twice else "")
+            + (f", {done} finished already, {len(todo)} to go" if done else "")
+            + f" -> {continue_folder(self.folder)}"
+        )
+        results = dict(zip(map(id, todo), self.launch(todo) if todo else [], strict=True))
+        failures = [
+            (run, result._return_value)
+            for run in todo
+            if (result := results[id(run)]).status == JobStatus.FAILED
+        ]
+        if failures:
+            show_failures(failures)
+            raise UserError(
+                f"{len(failures)} of {len(runs)} runs failed; to run those again: "
+                + continue_command("hydra.sweep.dir", self.folder)
+            )
+        return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]
+
+
+def continue_folder(folder: Path) -> str:
+    try:
+        return str(folder.absolute().relative_to(Path.cwd()))
+    except ValueError:
+        return str(folder)
+
+
+def combinations(overrides: list[Override], grids: list[list[Override]]) -> list[list[str]]:
+    """The override lists of all runs. Raises UserError for a range, which only a search can take."""
+    line = {override.key_or_group: alternatives(override) for override in overrides}
+    jobs = []
+    for grid in grids or [[]]:
+        fixed = {override.key_or_group: alternatives(override) for override in grid}
+        both = {
+            key: [value for value in fixed[key] if value in line[key]] for key in fixed if key in line
+        }
+        merged = fixed | line | both
+        jobs += [list(job) for job in itertools.product(*merged.values())]
+    return jobs
+
+
+def alternatives(override: Override) -> list[str]:
+    """`a=1,2` -> ["a=1", "a=2"]."""
+    key = override.get_key_element()
+    if not override.is_sweep_override():
+        return [override.input_line or f"{key}={override.get_value_element_as_str()}"]
+    if not override.is_discrete_sweep():
+        raise UserError(f"{override.input_line}: a range to search in, use hydra/sweeper=search")
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]

@@ -1,0 +1,5 @@
+from .grid import PlannedSweeper
+
+
+class SearchSweeper(PlannedSweeper):
+    pass

@@ -1,0 +1,256 @@
+"""`hydra/launcher=workers`: warm processes on this machine, one a GPU or a share of the cores.
+
+A run that takes its process down takes down nothing else: every worker is a Pebble pool of one process,
+which Pebble replaces when it dies or when its time is up.
+"""
+
+import faulthandler
+import multiprocessing
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+
+import pebble
+import torch
+from hydra import version
+from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, open_dict
+
+from ..errors import UserError
+from ..runs import record_failure
+from ..training import available_cores
+from .plan import Planned, plan
+from .report import Board
+
+pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
+SLOW_IMPORTS = ("torch._dynamo", "sklearn.datasets", "sklearn.model_selection")  # what runs import late
+FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
+
+
+class WorkersLauncher(Launcher):
+    """`workers` auto or a number; `timeout` in seconds for each run or null; `fail_fast` ends the sweep
+    with its first failure."""
+
+    def __init__(self, workers: str | int, timeout: float | None, fail_fast: bool):
+        if workers != "auto" and not (isinstance(workers, int) and workers >= 1):
+            raise UserError(f"hydra.launcher.workers={workers}: auto or a whole number from 1")
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
+            raise UserError(f"hydra.launcher.timeout={timeout}: seconds above 0, or null for no limit")
+        self.asked, self.timeout, self.fail_fast = workers, timeout, fail_fast
+        self.stopping = False
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+        self.threads, environments = shares(self.asked, config.device.name, config.device.threads)
+        if "forkserver" in multiprocessing.get_all_start_methods():
+            processes = multiprocessing.get_context("forkserver")
+            # Workers are forked from a process that has imported these, and nothing else, once.
+            processes.set_forkserver_preload([task_function.__module__, *SLOW_IMPORTS])
+        else:
+            processes = multiprocessing.get_context("spawn")
+        # What workers are sent is found by its module's name; without this they would run the main
+        # script again to have it in their __main__.
+        vars(sys.modules["__main__"]).update(__spec__=None, __file__=None)
+        # They import what a run needs while the sweep is being planned.
+        self.workers = [Worker(processes, environment) for environment in environments]
+        self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        for worker in self.workers:
+            self.free.put(worker)
+
+    def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
+        return self.launch_runs(plan(self.context, self.config, job_overrides))
+
+    def launch_runs(self, runs: list[Planned]) -> list[JobReturn]:
+        with Board(len(runs)) as board, ThreadPoolExecutor(len(self.workers)) as threads:
+            futures = [threads.submit(self.launch_run, run, board) for run in runs]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                self.stop()
+                threads.shutdown(cancel_futures=True)
+                raise
+
+    def launch_run(self, run: Planned, board: Board) -> JobReturn:
+        """Run one on the next free worker; to be called from several threads."""
+        worker = self.free.get()
+        try:
+            if self.stopping:
+                return run.failed(UserError("not started: the sweep was ended before"))
+            board.started()
+            result = self.outcome(run, worker)
+            if result.status == JobStatus.FAILED and self.fail_fast:
+                self.stop()
+            board.ended(run, result)
+            return result
+        finally:
+            self.free.put(worker)
+
+    def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
+        with open_dict(run.config):
+            run.config.device.threads = self.threads
+            # The console shows results only; a run's own lines go to its train.log.
+            run.config.hydra.job_logging.root.handlers = ["file"]
+        try:
+            job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
+            objective, error = worker.call(execute, job, self.timeout)
+            return run.failed(UserError(error)) if error else run.finished(objective)
+        except CancelledError:
+            return run.failed(UserError("interrupted: the sweep was ended"))
+        except TimeoutError:
+            error = f"took longer than hydra.launcher.timeout={self.timeout} s"
+        except pebble.ProcessExpired as death:
+            error = last_words(death.exitcode)
+        except Exception as unexpected:  # no fault of one run or of ours may end the others
+            error = describe(unexpected)
+        record_failure(run.folder, error, config_hash=run.identity)
+        return run.failed(UserError(error))
+
+    def stop(self) -> None:
+        """End running workers as Ctrl-C would a single run; runs not started yet never are."""
+        self.stopping = True
+        for worker in self.workers:
+            worker.interrupt()
+
+    def close(self) -> None:
+        for worker in self.workers:
+            worker.pool.stop()
+        for worker in self.workers:
+            worker.pool.join()
+
+
+class Worker:
+    """A process that runs one thing at a time, and another process when that one has died."""
+
+    def __init__(self, processes, environment: dict[str, str]):
+        self.processes, self.environment = processes, environment
+        self.renew()
+
+    def renew(self) -> None:
+        self.pool = pebble.ProcessPool(
+            1, initializer=begin_worker, initargs=(self.environment,), context=self.processes
+        )
+        self.future = self.pool.schedule(os.getpid)  # to start it
+
+    def call(self, function: Callable, arguments: tuple, timeout: float | None):
+        """What `function(*arguments)` returns in the process. Raises TimeoutError, pebble.ProcessExpired
+        if the process died, or CancelledError after `interrupt`."""
+        for _ in range(FRESH_WORKERS):
+            try:
+                self.future = self.pool.schedule(function, arguments, timeout=timeout)
+                return self.future.result()
+            except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
+                self.renew()
+        raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
+
+    def interrupt(self) -> None:
+        self.future.cancel()
+
+
+def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:
+    """CPU threads of each worker, and the environment of each. GPUs are dealt out one by one; without
+    one, `auto` is as many workers as have a core, or `threads`, for themselves. The number of runs has
+    no say: results depend on the threads, and must not on what else is in the sweep."""
+    cores = available_cores()
+    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
+    count = asked if asked != "auto" else gpus or max(1, cores // (threads or 1))
+    environments: list[dict[str, str]] = [{} for _ in range(count)]
+    if gpus:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
+        for i, environment in enumerate(environments):
+            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[i % gpus]
+    return threads or max(1, cores // count), environments
+
+
+def last_words(exit_code: int) -> str:
+    """What is known of a process that ended without a word."""
+    if exit_code >= 0:
+        return f"its process ended with exit code {exit_code}, from within"
+    name = signal.Signals(-exit_code).name
+    if name == "SIGKILL":
+        return "its process was killed (SIGKILL): by hand, or because memory ran out"
+    return f"its process crashed ({name}); where it was is in the log"
+
+
+running = False  # whether this process, a worker, is in the middle of a run
+
+
+def begin_worker(environment: dict[str, str]) -> None:
+    """In a new worker: its device, and how it ends."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, end_run)
+    faulthandler.enable()  # a crash writes to stderr, which is the run's log, where it was
+    sys.stdout.reconfigure(line_buffering=True)
+    threading.Thread(target=die_with_parent, daemon=True).start()
+
+
+def end_run(*_) -> None:
+    if running:
+        raise KeyboardInterrupt  # recorded as such in the run's folder
+    os._exit(0)
+
+
+def die_with_parent() -> None:
+    """A sweep that is killed takes its workers along: they would train on, in folders that the same
+    sweep, started again, wants."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def execute(
+    task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
+) -> tuple[float | None, str | None]:
+    """One run, in a worker: its objective, or why there is none. All it says goes to its log."""
+    global running
+    setup_globals()
+    version.setbase(version_base)
+    with output_to(Path(config.hydra.sweep.dir, config.hydra.sweep.subdir, "train.log")):
+        running = True
+        try:
+            result = run_job(
+                hydra_context=context,
+                task_function=task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+        except KeyboardInterrupt:
+            os._exit(0)
+        except BaseException as error:  # sys.exit somewhere; Hydra makes a result of other exceptions
+            return None, describe(error)
+        finally:
+            running = False
+    if result.status == JobStatus.FAILED:
+        return None, describe(result._return_value)
+    return result.return_value, None
+
+
+def describe(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Everything that this process prints goes to a file, whatever prints it: Python, C++, a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):
+            os.dup2(nowhere, stream)
+        os.close(nowhere)
