@@ -56,3 +56,10 @@ def test_classes_past_ten_get_another_marker():
 
     assert len({(colour(label), marker(label)) for label in range(100)}) == 100
     assert plots.class_colours(12).shape == (12, 3)
+
+
+@pytest.mark.parametrize("epochs", [1, 40, 200])
+def test_curves_of_any_number_of_epochs_are_drawn(epochs, tmp_path):
+    rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1 - 1 / e} for e in range(1, epochs + 1)]
+    lines = plots.plot_curves(rows).axes[0].get_lines()
+    assert len(lines[0].get_xdata()) == epochs

@@ -66,7 +66,8 @@ class PlannedSweeper(Sweeper):
         else:  # Hydra's, or another's: it composes again from the overrides
             results = self.launcher.launch([run.overrides for run in runs], first)
         for run, result in zip(runs, results, strict=True):
-            if result.status == JobStatus.FAILED and not read_summary(run.folder):
+            began_and_vanished = run.folder.is_dir() and not read_summary(run.folder)
+            if result.status == JobStatus.FAILED and began_and_vanished:
                 record_failure(run.folder, str(result._return_value), config_hash=run.identity)
         return list(results)
 

@@ -1,0 +1,61 @@
+"""Sweeps in processes of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from src.runs import read_summary
+from tests.conftest import FAST, ROOT
+
+# Runs of a sweep get their threads from the launcher.
+QUICK = tuple(override for override in FAST if not override.startswith("device.threads"))
+
+
+@pytest.fixture
+def sweep(tmp_path):
+    """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
+    `faults` are planted by seed (see faulty.py)."""
+    started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
+
+    def start(*arguments: str, faults: str = "", **environment: str) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.sweeps.faulty", "-m", *QUICK, *arguments, where],
+            cwd=ROOT,
+            env=os.environ | {"FAULTS": faults} | environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # so that a signal can go to all of it
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def states(folder: Path) -> dict[str, str]:
+    """State by run name, of every run folder of a sweep."""
+    return {
+        path.name: (read_summary(path) or {"state": "unfinished"})["state"]
+        for path in sorted((folder / "sweep").iterdir())
+        if path.is_dir() and not path.name.startswith(".")
+    }
+
+
+def run_name(**differs) -> str:
+    """The folder of a QUICK run in which these differ."""
+    fixed = dict(
+        override.split("=") for override in QUICK if not override.startswith(("logger", "device"))
+    )
+    both = fixed | {key: str(value) for key, value in differs.items()}
+    return ",".join(f"{key}={value}" for key, value in sorted(both.items()))

@@ -1,0 +1,69 @@
+"""`python -m tests.sweeps.faulty …` is `python -m src.train …` with faults planted by seed.
+
+FAULTS="4:diverge 7:abort" in the environment says which seeds get which; the fault strikes after the
+first epoch of the run.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import torch
+
+from src import train
+
+real_task, real_train = train.task, train.train
+
+
+def diverge(run):
+    with torch.no_grad():
+        next(run.backbone.parameters()).fill_(float("nan"))
+
+
+def raise_(run):
+    raise ZeroDivisionError("planted: one by zero")
+
+
+def abort(run):
+    os.abort()
+
+
+def exit_(run):
+    os._exit(3)
+
+
+def hang(run):
+    Path(run.folder, "hangs").write_text(str(os.getpid()))
+    time.sleep(600)
+
+
+FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
+
+
+def task(composed):
+    planted = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
+    fault = FAULTS.get(planted.get(str(composed.seed)))
+
+    def faulty_train(run, tracker):
+        real = train.checkpoint
+
+        def checkpoint(run, epoch):
+            real(run, epoch)
+            if fault:
+                fault(run)
+
+        train.checkpoint = checkpoint
+        try:
+            return real_train(run, tracker)
+        finally:
+            train.checkpoint = real
+
+    train.train = faulty_train
+    return real_task(composed)
+
+
+if __name__ == "__main__":
+    from tests.sweeps.faulty import task as importable
+
+    train.task = importable
+    train.main()

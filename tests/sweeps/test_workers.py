@@ -1,0 +1,119 @@
+"""What a sweep survives, and what it leaves behind of what it does not."""
+
+import os
+import re
+import signal
+import time
+
+import pytest
+
+from src.runs import read_summary
+
+from .conftest import finish, run_name, states
+
+
+def wait_for(path, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, f"no {path} after {seconds} s"
+        time.sleep(0.05)
+    return path
+
+
+def contents(folder) -> dict:
+    return {
+        path: path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name not in (".lock", "multirun.yaml")
+    }
+
+
+def test_four_bad_runs_of_twelve_end_alone_are_named_and_run_again(sweep, tmp_path):
+    arguments = ["loss=cosface,arcface", "seed=0,1,2,3,4,5"]
+    # Seeds 1 and 4 go wrong with one loss each: the other is finished beforehand.
+    done, _, err = finish(sweep("loss=cosface", "seed=1,2"))
+    assert done == 0, err
+    done, _, err = finish(sweep("loss=arcface", "seed=3,4"))
+    assert done == 0, err
+    process = sweep(*arguments, faults="1:diverge 2:raise 3:abort 4:hang")
+    victim = tmp_path / "sweep" / run_name(loss="cosface", seed=4)
+    os.kill(int(wait_for(victim / "hangs").read_text()), signal.SIGKILL)
+    code, out, err = finish(process)
+
+    assert code == 1 and "4 of 12 runs failed" in err and "Traceback" not in err
+    bad = {
+        run_name(loss="arcface", seed=1): ("diverged", "not a finite number at epoch 2", "diverged"),
+        run_name(loss="arcface", seed=2): ("failed", "one by zero", "Traceback"),
+        run_name(loss="cosface", seed=3): ("failed", "SIGABRT", "faulty.py"),
+        victim.name: ("failed", "SIGKILL", "SIGKILL"),
+    }
+    found = states(tmp_path)
+    assert len(found) == 12 and sum(state == "finished" for state in found.values()) == 8
+    table = re.sub(r"[\s│]+", "", out[out.index("runs without a result") :])
+    for name, (state, why, logged) in bad.items():
+        folder = tmp_path / "sweep" / name
+        assert found[name] == state and why in read_summary(folder)["error"]
+        assert logged in (folder / "train.log").read_text()
+        assert name in table
+
+    good = {name: contents(tmp_path / "sweep" / name) for name in found if name not in bad}
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0, err
+    assert "12 runs, 8 finished already, 4 to go" in out and "4/4" in out
+    assert set(states(tmp_path).values()) == {"finished"}
+    assert {name: contents(tmp_path / "sweep" / name) for name in good} == good
+    resumed = read_summary(victim)
+    assert resumed["resumed_after_epoch"] == 1
+
+
+def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
+    code, _, err = finish(sweep("seed=0,1", "hydra.launcher.timeout=8", faults="0:hang"))
+    assert code == 1 and "1 of 2 runs failed" in err
+    assert states(tmp_path) == {run_name(seed=0): "failed", run_name(seed=1): "finished"}
+    assert "timeout=8" in read_summary(tmp_path / "sweep" / run_name(seed=0))["error"]
+    assert "timeout=8" in (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
+
+
+def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
+    code, out, _ = finish(
+        sweep("seed=0,1,2,3,4,5,6,7", "epochs=40", "hydra.launcher.fail_fast=true", faults="0:raise")
+    )
+    found = states(tmp_path)
+    assert code == 1 and len(found) <= 3 and "failed" in found.values()
+    assert "not started" in out and "finished" not in found.values()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_sweep_that_is_interrupted_says_how_to_go_on(how, sweep, tmp_path):
+    process = sweep("seed=0,1,2,3", faults="1:hang")
+    hanging = tmp_path / "sweep" / run_name(seed=1)
+    wait_for(hanging / "hangs")
+    wait_for(tmp_path / "sweep" / run_name(seed=0) / "summary.json")
+    os.killpg(process.pid, how) if how == signal.SIGINT else os.kill(process.pid, how)
+    code, _, err = finish(process)
+    assert code == 130 and "Traceback" not in err
+    assert re.search(r"to go on: python -m src\.train -m .*hydra\.sweep\.dir=", err)
+    assert states(tmp_path)[run_name(seed=0)] == "finished"
+    assert states(tmp_path)[hanging.name] == "interrupted"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((hanging / "hangs").read_text()), 0)
+
+
+def test_workers_die_with_a_sweep_that_is_killed(sweep, tmp_path):
+    process = sweep("seed=0,1", faults="0:hang")
+    worker = int(wait_for(tmp_path / "sweep" / run_name(seed=0) / "hangs").read_text())
+    process.kill()
+    deadline = time.monotonic() + 10
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(worker, 0)
+            time.sleep(0.05)
+
+
+def test_a_run_gives_the_same_numbers_alone_and_in_a_sweep(sweep, command, tmp_path):
+    assert finish(sweep("seed=0,1", "hydra.launcher.workers=2", "device.threads=1"))[0] == 0
+    alone = command("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1", "seed=1")
+    assert alone.returncode == 0
+    ours = tmp_path / "sweep" / run_name(seed=1)
+    assert (ours / "metrics.csv").read_bytes() == (tmp_path / "out" / "metrics.csv").read_bytes()
+    assert read_summary(ours)["config_hash"] == read_summary(tmp_path / "out")["config_hash"]
