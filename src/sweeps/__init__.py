@@ -9,6 +9,7 @@ report.py    what the terminal shows meanwhile, and at the end
 """
 
 import sys
+import warnings
 from types import ModuleType
 
 from hydra.core.plugins import Plugins
@@ -31,3 +32,5 @@ def register() -> None:
         plugin.__module__ = PACKAGE
         setattr(ours, plugin.__name__, plugin)
         plugins.register(plugin)
+    # hydra-ray-launcher has an option of the same name, which ours is to hide.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")

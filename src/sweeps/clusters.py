@@ -1,11 +1,179 @@
+"""`hydra/launcher=slurm` and `hydra/launcher=ray`: runs on other machines that see the same files.
+
+The plugins of Hydra do the work; here a run that its machine lost is a failed run and no more, results
+are shown as they come, and Ctrl-C takes back what was handed out.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+
+from hydra.core.singleton import Singleton
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from ..errors import UserError
+from ..runs import record_failure
+from .plan import Planned, plan
+from .report import Board
 
 
-class SlurmLauncher(Launcher):
-    def setup(self, **_): ...
-    def launch(self, *_): ...
+class ClusterLauncher(Launcher):
+    """Hands out all runs at once, and takes results in as they come."""
+
+    extra: str  # which optional dependencies it needs
+    threads: int | None  # of a run, where device.threads does not say
+
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.context, self.task, self.config = hydra_context, task_function, config
+        try:
+            self.prepare()
+        except ImportError as error:
+            raise UserError(
+                f"hydra/launcher={self.extra}: {error.name} is not installed here, "
+                f"pip install -e '.[sweeper,{self.extra}]'"
+            ) from None
+
+    def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
+        return self.launch_runs(plan(self.context, self.config, job_overrides))
+
+    def launch_runs(self, runs: list[Planned]) -> list[JobReturn]:
+        for number, run in enumerate(runs):
+            with open_dict(run.config):
+                run.config.hydra.job.num = number
+                run.config.device.threads = run.config.device.threads or self.threads
+        results: dict[str, JobReturn] = {}
+        with Board(len(runs)) as board:
+            try:
+                for run, result in self.results(runs, board.started):
+                    results[run.name] = result
+                    board.ended(run, result)
+            except BaseException:
+                self.cancel()
+                raise
+        return [results[run.name] for run in runs]
+
+    def lost(self, run: Planned, why: str) -> JobReturn:
+        record_failure(run.folder, why, config_hash=run.identity)
+        return run.failed(UserError(why))
+
+    def prepare(self) -> None:
+        """Import what is needed, so that its absence is known before anything is planned."""
+        raise NotImplementedError
+
+    def results(
+        self, runs: list[Planned], started: Callable[[], None]
+    ) -> Iterator[tuple[Planned, JobReturn]]:
+        raise NotImplementedError
+
+    def cancel(self) -> None:
+        raise NotImplementedError
 
 
-class RayLauncher(Launcher):
-    def setup(self, **_): ...
-    def launch(self, *_): ...
+class SlurmLauncher(ClusterLauncher):
+    """A job array, a run a job. `cluster` is slurm, or local: the same on this machine, to try it out.
+    The other parameters are those of hydra-submitit-launcher."""
+
+    extra = "slurm"
+
+    def __init__(self, cluster: str, poll_seconds: float, **parameters):
+        self.cluster, self.poll_seconds, self.parameters = cluster, poll_seconds, parameters
+        self.jobs = []
+
+    def prepare(self) -> None:
+        import submitit
+        from hydra_plugins.hydra_submitit_launcher import submitit_launcher
+        from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
+
+        if self.cluster not in ("slurm", "local"):
+            raise UserError(f"hydra.launcher.cluster={self.cluster}: slurm or local")
+        parameters = {
+            key: OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+            for key, value in self.parameters.items()
+        }
+        self.threads = parameters["cpus_per_task"]
+        inner = getattr(submitit_launcher, f"{self.cluster.capitalize()}Launcher")
+        self.inner = inner(**parameters)
+        self.inner.setup(hydra_context=self.context, task_function=self.task, config=self.config)
+        shared = set(OmegaConf.structured(BaseQueueConf)) - {"submitit_folder"}
+        own = {f"slurm_{key}": value for key, value in parameters.items() if key not in shared}
+        retries, folder = own.pop("slurm_max_num_timeout"), own.pop("slurm_submitit_folder")
+        # Slurm's own are ignored by the local executor.
+        self.executor = submitit.AutoExecutor(
+            folder, cluster=self.cluster, slurm_max_num_timeout=retries
+        )
+        self.executor.update_parameters(**own, **{k: parameters[k] for k in shared if k in parameters})
+
+    def results(self, runs, started):
+        with self.executor.batch():
+            for number, run in enumerate(runs):
+                overrides = [*run.overrides, f"device.threads={run.config.device.threads or 'null'}"]
+                where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
+                self.jobs.append(self.executor.submit(self.inner, overrides, *where))
+                started()
+        waiting = list(zip(runs, self.jobs, strict=True))
+        while waiting:
+            for run, job in list(waiting):
+                if job.done():
+                    waiting.remove((run, job))
+                    yield run, self.outcome(run, job)
+            time.sleep(self.poll_seconds)
+
+    def outcome(self, run: Planned, job) -> JobReturn:
+        try:
+            return job.result()
+        except Exception as error:  # killed, out of memory, out of time: submitit has several
+            state = str(job.state).lower()
+            what = str(error).splitlines()[0]
+            return self.lost(run, f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}")
+
+    def cancel(self) -> None:
+        for job in self.jobs:
+            job.cancel(check=False)
+
+
+class RayLauncher(ClusterLauncher):
+    """A run a task on a Ray cluster. `ray.init` and `ray.remote` are Ray's parameters."""
+
+    extra = "ray"
+
+    def __init__(self, ray: DictConfig):
+        self.settings, self.tasks = ray, []
+
+    def prepare(self) -> None:
+        import ray
+        from hydra_plugins.hydra_ray_launcher import _launcher_util
+
+        self.ray, self.util = ray, _launcher_util
+        self.threads = self.settings.remote.get("num_cpus")
+
+    def results(self, runs, started):
+        self.util.start_ray(self.settings.init)
+        for run in runs:
+            self.tasks.append(
+                self.util.launch_job_on_ray(
+                    self.context, self.settings.remote, run.config, self.task, Singleton.get_state()
+                )
+            )
+            started()
+        runs_by_task = dict(zip(self.tasks, runs, strict=True))
+        waiting = list(self.tasks)
+        while waiting:
+            (task, *_), waiting = self.ray.wait(waiting, num_returns=1)
+            yield runs_by_task[task], self.outcome(runs_by_task[task], task)
+
+    def outcome(self, run: Planned, task) -> JobReturn:
+        try:
+            return self.ray.get(task)
+        except self.ray.exceptions.RayError as error:
+            return self.lost(run, "its Ray task was lost: " + str(error).splitlines()[0])
+
+    def cancel(self) -> None:
+        for task in self.tasks:
+            self.ray.cancel(task)
+
+    def close(self) -> None:
+        self.ray.shutdown()

@@ -41,16 +41,19 @@ class WorkersLauncher(Launcher):
     with its first failure."""
 
     def __init__(self, workers: str | int, timeout: float | None, fail_fast: bool):
-        if workers != "auto" and not (isinstance(workers, int) and workers >= 1):
-            raise UserError(f"hydra.launcher.workers={workers}: auto or a whole number from 1")
-        if timeout is not None and not (isinstance(timeout, int | float) and timeout > 0):
-            raise UserError(f"hydra.launcher.timeout={timeout}: seconds above 0, or null for no limit")
         self.asked, self.timeout, self.fail_fast = workers, timeout, fail_fast
         self.stopping = False
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        asked, timeout = self.asked, self.timeout
+        if asked != "auto" and not (type(asked) is int and asked >= 1):
+            raise UserError(f"hydra.launcher.workers={asked}: auto or a whole number from 1")
+        if timeout is not None and not (type(timeout) in (int, float) and timeout > 0):
+            raise UserError(f"hydra.launcher.timeout={timeout}: seconds above 0, or null for no limit")
+        if type(self.fail_fast) is not bool:
+            raise UserError(f"hydra.launcher.fail_fast={self.fail_fast}: true or false")
         self.context, self.task, self.config = hydra_context, task_function, config
         self.threads, environments = shares(self.asked, config.device.name, config.device.threads)
         if "forkserver" in multiprocessing.get_all_start_methods():

@@ -5,10 +5,12 @@ first epoch of the run.
 """
 
 import os
+import sys
 import time
 from pathlib import Path
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 
 from src import train
 
@@ -59,6 +61,11 @@ def task(composed):
             train.checkpoint = real
 
     train.train = faulty_train
+    node = os.environ.get("SUBMITIT_EXECUTOR")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        node = sys.modules["ray"].get_runtime_context().get_node_id()
+    if node:
+        Path(HydraConfig.get().runtime.output_dir, "node").write_text(node)
     return real_task(composed)
 
 

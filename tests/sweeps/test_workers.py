@@ -9,15 +9,7 @@ import pytest
 
 from src.runs import read_summary
 
-from .conftest import finish, run_name, states
-
-
-def wait_for(path, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not path.exists():
-        assert time.monotonic() < deadline, f"no {path} after {seconds} s"
-        time.sleep(0.05)
-    return path
+from .conftest import finish, run_name, states, wait_for
 
 
 def contents(folder) -> dict:
