@@ -4,6 +4,7 @@ The plugins of Hydra do the work; here a run that its machine lost is a failed r
 are shown as they come, and Ctrl-C takes back what was handed out.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -38,22 +39,22 @@ class ClusterLauncher(Launcher):
             ) from None
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        return self.launch_runs(plan(self.context, self.config, job_overrides))
+        with Board(len(job_overrides)) as board:
+            return self.launch_runs(plan(self.context, self.config, job_overrides), board)
 
-    def launch_runs(self, runs: list[Planned]) -> list[JobReturn]:
+    def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         for number, run in enumerate(runs):
             with open_dict(run.config):
                 run.config.hydra.job.num = number
                 run.config.device.threads = run.config.device.threads or self.threads
         results: dict[str, JobReturn] = {}
-        with Board(len(runs)) as board:
-            try:
-                for run, result in self.results(runs, board.started):
-                    results[run.name] = result
-                    board.ended(run, result)
-            except BaseException:
-                self.cancel()
-                raise
+        try:
+            for run, result in self.results(runs, board.started):
+                results[run.name] = result
+                board.ended(run, result)
+        except BaseException:
+            self.cancel()
+            raise
         return [results[run.name] for run in runs]
 
     def lost(self, run: Planned, why: str) -> JobReturn:
@@ -81,7 +82,7 @@ class SlurmLauncher(ClusterLauncher):
 
     def __init__(self, cluster: str, poll_seconds: float, **parameters):
         self.cluster, self.poll_seconds, self.parameters = cluster, poll_seconds, parameters
-        self.jobs = []
+        self.jobs, self.submitting = [], threading.Lock()  # a search hands out from several threads
 
     def prepare(self) -> None:
         import submitit
@@ -108,13 +109,14 @@ class SlurmLauncher(ClusterLauncher):
         self.executor.update_parameters(**own, **{k: parameters[k] for k in shared if k in parameters})
 
     def results(self, runs, started):
-        with self.executor.batch():
+        waiting = []
+        with self.submitting, self.executor.batch():
             for number, run in enumerate(runs):
                 overrides = [*run.overrides, f"device.threads={run.config.device.threads or 'null'}"]
                 where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
-                self.jobs.append(self.executor.submit(self.inner, overrides, *where))
+                waiting.append((run, self.executor.submit(self.inner, overrides, *where)))
                 started()
-        waiting = list(zip(runs, self.jobs, strict=True))
+        self.jobs += [job for _, job in waiting]
         while waiting:
             for run, job in list(waiting):
                 if job.done():
@@ -141,7 +143,7 @@ class RayLauncher(ClusterLauncher):
     extra = "ray"
 
     def __init__(self, ray: DictConfig):
-        self.settings, self.tasks = ray, []
+        self.settings, self.tasks, self.starting = ray, [], threading.Lock()
 
     def prepare(self) -> None:
         import ray
@@ -151,19 +153,19 @@ class RayLauncher(ClusterLauncher):
         self.threads = self.settings.remote.get("num_cpus")
 
     def results(self, runs, started):
-        self.util.start_ray(self.settings.init)
+        with self.starting:
+            self.util.start_ray(self.settings.init)
+        tasks = {}
         for run in runs:
-            self.tasks.append(
-                self.util.launch_job_on_ray(
-                    self.context, self.settings.remote, run.config, self.task, Singleton.get_state()
-                )
-            )
+            state = Singleton.get_state()
+            remote = self.settings.remote
+            tasks[self.util.launch_job_on_ray(self.context, remote, run.config, self.task, state)] = run
             started()
-        runs_by_task = dict(zip(self.tasks, runs, strict=True))
-        waiting = list(self.tasks)
+        self.tasks += tasks
+        waiting = list(tasks)
         while waiting:
             (task, *_), waiting = self.ray.wait(waiting, num_returns=1)
-            yield runs_by_task[task], self.outcome(runs_by_task[task], task)
+            yield tasks[task], self.outcome(tasks[task], task)
 
     def outcome(self, run: Planned, task) -> JobReturn:
         try:

@@ -1,8 +1,11 @@
 """`hydra/sweeper=grid`: every combination of the values given, without what is finished already."""
 
 import itertools
+import os
+import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -14,9 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..config import continue_command
 from ..errors import UserError
-from ..runs import read_summary, record_failure
+from ..runs import claimed, read_summary, record_failure
 from .plan import Planned, plan
-from .report import console, show_failures
+from .report import Board, console, show_failures
 
 
 class PlannedSweeper(Sweeper):
@@ -46,9 +49,21 @@ class PlannedSweeper(Sweeper):
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
 
-    def sweep(self, arguments: list[str]) -> list:
+    @property
+    def shown_folder(self) -> str:
+        return os.path.relpath(self.folder)
+
+    def split_grids(self) -> list[list[str]]:
+        return [shlex.split(grid) for grid in self.grids]
+
+    def stop_launcher(self) -> None:
+        for ending in ("stop", "cancel"):
+            getattr(self.launcher, ending, lambda: None)()
+
+    def sweep(self, arguments: list[str]) -> Any:
         try:
-            return self.run(self.parse(arguments))
+            with claimed(self.folder):
+                return self.run(self.parse(arguments))
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs stay, to go on: {command}", file=sys.stderr)
@@ -58,20 +73,20 @@ class PlannedSweeper(Sweeper):
             if close:
                 close()
 
-    def launch(self, runs: list[Planned], first: int = 0) -> list[JobReturn]:
-        """Run all of them, however the launcher does it; one that its process could not say farewell
-        to is recorded as failed."""
+    def launch(self, runs: list[Planned], board: Board) -> list[JobReturn]:
+        """Run all of them, however the launcher does it; one whose process could not say why it ended
+        is recorded as failed."""
         if hasattr(self.launcher, "launch_runs"):
-            results = self.launcher.launch_runs(runs)
-        else:  # Hydra's, or another's: it composes again from the overrides
-            results = self.launcher.launch([run.overrides for run in runs], first)
+            results = self.launcher.launch_runs(runs, board)
+        else:  # Hydra's, or another's: it composes again from the overrides, and shows its own lines
+            results = self.launcher.launch([run.overrides for run in runs], 0)
         for run, result in zip(runs, results, strict=True):
             began_and_vanished = run.folder.is_dir() and not read_summary(run.folder)
             if result.status == JobStatus.FAILED and began_and_vanished:
                 record_failure(run.folder, str(result._return_value), config_hash=run.identity)
         return list(results)
 
-    def run(self, overrides: list[Override]) -> list:
+    def run(self, overrides: list[Override]) -> Any:
         raise NotImplementedError
 
 
@@ -84,7 +99,7 @@ class GridSweeper(PlannedSweeper):
         self.grids = list(grids or [])
 
     def run(self, overrides: list[Override]) -> list:
-        jobs = combinations(overrides, [self.parse(grid.split()) for grid in self.grids])
+        jobs = combinations(overrides, [self.parse(grid) for grid in self.split_grids()])
         runs = plan(self.context, self.config, jobs)
         self.save_command()
         todo = [run for run in runs if run.objective is None]
@@ -93,9 +108,11 @@ class GridSweeper(PlannedSweeper):
             f"{len(runs)} runs"
             + (f" ({twice} more were asked for twice)" if twice else "")
             + (f", {done} finished already, {len(todo)} to go" if done else "")
-            + f" -> {continue_folder(self.folder)}"
+            + f" -> {self.shown_folder}"
         )
-        results = dict(zip(map(id, todo), self.launch(todo) if todo else [], strict=True))
+        with Board(len(todo)) as board:
+            launched = self.launch(todo, board) if todo else []
+        results = dict(zip(map(id, todo), launched, strict=True))
         failures = [
             (run, result._return_value)
             for run in todo
@@ -108,13 +125,6 @@ class GridSweeper(PlannedSweeper):
                 + continue_command("hydra.sweep.dir", self.folder)
             )
         return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]
-
-
-def continue_folder(folder: Path) -> str:
-    try:
-        return str(folder.absolute().relative_to(Path.cwd()))
-    except ValueError:
-        return str(folder)
 
 
 def combinations(overrides: list[Override], grids: list[list[Override]]) -> list[list[str]]:

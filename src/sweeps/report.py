@@ -56,11 +56,12 @@ class Board:
             self.running -= 1
             self.done += 1
             summary = read_summary(run.folder) or {}
+            state = summary.get("state", "failed")
             if result.status == JobStatus.COMPLETED:
                 said = f"{run.values['objective']} {result.return_value:.4f}"
             else:
-                self.failed += 1
-                state, why = summary.get("state", "failed"), str(result._return_value)
+                self.failed += state != "pruned"
+                why = str(result._return_value)
                 said = f"[bold]{state}[/bold]: {escape(why.splitlines()[0] if why else state)}"
             took = f"  {summary['seconds']:.1f} s" if "seconds" in summary else ""
             width = len(str(self.total))

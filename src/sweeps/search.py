@@ -1,5 +1,298 @@
-from .grid import PlannedSweeper
+"""`hydra/sweeper=search`: Optuna asks for settings, runs tell how good they are.
+
+The study lies in the sweep's folder (`study.db`); started again, a search goes on where it was, with the
+trials that were under way. Look at it with `optuna-dashboard sqlite:///<sweep>/study.db`.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from statistics import mean
+from typing import TYPE_CHECKING
+
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobReturn, JobStatus
+
+from ..errors import UserError
+from ..evaluation import higher_is_better
+from ..runs import read_rows, read_summary
+from .grid import PlannedSweeper, alternatives
+from .plan import Planned, plan
+from .report import Board, console
+
+if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
+    import optuna
+
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "hyperband", "none")
+CORNERS = 32  # of the search space that are composed before anything runs
+LOOK_SECONDS = 0.2  # between looks at a run's epochs
+LINE = "grid"  # the parameter that says which of several grids
+
+
+@dataclass
+class Space:
+    """Where a search looks: the command line's overrides, or a choice between several lists of them."""
+
+    lines: dict[str, list[Override]]  # by what is fixed in them, as "loss=arcface"
+
+    @classmethod
+    def of(cls, overrides: list[Override], grids: list[list[Override]]) -> "Space":
+        lines = {}
+        for grid in grids or [[]]:
+            own = {override.key_or_group for override in grid}
+            line = grid + [override for override in overrides if override.key_or_group not in own]
+            label = " ".join(
+                override.input_line for override in grid if not override.is_sweep_override()
+            )
+            lines[label or f"grid {len(lines)}"] = line
+        return cls(lines)
+
+    def suggest(self, trial: "optuna.Trial") -> list[str]:
+        """The overrides of a trial; what it has been given before, it is given again."""
+        several = len(self.lines) > 1
+        label = trial.suggest_categorical(LINE, list(self.lines)) if several else next(iter(self.lines))
+        return [
+            suggested(trial, override, f" [{label}]" if several else "")
+            for override in self.lines[label]
+        ]
+
+    def corners(self) -> list[list[str]]:
+        """The extreme settings of it, as many as are cheap to look at."""
+        found = []
+        for line in self.lines.values():
+            found += itertools.islice(itertools.product(*map(extremes, line)), CORNERS)
+        return [list(corner) for corner in found]
+
+
+def suggested(trial: "optuna.Trial", override: Override, suffix: str) -> str:
+    """`margin.value=interval(0.1,0.6)` -> `margin.value=0.31`."""
+    if not override.is_sweep_override():
+        return alternatives(override)[0]
+    key, sweep = override.get_key_element(), override.value()
+    name, log = key + suffix, "log" in sweep.tags
+    if isinstance(sweep, IntervalSweep):
+        if isinstance(sweep.start, int) and isinstance(sweep.end, int):
+            return f"{key}={trial.suggest_int(name, sweep.start, sweep.end, log=log)}"
+        return f"{key}={trial.suggest_float(name, sweep.start, sweep.end, log=log):.6g}"
+    if isinstance(sweep, RangeSweep):
+        values = [float(value) for value in sweep.range()]
+        if all(value.is_integer() for value in values):
+            low, high, step = int(values[0]), int(values[-1]), int(abs(sweep.step))
+            return f"{key}={trial.suggest_int(name, min(low, high), max(low, high), step=step)}"
+        low, high = min(values), max(values)
+        return f"{key}={trial.suggest_float(name, low, high, step=abs(float(sweep.step))):.6g}"
+    return f"{key}=" + trial.suggest_categorical(name, list(override.sweep_string_iterator()))
+
+
+def extremes(override: Override) -> list[str]:
+    sweep = override.value() if override.is_sweep_override() else None
+    if isinstance(sweep, IntervalSweep):
+        return [f"{override.get_key_element()}={end}" for end in (sweep.start, sweep.end)]
+    values = alternatives(override)
+    return [values[0], values[-1]] if isinstance(sweep, RangeSweep) else values
 
 
 class SearchSweeper(PlannedSweeper):
-    pass
+    """`trials` in all; `sampler` tpe or random, the first `startup_trials` at random; `pruner` median,
+    hyperband or none, by the epochs of a trial's first seed; values of `seed` on the command line are
+    repeats within each trial, which is worth their mean. `direction` auto, maximize or minimize.
+    `grids` are alternatives, one of which each trial picks. `parallel` trials at a time: auto is one a
+    worker."""
+
+    def __init__(
+        self,
+        trials: int,
+        sampler: str,
+        startup_trials: int,
+        pruner: str,
+        direction: str,
+        seed: int,
+        parallel: int | str,
+        grids: list[str] | None = None,
+    ):
+        self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
+        self.direction, self.seed, self.parallel = direction, seed, parallel
+        self.grids = list(grids or [])
+
+    def run(self, overrides: list[Override]) -> float:
+        from optuna import Trial
+
+        self.check()
+        self.seeds = [
+            alternative
+            for override in overrides
+            if override.key_or_group == "seed"
+            for alternative in alternatives(override)
+        ] or [f"seed={self.config.seed}"]
+        rest = [override for override in overrides if override.key_or_group != "seed"]
+        self.space = Space.of(rest, [self.parse(grid) for grid in self.split_grids()])
+        plan(self.context, self.config, ([*corner, self.seeds[0]] for corner in self.space.corners()))
+        self.save_command()
+        self.study = self.open_study()
+        self.unfinished = [
+            Trial(self.study, trial._trial_id)
+            for trial in self.study.trials
+            if not trial.state.is_finished()
+        ]
+        before = len(self.study.trials)
+        console.print(
+            f"{self.trials} trials × {len(self.seeds)} seeds"
+            + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")
+            + f" -> {self.shown_folder}"
+        )
+        self.choosing, self.ending, self.launched = threading.Lock(), False, {}
+        workers = len(getattr(self.launcher, "workers", [None]))
+        parallel = workers if self.parallel == "auto" else self.parallel
+        expected = (self.trials - before + len(self.unfinished)) * len(self.seeds)
+        with Board(max(0, expected)) as board, ThreadPoolExecutor(parallel) as threads:
+            tasks = [threads.submit(self.work, board) for _ in range(parallel)]
+            try:
+                wait(tasks)
+            except BaseException:
+                self.ending = True
+                self.stop_launcher()
+                raise
+        for task in tasks:
+            task.result()
+        return self.conclude()
+
+    def check(self) -> None:
+        for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
+            if getattr(self, key) not in choices:
+                given = f"hydra.sweeper.{key}={getattr(self, key)}"
+                raise UserError(f"{given}: choose one of {', '.join(choices)}")
+        if self.direction not in ("auto", "maximize", "minimize"):
+            raise UserError(f"hydra.sweeper.direction={self.direction}: auto, maximize or minimize")
+        for key, least in {"trials": 1, "startup_trials": 0, "seed": 0}.items():
+            value = self.startup if key == "startup_trials" else getattr(self, key)
+            if type(value) is not int or value < least:
+                raise UserError(f"hydra.sweeper.{key}={value}: a whole number from {least}")
+        if self.parallel != "auto" and (type(self.parallel) is not int or self.parallel < 1):
+            raise UserError(f"hydra.sweeper.parallel={self.parallel}: auto or a whole number from 1")
+
+    def open_study(self) -> "optuna.Study":
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        direction = self.direction
+        if direction == "auto":
+            direction = "maximize" if higher_is_better(self.config.objective) else "minimize"
+        study = optuna.create_study(
+            study_name="search",
+            storage=f"sqlite:///{self.folder.absolute() / 'study.db'}",
+            direction=direction,
+            pruner={
+                "median": optuna.pruners.MedianPruner,
+                "hyperband": optuna.pruners.HyperbandPruner,
+                "none": optuna.pruners.NopPruner,
+            }[self.pruner](),
+            load_if_exists=True,
+        )
+        if study.direction.name.lower() != direction:
+            raise UserError(f"hydra.sweeper.direction={direction}: the study here has the other one")
+        # Seeded anew after a restart: the same draws again would be the same trials again.
+        seed = self.seed + len(study.trials)
+        if self.sampler == "tpe":
+            study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup, seed=seed)
+        else:
+            study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        return study
+
+    def work(self, board: Board) -> None:
+        """One trial after another, until there are enough."""
+        while not self.ending:
+            with self.choosing:  # Hydra composes one configuration at a time, and trials are counted
+                if self.unfinished:
+                    trial = self.unfinished.pop()
+                elif len(self.study.trials) < self.trials:
+                    trial = self.study.ask()
+                else:
+                    return
+                overrides = self.space.suggest(trial)
+                runs = plan(self.context, self.config, ([*overrides, seed] for seed in self.seeds))
+                trial.set_user_attr("runs", [run.name for run in runs])
+            board.expect(-sum(run.objective is not None for run in runs))
+            self.judge(trial, runs, board)
+
+    def judge(self, trial: "optuna.Trial", runs: list[Planned], board: Board) -> None:
+        """Run a trial's seeds in turn, the first under the pruner's eyes, and tell the study."""
+        from optuna.trial import TrialState
+
+        values = []
+        for number, run in enumerate(runs):
+            result = self.once(run, board, self.watcher(trial, run) if number == 0 else None)
+            if result.status == JobStatus.FAILED:
+                board.expect(-sum(later.objective is None for later in runs[number + 1 :]))
+                if self.ending or getattr(self.launcher, "stopping", False):
+                    return  # it goes on when the search does
+                pruned = (read_summary(run.folder) or {}).get("state") == "pruned"
+                trial.set_user_attr("ended", f"{run.name}: {result._return_value}")
+                self.study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
+                return
+            values.append(result.return_value)
+        self.study.tell(trial, mean(values))
+
+    def once(self, run: Planned, board: Board, look: Callable[[], None] | None) -> JobReturn:
+        """A run's result: new, or the one it has already, or that of another trial with its settings."""
+        if run.objective is not None:
+            return run.finished(run.objective)
+        with self.choosing:
+            mine = run.identity not in self.launched
+            result: Future[JobReturn] = self.launched.setdefault(run.identity, Future())
+        if mine:
+            threading.Thread(target=self.launch_into, args=(result, run, board), daemon=True).start()
+        while not wait([result], timeout=LOOK_SECONDS).done:
+            if look and mine:
+                look()
+        return result.result()
+
+    def launch_into(self, result: "Future[JobReturn]", run: Planned, board: Board) -> None:
+        try:
+            result.set_result(self.launch([run], board)[0])
+        except BaseException as error:
+            result.set_exception(error)
+
+    def watcher(self, trial: "optuna.Trial", run: Planned) -> Callable[[], None]:
+        """A function that reports a run's new epochs to its trial, and asks the run to stop if the
+        pruner expects nothing of it."""
+        known = self.study.trials[trial.number].intermediate_values
+        reported = max(known, default=0)
+
+        def look() -> None:
+            nonlocal reported
+            rows = read_rows(run.folder / "metrics.csv") if (run.folder / "metrics.csv").exists() else []
+            for row in rows:
+                if row["epoch"] > reported:
+                    reported = int(row["epoch"])
+                    trial.report(row[run.values["objective"]], reported)
+                    if trial.should_prune():
+                        (run.folder / "stop").touch()
+
+        return look
+
+    def conclude(self) -> float | None:
+        from optuna.trial import TrialState
+
+        trials = self.study.trials
+        counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
+        ended = f"{counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
+        for trial in trials:
+            if trial.state == TrialState.FAIL:
+                console.print(
+                    f"trial {trial.number} failed: {trial.user_attrs.get('ended')}", markup=False
+                )
+        if not counts[TrialState.COMPLETE]:
+            raise UserError(f"none of {len(trials)} trials has a result: {ended}")
+        best = self.study.best_trial
+        settings = " ".join(f"{key.split(' ')[0]}={value}" for key, value in best.params.items())
+        console.print(
+            f"best of {len(trials)} trials ({ended}): {self.config.objective} {best.value:.4f} with "
+            f"{settings}; all of them: optuna-dashboard sqlite:///{self.shown_folder}/study.db",
+            markup=False,
+        )
+        if counts[TrialState.FAIL]:
+            raise UserError(f"{counts[TrialState.FAIL]} of {len(trials)} trials failed, see above")
+        return best.value

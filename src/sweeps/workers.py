@@ -6,6 +6,7 @@ which Pebble replaces when it dies or when its time is up.
 
 import faulthandler
 import multiprocessing
+import multiprocessing.forkserver
 import os
 import queue
 import signal
@@ -60,22 +61,23 @@ class WorkersLauncher(Launcher):
             processes = multiprocessing.get_context("forkserver")
             # Workers are forked from a process that has imported these, and nothing else, once.
             processes.set_forkserver_preload([task_function.__module__, *SLOW_IMPORTS])
+            multiprocessing.forkserver.ensure_running()  # it imports while the sweep is being planned
         else:
             processes = multiprocessing.get_context("spawn")
         # What workers are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
         vars(sys.modules["__main__"]).update(__spec__=None, __file__=None)
-        # They import what a run needs while the sweep is being planned.
         self.workers = [Worker(processes, environment) for environment in environments]
         self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self.workers:
             self.free.put(worker)
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        return self.launch_runs(plan(self.context, self.config, job_overrides))
+        with Board(len(job_overrides)) as board:
+            return self.launch_runs(plan(self.context, self.config, job_overrides), board)
 
-    def launch_runs(self, runs: list[Planned]) -> list[JobReturn]:
-        with Board(len(runs)) as board, ThreadPoolExecutor(len(self.workers)) as threads:
+    def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
+        with ThreadPoolExecutor(len(self.workers)) as threads:
             futures = [threads.submit(self.launch_run, run, board) for run in runs]
             try:
                 return [future.result() for future in futures]
@@ -126,10 +128,11 @@ class WorkersLauncher(Launcher):
             worker.interrupt()
 
     def close(self) -> None:
-        for worker in self.workers:
-            worker.pool.stop()
-        for worker in self.workers:
-            worker.pool.join()
+        pools = [worker.pool for worker in self.workers if worker.pool]
+        for pool in pools:
+            pool.stop()
+        for pool in pools:
+            pool.join()
 
 
 class Worker:
@@ -137,27 +140,25 @@ class Worker:
 
     def __init__(self, processes, environment: dict[str, str]):
         self.processes, self.environment = processes, environment
-        self.renew()
-
-    def renew(self) -> None:
-        self.pool = pebble.ProcessPool(
-            1, initializer=begin_worker, initargs=(self.environment,), context=self.processes
-        )
-        self.future = self.pool.schedule(os.getpid)  # to start it
+        self.pool, self.future = None, None
 
     def call(self, function: Callable, arguments: tuple, timeout: float | None):
         """What `function(*arguments)` returns in the process. Raises TimeoutError, pebble.ProcessExpired
         if the process died, or CancelledError after `interrupt`."""
         for _ in range(FRESH_WORKERS):
+            self.pool = self.pool or pebble.ProcessPool(
+                1, initializer=begin_worker, initargs=(self.environment,), context=self.processes
+            )
             try:
                 self.future = self.pool.schedule(function, arguments, timeout=timeout)
                 return self.future.result()
             except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
-                self.renew()
+                self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
     def interrupt(self) -> None:
-        self.future.cancel()
+        if self.future:
+            self.future.cancel()
 
 
 def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:

@@ -1,0 +1,164 @@
+"""Which runs a sweep has, what they are called, and which it refuses; nothing is trained here."""
+
+from pathlib import Path
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+
+from src.errors import UserError
+from src.runs import write_json
+from src.sweeps import register
+from src.sweeps.grid import combinations
+from src.sweeps.plan import NAME_LENGTH, plan, run_name
+from src.train import CONF
+
+
+def parse(line: str):
+    return OverridesParser.create().parse_overrides(line.split())
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """planned("loss=arcface,cosface seed=0", grids…) -> the runs of that sweep into tmp_path."""
+    register()
+
+    def of(line: str, *grids: str, then=()):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            arguments = [*line.split(), f"hydra.sweep.dir={tmp_path}", *then]
+            master = hydra.compose_config("train", arguments, run_mode=RunMode.MULTIRUN)
+            task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
+            grids = [*grids, *master.hydra.sweeper.grids]
+            jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
+            return plan(HydraContext(hydra.config_loader, Callbacks()), master, jobs)
+
+    return of
+
+
+def names(runs) -> list[str]:
+    return [run.name for run in runs]
+
+
+def test_names_say_what_was_asked_for_without_where_and_how():
+    where = ["logger=none", "device.threads=1", "dataset.root=/x", "hydra.verbose=true"]
+    what = ["seed=1", "margin.value=0.3", "loss=arcface"]
+    assert run_name([*where, *what]) == "loss=arcface,margin=0.3,seed=1"
+    assert run_name(["+loss.options.k=3", "device.precision=bf16"]) == (
+        "device.precision=bf16,loss.options.k=3"
+    )
+    assert run_name(["margin.value=[1,0.3,0.2]"]) == "margin=1_0.3_0.2"
+    assert run_name(["logger=none"]) == "as-configured"
+
+
+def test_long_names_are_cut_and_still_differ():
+    long = [f"model.options.an_option_with_a_long_name_{i}=1" for i in range(9)]
+    first, second = run_name([*long, "seed=0"]), run_name([*long, "seed=1"])
+    assert first != second and max(len(first), len(second)) <= NAME_LENGTH + 9
+
+
+def test_names_stay_when_values_are_added(planned):
+    before = planned("loss=arcface,cosface margin.value=0.1")
+    after = planned("loss=arcface,cosface margin.value=0.1,0.2 seed=0,1")
+    assert names(before) == ["loss=arcface,margin=0.1", "loss=cosface,margin=0.1"]
+    assert len(after) == 8 and len(set(names(after))) == 8
+    assert {run.identity for run in before} < {run.identity for run in after}
+
+
+def test_a_finished_run_is_found_under_any_name_and_an_unfinished_one_goes_on_in_place(
+    planned, tmp_path
+):
+    first, second = planned("loss=arcface,cosface")
+    first.folder.mkdir()
+    write_json(
+        first.folder / "summary.json",
+        {"config_hash": first.identity, "state": "finished", "metrics": {"accuracy": 0.9}},
+    )
+    (second.folder / ".hydra").mkdir(parents=True)
+    values = OmegaConf.create(second.values)
+    OmegaConf.save(values, second.folder / ".hydra" / "config.yaml")
+    again = planned("loss=arcface,cosface seed=0,1")
+    assert [run.objective for run in again] == [0.9, None, None, None]
+    assert again[0].folder == first.folder and again[2].folder == second.folder
+    assert names(again)[1::2] == ["loss=arcface,seed=1", "loss=cosface,seed=1"]
+
+
+def test_a_name_that_other_defaults_took_is_not_used(planned, tmp_path):
+    (run,) = planned("loss=arcface")
+    run.folder.mkdir()
+    write_json(run.folder / "summary.json", {"config_hash": "f" * 16, "state": "finished"})
+    (again,) = planned("loss=arcface")
+    assert again.name == f"loss=arcface,{again.identity[:6]}"
+    run.folder = tmp_path / "foreign"
+    run.folder.mkdir()
+    (run.folder / "summary.json").write_text("{torn")
+    assert planned("loss=arcface")[0].name == again.name
+
+
+def test_runs_asked_for_twice_run_once(planned):
+    assert names(planned("seed=0,0,1")) == ["seed=0", "seed=1"]
+
+
+def test_senseless_runs_are_refused_all_at_once_and_named(planned, tmp_path):
+    with pytest.raises(UserError) as refused:
+        planned("loss=arcface,softmax,sphereface margin.value=0.3,1.2,wide scale.value=30,0")
+    said = str(refused.value).splitlines()
+    assert said[0].startswith("no run was started")
+    for what in (
+        "margin.value=0.3: loss=softmax has no margin",
+        "margin.value=wide with loss=arcface",
+        "margin.value=0.3 with loss=sphereface",
+        "scale.value=0 with loss=arcface",
+    ):
+        assert sum(what in line for line in said) == 1, (what, said)
+    with pytest.raises(UserError, match=r"epochs=few: a whole number from 1 \(2 runs\)"):
+        planned("epochs=few,3 seed=0,1")
+    with pytest.raises(UserError, match="loss=arcfac: choose one of adaface, arcface"):
+        planned("loss=arcface,arcfac")
+    assert not list(tmp_path.iterdir())
+
+
+def test_grids_are_united_and_crossed_with_the_command_line(planned):
+    runs = planned("seed=0,1", "loss=softmax", "loss=arcface margin.value=0.1,0.3")
+    assert sorted(names(runs)) == [
+        *("loss=arcface,margin=0.1,seed=0", "loss=arcface,margin=0.1,seed=1"),
+        *("loss=arcface,margin=0.3,seed=0", "loss=arcface,margin=0.3,seed=1"),
+        *("loss=softmax,seed=0", "loss=softmax,seed=1"),
+    ]
+
+
+def test_the_command_line_narrows_a_grid(planned):
+    runs = planned("loss=arcface,softmax experiment=margins")
+    assert {run.values["loss"]["name"] for run in runs} == {"arcface", "softmax"}
+    assert [run.values["margin"]["value"] for run in runs] == [None, 0.1, 0.2, 0.3, 0.4, 0.5]
+
+
+def test_the_margins_experiment_has_no_senseless_pair(planned):
+    runs = planned("experiment=margins")
+    assert len(runs) == 22
+    assert {run.values["loss"]["name"] for run in runs} == {
+        *("softmax", "normface", "arcface", "cosface", "sphereface", "combined", "adaface")
+    }
+
+
+def test_a_range_is_for_a_search(planned):
+    with pytest.raises(UserError, match="hydra/sweeper=search"):
+        planned("margin.value=interval(0.1,0.5)")
+
+
+def test_a_range_of_steps_is_a_grid(planned):
+    assert len(planned("margin.value=range(0.1,0.5,0.1)")) == 4
+
+
+def test_every_launcher_and_sweeper_names_its_class_and_its_command():
+    from src import sweeps
+
+    for path in sorted(Path(CONF, "hydra").glob("*/*.yaml")):
+        text = path.read_text()
+        assert text.startswith("# python -m src.train -m "), path
+        target = OmegaConf.load(path)._target_.rpartition(".")[2]
+        assert hasattr(sweeps, target), path

@@ -1,0 +1,128 @@
+"""A search asks Optuna, repeats over seeds, prunes, and loses nothing when it is killed."""
+
+import os
+import signal
+import time
+from statistics import mean
+
+import optuna
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from optuna.trial import FixedTrial, TrialState
+
+from src.runs import read_rows, read_summary
+from src.sweeps.search import Space
+
+from .conftest import finish, states
+
+SEARCH = ("hydra/sweeper=search", "hydra.sweeper.startup_trials=3")
+
+
+def parse(line: str):
+    return OverridesParser.create().parse_overrides(line.split())
+
+
+def study(folder) -> optuna.Study:
+    return optuna.load_study(study_name=None, storage=f"sqlite:///{folder / 'sweep' / 'study.db'}")
+
+
+def test_spaces_are_said_in_hydras_own_words():
+    line = (
+        "loss=choice(arcface,cosface) margin.value=interval(0.1,0.6) model.embedding_dim=range(2,9,2) "
+        "optimizer.lr=tag(log,interval(1e-4,1e-1)) epochs=int(interval(2,5)) batch_size=64 "
+        "scale.value=16,32"
+    )
+    chosen = {
+        "loss": "cosface",
+        "margin.value": 0.25,
+        "model.embedding_dim": 6,
+        "optimizer.lr": 0.001,
+        "epochs": 4,
+        "scale.value": "32",
+    }
+    trial = FixedTrial(chosen)
+    assert Space.of(parse(line), []).suggest(trial) == [
+        *("loss=cosface", "margin.value=0.25", "model.embedding_dim=6", "optimizer.lr=0.001"),
+        *("epochs=4", "batch_size=64", "scale.value=32"),
+    ]
+    asked = trial.distributions
+    assert asked["optimizer.lr"].log and not asked["margin.value"].log
+    assert (asked["margin.value"].low, asked["margin.value"].high) == (0.1, 0.6)
+    embedding = asked["model.embedding_dim"]
+    assert (embedding.low, embedding.high, embedding.step) == (2, 8, 2)
+    assert isinstance(asked["epochs"], optuna.distributions.IntDistribution)
+    assert asked["loss"].choices == ("arcface", "cosface")
+
+
+def test_each_grid_is_a_choice_with_a_space_of_its_own():
+    grids = [parse("loss=arcface margin.value=interval(0.1,0.6)"), parse("loss=softmax")]
+    space = Space.of(parse("epochs=2"), grids)
+    chosen = {"grid": "loss=arcface", "margin.value [loss=arcface]": 0.2}
+    assert space.suggest(FixedTrial(chosen)) == ["loss=arcface", "margin.value=0.2", "epochs=2"]
+    assert space.suggest(FixedTrial({"grid": "loss=softmax"})) == ["loss=softmax", "epochs=2"]
+
+
+def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_path):
+    arguments = *SEARCH, "hydra.sweeper.trials=7", "margin.value=interval(0.1,0.6)", "seed=0,1"
+    process = sweep(*arguments)
+    deadline = time.monotonic() + 90
+    while len(list((tmp_path / "sweep").glob("*/summary.json"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {trial.number: trial for trial in study(tmp_path).trials}
+    assert 0 < len(before) < 7
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0, err
+    after = study(tmp_path).trials
+    assert [trial.number for trial in after] == list(range(7))
+    assert all(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in after)
+    for number, trial in before.items():
+        assert trial.params.items() <= after[number].params.items()
+        if trial.state.is_finished():
+            assert after[number].datetime_complete == trial.datetime_complete
+    assert len({trial.params["margin.value"] for trial in after}) == 7
+    for trial in after:
+        if trial.state == TrialState.COMPLETE:
+            runs = [read_summary(tmp_path / "sweep" / run) for run in trial.user_attrs["runs"]]
+            assert trial.value == mean(run["metrics"]["accuracy"] for run in runs) and len(runs) == 2
+    best = max(trial.value for trial in after if trial.value is not None)
+    assert f"best of 7 trials (0 pruned, 0 failed): accuracy {best:.4f}" in out
+
+    again = finish(sweep(*arguments))
+    assert again[0] == 0 and f"accuracy {best:.4f}" in again[1] and len(study(tmp_path).trials) == 7
+
+
+def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
+    code, out, err = finish(
+        sweep(
+            *(*SEARCH, "hydra.sweeper.trials=12", "hydra.sweeper.sampler=random", "epochs=40"),
+            *("optimizer.lr=tag(log,interval(1e-7,1e-2))", "hydra.sweeper.parallel=1"),
+        )
+    )
+    assert code == 0, err
+    pruned = [trial for trial in study(tmp_path).trials if trial.state == TrialState.PRUNED]
+    assert pruned and f"{len(pruned)} pruned" in out
+    for trial in pruned:
+        folder = tmp_path / "sweep" / trial.user_attrs["runs"][0]
+        assert read_summary(folder)["state"] == "pruned"
+        assert len(read_rows(folder / "metrics.csv")) < 40
+        assert trial.intermediate_values
+    assert sorted(states(tmp_path).values()) == ["finished"] * (12 - len(pruned)) + ["pruned"] * len(
+        pruned
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["hydra.sweeper.sampler=best"], "hydra.sweeper.sampler=best: choose one of tpe, random"),
+        (["hydra.sweeper.trials=0"], "hydra.sweeper.trials=0: a whole number from 1"),
+        (["loss=softmax,arcface", "margin.value=interval(0.1,0.6)"], "loss=softmax has no margin"),
+        (["loss=arcface", "margin.value=interval(0.1,9)"], "margin.value=9.0 with loss=arcface"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused_before_it_starts(arguments, line, sweep, tmp_path):
+    code, _, err = finish(sweep(*SEARCH, *arguments))
+    assert code == 1 and line in err and "Traceback" not in err
+    assert not list((tmp_path / "sweep").glob("*/"))
