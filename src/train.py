@@ -1,11 +1,18 @@
 """Train one run, or a sweep of them: `python -m src.train [-m] [overrides]`."""
 
+import sys
+
+if __name__ == "__main__" and {"-m", "--multirun"} & set(sys.argv):
+    from src import warm
+
+    if not any(argument.startswith("hydra/launcher=") for argument in sys.argv):
+        warm.workers_context()
+
 import functools
 import logging
 import math
 import os
 import signal
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

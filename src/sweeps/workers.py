@@ -6,7 +6,6 @@ which Pebble replaces when it dies or when its time is up.
 
 import faulthandler
 import multiprocessing
-import multiprocessing.forkserver
 import os
 import queue
 import signal
@@ -29,11 +28,11 @@ from omegaconf import DictConfig, open_dict
 from ..errors import UserError
 from ..runs import record_failure
 from ..training import available_cores
+from ..warm import workers_context
 from .plan import Planned, plan
 from .report import Board
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
-SLOW_IMPORTS = ("torch._dynamo", "sklearn.datasets", "sklearn.model_selection")  # what runs import late
 FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
 
 
@@ -57,17 +56,11 @@ class WorkersLauncher(Launcher):
             raise UserError(f"hydra.launcher.fail_fast={self.fail_fast}: true or false")
         self.context, self.task, self.config = hydra_context, task_function, config
         self.threads, environments = shares(self.asked, config.device.name, config.device.threads)
-        if "forkserver" in multiprocessing.get_all_start_methods():
-            processes = multiprocessing.get_context("forkserver")
-            # Workers are forked from a process that has imported these, and nothing else, once.
-            processes.set_forkserver_preload([task_function.__module__, *SLOW_IMPORTS])
-            multiprocessing.forkserver.ensure_running()  # it imports while the sweep is being planned
-        else:
-            processes = multiprocessing.get_context("spawn")
+        workers_context()  # it imports while the sweep is being planned
         # What workers are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
         vars(sys.modules["__main__"]).update(__spec__=None, __file__=None)
-        self.workers = [Worker(processes, environment) for environment in environments]
+        self.workers = [Worker(environment) for environment in environments]
         self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self.workers:
             self.free.put(worker)
@@ -138,8 +131,8 @@ class WorkersLauncher(Launcher):
 class Worker:
     """A process that runs one thing at a time, and another process when that one has died."""
 
-    def __init__(self, processes, environment: dict[str, str]):
-        self.processes, self.environment = processes, environment
+    def __init__(self, environment: dict[str, str]):
+        self.environment = environment
         self.pool, self.future = None, None
 
     def call(self, function: Callable, arguments: tuple, timeout: float | None):
@@ -147,7 +140,7 @@ class Worker:
         if the process died, or CancelledError after `interrupt`."""
         for _ in range(FRESH_WORKERS):
             self.pool = self.pool or pebble.ProcessPool(
-                1, initializer=begin_worker, initargs=(self.environment,), context=self.processes
+                1, initializer=begin_worker, initargs=(self.environment,), context=workers_context()
             )
             try:
                 self.future = self.pool.schedule(function, arguments, timeout=timeout)

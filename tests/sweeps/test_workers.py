@@ -1,13 +1,16 @@
 """What a sweep survives, and what it leaves behind of what it does not."""
 
 import os
+import random
 import re
 import signal
 import time
 
 import pytest
+from PIL import Image
 
 from src.runs import read_summary
+from src.training import load_checkpoint
 
 from .conftest import finish, run_name, states, wait_for
 
@@ -109,3 +112,44 @@ def test_a_run_gives_the_same_numbers_alone_and_in_a_sweep(sweep, command, tmp_p
     ours = tmp_path / "sweep" / run_name(seed=1)
     assert (ours / "metrics.csv").read_bytes() == (tmp_path / "out" / "metrics.csv").read_bytes()
     assert read_summary(ours)["config_hash"] == read_summary(tmp_path / "out")["config_hash"]
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_ten_times_ends_as_if_it_had_not_been(sweep, tmp_path):
+    arguments = ["loss=arcface,elasticface_arc", "seed=0,1,2,3,4,5,6,7", "epochs=30"]
+    assert finish(sweep(*arguments))[0] == 0
+    (tmp_path / "sweep").rename(tmp_path / "undisturbed")
+
+    moments, finished, killed = random.Random(0), {}, 0
+    while killed < 10:
+        process = sweep(*arguments)
+        time.sleep(moments.uniform(3, 11))
+        if process.poll() is not None:
+            break
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        killed += 1
+        if not (tmp_path / "sweep").exists():
+            continue
+        for name, state in states(tmp_path).items():
+            if state == "finished":
+                now = contents(tmp_path / "sweep" / name)
+                assert finished.setdefault(name, now) == now, f"{name} was finished, and changed"
+    print(f"killed {killed} times, {len(finished)} runs finished meanwhile")
+    assert killed == 10
+    code, _, err = finish(sweep(*arguments))
+    assert code == 0, err
+
+    names = [path.name for path in (tmp_path / "undisturbed").glob("*/")]
+    assert len(names) == 16 and states(tmp_path) == dict.fromkeys(sorted(names), "finished")
+    for name in names:
+        ours, whole = tmp_path / "sweep" / name, tmp_path / "undisturbed" / name
+        for file in ("metrics.csv", "embeddings.npz"):
+            assert (ours / file).read_bytes() == (whole / file).read_bytes(), (name, file)
+        assert read_summary(ours)["metrics"] == read_summary(whole)["metrics"]
+        assert load_checkpoint(ours / "checkpoint.pt")["epoch"] == 30
+        for picture in (ours / "plots").glob("*.png"):
+            Image.open(picture).verify()
+        assert not list(ours.rglob("*.tmp"))
+        if name in finished:
+            assert contents(ours) == finished[name]
