@@ -30,6 +30,7 @@ losses: $(READY) ## every loss on the digits, three seeds: the README's table, i
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head
 	$(RUN) -m benchmarks.data
+	$(RUN) -m benchmarks.sweep
 
 test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
 	$(RUN) -m pytest

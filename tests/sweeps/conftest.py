@@ -18,7 +18,7 @@ QUICK = tuple(override for override in FAST if not override.startswith("device.t
 @pytest.fixture
 def sweep(tmp_path):
     """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
-    `faults` are planted by seed (see faulty.py)."""
+    `faults` are planted (see faulty.py)."""
     started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
 
     def start(*arguments: str, faults: str = "", **environment: str) -> subprocess.Popen:

@@ -1,7 +1,7 @@
-"""`python -m tests.sweeps.faulty …` is `python -m src.train …` with faults planted by seed.
+"""`python -m tests.sweeps.faulty …` is `python -m src.train …` with faults planted.
 
-FAULTS="4:diverge 7:abort" in the environment says which seeds get which; the fault strikes after the
-first epoch of the run.
+FAULTS="arcface4:diverge arcface7:abort" in the environment says which loss and seed gets which; it strikes
+after the first epoch of the run.
 """
 
 import os
@@ -44,7 +44,7 @@ FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "h
 
 def task(composed):
     planted = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
-    fault = FAULTS.get(planted.get(str(composed.seed)))
+    fault = FAULTS.get(planted.get(f"{composed.loss.name}{composed.seed}"))
 
     def faulty_train(run, tracker):
         real = train.checkpoint

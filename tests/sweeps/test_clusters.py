@@ -25,7 +25,9 @@ RAY = ("hydra/launcher=ray",)
 def ray_cluster(monkeypatch):
     """Two nodes of one core each; the address."""
     cluster_utils = pytest.importorskip("ray.cluster_utils")
-    monkeypatch.setenv("FAULTS", "1:raise 2:hang")  # nodes pass on what they were started with
+    monkeypatch.setenv(
+        "FAULTS", "arcface1:raise arcface2:hang"
+    )  # nodes pass on what they were started with
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     cluster.add_node(num_cpus=1)
@@ -35,7 +37,7 @@ def ray_cluster(monkeypatch):
 
 def lose_some_and_find_them(start, tmp_path, lost: str) -> None:
     """Of four runs one raises and one is killed; a second start runs those two, to the same results."""
-    process = start(faults="1:raise 2:hang")
+    process = start(faults="arcface1:raise arcface2:hang")
     hanging = tmp_path / "sweep" / run_name(seed=2)
     os.kill(int(wait_for(hanging / "hangs").read_text()), signal.SIGKILL)
     code, out, err = finish(process)

@@ -1,6 +1,7 @@
 """A search asks Optuna, repeats over seeds, prunes, and loses nothing when it is killed."""
 
 import os
+import re
 import signal
 import time
 from statistics import mean
@@ -8,10 +9,13 @@ from statistics import mean
 import optuna
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, TrialState
 
+from src.errors import UserError
 from src.runs import read_rows, read_summary
-from src.sweeps.search import Space
+from src.sweeps.search import SearchSweeper, Space
+from src.train import CONF
 
 from .conftest import finish, states
 
@@ -96,7 +100,7 @@ def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_p
 def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
     code, out, err = finish(
         sweep(
-            *(*SEARCH, "hydra.sweeper.trials=12", "hydra.sweeper.sampler=random", "epochs=40"),
+            *(*SEARCH, "hydra.sweeper.trials=9", "hydra.sweeper.sampler=random", "epochs=40"),
             *("optimizer.lr=tag(log,interval(1e-7,1e-2))", "hydra.sweeper.parallel=1"),
         )
     )
@@ -108,21 +112,32 @@ def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
         assert read_summary(folder)["state"] == "pruned"
         assert len(read_rows(folder / "metrics.csv")) < 40
         assert trial.intermediate_values
-    assert sorted(states(tmp_path).values()) == ["finished"] * (12 - len(pruned)) + ["pruned"] * len(
+    assert sorted(states(tmp_path).values()) == ["finished"] * (9 - len(pruned)) + ["pruned"] * len(
         pruned
     )
 
 
 @pytest.mark.parametrize(
-    ("arguments", "line"),
+    ("setting", "line"),
     [
-        (["hydra.sweeper.sampler=best"], "hydra.sweeper.sampler=best: choose one of tpe, random"),
-        (["hydra.sweeper.trials=0"], "hydra.sweeper.trials=0: a whole number from 1"),
-        (["loss=softmax,arcface", "margin.value=interval(0.1,0.6)"], "loss=softmax has no margin"),
-        (["loss=arcface", "margin.value=interval(0.1,9)"], "margin.value=9.0 with loss=arcface"),
+        ({"sampler": "best"}, "hydra.sweeper.sampler=best: choose one of tpe, random"),
+        ({"pruner": 3}, "hydra.sweeper.pruner=3: choose one of median"),
+        ({"trials": 0}, "hydra.sweeper.trials=0: a whole number from 1"),
+        ({"startup_trials": "x"}, "hydra.sweeper.startup_trials=x: a whole number from 0"),
+        ({"direction": "up"}, "hydra.sweeper.direction=up: auto, maximize or minimize"),
+        ({"parallel": 0}, "hydra.sweeper.parallel=0: auto or a whole number from 1"),
     ],
 )
-def test_a_search_that_cannot_be_is_refused_before_it_starts(arguments, line, sweep, tmp_path):
-    code, _, err = finish(sweep(*SEARCH, *arguments))
-    assert code == 1 and line in err and "Traceback" not in err
+def test_a_setting_of_the_search_that_cannot_be_is_refused(setting, line):
+    settings = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml"))
+    del settings["_target_"]
+    SearchSweeper(**settings).check()
+    with pytest.raises(UserError, match=re.escape(line)):
+        SearchSweeper(**settings | setting).check()
+
+
+def test_a_space_with_senseless_pairs_is_refused_before_anything_runs(sweep, tmp_path):
+    code, _, err = finish(sweep(*SEARCH, "loss=softmax,arcface", "margin.value=interval(0.1,9)"))
+    assert code == 1 and "Traceback" not in err
+    assert "loss=softmax has no margin" in err and "margin.value=9.0 with loss=arcface" in err
     assert not list((tmp_path / "sweep").glob("*/"))
