@@ -1,7 +1,7 @@
 """`python -m tests.sweeps.faulty …` is `python -m src.train …` with faults planted.
 
-FAULTS="arcface4:diverge arcface7:abort" in the environment says which loss and seed gets which; it strikes
-after the first epoch of the run.
+FAULTS="arcface4:diverge cosface7:abort" in the environment says which loss and seed gets which; it
+strikes after the first epoch of the run.
 """
 
 import os
