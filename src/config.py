@@ -68,8 +68,7 @@ def config_hash(config: dict) -> str:
     identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
     identity["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
     identity["precision"] = config["device"]["precision"]
-    text = json.dumps(identity, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def identity_in(folder: Path) -> str | None:
@@ -100,6 +99,11 @@ def check(config: dict) -> None:
         rate = get(config, key)
         if not (rate is None and key.endswith("head_lr")) and not (_is_number(rate) and 0 < rate < 1e6):
             raise UserError(f"{key}={rate}: a number above 0 and below a million")
+    fraction = get(config, "dataset.val_fraction")
+    if not (_is_number(fraction) and 0 <= fraction < 1):
+        raise UserError(
+            f"dataset.val_fraction={fraction}: a share of the training images, from 0 to below 1"
+        )
     check_margin(config["loss"]["name"], config["margin"])
     check_scale(config["loss"]["name"], config["scale"])
 

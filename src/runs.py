@@ -78,6 +78,12 @@ def read_summary(folder: Path) -> dict | None:
     return found if isinstance(found, dict) else None
 
 
+def objective_of(summary: dict, metric: str) -> float:
+    """What a finished run is worth: the metric on the validation split, or, where a run held out none,
+    on the test split."""
+    return (summary.get("validation") or summary["metrics"])[metric]
+
+
 def write_json(path: Path, content: dict) -> None:
     unfinished = path.with_suffix(".tmp")
     unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -44,7 +44,16 @@ from .errors import Pruned, UserError
 from .evaluation import ClosedSet, closed_set
 from .losses import HEADS, Head, MarginHead, sufficient_scale
 from .models import build_backbone
-from .runs import append_row, claimed, keep_rows, read_rows, read_summary, recorded, versions
+from .runs import (
+    append_row,
+    claimed,
+    keep_rows,
+    objective_of,
+    read_rows,
+    read_summary,
+    recorded,
+    versions,
+)
 from .training import (
     Device,
     TrainingBar,
@@ -86,11 +95,17 @@ class Run:
         """Training steps of an epoch."""
         return len(self.data.train) // self.config["batch_size"]
 
-    def evaluate(self) -> tuple[ClosedSet, Tensor]:
-        """The test split's results, and its embeddings (N, D)."""
-        self.head.eval()  # or the test split would move its running statistics
-        embeddings = embed(self.backbone, self.data.test, self.device)
-        return closed_set(self.head, embeddings, self.data.test.labels), embeddings
+    @property
+    def watched(self) -> str:
+        """The split that is measured after each epoch, and that settings are chosen by."""
+        return "test" if self.data.val is None else "validation"
+
+    def evaluate(self, split: str) -> tuple[ClosedSet, Tensor]:
+        """Results on the split `validation` or `test`, and its embeddings (N, D)."""
+        self.head.eval()  # or images that are not trained on would move its running statistics
+        images = self.data.test if split == "test" else self.data.val
+        embeddings = embed(self.backbone, images, self.device)
+        return closed_set(self.head, embeddings, images.labels), embeddings
 
 
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
@@ -101,10 +116,10 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     with claimed(folder):
         saved = left_behind(folder, identity)
         if saved == "finished":
-            return read_summary(folder)["metrics"][config["objective"]]
+            return objective_of(read_summary(folder), config["objective"])
         for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
             (folder / leftover).unlink(missing_ok=True)
-        summary = {"config_hash": identity, "versions": versions()}
+        summary = {"config_hash": identity, "config": config, "versions": versions()}
         with recorded(folder, summary):
             return complete(config, folder, group, summary, saved)
 
@@ -151,8 +166,10 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
         resumed=saved is not None,
     ) as tracker:
         speed = train(run, tracker)
-        result, embeddings = run.evaluate()
+        result, embeddings = run.evaluate("test")
         summary["metrics"] = result.metrics
+        if run.watched == "validation":
+            summary["validation"] = run.evaluate("validation")[0].metrics
         summary["recall"] = dict(zip(run.data.classes, result.recall.tolist(), strict=True))
         summary["images_per_second"] = speed and round(speed)
         show(run, result, embeddings, tracker)
@@ -163,13 +180,14 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
         f"{result.metrics['worst_recall']:.2f}, angle to own prototype {own:.1f}°, nearest other "
         f"{other:.1f}°{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
-    return result.metrics[config["objective"]]
+    return objective_of(summary, config["objective"])
 
 
 def prepare(config: dict, folder: Path) -> Run:
     """Build everything, weights drawn from the run's seed; what cannot work is refused here."""
     device = choose_device(**config["device"])
-    data = load(config["dataset"]["name"], config["dataset"]["root"], device.torch)
+    source = config["dataset"]
+    data = load(source["name"], source["root"], device.torch, source["val_fraction"])
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
@@ -212,8 +230,8 @@ def warn_of_large_scale(loss: str, scale: float, classes: int, dimension: int) -
 
 
 def train(run: Run, tracker: tracking.Tracker) -> float | None:
-    """All epochs to go, each evaluated on the test split, logged, tracked and checkpointed; returns the
-    median of their images per second. Raises Pruned after an epoch that left a file `stop`."""
+    """All epochs to go, each evaluated, logged, tracked and checkpointed; returns the median of their
+    images per second. Raises Pruned after an epoch that left a file `stop`."""
     config, epochs, speeds = run.config, run.config["epochs"], []
     with TrainingBar(epochs, run.steps, config["batch_size"]) as bar:
         for epoch in fit(
@@ -230,16 +248,18 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
             margin=run.margin,
             on_step=bar.step,
         ):
-            metrics = run.evaluate()[0].metrics
+            metrics = run.evaluate(run.watched)[0].metrics
             row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | settings(run)
             append_row(run.folder / "metrics.csv", row)
-            tracker.epoch(row | {"images_per_second": epoch.speed})
+            shown = {f"{run.watched}/{key}": value for key, value in metrics.items()}
+            others = {key: value for key, value in row.items() if key not in metrics}
+            tracker.epoch(others | shown | {"images_per_second": epoch.speed})
             checkpoint(run, epoch.number)
             speeds.append(epoch.speed)
             bar.epoch_done(epoch.number, epoch.loss, metrics["accuracy"])
             log.log(
                 logging.DEBUG if bar.live else logging.INFO,
-                f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, test accuracy "
+                f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} accuracy "
                 f"{metrics['accuracy']:.4f}, {epoch.speed:,.0f} images/s",
             )
             if epoch.number < epochs and (run.folder / "stop").exists():
@@ -314,13 +334,13 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
     figures = {
         "embedding": plots.plot_embedding(x, y, prototypes, classes, tested),
         "angles": plots.plot_angles(own, other, title),
-        "curves": plots.plot_curves(read_rows(run.folder / "metrics.csv"), title),
+        "curves": plots.plot_curves(read_rows(run.folder / "metrics.csv"), title, run.watched),
         "confusion": plots.plot_confusion(result.confusion.cpu().numpy(), classes, title),
     }
     pictures = [plots.save(made, run.folder / "plots" / f"{name}.png") for name, made in figures.items()]
     points, _ = plots.to_dimensions(x, prototypes, 3)
     cloud = tracking.point_cloud(points, y, plots.class_colours(len(classes)))
-    tracker.result(result.metrics, pictures, cloud)
+    tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, pictures, cloud)
 
 
 def task(composed: DictConfig) -> float:

@@ -86,3 +86,25 @@ def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root)
     assert data.train.mean / 255 == pytest.approx(0.2860, abs=1e-4)
     assert data.train.std / 255 == pytest.approx(0.3530, abs=1e-4)
     assert sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir()) == before
+
+
+def test_a_share_of_each_class_is_held_out_always_the_same_and_never_trained_on():
+    data, whole = load("digits", "unused", CPU, 0.1), load("digits", "unused", CPU)
+    assert whole.val is None and len(data.train) + len(data.val) == len(whole.train)
+    shares = data.val.labels.bincount() / whole.train.labels.bincount()
+    assert ((shares - 0.1).abs() < 0.005).all()
+    again = load("digits", "unused", CPU, 0.1)
+    assert torch.equal(data.val.images, again.val.images)
+    assert torch.equal(data.test.images, whole.test.images)
+
+    def pixels(split):
+        return sorted(tuple(row) for row in split.images.flatten(1).tolist())
+
+    assert sorted(pixels(data.train) + pixels(data.val)) == pixels(whole.train)
+    mean = data.train.images.float().mean().item()
+    assert data.train.mean == pytest.approx(mean) == data.val.mean == data.test.mean
+
+
+def test_too_small_a_share_is_refused():
+    with pytest.raises(UserError, match=r"dataset.val_fraction=0.0001: leaves no image"):
+        load("digits", "unused", CPU, 0.0001)

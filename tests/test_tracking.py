@@ -63,7 +63,7 @@ def test_without_a_key_a_run_is_offline_and_holds_everything(composed, tmp_path,
 
     rows = [nested(r.history.item) for r in found if r.WhichOneof("record_type") == "history"]
     assert [row["epoch"] for row in rows if "loss" in row] == [1, 2]
-    assert [row["accuracy"] for row in rows if "loss" in row][-1] == accuracy
+    assert [row["validation/accuracy"] for row in rows if "loss" in row][-1] == accuracy
     kinds = {key: value for row in rows for key, value in row.items() if key.endswith("_type")}
     assert kinds["plots/embedding/_type"] == "image-file" and kinds["embedding/_type"] == "object3D-file"
 

@@ -35,7 +35,7 @@ def finished(tmp_path_factory):
 def test_a_finished_run_leaves_its_folder_as_promised(finished):
     _, folder, objective = finished
     found = summary(folder)
-    assert found["state"] == "finished" and found["metrics"]["accuracy"] == objective
+    assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
     assert {"config_hash", "versions", "device", "threads", "seconds", "recall"} <= set(found)
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
@@ -47,7 +47,8 @@ def test_a_finished_run_leaves_its_folder_as_promised(finished):
     assert kept["labels"].shape == (360,) and kept["prototypes"].shape == (10, 3)
     # The accuracy that was written is the one that the written embeddings give.
     x, w = (kept[k] / np.linalg.norm(kept[k], axis=1)[:, None] for k in ("embeddings", "prototypes"))
-    assert ((x @ w.T).argmax(1) == kept["labels"]).mean() == pytest.approx(objective)
+    tested = found["metrics"]["accuracy"]
+    assert ((x @ w.T).argmax(1) == kept["labels"]).mean() == pytest.approx(tested)
     pictures = {path.name for path in (folder / "plots").iterdir()}
     assert pictures == {"embedding.png", "angles.png", "curves.png", "confusion.png"}
     assert not list(folder.rglob("*.tmp"))
@@ -84,7 +85,7 @@ def test_evaluation_moves_no_running_statistics(loss, composed, tmp_path):
     run = prepare(composed(*FAST, f"loss={loss}"), tmp_path)
     run.head.train()
     before = {key: value.clone() for key, value in run.head.state_dict().items()}
-    first, second = run.evaluate()[0].metrics, run.evaluate()[0].metrics
+    first, second = (run.evaluate("test")[0].metrics for _ in range(2))
     assert first == second
     assert all(torch.equal(value, before[key]) for key, value in run.head.state_dict().items())
 
@@ -102,6 +103,18 @@ def test_a_finished_run_is_left_as_it_is(finished):
     assert files(folder) == before
 
 
+def test_settings_are_chosen_by_images_that_are_neither_trained_nor_tested_on(composed, tmp_path):
+    run = prepare(composed(*FAST), tmp_path)
+    held = prepare(composed(*FAST, "dataset.val_fraction=0"), tmp_path)
+    assert run.watched == "validation" and held.watched == "test" and held.data.val is None
+    train_run(held.config, tmp_path)
+    found = summary(tmp_path)
+    assert "validation" not in found
+    with open(tmp_path / "metrics.csv") as file:
+        last = list(csv.DictReader(file))[-1]
+    assert float(last["accuracy"]) == found["metrics"]["accuracy"]
+
+
 def test_a_margin_warms_up_over_the_epochs(composed, tmp_path):
     config = composed(*FAST, "epochs=4", "margin=warmup", "margin.value=0.4", "margin.epochs=2")
     train_run(config, tmp_path)
@@ -111,7 +124,7 @@ def test_a_margin_warms_up_over_the_epochs(composed, tmp_path):
 
 
 def test_divergence_stops_the_run_and_says_why(composed, tmp_path):
-    with pytest.raises(Diverged, match=r"epoch 1, step \d+ of 22.*learning rate.*scale"):
+    with pytest.raises(Diverged, match=r"epoch 1, step \d+ of 20.*learning rate.*scale"):
         train_run(composed(*FAST, "optimizer.lr=1e5", "scale=learnable"), tmp_path)
     assert summary(tmp_path)["state"] == "diverged" and "epoch 1" in summary(tmp_path)["error"]
 

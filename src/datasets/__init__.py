@@ -47,9 +47,11 @@ class Split:
 
 
 class Dataset(NamedTuple):
-    """Two splits with one normalisation, and the classes' names by label."""
+    """Splits with one normalisation, and the classes' names by label. `val` is held out of the training
+    images, to choose settings by; None where nothing was."""
 
     train: Split
+    val: Split | None
     test: Split
     classes: tuple[str, ...]
 
@@ -68,23 +70,41 @@ def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, 
         )
 
 
+def held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
+    """Which samples (N,) are held out: that share of each class, always the same ones, so that runs of
+    all seeds are judged by the same images."""
+    rng, out = np.random.default_rng(0), np.zeros(len(labels), bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        out[rng.choice(members, round(fraction * len(members)), replace=False)] = True
+    return out
+
+
 @functools.lru_cache(maxsize=4)  # the runs of a sweep read a data set once
-def _read(name: str, root: Path):
+def _read(name: str, root: Path, val_fraction: float):
     train_x, train_y, test_x, test_y, classes = READERS[name](root)
     for split, labels in (("train", train_y), ("test", test_y)):
         check_labels(name, split, labels, classes)
-    counts = np.bincount(train_x.ravel(), minlength=256)  # exact, and far cheaper than np.std
+    val = held_out(train_y, val_fraction)
+    splits = [(train_x[~val], train_y[~val]), (train_x[val], train_y[val]), (test_x, test_y)]
+    counts = np.bincount(splits[0][0].ravel(), minlength=256)  # exact, and far cheaper than np.std
     mean = float(np.average(np.arange(256), weights=counts))
     variance = float(np.average((np.arange(256) - mean) ** 2, weights=counts))
-    return train_x, train_y, test_x, test_y, classes, mean, variance**0.5 or 1.0
+    return splits, classes, mean, variance**0.5 or 1.0
 
 
-def load(name: str, root: str | Path, device: torch.device) -> Dataset:
+def load(name: str, root: str | Path, device: torch.device, val_fraction: float = 0.0) -> Dataset:
     """The data set `name`, on `device`. Raises UserError if its files or labels are not right."""
-    train_x, train_y, test_x, test_y, classes, mean, std = _read(name, Path(root))
+    splits, classes, mean, std = _read(name, Path(root), val_fraction)
 
-    def split(images: np.ndarray, labels: np.ndarray) -> Split:
+    def resident(images: np.ndarray, labels: np.ndarray) -> Split:
         labels = torch.from_numpy(labels.astype(np.int64))
         return Split(torch.from_numpy(images).to(device), labels.to(device), mean, std)
 
-    return Dataset(split(train_x, train_y), split(test_x, test_y), classes)
+    train, val, test = (resident(*split) if len(split[1]) else None for split in splits)
+    if train is None or (val_fraction and val is None):
+        raise UserError(
+            f"dataset.val_fraction={val_fraction}: leaves no image of dataset={name} to "
+            + ("train on" if train is None else "validate on, use more, or 0 for no validation split")
+        )
+    return Dataset(train, val, test, classes)

@@ -1,5 +1,15 @@
 """Pictures from arrays: matplotlib figures, knowing no tracker and no configuration."""
 
+from .comparison import (
+    plot_angle_ranges,
+    plot_budgets,
+    plot_gallery,
+    plot_heat,
+    plot_learning,
+    plot_margins,
+    plot_ranking,
+    turned_alike,
+)
 from .confusion import plot_confusion
 from .curves import plot_curves
 from .histograms import plot_angles
@@ -10,11 +20,19 @@ from .style import class_colours, save
 
 __all__ = [
     "class_colours",
+    "plot_angle_ranges",
     "plot_angles",
+    "plot_budgets",
     "plot_confusion",
     "plot_curves",
     "plot_embedding",
+    "plot_gallery",
+    "plot_heat",
+    "plot_learning",
     "plot_logits",
+    "plot_margins",
+    "plot_ranking",
     "save",
     "to_dimensions",
+    "turned_alike",
 ]

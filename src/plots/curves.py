@@ -7,8 +7,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from .style import COLOURS, STYLE, figure
 
 
-def plot_curves(rows: list[dict], title: str = "") -> Figure:
-    """Rows with `epoch`, `loss` (training) and `accuracy` (test), an epoch each."""
+def plot_curves(rows: list[dict], title: str = "", split: str = "test") -> Figure:
+    """Rows with `epoch`, `loss` (training) and `accuracy` (of `split`), an epoch each."""
     epochs = [row["epoch"] for row in rows]
     marker = "o" if len(rows) <= 40 else ""
     with matplotlib.rc_context(STYLE):
@@ -17,7 +17,7 @@ def plot_curves(rows: list[dict], title: str = "") -> Figure:
         left.plot(epochs, [row["loss"] for row in rows], marker, ls="-", color=COLOURS[0], ms=4)
         left.set(title="training loss", xlabel="epoch", ylim=(0, None))
         right.plot(epochs, [row["accuracy"] for row in rows], marker, ls="-", color=COLOURS[1], ms=4)
-        right.set(title="test accuracy", xlabel="epoch")
+        right.set(title=f"{split} accuracy", xlabel="epoch")
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -21,16 +21,16 @@ def plot_embedding(
     """Embeddings (N, D) coloured by labels (N,), and prototypes (C, D) as marked directions."""
     dimension = embeddings.shape[1]
     points, ends = to_dimensions(embeddings, prototypes, 3 if dimension == 3 else 2)
-    points, labels = _thin(points, labels)
+    points, labels = thin(points, labels, POINTS_PER_CLASS)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         if dimension == 3:
             made = figure(8, 4.9)
             front, back = made.subplots(1, 2)
             # Turned so that no prototype hides behind another more than it must.
             turn = _view(ends)
-            _globe(front, points @ turn.T, labels, ends @ turn.T, classes)
+            draw_globe(front, points @ turn.T, labels, ends @ turn.T, classes)
             around = np.diag([-1.0, 1.0, -1.0]) @ turn
-            _globe(back, points @ around.T, labels, ends @ around.T, classes)
+            draw_globe(back, points @ around.T, labels, ends @ around.T, classes)
             front.set_xlabel("one side")
             back.set_xlabel("the other side")
         else:
@@ -42,14 +42,13 @@ def plot_embedding(
             _prototypes(axes, ends, classes, dimension == 2)
             axes.set_xlabel("" if dimension == 2 else f"first two principal components of {dimension}")
         made.suptitle(title, x=0.01, ha="left", fontsize=12)
-        _legend(made, np.unique(labels), classes)
+        legend(made, np.unique(labels), classes)
     return made
 
 
-def _thin(points: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    keep = np.concatenate(
-        [np.flatnonzero(labels == label)[:POINTS_PER_CLASS] for label in np.unique(labels)]
-    )
+def thin(points: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """The first `most` points of each class, in their order."""
+    keep = np.concatenate([np.flatnonzero(labels == label)[:most] for label in np.unique(labels)])
     keep.sort()
     return points[keep], labels[keep]
 
@@ -81,7 +80,7 @@ def _circle(axes: Axes) -> None:
     _frame(axes)
 
 
-def _globe(axes: Axes, points, labels, ends, classes) -> None:
+def draw_globe(axes: Axes, points, labels, ends, classes) -> None:
     """An orthographic view along −z: the near half clear, the far half seen dimly through it."""
     _circle(axes)
     _grid(axes)
@@ -137,7 +136,7 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
         axes.scatter(
             x, y, s=70, color=colour(label), marker=marker(label), edgecolors=INK, lw=1.3, zorder=4
         )
-        if len(classes) <= NAMED_CLASSES:
+        if label < len(classes) <= NAMED_CLASSES:
             # Outwards from the sphere or circle; in a projection, where there is no outwards, above.
             outwards = end[:2] / (np.hypot(x, y) or 1.0) if directions else np.array([0.0, 1.0])
             axes.annotate(
@@ -154,7 +153,7 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
             )
 
 
-def _legend(made: Figure, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def legend(made: Figure, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     if len(classes) > NAMED_CLASSES:
         made.text(0.99, 0.01, f"{len(classes)} classes", ha="right", fontsize=10)
         return

@@ -58,7 +58,7 @@ class ClusterLauncher(Launcher):
         return [results[run.name] for run in runs]
 
     def lost(self, run: Planned, why: str) -> JobReturn:
-        record_failure(run.folder, why, config_hash=run.identity)
+        record_failure(run.folder, why, config_hash=run.identity, config=run.values)
         return run.failed(UserError(why))
 
     def prepare(self) -> None:

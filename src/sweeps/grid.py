@@ -83,7 +83,9 @@ class PlannedSweeper(Sweeper):
         for run, result in zip(runs, results, strict=True):
             began_and_vanished = run.folder.is_dir() and not read_summary(run.folder)
             if result.status == JobStatus.FAILED and began_and_vanished:
-                record_failure(run.folder, str(result._return_value), config_hash=run.identity)
+                record_failure(
+                    run.folder, str(result._return_value), config_hash=run.identity, config=run.values
+                )
         return list(results)
 
     def run(self, overrides: list[Override]) -> Any:

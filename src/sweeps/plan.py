@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..config import NOT_IDENTITY, check, config_hash, explain, identity_in, to_dict
 from ..errors import UserError
-from ..runs import read_summary
+from ..runs import objective_of, read_summary
 
 NAME_LENGTH = 120  # bytes, of the 255 that a file name may have
 
@@ -79,7 +79,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path) -> None:
         if run.identity in lying:
             run.folder, done = lying[run.identity]
             if done:
-                run.objective = read_summary(run.folder)["metrics"][run.values["objective"]]
+                run.objective = objective_of(read_summary(run.folder), run.values["objective"])
         else:
             name = run_name(run.overrides)
             if taken.get(name, run.identity) != run.identity:  # defaults have changed since

@@ -111,7 +111,7 @@ class WorkersLauncher(Launcher):
             error = last_words(death.exitcode)
         except Exception as unexpected:  # no fault of one run or of ours may end the others
             error = describe(unexpected)
-        record_failure(run.folder, error, config_hash=run.identity)
+        record_failure(run.folder, error, config_hash=run.identity, config=run.values)
         return run.failed(UserError(error))
 
     def stop(self) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class TrainingBar:
-    """Steps done, running loss, last test accuracy, images per second, time left.
+    """Steps done, running loss, last accuracy, images per second, time left.
 
     Reading the loss makes the device finish its queue, so that happens at most every two seconds.
     """
@@ -23,7 +23,7 @@ class TrainingBar:
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]:>3}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  test accuracy {task.fields[accuracy]:.3f}"),
+            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
             TimeRemainingColumn(),
             console=console,

@@ -89,7 +89,7 @@ def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_p
     for trial in after:
         if trial.state == TrialState.COMPLETE:
             runs = [read_summary(tmp_path / "sweep" / run) for run in trial.user_attrs["runs"]]
-            assert trial.value == mean(run["metrics"]["accuracy"] for run in runs) and len(runs) == 2
+            assert trial.value == mean(run["validation"]["accuracy"] for run in runs) and len(runs) == 2
     best = max(trial.value for trial in after if trial.value is not None)
     assert f"best of 7 trials (0 pruned, 0 failed): accuracy {best:.4f}" in out
 

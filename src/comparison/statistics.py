@@ -1,0 +1,80 @@
+"""Intervals over seeds, differences between settings, and how many seeds it would take."""
+
+from math import comb, sqrt
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import t as student
+
+CONFIDENCE = 0.95
+POWER = 0.8  # with which a difference as large as the one seen should be found
+MOST_SEEDS = 1000  # beyond, a difference is as good as none
+
+
+class Interval(NamedTuple):
+    """Mean of n values, their standard deviation, and the t interval of the mean; with one value the
+    latter three are None."""
+
+    n: int
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+def interval(values: list[float], confidence: float = CONFIDENCE) -> Interval:
+    """Student's t interval of the mean of independent values."""
+    n, mean = len(values), float(np.mean(values))
+    if n == 1:
+        return Interval(1, mean, None, None, None)
+    sd = float(np.std(values, ddof=1))
+    half = float(student.ppf((1 + confidence) / 2, n - 1)) * sd / sqrt(n)
+    return Interval(n, mean, sd, mean - half, mean + half)
+
+
+class Difference(NamedTuple):
+    """Of two settings, paired by seed: n pairs, the mean difference with its interval, whether that
+    leaves out 0, and about how many more seeds would (None: no finite number in sight)."""
+
+    n: int
+    mean: float
+    low: float | None
+    high: float | None
+    separable: bool
+    more_seeds: int | None
+
+
+def difference(ours: dict[int, float], theirs: dict[int, float], compared: int = 1) -> Difference | None:
+    """Ours minus theirs, values by seed, over the seeds that both have; None if they share none. The
+    interval holds for all of `compared` differences together (Bonferroni)."""
+    seeds = sorted(ours.keys() & theirs.keys())
+    if not seeds:
+        return None
+    confidence = 1 - (1 - CONFIDENCE) / max(1, compared)
+    found = interval([ours[seed] - theirs[seed] for seed in seeds], confidence)
+    if found.sd is None:
+        return Difference(1, found.mean, None, None, False, None)
+    separable = found.low > 0 or found.high < 0
+    more = None if separable else more_seeds(found.mean, found.sd, found.n, confidence)
+    return Difference(found.n, found.mean, found.low, found.high, separable, more)
+
+
+def more_seeds(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> int | None:
+    """Seeds beyond n that a paired t test would need to find a difference of this mean and standard
+    deviation, with a power of 80%; None if that is more than a thousand."""
+    if mean == 0:
+        return None
+    for total in range(max(2, n + 1), MOST_SEEDS + 1):
+        needed = student.ppf((1 + confidence) / 2, total - 1) + student.ppf(POWER, total - 1)
+        if abs(mean) >= needed * sd / sqrt(total):
+            return total - n
+    return None
+
+
+def best_of(chosen: list[float], reported: list[float], budget: int) -> float:
+    """What to expect, as `reported`, of the best by `chosen` among `budget` of the settings, drawn at
+    random without repetition; all of them are the one with the largest `chosen`. Larger is better."""
+    k = len(chosen)
+    order = sorted(range(k), key=lambda i: chosen[i])  # the worst first
+    # The i-th worst is the best of a draw if the others of it are among the i before it.
+    return sum(comb(i, budget - 1) * reported[order[i]] for i in range(k)) / comb(k, budget)
