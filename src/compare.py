@@ -32,15 +32,16 @@ def compare_sweeps(
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     write_tables(found, out)
+    spheres = plots.turned_alike(embeddings(found.settings))
     pictures = {}
-    for name, made in figures(found).items():
+    for name, made in figures(found, spheres).items():
         pictures[name] = plots.save(made, out / f"{name}.png")
-    report = write_report(found, pictures, out)
+    report = write_report(found, pictures, spheres, out)
     show(found, report)
     return found
 
 
-def figures(found: Comparison) -> dict:
+def figures(found: Comparison, spheres: list[plots.Sphere]) -> dict:
     """Those figures for which there is something to show, by the names of their files."""
     name, factor = scaled(found.metric)
     settings = found.settings
@@ -95,7 +96,6 @@ def figures(found: Comparison) -> dict:
         [setting.label for setting in settings],
         *(np.degrees([angles(setting, which) for setting in settings]) for which in ("target", "other")),
     )
-    spheres = embeddings(settings)
     if spheres:
         made["spheres"] = plots.plot_gallery(spheres, found.best.runs[0].classes)
     return made
@@ -145,16 +145,22 @@ def angles(setting: Setting, which: str) -> list[float]:
     return [float(np.mean([run.metrics[key] for run in setting.runs])) for key in keys]
 
 
-def embeddings(settings: list[Setting]) -> list[tuple]:
-    """(label, embeddings, labels, prototypes) of the best settings' first seeds, if in 3-D."""
+def embeddings(settings: list[Setting]) -> list[plots.Sphere]:
+    """Those of the best settings' first seeds, if in three dimensions and of the best's data."""
     spheres = []
     for setting in settings:
         path = setting.runs[0].folder / "embeddings.npz"
         if len(spheres) == SPHERES or not path.exists():
             continue
         with np.load(path) as kept:
-            if kept["embeddings"].shape[1] == 3:
-                spheres.append((setting.label, kept["embeddings"], kept["labels"], kept["prototypes"]))
+            sphere = plots.Sphere(
+                setting.label, *(kept[key] for key in ("embeddings", "labels", "prototypes"))
+            )
+            if "thumbnails" in kept:
+                sphere = sphere._replace(shown=kept["shown"], thumbnails=kept["thumbnails"])
+        alike = not spheres or sphere.prototypes.shape == spheres[0].prototypes.shape
+        if sphere.points.shape[1] == 3 and alike and len(sphere.labels):
+            spheres.append(sphere)
     return spheres
 
 

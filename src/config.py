@@ -200,6 +200,8 @@ def check_group_values(overrides: list[str], groups: Path) -> None:
 
 def explain(error: Exception) -> str:
     """One line for what Hydra or OmegaConf say of a user's mistake in several."""
+    if isinstance(error, UserError):
+        return str(error)
     if isinstance(error, MissingConfigException) and error.options:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         choices = ", ".join(option for option in error.options if not option.startswith("_"))

@@ -71,6 +71,7 @@ from .training import (
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf"
+THUMBNAILS = 300  # test images kept beside the embeddings, for the report to show
 STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
 
@@ -322,7 +323,15 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
     classes, config = run.data.classes, run.config
     x, y = embeddings.cpu().numpy(), run.data.test.labels.cpu().numpy()
     prototypes = run.head.prototypes.cpu().numpy()
-    np.savez_compressed(run.folder / "embeddings.npz", embeddings=x, labels=y, prototypes=prototypes)
+    shown = np.linspace(0, len(y) - 1, min(len(y), THUMBNAILS)).astype(int)
+    np.savez_compressed(
+        run.folder / "embeddings.npz",
+        embeddings=x,
+        labels=y,
+        prototypes=prototypes,
+        shown=shown,
+        thumbnails=run.data.test.thumbnails(shown),
+    )
 
     title = f"{config['loss']['name']} on {config['dataset']['name']}"
     if isinstance(run.head, MarginHead):

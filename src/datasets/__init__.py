@@ -40,6 +40,11 @@ class Split:
         """Bytes -> float32 of mean 0 and deviation 1 over the training split."""
         return torch.sub(images, self.mean).mul_(1 / self.std)
 
+    def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
+        """Images `rows` (n,) as bytes (n, height, width, channels), sides thinned to `most`."""
+        step = -(-max(self.images.shape[2:]) // most)
+        return self._pixels[torch.from_numpy(rows).to(self.labels.device), ::step, ::step].cpu().numpy()
+
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """Rows `index` (B,) as (images (B, channels, height, width) float32, labels (B,))."""
         images = self._pixels.index_select(0, index).permute(0, 3, 1, 2)

@@ -1,6 +1,7 @@
 """Pictures from arrays: matplotlib figures, knowing no tracker and no configuration."""
 
 from .comparison import (
+    Sphere,
     plot_angle_ranges,
     plot_budgets,
     plot_gallery,
@@ -19,6 +20,7 @@ from .sphere import plot_embedding
 from .style import class_colours, save
 
 __all__ = [
+    "Sphere",
     "class_colours",
     "plot_angle_ranges",
     "plot_angles",

@@ -1,5 +1,7 @@
 """Many runs side by side: metric against margin, rankings, learning curves, spheres turned alike."""
 
+from typing import NamedTuple
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
@@ -136,34 +138,46 @@ def plot_angle_ranges(labels: list[str], target: np.ndarray, other: np.ndarray) 
     return made
 
 
-def plot_gallery(spheres: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]], classes) -> Figure:
-    """Spheres of (label, embeddings (N, 3), labels (N,), prototypes (C, 3)), each turned onto the first,
-    so that a class lies in about the same place in all of them."""
+class Sphere(NamedTuple):
+    """Embeddings of a run in three dimensions: points (N, 3), labels (N,), prototypes (C, 3), and
+    `thumbnails` (n, height, width, channels) uint8 of the samples `shown` (n,), where they were kept."""
+
+    label: str
+    points: np.ndarray
+    labels: np.ndarray
+    prototypes: np.ndarray
+    shown: np.ndarray | None = None
+    thumbnails: np.ndarray | None = None
+
+
+def turned_alike(spheres: list[Sphere]) -> list[Sphere]:
+    """The same with directions instead of embeddings, and all turned (or mirrored: a sphere is as good
+    as its mirror image) onto the first's prototypes, as near as they come (Procrustes)."""
+    found, first = [], None
+    for sphere in spheres:
+        points, ends = to_dimensions(sphere.points, sphere.prototypes, 3)
+        first = ends if first is None else first
+        u, _, vt = np.linalg.svd(ends.T @ first)
+        found.append(sphere._replace(points=points @ u @ vt, prototypes=ends @ u @ vt))
+    return found
+
+
+def plot_gallery(spheres: list[Sphere], classes: tuple[str, ...]) -> Figure:
+    """Spheres seen from one side, as `turned_alike` leaves them."""
     spheres = spheres[:MOST_SPHERES]
     columns = min(4, len(spheres))
     rows = -(-len(spheres) // columns)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         made = figure(8, 1.1 + 8 / columns * 1.08 * rows)
         every = made.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (title, points, labels, ends) in zip(every, turned_alike(spheres), strict=False):
-            draw_globe(axes, *thin(points, labels, 60), ends, ())
-            axes.set_title(title, fontsize=9, loc="center")
+        for axes, sphere in zip(every, spheres, strict=False):
+            points, labels = thin(sphere.points, sphere.labels, 60)
+            draw_globe(axes, points, labels, sphere.prototypes, ())
+            axes.set_title(sphere.label, fontsize=9, loc="center")
         for axes in every[len(spheres) :]:
             axes.set_visible(False)
-        legend(made, np.unique(spheres[0][2]), classes)
+        legend(made, np.unique(spheres[0].labels), classes)
     return made
-
-
-def turned_alike(spheres: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]) -> list[tuple]:
-    """The same with directions instead of embeddings, and all turned (or mirrored: a sphere is as good
-    as its mirror image) onto the first's prototypes, as near as they come (Procrustes)."""
-    found, first = [], None
-    for title, x, labels, prototypes in spheres:
-        points, ends = to_dimensions(x, prototypes, 3)
-        first = ends if first is None else first
-        u, _, vt = np.linalg.svd(ends.T @ first)
-        found.append((title, points @ u @ vt, labels, ends @ u @ vt))
-    return found
 
 
 def plot_budgets(expected: dict[str, list[float]], name: str) -> Figure:
