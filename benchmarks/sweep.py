@@ -13,7 +13,13 @@ import sys
 import tempfile
 import time
 
-SWEEP = ("loss=cosface,arcface", "seed=0,1,2,3,4,5,6,7", "epochs=8", "logger=none")
+SWEEP = (
+    "loss=cosface,arcface",
+    "seed=0,1,2,3,4,5,6,7",
+    "epochs=8",
+    "logger=none",
+    "hydra.sweeper.compare=false",
+)
 LAUNCHERS = {
     "workers": (),
     "joblib": ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2"),

@@ -370,9 +370,21 @@ def task(composed: DictConfig) -> float:
         raise
 
 
+def compare_sweep(folder: Path) -> None:
+    """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""
+    from .compare import compare_sweeps  # its imports take a second, which only a sweep's end should pay
+
+    try:
+        compare_sweeps([folder])
+    except UserError as error:
+        print(f"no comparison: {error}", file=sys.stderr)
+    except Exception:
+        log.exception(f"no comparison; the runs are there, try python -m src.compare {folder}")
+
+
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice is as good as Ctrl-C
-    sweeps.register()
+    sweeps.register(at_end=compare_sweep)
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()

@@ -1,5 +1,6 @@
 """Intervals over seeds, differences between settings, and how many seeds it would take."""
 
+from functools import cache
 from math import comb, sqrt
 from typing import NamedTuple
 
@@ -28,8 +29,13 @@ def interval(values: list[float], confidence: float = CONFIDENCE) -> Interval:
     if n == 1:
         return Interval(1, mean, None, None, None)
     sd = float(np.std(values, ddof=1))
-    half = float(student.ppf((1 + confidence) / 2, n - 1)) * sd / sqrt(n)
+    half = _quantile(confidence, n) * sd / sqrt(n)
     return Interval(n, mean, sd, mean - half, mean + half)
+
+
+@cache
+def _quantile(confidence: float, n: int) -> float:
+    return float(student.ppf((1 + confidence) / 2, n - 1))
 
 
 class Difference(NamedTuple):
@@ -61,14 +67,18 @@ def difference(ours: dict[int, float], theirs: dict[int, float], compared: int =
 
 def more_seeds(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> int | None:
     """Seeds beyond n that a paired t test would need to find a difference of this mean and standard
-    deviation, with a power of 80%; None if that is more than a thousand."""
-    if mean == 0:
-        return None
-    for total in range(max(2, n + 1), MOST_SEEDS + 1):
-        needed = student.ppf((1 + confidence) / 2, total - 1) + student.ppf(POWER, total - 1)
-        if abs(mean) >= needed * sd / sqrt(total):
-            return total - n
-    return None
+    deviation, with a power of 80%; None if that is more than a thousand in all."""
+    totals, detectable = _detectable(confidence)
+    enough = totals[(totals > n) & (abs(mean) >= detectable * sd)]
+    return int(enough[0]) - n if len(enough) else None
+
+
+@cache
+def _detectable(confidence: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of seeds, and the difference that each finds, in standard deviations."""
+    totals = np.arange(2, MOST_SEEDS + 1)
+    quantiles = student.ppf((1 + confidence) / 2, totals - 1) + student.ppf(POWER, totals - 1)
+    return totals, quantiles / np.sqrt(totals)
 
 
 def best_of(chosen: list[float], reported: list[float], budget: int) -> float:

@@ -10,21 +10,25 @@ report.py    what the terminal shows meanwhile, and at the end
 
 import sys
 import warnings
+from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 from hydra.core.plugins import Plugins
 
 from .clusters import RayLauncher, SlurmLauncher
-from .grid import GridSweeper
+from .grid import GridSweeper, PlannedSweeper
 from .search import SearchSweeper
 from .workers import WorkersLauncher
 
 PACKAGE = "hydra_plugins.angular_penalty"
 
 
-def register() -> None:
+def register(at_end: Callable[[Path], None] | None = None) -> None:
     """Make the names in conf/hydra/ known to Hydra, which takes plugins by name and only from below
-    `hydra_plugins`; call it before `hydra.main`."""
+    `hydra_plugins`; call it before `hydra.main`. `at_end` is called with the folder of a sweep that has
+    ended, unless by Ctrl-C."""
+    PlannedSweeper.at_end = staticmethod(at_end) if at_end else None
     plugins = Plugins.instance()  # looks for those installed, before the names below exist
     sys.modules.setdefault("hydra_plugins", ModuleType("hydra_plugins"))
     ours = sys.modules.setdefault(PACKAGE, ModuleType(PACKAGE))

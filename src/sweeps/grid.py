@@ -4,6 +4,7 @@ import itertools
 import os
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,10 @@ class PlannedSweeper(Sweeper):
     config: DictConfig
     context: HydraContext
     launcher: Launcher
+    grids: list[str]
+    compare: bool  # whether to call `at_end`
+    at_end: Callable[[Path], None] | None = None  # what is done with the sweep's folder at its end
+    started = False
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -48,13 +53,18 @@ class PlannedSweeper(Sweeper):
         """The sweep's own configuration and command, beside its runs, as Hydra's sweeper does."""
         self.folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        self.started = True
 
     @property
     def shown_folder(self) -> str:
         return os.path.relpath(self.folder)
 
-    def split_grids(self) -> list[list[str]]:
-        return [shlex.split(grid) for grid in self.grids]
+    def parse_grids(self) -> list[list[Override]]:
+        return [self.parse(shlex.split(grid)) for grid in self.grids]
+
+    def end(self) -> None:
+        if self.started and self.compare and self.at_end:
+            type(self).at_end(self.folder)
 
     def stop_launcher(self) -> None:
         for ending in ("stop", "cancel"):
@@ -63,7 +73,13 @@ class PlannedSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         try:
             with claimed(self.folder):
-                return self.run(self.parse(arguments))
+                try:
+                    result = self.run(self.parse(arguments))
+                except UserError:  # some failed
+                    self.end()
+                    raise
+                self.end()
+                return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs stay, to go on: {command}", file=sys.stderr)
@@ -97,11 +113,11 @@ class GridSweeper(PlannedSweeper):
     would be typed, the union of them, each times the command line's. A key in both keeps of a grid what
     the command line has too."""
 
-    def __init__(self, grids: list[str] | None = None):
-        self.grids = list(grids or [])
+    def __init__(self, grids: list[str], compare: bool):
+        self.grids, self.compare = list(grids), compare
 
     def run(self, overrides: list[Override]) -> list:
-        jobs = combinations(overrides, [self.parse(grid) for grid in self.split_grids()])
+        jobs = combinations(overrides, self.parse_grids())
         runs = plan(self.context, self.config, jobs)
         self.save_command()
         todo = [run for run in runs if run.objective is None]

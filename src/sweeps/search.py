@@ -111,11 +111,12 @@ class SearchSweeper(PlannedSweeper):
         direction: str,
         seed: int,
         parallel: int | str,
-        grids: list[str] | None = None,
+        grids: list[str],
+        compare: bool,
     ):
         self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
         self.direction, self.seed, self.parallel = direction, seed, parallel
-        self.grids = list(grids or [])
+        self.grids, self.compare = list(grids), compare
 
     def run(self, overrides: list[Override]) -> float:
         from optuna import Trial
@@ -128,7 +129,7 @@ class SearchSweeper(PlannedSweeper):
             for alternative in alternatives(override)
         ] or [f"seed={self.config.seed}"]
         rest = [override for override in overrides if override.key_or_group != "seed"]
-        self.space = Space.of(rest, [self.parse(grid) for grid in self.split_grids()])
+        self.space = Space.of(rest, self.parse_grids())
         plan(self.context, self.config, ([*corner, self.seeds[0]] for corner in self.space.corners()))
         self.save_command()
         self.study = self.open_study()

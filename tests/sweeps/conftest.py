@@ -19,11 +19,21 @@ QUICK = tuple(override for override in FAST if not override.startswith("device.t
 def sweep(tmp_path):
     """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
     `faults` are planted (see faulty.py)."""
+    no_comparison = "hydra.sweeper.compare=false"
     started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
 
     def start(*arguments: str, faults: str = "", **environment: str) -> subprocess.Popen:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sweeps.faulty", "-m", *QUICK, *arguments, where],
+            [
+                sys.executable,
+                "-m",
+                "tests.sweeps.faulty",
+                "-m",
+                *QUICK,
+                no_comparison,
+                *arguments,
+                where,
+            ],
             cwd=ROOT,
             env=os.environ | {"FAULTS": faults} | environment,
             stdout=subprocess.PIPE,
