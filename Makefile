@@ -2,11 +2,12 @@
 # it is made with (3.11 to 3.13); VENV another place for it.
 PYTHON ?= python3
 VENV ?= .venv
+SWEEP ?= multirun
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep losses bench test test-slow lint
+.PHONY: help setup train sweep losses sync bench test test-slow lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -28,6 +29,9 @@ sweep: $(READY) ## a small margin sweep on the same digits, compared, in a minut
 
 losses: $(READY) ## every loss on the digits, three seeds: the README's table, in minutes
 	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=_*)' seed=0,1,2 logger=none
+
+sync: $(READY) ## upload offline W&B runs: make sync SWEEP=multirun/margins; without, of all sweeps
+	$(VENV)/bin/wandb sync --yes $$(find $(SWEEP) -type d -name 'offline-run-*')
 
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head

@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from . import plots
+from . import plots, tracking
 from .comparison import Comparison, compare, read_runs
-from .comparison.answer import Setting, in_words, number, readable, write_tables
+from .comparison.answer import Setting, in_words, number, readable, settings_rows, write_tables
 from .comparison.report import write_report
 from .errors import UserError
 from .evaluation import METRICS
@@ -23,10 +23,17 @@ CURVES, SPHERES = 6, 12  # settings drawn
 
 
 def compare_sweeps(
-    folders: list[Path], metric: str | None = None, baseline: str | None = None, out: Path | None = None
+    folders: list[Path],
+    metric: str | None = None,
+    baseline: str | None = None,
+    out: Path | None = None,
+    *,
+    log_to_wandb: bool = False,
+    wandb_report: bool = False,
 ) -> Comparison:
     """Compare the runs in `folders`, write everything into `out` (default: `comparison` in the first),
-    and print the answer. Raises UserError if there is nothing to compare."""
+    and print the answer; with `log_to_wandb`, if the runs are there, as a run of their group; with
+    `wandb_report` as a W&B Report. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
     found = compare(runs, problems, metric or runs[0].config.get("objective", "accuracy"), baseline)
     out = out or folders[0] / "comparison"
@@ -38,6 +45,16 @@ def compare_sweeps(
         pictures[name] = plots.save(made, out / f"{name}.png")
     report = write_report(found, pictures, spheres, out)
     show(found, report)
+    logger, group = runs[0].config["logger"], tracking.sweep_group(folders[0])
+    if log_to_wandb:
+        header, *rows = settings_rows(found)
+        tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), report)
+    if wandb_report:
+        logger = {"project": "angular-penalty", "entity": None} | logger
+        keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
+        title = f"{found.best.loss} and others: {group}"
+        made = tracking.report(logger, group, title, in_words(found), found.metric, keys)
+        print(tracking.publish(made, out / "wandb_report.json"))
     return found
 
 
@@ -197,9 +214,15 @@ def main() -> None:
         "--baseline", help="a loss or a setting's label; default: softmax, else normface"
     )
     parser.add_argument("--out", type=Path, help="default: comparison/ in the first folder")
+    parser.add_argument("--wandb", action="store_true", help="log it as a run in the sweep's W&B group")
+    parser.add_argument("--wandb-report", action="store_true", help="make a W&B Report of it")
     given = parser.parse_args()
     try:
-        compare_sweeps(given.folders, given.metric, given.baseline, given.out)
+        compare_sweeps(
+            *(given.folders, given.metric, given.baseline, given.out),
+            log_to_wandb=given.wandb,
+            wandb_report=given.wandb_report,
+        )
     except UserError as error:
         sys.exit(str(error))
 

@@ -27,7 +27,10 @@ log = logging.getLogger(__name__)
 
 LOCK_SECONDS = 10  # as long as a killed sweep's workers may live on
 # What a run ended as, by what ended it; anything else is a failure.
-STATES = {Diverged: "diverged", Pruned: "pruned", KeyboardInterrupt: "interrupted"}
+STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
+    (KeyboardInterrupt, SystemExit),
+    "interrupted",  # by somebody, or by a cluster that queues it again
+)
 
 
 @contextmanager
@@ -39,6 +42,17 @@ def claimed(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError(f"{folder}: another process is training in this folder") from None
+
+
+def is_claimed(folder: Path) -> bool:
+    """Whether a process is at work in it right now."""
+    if not (folder / ".lock").exists():
+        return False
+    try:
+        with FileLock(folder / ".lock", blocking=False):
+            return False
+    except Timeout:
+        return True
 
 
 @contextmanager
@@ -63,10 +77,13 @@ def recorded(folder: Path, summary: dict) -> Iterator[None]:
 
 def record_failure(folder: Path, error: str, **known) -> None:
     """What `recorded` would have written, for a run whose process could not: killed, or too late."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "train.log", "a", encoding="utf-8") as log_file:
-        log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
-    write_json(folder / "summary.json", known | {"state": "failed", "error": error})
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with open(folder / "train.log", "a", encoding="utf-8") as log_file:
+            log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
+        write_json(folder / "summary.json", known | {"state": "failed", "error": error})
+    except OSError as problem:  # a full disk is no reason to end the other runs
+        log.error(f"{folder}: {error}; that could not be recorded: {problem}")
 
 
 def read_summary(folder: Path) -> dict | None:
@@ -86,7 +103,10 @@ def objective_of(summary: dict, metric: str) -> float:
 
 def write_json(path: Path, content: dict) -> None:
     unfinished = path.with_suffix(".tmp")
-    unfinished.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    with open(unfinished, "w", encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        file.flush()
+        os.fsync(file.fileno())  # or the power may go between the name's and the content's writing
     os.replace(unfinished, path)
 
 

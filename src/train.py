@@ -137,14 +137,20 @@ def left_behind(folder: Path, identity: str) -> dict | Literal["finished"] | Non
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
         return None
-    saved = load_checkpoint(folder / "checkpoint.pt")
-    if config_hash(saved["config"]) != identity:
+    try:
+        saved = load_checkpoint(folder / "checkpoint.pt")
+        identity_there, with_versions = config_hash(saved["config"]), saved["versions"]
+    except Exception as error:  # torn, foreign: whatever torch makes of it
+        log.warning(f"the checkpoint cannot be read ({error}): starting from the first epoch again")
+        with_versions, identity_there = None, identity
+    if identity_there != identity:
         raise refusal
-    if saved["versions"] != versions():
+    if with_versions == versions():
+        return saved
+    if with_versions:
         log.warning("the checkpoint is of other versions: starting from the first epoch again")
-        (folder / "metrics.csv").unlink(missing_ok=True)
-        return None
-    return saved
+    (folder / "metrics.csv").unlink(missing_ok=True)
+    return None
 
 
 def complete(config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None) -> float:
@@ -156,6 +162,10 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
         restore(run, saved)
         summary["resumed_after_epoch"] = run.trained
         log.info(f"going on after epoch {run.trained}")
+        if saved["device"] != run.device.description:
+            log.warning(
+                f"begun on {saved['device']}, now on {run.device.description}: last digits differ"
+            )
     summary |= {"device": run.device.description, "threads": run.device.threads}
     with tracking.track(
         config["logger"],
@@ -295,6 +305,7 @@ def checkpoint(run: Run, epoch: int) -> None:
         epoch=epoch,
         config=run.config,
         versions=versions(),
+        device=run.device.description,
         classes=run.data.classes,
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
@@ -356,7 +367,7 @@ def task(composed: DictConfig) -> float:
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     try:
-        group = "-".join(Path(job.sweep.dir).parts[-2:]) if sweep else None
+        group = tracking.sweep_group(Path(job.sweep.dir)) if sweep else None
         return train_run(to_dict(composed), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
@@ -375,7 +386,7 @@ def compare_sweep(folder: Path) -> None:
     from .compare import compare_sweeps  # its imports take a second, which only a sweep's end should pay
 
     try:
-        compare_sweeps([folder])
+        compare_sweeps([folder], log_to_wandb=True)
     except UserError as error:
         print(f"no comparison: {error}", file=sys.stderr)
     except Exception:

@@ -3,6 +3,8 @@ the same ones to do, on another core. Imports nothing slow itself."""
 
 import multiprocessing
 import multiprocessing.forkserver
+import signal
+import threading
 from multiprocessing.context import BaseContext
 
 # What a run needs, with what its libraries import late; workers find it all there.
@@ -15,5 +17,9 @@ def workers_context() -> BaseContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(MODULES))
-    multiprocessing.forkserver.ensure_running()
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C is for the sweep, which ends its workers itself: what they come from does not hear it.
+        heard = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        multiprocessing.forkserver.ensure_running()
+        signal.signal(signal.SIGINT, heard)
     return context

@@ -83,6 +83,13 @@ def test_a_checkpoint_of_other_versions_is_not_gone_on_from(composed, tmp_path, 
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
 
 
+def test_a_torn_checkpoint_is_begun_again(composed, tmp_path):
+    (tmp_path / "checkpoint.pt").write_bytes(b"")
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n1,")
+    train_run(composed(*FAST), tmp_path)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+
+
 def test_another_runs_checkpoint_is_not_overwritten(composed, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         cut_after(1, patched)

@@ -253,16 +253,22 @@ def write_tables(found: Comparison, out: Path) -> None:
                 + [run.seconds, run.error or ""]
             )
     with open(out / "summary.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        spread = ("n", "mean", "sd", "low", "high")
-        gaps = ("n", "mean", "low", "high", "separable", "more_seeds")
-        writer.writerow(
-            ["rank", "setting", *keys, "metric", "validation_mean", *spread]
-            + [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in gaps]
+        csv.writer(file).writerows(
+            ["" if value is None else value for value in row] for row in settings_rows(found)
         )
-        for rank, setting in enumerate(found.settings, 1):
-            row = [rank, setting.label, *(setting.differs.get(key, "") for key in keys), found.metric]
-            row += [setting.chosen.mean, *setting.test]
-            for gap in (setting.to_baseline, setting.to_best):
-                row += list(gap) if gap else [""] * len(gaps)
-            writer.writerow("" if value is None else value for value in row)
+
+
+def settings_rows(found: Comparison) -> list[list]:
+    """A row a setting, from the best down, after a header."""
+    keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
+    gaps = ("n", "mean", "low", "high", "separable", "more_seeds")
+    header = ["rank", "setting", *keys, "metric", "validation_mean", "n", "mean", "sd", "low", "high"]
+    header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in gaps]
+    rows = []
+    for rank, setting in enumerate(found.settings, 1):
+        row = [rank, setting.label, *(setting.differs.get(key) for key in keys), found.metric]
+        row += [setting.chosen.mean, *setting.test]
+        for gap in (setting.to_baseline, setting.to_best):
+            row += list(gap) if gap else [None] * len(gaps)
+        rows.append(row)
+    return [header, *rows]

@@ -5,12 +5,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
 from ..config import config_hash
 from ..errors import UserError
-from ..runs import objective_of
+from ..runs import is_claimed, objective_of
 
 OURS = ("comparison", ".submitit")  # folders beside the runs
 
@@ -82,7 +81,7 @@ def read_run(folder: Path) -> Run:
         except Exception as error:  # half written, or not ours
             raise ValueError(f".hydra/config.yaml cannot be read: {error}") from error
         checked(config)
-        return Run(folder, "running" if locked(folder) else "unfinished", config)
+        return Run(folder, "running" if is_claimed(folder) else "unfinished", config)
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
@@ -118,14 +117,3 @@ def checked(config: dict) -> None:
             raise ValueError(f"its configuration is not a run's: it has no {group}")
     if not isinstance(config["loss"].get("name"), str):
         raise ValueError("its configuration is not a run's: it has no loss.name")
-
-
-def locked(folder: Path) -> bool:
-    """Whether a process is training in it right now."""
-    if not (folder / ".lock").exists():
-        return False
-    try:
-        with FileLock(folder / ".lock", blocking=False):
-            return False
-    except Timeout:
-        return True

@@ -15,7 +15,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError
-from ..runs import record_failure
 from .plan import Planned, plan
 from .report import Board
 
@@ -37,6 +36,8 @@ class ClusterLauncher(Launcher):
                 f"hydra/launcher={self.extra}: {error.name} is not installed here, "
                 f"pip install -e '.[sweeper,{self.extra}]'"
             ) from None
+        except RuntimeError as error:  # no Slurm here
+            raise UserError(f"hydra/launcher={self.extra}: {str(error).splitlines()[0]}") from None
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
@@ -56,10 +57,6 @@ class ClusterLauncher(Launcher):
             self.cancel()
             raise
         return [results[run.name] for run in runs]
-
-    def lost(self, run: Planned, why: str) -> JobReturn:
-        record_failure(run.folder, why, config_hash=run.identity, config=run.values)
-        return run.failed(UserError(why))
 
     def prepare(self) -> None:
         """Import what is needed, so that its absence is known before anything is planned."""
@@ -130,7 +127,7 @@ class SlurmLauncher(ClusterLauncher):
         except Exception as error:  # killed, out of memory, out of time: submitit has several
             state = str(job.state).lower()
             what = str(error).splitlines()[0]
-            return self.lost(run, f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}")
+            return run.lost(f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}")
 
     def cancel(self) -> None:
         for job in self.jobs:
@@ -154,7 +151,11 @@ class RayLauncher(ClusterLauncher):
 
     def results(self, runs, started):
         with self.starting:
-            self.util.start_ray(self.settings.init)
+            try:
+                self.util.start_ray(self.settings.init)
+            except ConnectionError as error:
+                address = self.settings.init.address
+                raise UserError(f"hydra.launcher.ray.init.address={address}: {error}") from None
         tasks = {}
         for run in runs:
             state = Singleton.get_state()
@@ -171,7 +172,7 @@ class RayLauncher(ClusterLauncher):
         try:
             return self.ray.get(task)
         except self.ray.exceptions.RayError as error:
-            return self.lost(run, "its Ray task was lost: " + str(error).splitlines()[0])
+            return run.lost("its Ray task was lost: " + str(error).splitlines()[0])
 
     def cancel(self) -> None:
         for task in self.tasks:

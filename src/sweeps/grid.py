@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..config import continue_command
 from ..errors import UserError
-from ..runs import claimed, read_summary, record_failure
+from ..runs import claimed, is_claimed, read_summary
 from .plan import Planned, plan
 from .report import Board, console, show_failures
 
@@ -60,6 +60,8 @@ class PlannedSweeper(Sweeper):
         return os.path.relpath(self.folder)
 
     def parse_grids(self) -> list[list[Override]]:
+        if isinstance(self.grids, str):
+            raise UserError(f"hydra.sweeper.grids={self.grids}: a list, as in '[\"loss=softmax\"]'")
         return [self.parse(shlex.split(grid)) for grid in self.grids]
 
     def end(self) -> None:
@@ -96,13 +98,12 @@ class PlannedSweeper(Sweeper):
             results = self.launcher.launch_runs(runs, board)
         else:  # Hydra's, or another's: it composes again from the overrides, and shows its own lines
             results = self.launcher.launch([run.overrides for run in runs], 0)
-        for run, result in zip(runs, results, strict=True):
-            began_and_vanished = run.folder.is_dir() and not read_summary(run.folder)
-            if result.status == JobStatus.FAILED and began_and_vanished:
-                record_failure(
-                    run.folder, str(result._return_value), config_hash=run.identity, config=run.values
-                )
-        return list(results)
+        return [
+            run.lost(str(result._return_value))
+            if result.status == JobStatus.FAILED and vanished(run.folder)
+            else result
+            for run, result in zip(runs, results, strict=True)
+        ]
 
     def run(self, overrides: list[Override]) -> Any:
         raise NotImplementedError
@@ -114,7 +115,7 @@ class GridSweeper(PlannedSweeper):
     the command line has too."""
 
     def __init__(self, grids: list[str], compare: bool):
-        self.grids, self.compare = list(grids), compare
+        self.grids, self.compare = grids, compare
 
     def run(self, overrides: list[Override]) -> list:
         jobs = combinations(overrides, self.parse_grids())
@@ -145,18 +146,37 @@ class GridSweeper(PlannedSweeper):
         return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]
 
 
+def vanished(folder: Path) -> bool:
+    """Whether a run began in it and ended without a word, here or anywhere."""
+    return folder.is_dir() and not read_summary(folder) and not is_claimed(folder)
+
+
 def combinations(overrides: list[Override], grids: list[list[Override]]) -> list[list[str]]:
-    """The override lists of all runs. Raises UserError for a range, which only a search can take."""
+    """The override lists of all runs. Raises UserError for a range, which only a search can take, and
+    if nothing is left."""
     line = {override.key_or_group: alternatives(override) for override in overrides}
     jobs = []
     for grid in grids or [[]]:
         fixed = {override.key_or_group: alternatives(override) for override in grid}
-        both = {
-            key: [value for value in fixed[key] if value in line[key]] for key in fixed if key in line
-        }
-        merged = fixed | line | both
-        jobs += [list(job) for job in itertools.product(*merged.values())]
+        both = {key: common(fixed[key], line[key]) for key in fixed.keys() & line.keys()}
+        jobs += [list(job) for job in itertools.product(*(fixed | line | both).values())]
+    if not jobs:
+        asked = " ".join(override.input_line for override in overrides)
+        raise UserError(f"{asked}: none of hydra.sweeper.grids has that, so there is nothing to run")
     return jobs
+
+
+def common(first: list[str], second: list[str]) -> list[str]:
+    """Those of the first that the second has too; 0.10 is 0.1."""
+
+    def plain(assignment: str) -> object:
+        value = assignment.partition("=")[2]
+        try:
+            return float(value)
+        except ValueError:
+            return value
+
+    return [value for value in first if plain(value) in map(plain, second)]
 
 
 def alternatives(override: Override) -> list[str]:

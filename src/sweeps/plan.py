@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..config import NOT_IDENTITY, check, config_hash, explain, identity_in, to_dict
 from ..errors import UserError
-from ..runs import objective_of, read_summary
+from ..runs import objective_of, read_summary, record_failure
 
 NAME_LENGTH = 120  # bytes, of the 255 that a file name may have
 
@@ -41,6 +41,14 @@ class Planned:
 
     def failed(self, error: Exception) -> JobReturn:
         return JobReturn(self.overrides, status=JobStatus.FAILED, _return_value=error)
+
+    def lost(self, why: str) -> JobReturn:
+        """The result of a run whose process ended without giving one, recorded in its folder."""
+        summary = read_summary(self.folder) or {}
+        if summary.get("state") == "finished" and summary.get("config_hash") == self.identity:
+            return self.finished(objective_of(summary, self.values["objective"]))  # it came so far
+        record_failure(self.folder, why, config_hash=self.identity, config=self.values)
+        return self.failed(UserError(why))
 
 
 def plan(context: HydraContext, master: DictConfig, jobs: Iterable[list[str]]) -> list[Planned]:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from math import prod
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,8 @@ from hydra.core.utils import JobReturn, JobStatus
 from ..errors import UserError
 from ..evaluation import higher_is_better
 from ..runs import read_rows, read_summary
-from .grid import PlannedSweeper, alternatives
+from .clusters import ClusterLauncher
+from .grid import PlannedSweeper, alternatives, common
 from .plan import Planned, plan
 from .report import Board, console
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:  # importing it takes most of a second, which only a search sh
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
-CORNERS = 32  # of the search space that are composed before anything runs
+CORNERS = 64  # of the search space that are composed before anything runs
 LOOK_SECONDS = 0.2  # between looks at a run's epochs
 LINE = "grid"  # the parameter that says which of several grids
 
@@ -39,16 +41,46 @@ class Space:
     lines: dict[str, list[Override]]  # by what is fixed in them, as "loss=arcface"
 
     @classmethod
-    def of(cls, overrides: list[Override], grids: list[list[Override]]) -> "Space":
-        lines = {}
+    def of(
+        cls, overrides: list[Override], grids: list[list[Override]], parse: Callable[[list[str]], list]
+    ) -> "Space":
+        """As in a sweep over grids, a key in both keeps of a grid's values what the command line has."""
+        line, lines = {override.key_or_group: override for override in overrides}, {}
         for grid in grids or [[]]:
-            own = {override.key_or_group for override in grid}
-            line = grid + [override for override in overrides if override.key_or_group not in own]
             label = " ".join(
                 override.input_line for override in grid if not override.is_sweep_override()
             )
-            lines[label or f"grid {len(lines)}"] = line
+            merged = {override.key_or_group: override for override in grid}
+            for key in merged.keys() & line.keys():
+                if any(isinstance(o.value(), IntervalSweep) for o in (merged[key], line[key])):
+                    merged[key] = line[key]
+                    continue
+                both = common(alternatives(merged[key]), alternatives(line[key]))
+                values = ",".join(assignment.partition("=")[2] for assignment in both)
+                merged[key] = parse([f"{line[key].get_key_element()}={values}"])[0] if both else None
+            if None not in merged.values():
+                label = label or f"grid {len(lines)}"
+                label += f" ({len(lines)})" if label in lines else ""
+                lines[label] = list(
+                    (merged | {k: v for k, v in line.items() if k not in merged}).values()
+                )
+        if not lines:
+            raise UserError("none of hydra.sweeper.grids has what the command line asks for")
         return cls(lines)
+
+    def check(self) -> None:
+        """Raises UserError for a range that Optuna does not take, as a logarithmic one from 0."""
+        import optuna
+
+        for line in self.lines.values():
+            for override in line:
+                try:
+                    suggested(optuna.create_study().ask(), override, "")
+                except ValueError as error:
+                    raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from None
+
+    def said(self) -> dict[str, list[str]]:
+        return {label: [override.input_line for override in line] for label, line in self.lines.items()}
 
     def suggest(self, trial: "optuna.Trial") -> list[str]:
         """The overrides of a trial; what it has been given before, it is given again."""
@@ -60,11 +92,23 @@ class Space:
         ]
 
     def corners(self) -> list[list[str]]:
-        """The extreme settings of it, as many as are cheap to look at."""
+        """Settings at the ends of the space: all of them, or, of many, each choice in a group (loss,
+        margin, scale) with each end of everything else."""
         found = []
         for line in self.lines.values():
-            found += itertools.islice(itertools.product(*map(extremes, line)), CORNERS)
-        return [list(corner) for corner in found]
+            ends = [extremes(override) for override in line]
+            if prod(map(len, ends)) <= CORNERS:
+                found += map(list, itertools.product(*ends))
+                continue
+            leading = [i for i, override in enumerate(line) if "." not in override.key_or_group]
+            for choice in itertools.product(*(ends[i] for i in leading)):
+                first = [values[0] for values in ends]
+                for i, value in zip(leading, choice, strict=True):
+                    first[i] = value
+                for i, values in enumerate(ends):
+                    if i not in leading:
+                        found += [[*first[:i], value, *first[i + 1 :]] for value in values]
+        return found
 
 
 def suggested(trial: "optuna.Trial", override: Override, suffix: str) -> str:
@@ -116,7 +160,7 @@ class SearchSweeper(PlannedSweeper):
     ):
         self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
         self.direction, self.seed, self.parallel = direction, seed, parallel
-        self.grids, self.compare = list(grids), compare
+        self.grids, self.compare = grids, compare
 
     def run(self, overrides: list[Override]) -> float:
         from optuna import Trial
@@ -129,7 +173,8 @@ class SearchSweeper(PlannedSweeper):
             for alternative in alternatives(override)
         ] or [f"seed={self.config.seed}"]
         rest = [override for override in overrides if override.key_or_group != "seed"]
-        self.space = Space.of(rest, self.parse_grids())
+        self.space = Space.of(rest, self.parse_grids(), self.parse)
+        self.space.check()
         plan(self.context, self.config, ([*corner, self.seeds[0]] for corner in self.space.corners()))
         self.save_command()
         self.study = self.open_study()
@@ -138,19 +183,18 @@ class SearchSweeper(PlannedSweeper):
             for trial in self.study.trials
             if not trial.state.is_finished()
         ]
+        parallel = self.at_once()
         before = len(self.study.trials)
         console.print(
             f"{self.trials} trials × {len(self.seeds)} seeds"
             + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")
             + f" -> {self.shown_folder}"
         )
-        self.choosing, self.ending, self.launched = threading.Lock(), False, {}
-        workers = len(getattr(self.launcher, "workers", [None]))
-        parallel = workers if self.parallel == "auto" else self.parallel
+        self.choosing, self.ending, self.launched, self.failed = threading.Lock(), False, {}, []
         expected = (self.trials - before + len(self.unfinished)) * len(self.seeds)
         with Board(max(0, expected)) as board, ThreadPoolExecutor(parallel) as threads:
-            tasks = [threads.submit(self.work, board) for _ in range(parallel)]
             try:
+                tasks = [threads.submit(self.work, board) for _ in range(parallel)]
                 wait(tasks)
             except BaseException:
                 self.ending = True
@@ -174,6 +218,14 @@ class SearchSweeper(PlannedSweeper):
         if self.parallel != "auto" and (type(self.parallel) is not int or self.parallel < 1):
             raise UserError(f"hydra.sweeper.parallel={self.parallel}: auto or a whole number from 1")
 
+    def at_once(self) -> int:
+        """Trials at a time."""
+        if self.parallel != "auto":
+            return self.parallel
+        if isinstance(self.launcher, ClusterLauncher):
+            raise UserError("hydra.sweeper.parallel=auto: on a cluster say how many trials at a time")
+        return len(getattr(self.launcher, "workers", [None]))
+
     def open_study(self) -> "optuna.Study":
         import optuna
 
@@ -192,8 +244,16 @@ class SearchSweeper(PlannedSweeper):
             }[self.pruner](),
             load_if_exists=True,
         )
-        if study.direction.name.lower() != direction:
-            raise UserError(f"hydra.sweeper.direction={direction}: the study here has the other one")
+        asked = {"direction": direction, "objective": self.config.objective, "seeds": self.seeds}
+        asked["space"] = self.space.said()
+        there = study.user_attrs.get("search", asked)
+        for what, value in asked.items():
+            if there[what] != value:
+                raise UserError(
+                    f"hydra.sweep.dir={self.folder}: a search with another {what} is there, "
+                    f"{there[what]} instead of {value}; name a new folder"
+                )
+        study.set_user_attr("search", asked)
         # Seeded anew after a restart: the same draws again would be the same trials again.
         seed = self.seed + len(study.trials)
         if self.sampler == "tpe":
@@ -204,7 +264,7 @@ class SearchSweeper(PlannedSweeper):
 
     def work(self, board: Board) -> None:
         """One trial after another, until there are enough."""
-        while not self.ending:
+        while not self.stopped:
             with self.choosing:  # Hydra composes one configuration at a time, and trials are counted
                 if self.unfinished:
                     trial = self.unfinished.pop()
@@ -213,10 +273,19 @@ class SearchSweeper(PlannedSweeper):
                 else:
                     return
                 overrides = self.space.suggest(trial)
-                runs = plan(self.context, self.config, ([*overrides, seed] for seed in self.seeds))
+                try:
+                    runs = plan(self.context, self.config, ([*overrides, seed] for seed in self.seeds))
+                except UserError as error:  # inside the space, where no corner is
+                    self.fail(trial, str(error))
+                    continue
                 trial.set_user_attr("runs", [run.name for run in runs])
             board.expect(-sum(run.objective is not None for run in runs))
             self.judge(trial, runs, board)
+
+    @property
+    def stopped(self) -> bool:
+        """By the user, or by the first failure if that is wanted."""
+        return self.ending or getattr(self.launcher, "stopping", False)
 
     def judge(self, trial: "optuna.Trial", runs: list[Planned], board: Board) -> None:
         """Run a trial's seeds in turn, the first under the pruner's eyes, and tell the study."""
@@ -224,17 +293,27 @@ class SearchSweeper(PlannedSweeper):
 
         values = []
         for number, run in enumerate(runs):
+            if self.stopped:
+                return  # it goes on when the search does
             result = self.once(run, board, self.watcher(trial, run) if number == 0 else None)
-            if result.status == JobStatus.FAILED:
-                board.expect(-sum(later.objective is None for later in runs[number + 1 :]))
-                if self.ending or getattr(self.launcher, "stopping", False):
-                    return  # it goes on when the search does
-                pruned = (read_summary(run.folder) or {}).get("state") == "pruned"
-                trial.set_user_attr("ended", f"{run.name}: {result._return_value}")
-                self.study.tell(trial, state=TrialState.PRUNED if pruned else TrialState.FAIL)
-                return
-            values.append(result.return_value)
+            if result.status == JobStatus.COMPLETED:
+                values.append(result.return_value)
+                continue
+            board.expect(-sum(later.objective is None for later in runs[number + 1 :]))
+            state = (read_summary(run.folder) or {}).get("state")
+            if state == "pruned":
+                self.study.tell(trial, state=TrialState.PRUNED)
+            elif state in ("failed", "diverged") or not self.stopped:
+                self.fail(trial, f"{run.name}: {result._return_value}")
+            return
         self.study.tell(trial, mean(values))
+
+    def fail(self, trial: "optuna.Trial", why: str) -> None:
+        from optuna.trial import TrialState
+
+        trial.set_user_attr("ended", why)
+        self.study.tell(trial, state=TrialState.FAIL)
+        self.failed.append(f"trial {trial.number} failed: {why}")
 
     def once(self, run: Planned, board: Board, look: Callable[[], None] | None) -> JobReturn:
         """A run's result: new, or the one it has already, or that of another trial with its settings."""
@@ -280,11 +359,8 @@ class SearchSweeper(PlannedSweeper):
         trials = self.study.trials
         counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
         ended = f"{counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
-        for trial in trials:
-            if trial.state == TrialState.FAIL:
-                console.print(
-                    f"trial {trial.number} failed: {trial.user_attrs.get('ended')}", markup=False
-                )
+        for line in self.failed:
+            console.print(line, markup=False)
         if not counts[TrialState.COMPLETE]:
             raise UserError(f"none of {len(trials)} trials has a result: {ended}")
         best = self.study.best_trial
@@ -294,6 +370,6 @@ class SearchSweeper(PlannedSweeper):
             f"{settings}; all of them: optuna-dashboard sqlite:///{self.shown_folder}/study.db",
             markup=False,
         )
-        if counts[TrialState.FAIL]:
-            raise UserError(f"{counts[TrialState.FAIL]} of {len(trials)} trials failed, see above")
+        if self.failed:
+            raise UserError(f"{len(self.failed)} of {len(trials)} trials failed, see above")
         return best.value

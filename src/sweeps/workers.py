@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,13 +26,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from ..errors import UserError
-from ..runs import record_failure
+from ..runs import read_summary
 from ..training import available_cores
 from ..warm import workers_context
 from .plan import Planned, plan
 from .report import Board
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
+TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
 FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
 
 
@@ -71,8 +72,8 @@ class WorkersLauncher(Launcher):
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         with ThreadPoolExecutor(len(self.workers)) as threads:
-            futures = [threads.submit(self.launch_run, run, board) for run in runs]
             try:
+                futures = [threads.submit(self.launch_run, run, board) for run in runs]
                 return [future.result() for future in futures]
             except BaseException:
                 self.stop()
@@ -87,7 +88,8 @@ class WorkersLauncher(Launcher):
                 return run.failed(UserError("not started: the sweep was ended before"))
             board.started()
             result = self.outcome(run, worker)
-            if result.status == JobStatus.FAILED and self.fail_fast:
+            failed = result.status == JobStatus.FAILED
+            if failed and self.fail_fast and (read_summary(run.folder) or {}).get("state") != "pruned":
                 self.stop()
             board.ended(run, result)
             return result
@@ -111,11 +113,14 @@ class WorkersLauncher(Launcher):
             error = last_words(death.exitcode)
         except Exception as unexpected:  # no fault of one run or of ours may end the others
             error = describe(unexpected)
-        record_failure(run.folder, error, config_hash=run.identity, config=run.values)
-        return run.failed(UserError(error))
+        return run.lost(error)
 
     def stop(self) -> None:
         """End running workers as Ctrl-C would a single run; runs not started yet never are."""
+        if threading.current_thread() is threading.main_thread():  # by the user, who has to wait now
+            for more in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(more, signal.SIG_IGN)
+            print("ending what runs, which takes some seconds", file=sys.stderr)
         self.stopping = True
         for worker in self.workers:
             worker.interrupt()
@@ -133,7 +138,7 @@ class Worker:
 
     def __init__(self, environment: dict[str, str]):
         self.environment = environment
-        self.pool, self.future = None, None
+        self.pool, self.future, self.ended = None, None, False
 
     def call(self, function: Callable, arguments: tuple, timeout: float | None):
         """What `function(*arguments)` returns in the process. Raises TimeoutError, pebble.ProcessExpired
@@ -143,15 +148,38 @@ class Worker:
                 1, initializer=begin_worker, initargs=(self.environment,), context=workers_context()
             )
             try:
-                self.future = self.pool.schedule(function, arguments, timeout=timeout)
-                return self.future.result()
+                process = self.schedule(os.getpid).result()
+                return wait_for(self.schedule(function, arguments, timeout=timeout), process)
             except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
                 self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
+    def schedule(self, *what, **how) -> pebble.ProcessFuture:
+        self.future = self.pool.schedule(*what, **how)
+        if self.ended:  # meanwhile
+            self.future.cancel()
+        return self.future
+
     def interrupt(self) -> None:
+        self.ended = True
         if self.future:
             self.future.cancel()
+
+
+def wait_for(future: pebble.ProcessFuture, process: int):
+    """The future's result. Pebble waits forever for a process that ended with exit code 0."""
+    while True:
+        try:
+            return future.result(timeout=2)
+        except TimeoutError:
+            if future.done():
+                raise
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            if not wait([future], timeout=2).done:
+                future.cancel()
+                raise pebble.ProcessExpired("ended", code=0, pid=process) from None
 
 
 def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:
@@ -171,6 +199,8 @@ def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, lis
 
 def last_words(exit_code: int) -> str:
     """What is known of a process that ended without a word."""
+    if exit_code == TERMINATED:
+        return "its process was ended (SIGTERM), from outside"
     if exit_code >= 0:
         return f"its process ended with exit code {exit_code}, from within"
     name = signal.Signals(-exit_code).name
@@ -194,7 +224,7 @@ def begin_worker(environment: dict[str, str]) -> None:
 def end_run(*_) -> None:
     if running:
         raise KeyboardInterrupt  # recorded as such in the run's folder
-    os._exit(0)
+    os._exit(TERMINATED)
 
 
 def die_with_parent() -> None:
@@ -222,7 +252,7 @@ def execute(
                 job_subdir_key="hydra.sweep.subdir",
             )
         except KeyboardInterrupt:
-            os._exit(0)
+            os._exit(TERMINATED)
         except BaseException as error:  # sys.exit somewhere; Hydra makes a result of other exceptions
             return None, describe(error)
         finally:

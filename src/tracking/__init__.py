@@ -83,6 +83,17 @@ def begun(folder: Path) -> str | None:
     return runs[-1].name.rpartition("-")[2] if runs else None
 
 
+def sweep_group(folder: Path) -> str:
+    """What the runs of a sweep in `folder` are grouped as."""
+    return "-".join(folder.absolute().parts[-2:])
+
+
+def _mode(logger: dict) -> str:
+    if logger["mode"] != "auto":
+        return logger["mode"]
+    return os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+
+
 @contextmanager
 def track(
     logger: dict,
@@ -102,9 +113,7 @@ def track(
         return
     import wandb
 
-    mode = logger["mode"]
-    if mode == "auto":
-        mode = os.environ.get("WANDB_MODE") or ("online" if has_key() else "offline")
+    mode = _mode(logger)
     earlier = begun(folder) if resumed else None
     run = wandb.init(
         id=earlier,
@@ -129,3 +138,80 @@ def track(
         run.finish(exit_code=1)
         raise
     run.finish()
+
+
+def track_comparison(
+    logger: dict,
+    out: Path,
+    group: str,
+    header: list[str],
+    rows: list[list],
+    pictures: list[Path],
+    page: Path,
+) -> None:
+    """A run `comparison` in the sweep's group: a table of `rows`, pictures, and the page as an artifact.
+    Comparing again goes on with the same run."""
+    if logger["name"] == "none" or logger["mode"] == "disabled":
+        return
+    import wandb
+
+    mode, earlier = _mode(logger), begun(out)
+    with wandb.init(
+        id=earlier,
+        resume="allow" if earlier and mode == "online" else None,
+        project=logger["project"],
+        entity=logger["entity"],
+        group=logger["group"] or group,
+        job_type="comparison",
+        tags=["comparison", *logger["tags"]],
+        name=f"{group}/comparison",
+        dir=out,
+        mode=mode,
+        settings=wandb.Settings(silent=True, console="off"),
+    ) as run:
+        table = wandb.Table(columns=header, data=rows, allow_mixed_types=True)
+        run.log(
+            {"settings": table} | {f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures}
+        )
+        artifact = wandb.Artifact(f"comparison-{run.id}", type="report")
+        artifact.add_file(str(page))
+        run.log_artifact(artifact)
+
+
+def report(logger: dict, group: str, title: str, text: list[str], metric: str, keys: list[str]):
+    """A W&B Report on the runs of a group (wandb-workspaces), unsaved: parallel coordinates over `keys`
+    of the configuration, the metric against the margin, spheres. Raises UserError if that is missing."""
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError:
+        raise UserError(
+            "--wandb-report: wandb-workspaces is not installed, pip install -e '.[sweeper]'"
+        ) from None
+    runs = wr.Runset(
+        entity=logger["entity"] or "",
+        project=logger["project"],
+        name=group,
+        filters=f"Group = '{group}'",
+    )
+    value = wr.SummaryMetric(f"test/{metric}")
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
+    columns.append(wr.ParallelCoordinatesPlotColumn(metric=value))
+    panels = [
+        wr.ParallelCoordinatesPlot(columns=columns, title=f"settings and {metric}"),
+        wr.ScatterPlot(x=wr.Config("margin.value"), y=value, title=f"{metric} against margin"),
+        wr.LinePlot(x="epoch", y=[f"validation/{metric}"], title=f"validation {metric}"),
+        wr.MediaBrowser(media_keys=["embedding", "plots/embedding"], title="spheres"),
+    ]
+    blocks = [wr.P(line) for line in text] + [wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(
+        entity=logger["entity"] or "", project=logger["project"], title=title, blocks=blocks
+    )
+
+
+def publish(made, path: Path) -> str:
+    """Save a report online, and return its address; without a key write it to `path`, and say so."""
+    if has_key():
+        made.save()
+        return f"W&B report: {made.url}"
+    path.write_text(made._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+    return f"no W&B key here (wandb login): the report was not published, its source is in {path}"

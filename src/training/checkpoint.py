@@ -9,7 +9,10 @@ import torch
 def save_checkpoint(path: Path, **state) -> None:
     """Write `state` so that `path` always holds a whole checkpoint, even after a kill."""
     unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)
+    with open(unfinished, "wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
     os.replace(unfinished, path)
 
 

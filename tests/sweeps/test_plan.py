@@ -137,6 +137,14 @@ def test_the_command_line_narrows_a_grid(planned):
     assert [run.values["margin"]["value"] for run in runs] == [None, 0.1, 0.2, 0.3, 0.4, 0.5]
 
 
+def test_a_grid_of_nothing_is_refused_and_numbers_are_compared_as_numbers(planned):
+    with pytest.raises(UserError, match=r"loss=magface.*: none of hydra\.sweeper\.grids has that"):
+        planned("experiment=margins loss=magface")
+    assert names(planned("loss=arcface margin.value=0.10", "loss=arcface margin.value=0.1,0.2")) == [
+        "loss=arcface,margin=0.1"
+    ]
+
+
 def test_the_margins_experiment_has_no_senseless_pair(planned):
     runs = planned("experiment=margins")
     assert len(runs) == 22

@@ -45,7 +45,7 @@ def test_spaces_are_said_in_hydras_own_words():
         "scale.value": "32",
     }
     trial = FixedTrial(chosen)
-    assert Space.of(parse(line), []).suggest(trial) == [
+    assert Space.of(parse(line), [], None).suggest(trial) == [
         *("loss=cosface", "margin.value=0.25", "model.embedding_dim=6", "optimizer.lr=0.001"),
         *("epochs=4", "batch_size=64", "scale.value=32"),
     ]
@@ -60,10 +60,40 @@ def test_spaces_are_said_in_hydras_own_words():
 
 def test_each_grid_is_a_choice_with_a_space_of_its_own():
     grids = [parse("loss=arcface margin.value=interval(0.1,0.6)"), parse("loss=softmax")]
-    space = Space.of(parse("epochs=2"), grids)
+    space = Space.of(parse("epochs=2"), grids, None)
     chosen = {"grid": "loss=arcface", "margin.value [loss=arcface]": 0.2}
     assert space.suggest(FixedTrial(chosen)) == ["loss=arcface", "margin.value=0.2", "epochs=2"]
     assert space.suggest(FixedTrial({"grid": "loss=softmax"})) == ["loss=softmax", "epochs=2"]
+
+
+def parse_all(lines: list[str]):
+    return OverridesParser.create().parse_overrides(lines)
+
+
+def test_grids_of_one_loss_are_told_apart_and_narrowed_by_the_command_line():
+    grids = [parse("loss=arcface margin.value=0.1,0.2"), parse("loss=arcface scale.value=16,32")]
+    assert len(Space.of([], grids, parse_all).lines) == 2
+    grids.append(parse("loss=cosface margin.value=0.2"))
+    narrow = Space.of(parse("loss=cosface,softmax"), grids, parse_all)
+    assert list(narrow.said().values()) == [["loss=cosface", "margin.value=0.2"]]
+    with pytest.raises(UserError, match=r"none of hydra\.sweeper\.grids"):
+        Space.of(parse("loss=magface"), grids, parse_all)
+
+
+def test_every_loss_meets_both_ends_of_every_range_before_anything_runs():
+    line = (
+        "loss=arcface,cosface,softmax margin.value=interval(0.1,0.6) scale.value=8,16,32,64 "
+        "optimizer.lr=interval(0.001,0.01) model.embedding_dim=2,3,8"
+    )
+    corners = Space.of(parse(line), [], None).corners()
+    assert len(corners) < 64
+    pairs = {(corner[0], end) for corner in corners for end in corner[1:]}
+    assert len(pairs) == 3 * (2 + 4 + 2 + 3)
+
+
+def test_a_range_that_optuna_does_not_take_is_refused():
+    with pytest.raises(UserError, match=r"margin\.value=tag\(log,interval\(0,1\)\)"):
+        Space.of(parse("margin.value=tag(log,interval(0,1))"), [], None).check()
 
 
 def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_path):
@@ -141,3 +171,22 @@ def test_a_space_with_senseless_pairs_is_refused_before_anything_runs(sweep, tmp
     assert code == 1 and "Traceback" not in err
     assert "loss=softmax has no margin" in err and "margin.value=9.0 with loss=arcface" in err
     assert not list((tmp_path / "sweep").glob("*/"))
+
+
+def test_another_search_in_the_same_folder_is_refused(sweep, tmp_path):
+    first = ("hydra/sweeper=search", "hydra.sweeper.trials=1", "epochs=1")
+    assert finish(sweep(*first, "margin.value=interval(0.1,0.6)"))[0] == 0
+    code, _, err = finish(sweep(*first, "margin.value=interval(0.1,0.9)"))
+    assert code == 1 and "a search with another space is there" in err and "Traceback" not in err
+
+
+def test_fail_fast_ends_a_search_with_its_first_failure(sweep, tmp_path):
+    code, out, err = finish(
+        sweep(
+            *("hydra/sweeper=search", "hydra.sweeper.trials=6", "hydra.launcher.fail_fast=true"),
+            *("margin.value=interval(0.1,0.6)", "hydra.sweeper.parallel=1"),
+            faults="arcface0:raise",
+        )
+    )
+    assert code == 1 and "trial 0 failed" in out and "Traceback" not in err
+    assert len(study(tmp_path).trials) == 1

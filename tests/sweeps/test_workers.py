@@ -56,6 +56,40 @@ def test_four_bad_runs_of_twelve_end_alone_are_named_and_run_again(sweep, tmp_pa
     assert resumed["resumed_after_epoch"] == 1
 
 
+@pytest.mark.parametrize(
+    ("how", "said"), [("exit", "exit code 0"), (signal.SIGTERM, "SIGTERM"), (signal.SIGSEGV, "SIGSEGV")]
+)
+def test_however_a_worker_ends_the_others_go_on(how, said, sweep, tmp_path):
+    fault = "exit" if how == "exit" else "hang"
+    process = sweep("seed=0,1", "hydra.launcher.workers=1", faults=f"arcface0:{fault}")
+    bad = tmp_path / "sweep" / run_name(seed=0)
+    if how != "exit":
+        os.kill(int(wait_for(bad / "hangs").read_text()), how)
+    code, _, err = finish(process)
+    assert code == 1 and "1 of 2 runs failed" in err
+    assert states(tmp_path) == {bad.name: "failed", run_name(seed=1): "finished"}
+    assert said in read_summary(bad)["error"]
+
+
+def test_a_run_that_cannot_even_be_recorded_ends_alone(sweep, tmp_path):
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / run_name(seed=0)).write_text("a file where a folder should be")
+    code, _, err = finish(sweep("seed=0,1"))
+    assert code == 1 and "1 of 2 runs failed" in err and "Traceback" not in err
+    assert states(tmp_path) == {run_name(seed=1): "finished"}
+
+
+def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
+    process = sweep("seed=0,1", "epochs=2000")
+    wait_for(tmp_path / "sweep" / "multirun.yaml")  # planned, not begun
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    code, _, err = finish(process)
+    assert code == 130 and "Traceback" not in err and "to go on" in err
+    assert "finished" not in states(tmp_path).values()
+
+
 def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
     code, _, err = finish(sweep("seed=0,1", "hydra.launcher.timeout=8", faults="arcface0:hang"))
     assert code == 1 and "1 of 2 runs failed" in err
