@@ -60,7 +60,8 @@ class WorkersLauncher(Launcher):
         workers_context()  # it imports while the sweep is being planned
         # What workers are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
-        vars(sys.modules["__main__"]).update(__spec__=None, __file__=None)
+        vars(sys.modules["__main__"])["__spec__"] = None
+        vars(sys.modules["__main__"]).pop("__file__", None)
         self.workers = [Worker(environment) for environment in environments]
         self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
         for worker in self.workers:
