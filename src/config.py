@@ -27,7 +27,7 @@ from .runs import read_summary
 from .training import OPTIMIZERS, SCHEDULES, WARMUPS
 
 # Where and how a run computes and reports does not change what it is.
-NOT_IDENTITY = ("logger", "device", "objective")
+NOT_IDENTITY = ("logger", "device", "objective", "plots")
 
 CHOICES = {
     "loss.name": tuple(HEADS),
@@ -104,6 +104,8 @@ def check(config: dict) -> None:
         raise UserError(
             f"dataset.val_fraction={fraction}: a share of the training images, from 0 to below 1"
         )
+    if type(get(config, "plots.animate")) is not bool:
+        raise UserError(f"plots.animate={get(config, 'plots.animate')}: true or false")
     check_margin(config["loss"]["name"], config["margin"])
     check_scale(config["loss"]["name"], config["scale"])
 

@@ -14,7 +14,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -71,6 +71,7 @@ from .training import (
 
 log = logging.getLogger(__name__)
 CONF = Path(__file__).parents[1] / "conf"
+FRAME_POINTS = 2000  # of an animation
 THUMBNAILS = 300  # test images kept beside the embeddings, for the report to show
 STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
@@ -90,6 +91,7 @@ class Run:
     margin: Callable[[float], Tensor] | None  # over the epochs trained
     shuffling: torch.Generator
     trained: int = 0  # epochs, before this process went on
+    frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # an epoch each, for an animation
 
     @property
     def steps(self) -> int:
@@ -259,7 +261,10 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
             margin=run.margin,
             on_step=bar.step,
         ):
-            metrics = run.evaluate(run.watched)[0].metrics
+            result, embeddings = run.evaluate(run.watched)
+            metrics = result.metrics
+            if config["plots"]["animate"]:
+                run.frames.append((embeddings[:FRAME_POINTS].cpu(), run.head.prototypes.detach().cpu()))
             row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | settings(run)
             append_row(run.folder / "metrics.csv", row)
             shown = {f"{run.watched}/{key}": value for key, value in metrics.items()}
@@ -309,6 +314,7 @@ def checkpoint(run: Run, epoch: int) -> None:
         classes=run.data.classes,
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
+        frames=run.frames,
         random={"shuffling": run.shuffling.get_state()} | random_states(),
         **{part: getattr(run, part).state_dict() for part in STATEFUL},
     )
@@ -320,7 +326,7 @@ def restore(run: Run, saved: dict) -> None:
         getattr(run, part).load_state_dict(saved[part])
     run.shuffling.set_state(saved["random"]["shuffling"])
     set_random_states(saved["random"])
-    run.trained = saved["epoch"]
+    run.trained, run.frames = saved["epoch"], saved["frames"]
     keep_rows(run.folder / "metrics.csv", run.trained)
 
 
@@ -358,6 +364,13 @@ def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Trac
         "confusion": plots.plot_confusion(result.confusion.cpu().numpy(), classes, title),
     }
     pictures = [plots.save(made, run.folder / "plots" / f"{name}.png") for name, made in figures.items()]
+    if len(run.frames) == config["epochs"]:
+        frames = [(points.numpy(), ends.numpy()) for points, ends in run.frames]
+        images = run.data.test if run.watched == "test" else run.data.val
+        seen = images.labels[: len(frames[0][0])].cpu().numpy()
+        pictures.append(
+            plots.animate(frames, seen, classes, run.folder / "plots" / "training.gif", title)
+        )
     points, _ = plots.to_dimensions(x, prototypes, 3)
     cloud = tracking.point_cloud(points, y, plots.class_colours(len(classes)))
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, pictures, cloud)

@@ -63,3 +63,22 @@ def test_curves_of_any_number_of_epochs_are_drawn(epochs, tmp_path):
     rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1 - 1 / e} for e in range(1, epochs + 1)]
     lines = plots.plot_curves(rows).axes[0].get_lines()
     assert len(lines[0].get_xdata()) == epochs
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 8])
+def test_an_animation_has_a_frame_an_epoch(dimension, tmp_path):
+    labels = np.arange(40) % 4
+    frames = [(RNG.normal(size=(40, dimension)), RNG.normal(size=(4, dimension))) for _ in range(3)]
+    path = plots.animate(frames, labels, tuple("abcd"), tmp_path / "x.gif", "a title")
+    with Image.open(path) as shown:
+        assert shown.n_frames == 3 and shown.width == 640
+
+
+def test_spheres_are_turned_onto_the_first():
+    prototypes = RNG.normal(size=(5, 3))
+    turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    first = plots.Sphere("first", prototypes, np.arange(5), prototypes)
+    turned = plots.Sphere("turned", 2 * prototypes @ turn, np.arange(5), prototypes @ turn)
+    alike = plots.turned_alike([first, turned])
+    np.testing.assert_allclose(alike[1].points, alike[0].points, atol=1e-9)
+    np.testing.assert_allclose(alike[1].prototypes, alike[0].prototypes, atol=1e-9)

@@ -8,6 +8,7 @@ import sys
 import time
 
 import pytest
+from PIL import Image
 
 from src import train as entry
 from src.errors import Pruned, UserError
@@ -59,6 +60,17 @@ def test_a_resumed_run_equals_an_undisturbed_one(loss, composed, tmp_path, monke
     ours, theirs = read_summary(cut), read_summary(whole)
     assert ours["resumed_after_epoch"] == 2 and ours["state"] == "finished"
     assert ours["metrics"] == theirs["metrics"] and ours["recall"] == theirs["recall"]
+
+
+def test_an_animation_of_a_resumed_run_has_every_epoch(composed, tmp_path, monkeypatch):
+    config = composed(*FAST, "epochs=4", "plots.animate=true")
+    with monkeypatch.context() as patched:
+        cut_after(2, patched)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, tmp_path)
+    train_run(config, tmp_path)
+    with Image.open(tmp_path / "plots" / "training.gif") as shown:
+        assert shown.n_frames == 4
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(composed, tmp_path, monkeypatch):

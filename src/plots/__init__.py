@@ -1,5 +1,6 @@
 """Pictures from arrays: matplotlib figures, knowing no tracker and no configuration."""
 
+from .animation import animate
 from .comparison import (
     Sphere,
     plot_angle_ranges,
@@ -21,6 +22,7 @@ from .style import class_colours, save
 
 __all__ = [
     "Sphere",
+    "animate",
     "class_colours",
     "plot_angle_ranges",
     "plot_angles",

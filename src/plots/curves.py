@@ -10,13 +10,13 @@ from .style import COLOURS, STYLE, figure
 def plot_curves(rows: list[dict], title: str = "", split: str = "test") -> Figure:
     """Rows with `epoch`, `loss` (training) and `accuracy` (of `split`), an epoch each."""
     epochs = [row["epoch"] for row in rows]
-    marker = "o" if len(rows) <= 40 else ""
+    marker = "o" if len(rows) <= 40 else None
     with matplotlib.rc_context(STYLE):
         made = figure(8, 4)
         left, right = made.subplots(1, 2)
-        left.plot(epochs, [row["loss"] for row in rows], marker, ls="-", color=COLOURS[0], ms=4)
+        left.plot(epochs, [row["loss"] for row in rows], marker=marker, ls="-", color=COLOURS[0], ms=4)
         left.set(title="training loss", xlabel="epoch", ylim=(0, None))
-        right.plot(epochs, [row["accuracy"] for row in rows], marker, ls="-", color=COLOURS[1], ms=4)
+        right.plot(epochs, [row["accuracy"] for row in rows], marker=marker, ls="-", color=COLOURS[1], ms=4)
         right.set(title=f"{split} accuracy", xlabel="epoch")
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
         for axes in (left, right):

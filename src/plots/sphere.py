@@ -36,10 +36,7 @@ def plot_embedding(
         else:
             made = figure(8, 6.4)
             axes = made.subplots()
-            if dimension == 2:
-                _circle(axes)
-            _points(axes, points, labels, alpha=0.5, size=18)
-            _prototypes(axes, ends, classes, dimension == 2)
+            draw_flat(axes, points, labels, ends, classes, dimension == 2)
             axes.set_xlabel("" if dimension == 2 else f"first two principal components of {dimension}")
         made.suptitle(title, x=0.01, ha="left", fontsize=12)
         legend(made, np.unique(labels), classes)
@@ -89,6 +86,14 @@ def draw_globe(axes: Axes, points, labels, ends, classes) -> None:
     _points(axes, points[~far], labels[~far], alpha=0.55)
     near = ends[:, 2] >= 0
     _prototypes(axes, ends, classes, True, near)
+
+
+def draw_flat(axes: Axes, points, labels, ends, classes, circle: bool = False) -> None:
+    """Points in a plane; with `circle`, directions on the unit circle."""
+    if circle:
+        _circle(axes)
+    _points(axes, points, labels, alpha=0.5, size=18)
+    _prototypes(axes, ends, classes, circle)
 
 
 def _grid(axes: Axes) -> None:

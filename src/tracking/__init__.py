@@ -39,7 +39,12 @@ class WandbTracker(Tracker):
     def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
         import wandb
 
-        pictures = {f"plots/{path.stem}": wandb.Image(str(path)) for path in plots}
+        pictures = {
+            f"plots/{path.stem}": wandb.Video(str(path), format="gif")
+            if path.suffix == ".gif"
+            else wandb.Image(str(path))
+            for path in plots
+        }
         self.run.log(pictures | {"embedding": wandb.Object3D(cloud)})
         self.run.summary.update(metrics)
 
