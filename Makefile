@@ -23,9 +23,7 @@ train: $(READY) ## train ArcFace on handwritten digits: the main job, no network
 	$(RUN) -m src.train loss=arcface
 
 sweep: $(READY) ## a small margin sweep on the same digits, compared, in a minute
-	$(RUN) -m src.train -m hydra.sweep.dir=multirun/margins seed=0,1,2 'hydra.sweeper.grids=[ \
-	    "loss=arcface margin.value=0.1,0.3,0.5", "loss=cosface margin.value=0.1,0.2,0.35", \
-	    "loss=sphereface margin.value=1.2,1.35,1.5"]'
+	$(RUN) -m src.train -m hydra.sweep.dir=multirun/margins seed=0,1,2 'hydra.sweeper.grids=["loss=arcface margin.value=0.1,0.3,0.5","loss=cosface margin.value=0.1,0.2,0.35","loss=sphereface margin.value=1.2,1.35,1.5"]'
 
 losses: $(READY) ## every loss on the digits, three seeds: the README's table, in minutes
 	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=_*)' seed=0,1,2 logger=none
