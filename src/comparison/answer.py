@@ -173,7 +173,7 @@ def in_words(found: Comparison) -> list[str]:
         lines.append(against(metric, best, found.baseline, best.to_baseline, "the baseline "))
     rivals = [s for s in found.settings[1:] if s.to_best and not s.to_best.separable]
     if n > 1:
-        beaten = n - 1 - len(rivals)
+        beaten = (n - 1 - len(rivals)) or "none"
         lines.append(
             f"It is separable from {beaten} of the {n - 1} others (95% for all of them together)"
             + ("." if not rivals else ", not from " + listed([rival.label for rival in rivals]) + ".")
@@ -188,6 +188,11 @@ def in_words(found: Comparison) -> list[str]:
         else:
             tail = f"would need about {needed} more seeds each to be told apart from it"
         lines.append(f"{nearest.label}, the nearest of those, {tail}.")
+        lines.append(
+            f"So believe that it is one of the {len(rivals) + 1} best, not that it is the best."
+        )
+    elif n > 1:
+        lines.append("So believe that it is the best of these settings, on this data and budget.")
     return lines
 
 

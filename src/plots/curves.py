@@ -16,7 +16,9 @@ def plot_curves(rows: list[dict], title: str = "", split: str = "test") -> Figur
         left, right = made.subplots(1, 2)
         left.plot(epochs, [row["loss"] for row in rows], marker=marker, ls="-", color=COLOURS[0], ms=4)
         left.set(title="training loss", xlabel="epoch", ylim=(0, None))
-        right.plot(epochs, [row["accuracy"] for row in rows], marker=marker, ls="-", color=COLOURS[1], ms=4)
+        right.plot(
+            epochs, [row["accuracy"] for row in rows], marker=marker, ls="-", color=COLOURS[1], ms=4
+        )
         right.set(title=f"{split} accuracy", xlabel="epoch")
         right.yaxis.set_major_formatter(PercentFormatter(1.0))
         for axes in (left, right):
