@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from rich.console import Console
@@ -39,18 +40,18 @@ def compare_sweeps(
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     write_tables(found, out)
-    spheres = plots.turned_alike(embeddings(found.settings))
+    spheres = plots.turned_alike(embeddings(found.settings, problems))
     pictures = {}
     for name, made in figures(found, spheres).items():
         pictures[name] = plots.save(made, out / f"{name}.png")
     report = write_report(found, pictures, spheres, out)
     show(found, report)
-    logger, group = runs[0].config["logger"], tracking.sweep_group(folders[0])
+    logger = {"project": "angular-penalty", "entity": None, "group": None} | runs[0].config["logger"]
+    group = logger["group"] or tracking.sweep_group(folders[0])
     if log_to_wandb:
         header, *rows = settings_rows(found)
         tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), report)
     if wandb_report:
-        logger = {"project": "angular-penalty", "entity": None} | logger
         keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
         title = f"{found.best.loss} and others: {group}"
         made = tracking.report(logger, group, title, in_words(found), found.metric, keys)
@@ -105,7 +106,7 @@ def figures(found: Comparison, spheres: list[plots.Sphere]) -> dict:
     curves = {setting.label: curve(setting, found.metric) * factor for setting in settings[:CURVES]}
     curves = {label: rows for label, rows in curves.items() if len(rows)}
     if curves:
-        split = "test" if found.chosen_on_test else "validation"
+        split = found.chosen_on.split()[0]
         for rows in curves.values():
             rows[:, 0] /= factor  # epochs are what they were
         made["curves"] = plots.plot_learning(curves, f"{split} {name}")
@@ -113,7 +114,7 @@ def figures(found: Comparison, spheres: list[plots.Sphere]) -> dict:
         [setting.label for setting in settings],
         *(np.degrees([angles(setting, which) for setting in settings]) for which in ("target", "other")),
     )
-    if spheres:
+    if spheres and found.best.runs[0].classes:
         made["spheres"] = plots.plot_gallery(spheres, found.best.runs[0].classes)
     return made
 
@@ -127,7 +128,7 @@ def scaled(metric: str) -> tuple[str, float]:
 def bounds(setting: Setting, factor: float) -> tuple[float, float, float]:
     test = setting.test
     low, high = (test.mean if bound is None else bound for bound in (test.low, test.high))
-    return test.mean * factor, low * factor, (min(high, 1.0) if factor == 100 else high) * factor
+    return test.mean * factor, max(low, 0) * factor, (min(high, 1.0) if factor == 100 else high) * factor
 
 
 def margin_of(setting: Setting) -> float | None:
@@ -147,8 +148,10 @@ def curve(setting: Setting, metric: str) -> np.ndarray:
     """Rows (epoch, mean, lowest, highest over the seeds), as far as all seeds have come."""
     values = []
     for run in setting.runs:
-        path = run.folder / "metrics.csv"
-        values.append([row[metric] for row in read_rows(path)] if path.exists() else [])
+        try:
+            values.append([float(row[metric]) for row in read_rows(run.folder / "metrics.csv")])
+        except (OSError, ValueError, KeyError, TypeError):  # none, or not a run's any more
+            return np.empty((0, 4))
     epochs = min(map(len, values))
     if not epochs:
         return np.empty((0, 4))
@@ -162,19 +165,24 @@ def angles(setting: Setting, which: str) -> list[float]:
     return [float(np.mean([run.metrics[key] for run in setting.runs])) for key in keys]
 
 
-def embeddings(settings: list[Setting]) -> list[plots.Sphere]:
+def embeddings(settings: list[Setting], problems: list[str]) -> list[plots.Sphere]:
     """Those of the best settings' first seeds, if in three dimensions and of the best's data."""
     spheres = []
     for setting in settings:
         path = setting.runs[0].folder / "embeddings.npz"
         if len(spheres) == SPHERES or not path.exists():
             continue
-        with np.load(path) as kept:
-            sphere = plots.Sphere(
-                setting.label, *(kept[key] for key in ("embeddings", "labels", "prototypes"))
-            )
-            if "thumbnails" in kept:
-                sphere = sphere._replace(shown=kept["shown"], thumbnails=kept["thumbnails"])
+        try:
+            with np.load(path) as kept:
+                parts = [kept[key] for key in ("embeddings", "labels", "prototypes")]
+                sphere = plots.Sphere(setting.label, *parts)
+                if "thumbnails" in kept:
+                    sphere = sphere._replace(shown=kept["shown"], thumbnails=kept["thumbnails"])
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+            problems.append(f"{path}: cannot be read, so its sphere is left out")
+            continue
+        if not (np.isfinite(sphere.points).all() and np.isfinite(sphere.prototypes).all()):
+            continue
         alike = not spheres or sphere.prototypes.shape == spheres[0].prototypes.shape
         if sphere.points.shape[1] == 3 and alike and len(sphere.labels):
             spheres.append(sphere)
@@ -184,8 +192,16 @@ def embeddings(settings: list[Setting]) -> list[plots.Sphere]:
 def show(found: Comparison, report: Path) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     metric = found.metric
-    table = Table(title=f"{metric}, by the validation split", title_justify="left")
-    for column in ("", "setting", "seeds", "validation", "test", "95% interval", "to the best"):
+    table = Table(title=f"{metric}, in the order of the {found.chosen_on}", title_justify="left")
+    for column in (
+        "",
+        "setting",
+        "seeds",
+        found.chosen_on.split()[0],
+        "test",
+        "95% interval",
+        "to the best",
+    ):
         table.add_column(column, justify="left" if column == "setting" else "right")
     for rank, setting in enumerate(found.settings[:TABLE_ROWS], 1):
         test, gap = setting.test, setting.to_best
@@ -223,7 +239,7 @@ def main() -> None:
             log_to_wandb=given.wandb,
             wandb_report=given.wandb_report,
         )
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(str(error))
 
 

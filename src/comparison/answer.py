@@ -11,8 +11,12 @@ from ..evaluation import METRICS, higher_is_better
 from .read import Run
 from .statistics import Difference, Interval, best_of, difference, interval
 
+TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a folder may be called anything
 SHORT = {"margin.value": "m", "scale.value": "s"}
-HIDDEN = ("seed", "loss.margin", "loss.scale", "loss.few_classes", *NOT_IDENTITY, "dataset.root")
+NOWHERE = [key for key in NOT_IDENTITY if key != "device"]
+HIDDEN = ("seed", "loss.margin", "loss.scale", "loss.few_classes", *NOWHERE, "dataset.root")
+HIDDEN += ("device.name", "device.threads")
+MOST_BUDGET = 100  # settings tried, in the view of equal budgets
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Comparison:
     runs: list[Run]
     problems: list[str]
     budgets: dict[str, list[float]] = field(default_factory=dict)
+    also_differ: dict[str, list] = field(default_factory=dict)  # in keys that no label tells of
 
     @property
     def best(self) -> Setting:
@@ -58,7 +63,11 @@ class Comparison:
 
     @property
     def chosen_on_test(self) -> bool:
-        return any(run.validation is None for setting in self.settings for run in setting.runs)
+        return self.best.runs[0].validation is None
+
+    @property
+    def chosen_on(self) -> str:
+        return "test split" if self.chosen_on_test else "validation split"
 
 
 def compare(
@@ -85,7 +94,8 @@ def compare(
             setting.to_baseline = difference(ours, base.values(metric), others)
         if setting is not best:
             setting.to_best = difference(ours, best.values(metric), others)
-    return Comparison(metric, settings, base, runs, problems, budgets(settings, sign))
+    also = unlabelled(settings)
+    return Comparison(metric, settings, base, runs, problems, budgets(settings, sign), also)
 
 
 def group(runs: list[Run]) -> list[Setting]:
@@ -105,10 +115,27 @@ def group(runs: list[Run]) -> list[Setting]:
         label = " ".join([flat[key]["loss.name"], *(said(*pair) for pair in differs.items())])
         ordered = [seeds[seed] for seed in sorted(seeds)]
         settings.append(Setting(key, label, {"loss.name": flat[key]["loss.name"]} | differs, ordered))
-    several = {flat_one["dataset.name"] for flat_one in flat.values()}
-    if len(several) > 1:
-        raise UserError(f"runs on different data sets do not compare: {', '.join(sorted(several))}")
+    for key in ("dataset.name", "dataset.val_fraction"):
+        several = {str(values.get(key)) for values in flat.values()}
+        if len(several) > 1:
+            raise UserError(f"runs with different {key} do not compare: {', '.join(sorted(several))}")
+    for label, count in Counter(setting.label for setting in settings).items():
+        if count > 1:  # numbers that differ in a digit not shown
+            alike = [setting for setting in settings if setting.label == label]
+            for number, setting in enumerate(alike[1:], 2):
+                setting.label += f" #{number}"
     return settings
+
+
+def unlabelled(settings: list[Setting]) -> dict[str, list]:
+    """What differs between losses, besides the loss, its margin and its scale, as epochs would."""
+    flat = [flattened(setting.runs[0].config) for setting in settings]
+    told = {key for setting in settings for key in setting.differs}
+    keys = {
+        key for values in flat for key in values if not key.startswith(("loss.", "margin.", "scale."))
+    }
+    values = {key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - told)}
+    return {key: found for key, found in values.items() if len(found) > 1}
 
 
 def flattened(config: dict, prefix: str = "") -> dict[str, object]:
@@ -126,7 +153,7 @@ def said(key: str, value: object) -> str:
     if isinstance(value, list):
         value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
     elif isinstance(value, float):
-        value = f"{value:.4g}"
+        value = f"{value:g}"
     return f"{SHORT.get(key, key.removesuffix('.name').removeprefix('loss.options.'))}={value}"
 
 
@@ -148,50 +175,87 @@ def budgets(settings: list[Setting], sign: int) -> dict[str, list[float]]:
     for loss in dict.fromkeys(setting.loss for setting in settings):
         own = [setting for setting in settings if setting.loss == loss]
         chosen, test = ([sign * getattr(s, which).mean for s in own] for which in ("chosen", "test"))
-        found[loss] = [sign * best_of(chosen, test, budget) for budget in range(1, len(own) + 1)]
+        budget_sizes = range(1, min(len(own), MOST_BUDGET) + 1)
+        found[loss] = [sign * best_of(chosen, test, budget) for budget in budget_sizes]
     return found
 
 
 def in_words(found: Comparison) -> list[str]:
     """The answer, a sentence or two each: which, how good, against the baseline, how sure."""
     best, metric, n = found.best, found.metric, len(found.settings)
-    chosen = "test split, which flatters it" if found.chosen_on_test else "validation split"
+    up = higher_is_better(metric)
+    lower = "" if up else " (lower is better)"
+    flatters = ", which flatters it" if found.chosen_on_test else ""
     seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
+    on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
     lines = [
-        f"{best.label} is the best of {n} settings by {metric} on the {chosen}: "
-        f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
+        f"{best.label} is the best of {n} settings by {metric}{lower} on the {found.chosen_on}"
+        f"{flatters}: {on_test}"
         if n > 1
-        else f"{best.label}, the only setting: {metric} {number(metric, best.test.mean)} on the test "
-        f"split{between(metric, best.test)}, {seeds}."
+        else f"{best.label}, the only setting: {metric}{lower} {on_test}"
     ]
-    if best.test.n == 1 and n > 1:
+    without = [run for run in found.failures if run.setting == best.key]
+    if without:
+        states = ", ".join(
+            f"{count} {state}" for state, count in Counter(r.state for r in without).items()
+        )
+        lines.append(
+            f"More of its runs are not in these numbers, because they did not finish: {states}."
+        )
+    lost = {run.setting for run in found.failures} - {setting.key for setting in found.settings}
+    if lost:
+        lines.append(f"{len(lost)} more settings have no finished run at all, see the failures.")
+    if found.also_differ:
+        differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in found.also_differ.items())
+        lines.append(f"Mind that losses also differ in {differing}.")
+    if n == 1:
+        return lines
+    if best.test.n == 1:
         lines.append(
             "With a single seed nothing can be said of how sure this is: run more, as seed=0,1,2."
         )
         return lines
     if found.baseline is not None and found.baseline is not best and best.to_baseline:
         lines.append(against(metric, best, found.baseline, best.to_baseline, "the baseline "))
-    rivals = [s for s in found.settings[1:] if s.to_best and not s.to_best.separable]
-    if n > 1:
-        beaten = (n - 1 - len(rivals)) or "none"
-        lines.append(
-            f"It is separable from {beaten} of the {n - 1} others (95% for all of them together)"
-            + ("." if not rivals else ", not from " + listed([rival.label for rival in rivals]) + ".")
-        )
+    return lines + how_sure(found, 1 if up else -1)
+
+
+def how_sure(found: Comparison, sign: int) -> list[str]:
+    """Which of the others are behind the best, which may not be, and which are even ahead on test."""
+    metric, others = found.metric, found.settings[1:]
+    behind = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean < 0]
+    ahead = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean > 0]
+    unknown = [s for s in others if not s.to_best or s.to_best.n == 1]
+    rivals = [s for s in others if s not in (*behind, *ahead, *unknown)]
+    labels = [setting.label for setting in rivals]
+    lines = [
+        f"{len(behind) or 'None'} of the {len(others)} others {'is' if len(behind) < 2 else 'are'} "
+        "separable from it and behind (95% for all of them together)"
+        + (f"; not separable: {listed(labels)}." if labels else ".")
+    ]
+    if ahead:
+        lines.append(f"On the test split {listed([s.label for s in ahead])} are separably ahead of it.")
+    if unknown:
+        few = listed([s.label for s in unknown])
+        lines.append(f"Too few seeds in common with it to say anything: {few}.")
     if rivals:
-        nearest = rivals[0]
-        needed = nearest.to_best.more_seeds
-        if nearest.to_best.n == 1:
-            tail = "has too few seeds in common with it to say"
-        elif needed is None:
-            tail = f"differs by so little that {1000:,} seeds would not tell them apart"
-        else:
-            tail = f"would need about {needed} more seeds each to be told apart from it"
-        lines.append(f"{nearest.label}, the nearest of those, {tail}.")
+        nearest = min(rivals, key=lambda setting: abs(setting.to_best.mean))
+        gap = nearest.to_best
+        side = "ahead of" if sign * gap.mean > 0 else "behind"
+        apart = f"{number(metric, abs(gap.mean), sign=True).lstrip('+')} {side} it on the test split"
+        needed = f"about {gap.more_seeds} more seeds each" if gap.more_seeds else "more than 1,000 seeds"
         lines.append(
-            f"So believe that it is one of the {len(rivals) + 1} best, not that it is the best."
+            f"The nearest, {nearest.label}, is {apart}: telling them apart would take {needed}."
         )
-    elif n > 1:
+        leading = [s for s in rivals if sign * s.to_best.mean > 0 and s is not nearest]
+        if leading:
+            lines.append(f"Also ahead of it on the test split: {listed([s.label for s in leading])}.")
+    if ahead:
+        lines.append("So do not believe that it is the best: the two splits disagree.")
+    elif rivals or unknown:
+        count = len(rivals) + len(unknown) + 1
+        lines.append(f"So believe that it is one of the {count} best, not that it is the best.")
+    else:
         lines.append("So believe that it is the best of these settings, on this data and budget.")
     return lines
 
@@ -232,16 +296,16 @@ def between(metric: str, found: Interval) -> str:
 
 
 def readable(metric: str, found: Interval) -> tuple[str, str]:
-    """The ends of an interval; a share's is cut at 100%, which the t interval does not know of."""
-    high = found.high if "_angle_" in metric else min(found.high, 1.0)
-    return number(metric, found.low), number(metric, high)
+    """The ends of an interval; a share's are cut at 0 and 100%, unknown to the t interval."""
+    low, high = max(found.low, 0.0), found.high if "_angle_" in metric else min(found.high, 1.0)
+    return number(metric, low), number(metric, high)
 
 
 def write_tables(found: Comparison, out: Path) -> None:
     """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
     keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in found.settings for run in setting.runs}
-    with open(out / "results.csv", "w", newline="", encoding="utf-8") as file:
+    with open(out / "results.csv", "w", newline="", **TEXT) as file:
         writer = csv.writer(file)
         validated = [f"validation_{name}" for name in METRICS]
         writer.writerow(
@@ -257,7 +321,7 @@ def write_tables(found: Comparison, out: Path) -> None:
                 + [(run.validation or {}).get(name, "") for name in METRICS]
                 + [run.seconds, run.error or ""]
             )
-    with open(out / "summary.csv", "w", newline="", encoding="utf-8") as file:
+    with open(out / "summary.csv", "w", newline="", **TEXT) as file:
         csv.writer(file).writerows(
             ["" if value is None else value for value in row] for row in settings_rows(found)
         )
@@ -267,7 +331,18 @@ def settings_rows(found: Comparison) -> list[list]:
     """A row a setting, from the best down, after a header."""
     keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
     gaps = ("n", "mean", "low", "high", "separable", "more_seeds")
-    header = ["rank", "setting", *keys, "metric", "validation_mean", "n", "mean", "sd", "low", "high"]
+    header = [
+        "rank",
+        "setting",
+        *keys,
+        "metric",
+        f"{found.chosen_on.split()[0]}_mean",
+        "n",
+        "mean",
+        "sd",
+        "low",
+        "high",
+    ]
     header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in gaps]
     rows = []
     for rank, setting in enumerate(found.settings, 1):

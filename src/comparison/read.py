@@ -9,8 +9,10 @@ from omegaconf import OmegaConf
 
 from ..config import config_hash
 from ..errors import UserError
+from ..evaluation import METRICS
 from ..runs import is_claimed, objective_of
 
+NEEDED = ("loss.name", "margin", "scale", "dataset.name", "model.name", "logger", "device")
 OURS = ("comparison", ".submitit")  # folders beside the runs
 
 
@@ -61,7 +63,7 @@ def read_runs(folders: list[Path]) -> tuple[list[Run], list[str]]:
             try:
                 runs.append(read_run(folder))
                 found += 1
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError) as error:
                 why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"{folder}: skipped, {why}")
         if not found:
@@ -70,50 +72,59 @@ def read_runs(folders: list[Path]) -> tuple[list[Run], list[str]]:
 
 
 def read_run(folder: Path) -> Run:
-    """Raises ValueError, or KeyError, for a folder that holds no run."""
+    """Raises ValueError for a folder that holds no run, or one with a broken summary."""
     path = folder / "summary.json"
     if not path.exists():
-        source = folder / ".hydra" / "config.yaml"
-        if not source.exists():
-            raise ValueError("neither summary.json nor .hydra/config.yaml is in it")
-        try:
-            config = OmegaConf.to_container(OmegaConf.load(source), resolve=True)
-        except Exception as error:  # half written, or not ours
-            raise ValueError(f".hydra/config.yaml cannot be read: {error}") from error
-        checked(config)
-        return Run(folder, "running" if is_claimed(folder) else "unfinished", config)
+        return Run(folder, "running" if is_claimed(folder) else "unfinished", composed(folder))
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"summary.json cannot be read: {error}") from error
-    if not isinstance(summary, dict) or not {"state", "config"} <= set(summary):
-        raise ValueError("summary.json is not a run's: it has no state or no config")
-    checked(summary["config"])
-    metrics, validation = summary.get("metrics"), summary.get("validation")
-    if summary["state"] == "finished":
-        if not isinstance(metrics, dict) or not metrics:
-            raise ValueError("summary.json says finished and has no metrics")
-        for value in [*metrics.values(), *(validation or {}).values()]:
-            if not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"summary.json has a metric that is no number: {value}")
+    if not isinstance(summary, dict) or not isinstance(summary.get("state"), str):
+        raise ValueError("summary.json is not a run's: it has no state")
+    config = checked(summary["config"]) if "config" in summary else composed(folder)
+    finished = summary["state"] == "finished"
     return Run(
         folder,
         summary["state"],
-        summary["config"],
-        metrics,
-        validation,
-        summary.get("error"),
-        summary.get("seconds"),
-        tuple(summary.get("recall") or ()),
+        config,
+        complete(summary.get("metrics"), "metrics") if finished else None,
+        complete(summary["validation"], "validation")
+        if finished and summary.get("validation")
+        else None,
+        str(summary["error"]) if summary.get("error") else None,
+        summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
+        tuple(summary["recall"]) if isinstance(summary.get("recall"), dict) else (),
     )
 
 
-def checked(config: dict) -> None:
+def composed(folder: Path) -> dict:
+    """The configuration as Hydra wrote it."""
+    source = folder / ".hydra" / "config.yaml"
+    if not source.exists():
+        raise ValueError("no configuration is in it, neither in summary.json nor in .hydra/config.yaml")
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(source), resolve=True)
+    except Exception as error:  # half written, or not ours
+        raise ValueError(f".hydra/config.yaml cannot be read: {error}") from error
+    return checked(config)
+
+
+def checked(config: object) -> dict:
     """Raises ValueError if what comparing needs is not there."""
-    if not isinstance(config, dict) or not isinstance(config.get("seed"), int):
-        raise ValueError("its configuration is not a run's: it has no seed")
-    for group in ("loss", "margin", "scale", "dataset", "device"):
-        if not isinstance(config.get(group), dict):
-            raise ValueError(f"its configuration is not a run's: it has no {group}")
-    if not isinstance(config["loss"].get("name"), str):
-        raise ValueError("its configuration is not a run's: it has no loss.name")
+    for key in ("seed", *NEEDED):
+        found = config
+        for part in key.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+        if not isinstance(found, int if key == "seed" else str | dict):
+            raise ValueError(f"its configuration is not a run's: it has no {key}")
+    return config
+
+
+def complete(metrics: object, what: str) -> dict[str, float]:
+    """Raises ValueError unless every metric is there and a number."""
+    for name in METRICS:
+        value = metrics.get(name) if isinstance(metrics, dict) else None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"its summary.json has no number for {name} in {what}, but {value}")
+    return metrics

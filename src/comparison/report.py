@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import shlex
 from collections import Counter
 from html import escape
@@ -15,15 +16,15 @@ import yaml
 from PIL import Image
 
 from ..plots import class_colours
-from .answer import Comparison, Setting, flattened, in_words, number, readable
+from .answer import TEXT, Comparison, Setting, flattened, in_words, number, readable
 from .read import Run
-from .statistics import CONFIDENCE, POWER
+from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SPHERES, POINTS = 6, 300
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
 CAPTIONS = {
-    "ranking": "Settings by the test split, in the order of the validation split.",
+    "ranking": "Settings by the test split, in the order in which they were chosen.",
     "margins": "The metric against the margin.",
     "heat": "The metric over margin and scale.",
     "budgets": "Equal budgets: what to expect when as many settings of each loss are tried.",
@@ -53,7 +54,7 @@ def write_report(found: Comparison, pictures: dict[str, Path], spheres: list, ou
         plotly=f"<script>{plotly()}</script>" if spheres else "",
     )
     path = out / "report.html"
-    path.write_text(page, encoding="utf-8")
+    path.write_text(page, **TEXT)
     return path
 
 
@@ -65,16 +66,26 @@ def plotly() -> str:
 
 def as_json(content: dict) -> str:
     """JSON that cannot end the script element it stands in."""
-    return json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    text = json.dumps(finite(content), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c")
+
+
+def finite(content: object) -> object:
+    """The same with what JSON has no number for as text."""
+    if isinstance(content, dict):
+        return {key: finite(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [finite(value) for value in content]
+    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def method(found: Comparison) -> str:
-    split = "test" if found.chosen_on_test else "validation"
     return (
-        f"Ranked by the mean on the {split} split, reported on the test split. Intervals of a mean are "
-        f"Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how much "
-        "another test set would. Differences are paired by seed; their intervals hold for all of them "
-        f"together (Bonferroni). Seeds needed are for a power of {POWER:.0%}."
+        f"Ranked by the mean on the {found.chosen_on}, reported on the test split. Intervals of a mean "
+        f"are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how much "
+        "another test set would. Differences are paired by seed; their intervals hold for all "
+        f"of a column together (Bonferroni), and with fewer than {FEWEST_PAIRS} seeds, or the same "
+        f"difference in each, nothing is called separable. Seeds needed are for a power of {POWER:.0%}."
     )
 
 
@@ -142,7 +153,7 @@ def read_yaml(path: Path):
 
 def run_command(run: Run) -> str:
     given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
-    return shlex.join(["python", "-m", "src.train", *map(str, given or [])])
+    return shlex.join(["python", "-m", "src.train", *map(str, given if isinstance(given, list) else [])])
 
 
 def sweep_commands(runs: list[Run]) -> list[str]:

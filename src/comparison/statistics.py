@@ -10,6 +10,7 @@ from scipy.stats import t as student
 CONFIDENCE = 0.95
 POWER = 0.8  # with which a difference as large as the one seen should be found
 MOST_SEEDS = 1000  # beyond, a difference is as good as none
+FEWEST_PAIRS = 3  # below, metrics that count samples agree too often by chance
 
 
 class Interval(NamedTuple):
@@ -60,7 +61,9 @@ def difference(ours: dict[int, float], theirs: dict[int, float], compared: int =
     found = interval([ours[seed] - theirs[seed] for seed in seeds], confidence)
     if found.sd is None:
         return Difference(1, found.mean, None, None, False, None)
-    separable = found.low > 0 or found.high < 0
+    # Counts of samples: the same difference in every seed is a coincidence, not a certainty.
+    known = found.n >= FEWEST_PAIRS and found.sd > 1e-9
+    separable = known and (found.low > 0 or found.high < 0)
     more = None if separable else more_seeds(found.mean, found.sd, found.n, confidence)
     return Difference(found.n, found.mean, found.low, found.high, separable, more)
 
@@ -68,6 +71,8 @@ def difference(ours: dict[int, float], theirs: dict[int, float], compared: int =
 def more_seeds(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> int | None:
     """Seeds beyond n that a paired t test would need to find a difference of this mean and standard
     deviation, with a power of 80%; None if that is more than a thousand in all."""
+    if mean == 0:
+        return None
     totals, detectable = _detectable(confidence)
     enough = totals[(totals > n) & (abs(mean) >= detectable * sd)]
     return int(enough[0]) - n if len(enough) else None
@@ -87,4 +92,4 @@ def best_of(chosen: list[float], reported: list[float], budget: int) -> float:
     k = len(chosen)
     order = sorted(range(k), key=lambda i: chosen[i])  # the worst first
     # The i-th worst is the best of a draw if the others of it are among the i before it.
-    return sum(comb(i, budget - 1) * reported[order[i]] for i in range(k)) / comb(k, budget)
+    return sum(comb(i, budget - 1) / comb(k, budget) * reported[order[i]] for i in range(k))

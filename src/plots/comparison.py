@@ -91,7 +91,7 @@ def plot_ranking(
         axes.set_yticks(range(count), labels[:count])
         axes.set_ylim(count - 0.4, -0.6)
         axes.set_xlabel(f"{name} on the test split, mean and 95% interval over seeds")
-        axes.set_title("ranked by the validation split; filled: not separable from the first")
+        axes.set_title("in the order chosen; filled: the first, and what is not separable from it")
         if len(labels) > count:
             more = f"and {len(labels) - count} more in summary.csv"
             axes.annotate(more, (1, 0), xycoords="axes fraction", ha="right", va="bottom", color=INK)
@@ -191,6 +191,6 @@ def plot_budgets(expected: dict[str, list[float]], name: str) -> Figure:
             axes.plot(range(1, len(values) + 1), values, marker=marker, color=COLOURS[i], label=loss)
         axes.set(xlabel="settings of the loss tried", ylabel=f"expected {name}")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title("equal budgets: the best by validation of n tried at random")
+        axes.set_title("equal budgets: the best of n tried at random, as chosen")
         made.legend(loc="outside right center")
     return made

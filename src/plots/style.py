@@ -17,6 +17,7 @@ INK, FAINT = "#222222", "#bbbbbb"
 
 STYLE = {
     "font.size": 11,
+    "text.parse_math": False,  # a $ in a name is a $
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",
