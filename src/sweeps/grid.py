@@ -3,6 +3,7 @@
 import itertools
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ from ..errors import UserError
 from ..runs import claimed, is_claimed, read_summary
 from .plan import Planned, plan
 from .report import Board, console, show_failures
+
+ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PlannedSweeper(Sweeper):
@@ -73,6 +76,8 @@ class PlannedSweeper(Sweeper):
             getattr(self.launcher, ending, lambda: None)()
 
     def sweep(self, arguments: list[str]) -> Any:
+        for asked in ENDINGS:
+            signal.signal(asked, end_once)
         try:
             with claimed(self.folder):
                 try:
@@ -144,6 +149,14 @@ class GridSweeper(PlannedSweeper):
                 + continue_command("hydra.sweep.dir", self.folder)
             )
         return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]
+
+
+def end_once(*_) -> None:
+    """Ctrl-C for a sweep: impatience with the seconds that it takes must not tear anything."""
+    for asked in ENDINGS:
+        signal.signal(asked, signal.SIG_IGN)
+    print("ending what runs, which takes some seconds", file=sys.stderr)
+    raise KeyboardInterrupt
 
 
 def vanished(folder: Path) -> bool:

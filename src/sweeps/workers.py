@@ -118,10 +118,6 @@ class WorkersLauncher(Launcher):
 
     def stop(self) -> None:
         """End running workers as Ctrl-C would a single run; runs not started yet never are."""
-        if threading.current_thread() is threading.main_thread():  # by the user, who has to wait now
-            for more in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(more, signal.SIG_IGN)
-            print("ending what runs, which takes some seconds", file=sys.stderr)
         self.stopping = True
         for worker in self.workers:
             worker.interrupt()
