@@ -337,6 +337,10 @@ addEventListener("load", () => setTimeout(async () => {
   if (plots.length) {
     await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
     await new Promise(r => setTimeout(r, 1500));
+    plots[0].emit("plotly_hover", { points: [{ customdata: [1, 0] }] });
+    const tip = document.getElementById("tip");
+    await tip.querySelector("img").decode();
+    found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
     found.cameras = plots.map(p => p.layout.scene.camera.eye.y);
   }
   found.images = document.querySelectorAll("img").length; found.errors = errors;
@@ -371,4 +375,5 @@ def test_the_page_of_500_runs_filters_sorts_and_turns_in_a_browser(make, tmp_pat
     assert found["all"] == 500 and found["filtered"] == 250 and found["kinds"] == ["cosface"]
     assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) == 250
     assert "python -m src.train loss=cosface seed=" in found["more"]
+    assert found["tip"] == ["dog", 8, "block"]
     assert found["spheres"] == 6 and found["cameras"] == [2] * 6
