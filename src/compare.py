@@ -214,7 +214,7 @@ def show(found: Comparison, report: Path) -> None:
     more = len(found.settings) - TABLE_ROWS
     if more > 0:
         console.print(f"and {more} more; ", end="")
-    console.print("* separable from the best, 95% for all of them together")
+    console.print("* separable from the first, 95% for all of them together")
     for line in [*in_words(found), *found.problems]:
         console.print(line, markup=False)
     for run in found.failures:

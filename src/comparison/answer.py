@@ -189,7 +189,7 @@ def in_words(found: Comparison) -> list[str]:
     seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
     on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
     lines = [
-        f"{best.label} is the best of {n} settings by {metric}{lower} on the {found.chosen_on}"
+        f"{best.label} ranks first of {n} settings by {metric}{lower} on the {found.chosen_on}"
         f"{flatters}: {on_test}"
         if n > 1
         else f"{best.label}, the only setting: {metric}{lower} {on_test}"
@@ -227,36 +227,38 @@ def how_sure(found: Comparison, sign: int) -> list[str]:
     ahead = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean > 0]
     unknown = [s for s in others if not s.to_best or s.to_best.n == 1]
     rivals = [s for s in others if s not in (*behind, *ahead, *unknown)]
-    labels = [setting.label for setting in rivals]
-    lines = [
-        f"{len(behind) or 'None'} of the {len(others)} others {'is' if len(behind) < 2 else 'are'} "
-        "separable from it and behind (95% for all of them together)"
-        + (f"; not separable: {listed(labels)}." if labels else ".")
-    ]
+    doubtful = len(rivals) + len(unknown)
     if ahead:
-        lines.append(f"On the test split {listed([s.label for s in ahead])} are separably ahead of it.")
+        verdict = "Do not take it for the best: on the test split others are ahead of it, separably."
+    elif doubtful:
+        verdict = (
+            f"That does not make it the best: {doubtful} of the {len(others)} others may be as good."
+        )
+    else:
+        verdict = "It is the best of these settings, on this data and budget: all others are behind."
+    lines = [verdict]
+    if behind:
+        labels = listed([s.label for s in behind])
+        lines.append(f"Separably behind it (95% for all of them together): {labels}.")
+    if ahead:
+        lines.append(f"Separably ahead of it on the test split: {listed([s.label for s in ahead])}.")
     if unknown:
         few = listed([s.label for s in unknown])
         lines.append(f"Too few seeds in common with it to say anything: {few}.")
     if rivals:
+        lines.append(f"Not separable from it with these seeds: {listed([s.label for s in rivals])}.")
         nearest = min(rivals, key=lambda setting: abs(setting.to_best.mean))
         gap = nearest.to_best
         side = "ahead of" if sign * gap.mean > 0 else "behind"
-        apart = f"{number(metric, abs(gap.mean), sign=True).lstrip('+')} {side} it on the test split"
+        apart = f"{number(metric, abs(gap.mean), sign=True).lstrip('+')} {side} it"
         needed = f"about {gap.more_seeds} more seeds each" if gap.more_seeds else "more than 1,000 seeds"
         lines.append(
-            f"The nearest, {nearest.label}, is {apart}: telling them apart would take {needed}."
+            f"The nearest of those on the test split, {nearest.label}, is {apart}: telling them apart "
+            f"would take {needed}."
         )
         leading = [s for s in rivals if sign * s.to_best.mean > 0 and s is not nearest]
         if leading:
             lines.append(f"Also ahead of it on the test split: {listed([s.label for s in leading])}.")
-    if ahead:
-        lines.append("So do not believe that it is the best: the two splits disagree.")
-    elif rivals or unknown:
-        count = len(rivals) + len(unknown) + 1
-        lines.append(f"So believe that it is one of the {count} best, not that it is the best.")
-    else:
-        lines.append("So believe that it is the best of these settings, on this data and budget.")
     return lines
 
 
@@ -276,8 +278,8 @@ def against(metric: str, ours: Setting, theirs: Setting, seen: Difference, what:
 
 def listed(labels: list[str], most: int = 4) -> str:
     if len(labels) <= most:
-        return " or ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
-    return f"{', '.join(labels[:most])} or {len(labels) - most} more"
+        return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
+    return f"{', '.join(labels[:most])} and {len(labels) - most} more"
 
 
 def number(metric: str, value: float, sign: bool = False) -> str:

@@ -24,10 +24,10 @@ TEMPLATE = Path(__file__).with_name("report.html")
 SPHERES, POINTS = 6, 300
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
 CAPTIONS = {
-    "ranking": "Settings by the test split, in the order in which they were chosen.",
+    "ranking": "Test results, from the setting that is chosen first to the last.",
     "margins": "The metric against the margin.",
     "heat": "The metric over margin and scale.",
-    "budgets": "Equal budgets: what to expect when as many settings of each loss are tried.",
+    "budgets": "Equal budgets: the test result to expect of one chosen from n settings of a loss.",
     "curves": "Learning curves of the best settings.",
     "angles": "Angles to the own prototype and to the nearest other one.",
     "spheres": "First seeds of the best settings, turned onto each other.",
@@ -91,16 +91,9 @@ def method(found: Comparison) -> str:
 
 def settings_table(found: Comparison) -> str:
     metric = found.metric
-    head = [
-        "",
-        "setting",
-        "seeds",
-        "validation",
-        "test",
-        "95% interval",
-        "to the best",
-        "to the baseline",
-    ]
+    gaps = {"to the first": "to_best"} | ({"to the baseline": "to_baseline"} if found.baseline else {})
+    chosen_by = f"{found.chosen_on.split()[0]} (chosen by)"
+    head = ["", "setting", "seeds", chosen_by, "test", "95% interval", *gaps]
     rows = [
         "<thead><tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr></thead><tbody>"
     ]
@@ -109,14 +102,21 @@ def settings_table(found: Comparison) -> str:
         cells.append(number(metric, setting.test.mean))
         cells.append("" if setting.test.low is None else " … ".join(readable(metric, setting.test)))
         row = "".join(f"<td>{escape(cell)}</td>" for cell in cells)
-        for gap in (setting.to_best, setting.to_baseline):
+        for attribute in gaps.values():
+            gap = getattr(setting, attribute)
             said = number(metric, gap.mean, sign=True) if gap else ""
+            if gap and gap.low is not None:
+                low, high = (number(metric, end, sign=True).split()[0] for end in (gap.low, gap.high))
+                said += f" ({low} … {high})"
             row += f'<td class="sure">{said} *</td>' if gap and gap.separable else f"<td>{said}</td>"
         rows.append(f"<tr>{row}</tr>")
     rest = len(found.settings) - SETTINGS
     more = f"<tr><td></td><td>and {rest} more in summary.csv</td></tr>" if rest > 0 else ""
-    base = f"; the baseline is {found.baseline.label}" if found.baseline else ""
-    return "".join(rows) + more + f"</tbody><caption>* separable{escape(base)}</caption>"
+    base = f" or from the baseline, {found.baseline.label}" if found.baseline else ""
+    caption = escape(
+        f"Differences on the test split with their intervals; * separable from the first{base}"
+    )
+    return "".join(rows) + more + f"</tbody><caption>{caption}</caption>"
 
 
 def picture(name: str, path: Path) -> str:

@@ -189,8 +189,8 @@ def plot_budgets(expected: dict[str, list[float]], name: str) -> Figure:
         for i, (loss, values) in enumerate(list(expected.items())[:MOST_LINES]):
             marker = MARKERS[i % len(MARKERS)]
             axes.plot(range(1, len(values) + 1), values, marker=marker, color=COLOURS[i], label=loss)
-        axes.set(xlabel="settings of the loss tried", ylabel=f"expected {name}")
+        axes.set(xlabel="settings of the loss tried", ylabel=f"expected {name} on the test split")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title("equal budgets: the best of n tried at random, as chosen")
+        axes.set_title("equal budgets: one chosen of n settings tried at random")
         made.legend(loc="outside right center")
     return made
