@@ -163,8 +163,9 @@ class SearchSweeper(PlannedSweeper):
         self.grids, self.compare = grids, compare
 
     def run(self, overrides: list[Override]) -> float:
-        from optuna import Trial
+        import optuna
 
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.check()
         self.seeds = [
             alternative
@@ -179,7 +180,7 @@ class SearchSweeper(PlannedSweeper):
         self.save_command()
         self.study = self.open_study()
         self.unfinished = [
-            Trial(self.study, trial._trial_id)
+            optuna.Trial(self.study, trial._trial_id)
             for trial in self.study.trials
             if not trial.state.is_finished()
         ]
@@ -229,7 +230,6 @@ class SearchSweeper(PlannedSweeper):
     def open_study(self) -> "optuna.Study":
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         direction = self.direction
         if direction == "auto":
             direction = "maximize" if higher_is_better(self.config.objective) else "minimize"
