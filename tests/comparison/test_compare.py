@@ -244,13 +244,6 @@ def test_a_summary_of_older_code_is_read_with_hydras_configuration(make, tmp_pat
     assert len(runs) == 1 and not problems and runs[0].config == config
 
 
-def test_a_thousand_settings_have_a_budget(make, base, tmp_path):
-    from src.comparison.statistics import best_of
-
-    values = list(np.linspace(0, 1, 1500))
-    assert best_of(values, values, 750) == pytest.approx(1, abs=0.01)
-
-
 def test_a_single_seed_is_called_one(make, tmp_path):
     make("arcface", 0.3, 0, 0.9), make("softmax", None, 0, 0.8)
     words = " ".join(in_words(compare(*read_runs([tmp_path / "sweep"]), "accuracy")))

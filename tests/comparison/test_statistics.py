@@ -77,3 +77,8 @@ def test_the_best_of_a_budget_is_the_mean_over_all_draws(budget):
     chosen, reported = RNG.normal(size=5), RNG.normal(size=5)
     draws = [max(draw, key=lambda i: chosen[i]) for draw in combinations(range(5), budget)]
     assert best_of(list(chosen), list(reported), budget) == pytest.approx(np.mean(reported[draws]))
+
+
+def test_a_thousand_settings_have_a_budget():
+    values = list(np.linspace(0, 1, 1500))
+    assert best_of(values, values, 750) == pytest.approx(1, abs=0.01)

@@ -7,11 +7,12 @@ from hydra import initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.errors import UserError
-from src.runs import write_json
+from src.runs import read_summary, write_json
 from src.sweeps import register
 from src.sweeps.grid import combinations
 from src.sweeps.plan import NAME_LENGTH, plan, run_name
@@ -97,6 +98,18 @@ def test_a_name_that_other_defaults_took_is_not_used(planned, tmp_path):
     run.folder.mkdir()
     (run.folder / "summary.json").write_text("{torn")
     assert planned("loss=arcface")[0].name == again.name
+
+
+def test_a_process_that_is_lost_after_its_run_finished_loses_nothing(planned):
+    done, cut = planned("seed=0,1")
+    for run in (done, cut):
+        run.folder.mkdir()
+    finished = {"config_hash": done.identity, "state": "finished", "metrics": {"accuracy": 0.9}}
+    write_json(done.folder / "summary.json", finished)
+    assert done.lost("killed").return_value == 0.9 and read_summary(done.folder) == finished
+    assert cut.lost("killed").status == JobStatus.FAILED
+    assert read_summary(cut.folder)["state"] == "failed"
+    assert "killed" in (cut.folder / "train.log").read_text()
 
 
 def test_runs_asked_for_twice_run_once(planned):
