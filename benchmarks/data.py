@@ -20,8 +20,8 @@ def main() -> None:
     print(f"data as a share of a training step, small_cnn; {machine()}")
     for name, (count, pixels, size) in CASES.items():
         images = torch.randint(256, (count, 1, pixels, pixels), dtype=torch.uint8, device=device)
-        train = Split(images, torch.randint(10, (count,), device=device), 73.0, 90.0)
-        backbone = build_backbone("small_cnn", (1, pixels, pixels), 3, width=32)
+        train = Split(images, torch.randint(10, (count,), device=device), [73.0], [90.0])
+        backbone = build_backbone("small_cnn", (1, pixels, pixels), 3)
         backbone = backbone.to(device, memory_format=torch.channels_last)
         head = ArcFace(3, 10, margin=0.5, scale=64.0).to(device)
         optimizer = build_optimizer("adam", backbone, head, lr=0.003, head_lr=None)

@@ -14,9 +14,10 @@ from rich.table import Table
 from . import plots, tracking
 from .comparison import Comparison, compare, read_runs
 from .comparison.answer import Setting, in_words, number, readable, settings_rows, write_tables
+from .comparison.read import evaluation_of
 from .comparison.report import write_report
 from .errors import UserError
-from .evaluation import METRICS
+from .evaluation import METRICS, kind_of
 from .runs import read_rows
 
 TABLE_ROWS = 20
@@ -110,10 +111,14 @@ def figures(found: Comparison, spheres: list[plots.Sphere]) -> dict:
         for rows in curves.values():
             rows[:, 0] /= factor  # epochs are what they were
         made["curves"] = plots.plot_learning(curves, f"{split} {name}")
-    made["angles"] = plots.plot_angle_ranges(
-        [setting.label for setting in settings],
-        *(np.degrees([angles(setting, which) for setting in settings]) for which in ("target", "other")),
-    )
+    if "target_angle_p50" in found.best.runs[0].metrics:
+        made["angles"] = plots.plot_angle_ranges(
+            [setting.label for setting in settings],
+            *(
+                np.degrees([angles(setting, which) for setting in settings])
+                for which in ("target", "other")
+            ),
+        )
     if spheres and found.best.runs[0].classes:
         made["spheres"] = plots.plot_gallery(spheres, found.best.runs[0].classes)
     return made
@@ -122,13 +127,16 @@ def figures(found: Comparison, spheres: list[plots.Sphere]) -> dict:
 def scaled(metric: str) -> tuple[str, float]:
     """A metric's name with the unit it is drawn in, and the factor to it."""
     name = metric.replace("_", " ")
-    return (f"{name} (degrees)", 180 / np.pi) if "_angle_" in metric else (f"{name} (%)", 100.0)
+    return {"angle": (f"{name} (degrees)", 180 / np.pi), "share": (f"{name} (%)", 100.0)}.get(
+        kind_of(metric), (name, 1.0)
+    )
 
 
 def bounds(setting: Setting, factor: float) -> tuple[float, float, float]:
     test = setting.test
     low, high = (test.mean if bound is None else bound for bound in (test.low, test.high))
-    return test.mean * factor, max(low, 0) * factor, (min(high, 1.0) if factor == 100 else high) * factor
+    low = max(low, 0) if factor != 1 else low
+    return test.mean * factor, low * factor, (min(high, 1.0) if factor == 100 else high) * factor
 
 
 def margin_of(setting: Setting) -> float | None:
@@ -175,6 +183,10 @@ def embeddings(settings: list[Setting], problems: list[str]) -> list[plots.Spher
         try:
             with np.load(path) as kept:
                 parts = [kept[key] for key in ("embeddings", "labels", "prototypes")]
+                if (
+                    evaluation_of(setting.runs[0].config) != "closed_set"
+                ):  # prototypes are of other classes
+                    parts[2] = plots.class_means(parts[0], parts[1])
                 sphere = plots.Sphere(setting.label, *parts)
                 if "thumbnails" in kept:
                     sphere = sphere._replace(shown=kept["shown"], thumbnails=kept["thumbnails"])

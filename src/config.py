@@ -5,6 +5,7 @@ when they are opened, also before training.
 """
 
 import copy
+import difflib
 import hashlib
 import json
 import os
@@ -18,13 +19,15 @@ from hydra.errors import MissingConfigException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
-from .datasets import READERS
+from .datasets import AUGMENTATIONS, FOLDERS, READERS, reader_options
 from .errors import UserError
-from .evaluation import METRICS
+from .evaluation import EVALUATIONS
 from .losses import HEADS, CosineHead, MarginHead, adacos_scale
-from .models import BACKBONES
+from .models import BACKBONES, LIBRARIES, library_names
 from .runs import read_summary
 from .training import OPTIMIZERS, SCHEDULES, WARMUPS
+
+CONF = Path(__file__).parents[1] / "conf"
 
 # Where and how a run computes and reports does not change what it is.
 NOT_IDENTITY = ("logger", "device", "objective", "plots")
@@ -33,14 +36,13 @@ CHOICES = {
     "loss.name": tuple(HEADS),
     "margin.name": ("paper", "few_classes", "constant", "warmup"),
     "scale.name": ("paper", "few_classes", "fixed", "adacos", "adacos_dynamic", "learnable"),
-    "model.name": tuple(BACKBONES),
     "dataset.name": tuple(READERS),
     "optimizer.name": tuple(OPTIMIZERS),
     "schedule.name": tuple(SCHEDULES),
     "device.name": ("auto", "cpu", "cuda", "mps"),
     "device.precision": ("fp32", "bf16"),
     "logger.name": ("wandb", "none"),
-    "objective": METRICS,
+    "evaluation.name": tuple(EVALUATIONS),
 }
 AS_THE_LOSS_HAS_IT = ("paper", "few_classes")  # margins and scales that may be none
 WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
@@ -66,7 +68,8 @@ def config_hash(config: dict) -> str:
     """Sixteen hex digits of what a run computes, without where and how: equal hashes, equal results
     on one machine with one number of threads."""
     identity = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
-    identity["dataset"] = {key: value for key, value in config["dataset"].items() if key != "root"}
+    here = ("memory",) if config["dataset"]["name"] in FOLDERS else ("memory", "root")
+    identity["dataset"] = {key: value for key, value in config["dataset"].items() if key not in here}
     identity["precision"] = config["device"]["precision"]
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
 
@@ -104,10 +107,97 @@ def check(config: dict) -> None:
         raise UserError(
             f"dataset.val_fraction={fraction}: a share of the training images, from 0 to below 1"
         )
+    check_model(config["model"])
+    check_dataset(config["dataset"])
+    check_evaluation(config)
+    for key, value in config["augment"].items():
+        if key not in AUGMENTATIONS:
+            raise UserError(f"augment.{key}={value}: choose from {', '.join(AUGMENTATIONS)}")
+        least, most = AUGMENTATIONS[key]
+        whole = key == "crop" and not _is_whole(value)
+        if not (_is_number(value) and least <= value <= most) or whole:
+            raise UserError(
+                f"augment.{key}={value}: a {'whole ' * (key == 'crop')}number from {least} to {most}"
+            )
     if type(get(config, "plots.animate")) is not bool:
         raise UserError(f"plots.animate={get(config, 'plots.animate')}: true or false")
     check_margin(config["loss"]["name"], config["margin"])
     check_scale(config["loss"]["name"], config["scale"])
+
+
+def check_model(model: dict) -> None:
+    """A name that the model's library has, and a neck that can be."""
+    library = model.get("library")
+    if library not in (None, *LIBRARIES):
+        raise UserError(f"model.library={library}: choose one of {', '.join(LIBRARIES)}, or null")
+    known = library_names(library) if library else tuple(BACKBONES)
+    if model["name"] not in known:
+        near = difflib.get_close_matches(str(model["name"]), known, 8, 0.4) if library else known
+        raise UserError(
+            f"model.name={model['name']}: "
+            + (
+                f"{library} has none of this name, near are {', '.join(near)}"
+                if library
+                else f"choose one of {', '.join(near)}"
+            )
+        )
+    for key in ("norm", "pretrained"):
+        if type(model.get(key, False)) is not bool:
+            raise UserError(f"model.{key}={model[key]}: true or false")
+    if not (_is_number(model["dropout"]) and 0 <= model["dropout"] < 1):
+        raise UserError(f"model.dropout={model['dropout']}: a share from 0 to below 1")
+
+
+def check_dataset(dataset: dict) -> None:
+    """Options that the data set's reader has, each of a kind that it takes."""
+    options = reader_options(dataset["name"])
+    for key in set(dataset) - options - {"name", "root", "val_fraction", "memory"}:
+        known = f"its options are {', '.join(sorted(options))}" if options else "it has no options"
+        raise UserError(f"dataset.{key}={dataset[key]}: dataset={dataset['name']} has no {key}, {known}")
+    size = dataset.get("size")
+    if size is not None and not (
+        isinstance(size, list) and len(size) == 2 and all(_is_whole(n) and 4 <= n <= 4096 for n in size)
+    ):
+        raise UserError(
+            f"dataset.size={size}: height and width, from 4 pixels, as in dataset.size=[112,112]"
+        )
+    for key, right, legal in (
+        ("memory", "GiB, 0 or more", lambda v: _is_number(v) and v >= 0),
+        ("test_fraction", "a share above 0 and below 1", lambda v: _is_number(v) and 0 < v < 1),
+        ("split_seed", "a whole number from 0", lambda v: _is_whole(v) and v >= 0),
+        ("data_seed", "a whole number from 0", lambda v: _is_whole(v) and v >= 0),
+        ("channels", "1 grey, 3 RGB, null as the images are", lambda v: v in (None, 1, 3)),
+        (
+            "min_images",
+            "a whole number from 1, or null",
+            lambda v: v is None or (_is_whole(v) and v >= 1),
+        ),
+        ("skip_broken", "true or false", lambda v: type(v) is bool),
+        ("concentration", "a number above 0", lambda v: _is_number(v) and v > 0),
+        *(
+            (k, "a whole number from 2", lambda v: _is_whole(v) and v >= 2)
+            for k in ("classes", "dimension")
+        ),
+        *(
+            (k, "a whole number from 1", lambda v: _is_whole(v) and v >= 1)
+            for k in ("per_class", "test_per_class")
+        ),
+    ):
+        if key in dataset and not legal(dataset[key]):
+            raise UserError(f"dataset.{key}={dataset[key]}: {right}")
+
+
+def check_evaluation(config: dict) -> None:
+    """An objective that the evaluation knows, and a number of pairs."""
+    evaluation, objective = config["evaluation"], config["objective"]
+    known = EVALUATIONS[evaluation["name"]]
+    if objective not in known:
+        raise UserError(
+            f"objective={objective}: choose one of {', '.join(known)} (evaluation={evaluation['name']})"
+        )
+    pairs = evaluation.get("pairs")
+    if pairs is not None and not (_is_whole(pairs) and pairs >= 10):
+        raise UserError(f"evaluation.pairs={pairs}: a whole number from 10, or null for every pair")
 
 
 def check_margin(loss: str, margin: dict) -> None:
@@ -183,7 +273,7 @@ def blaming(key: str, value) -> Iterator[None]:
     """Turn what a constructor says of its arguments into a UserError that names their key."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
 
 

@@ -28,8 +28,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from . import plots, sweeps, tracking
+from . import pictures, plots, sweeps, tracking
 from .config import (
+    CONF,
     blaming,
     check,
     check_group_values,
@@ -39,9 +40,10 @@ from .config import (
     head_options,
     to_dict,
 )
-from .datasets import Dataset, load
+from .datasets import Augmentation, Dataset, load
+from .datasets.files import listed
 from .errors import Pruned, UserError
-from .evaluation import ClosedSet, closed_set
+from .evaluation import EVALUATIONS, Evaluated, PairScores, evaluate, sample_pairs, verification
 from .losses import HEADS, Head, MarginHead, sufficient_scale
 from .models import build_backbone
 from .runs import (
@@ -70,9 +72,7 @@ from .training import (
 )
 
 log = logging.getLogger(__name__)
-CONF = Path(__file__).parents[1] / "conf"
 FRAME_POINTS = 2000  # of an animation
-THUMBNAILS = 300  # test images kept beside the embeddings, for the report to show
 STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
 
@@ -90,6 +90,8 @@ class Run:
     schedule: torch.optim.lr_scheduler.LRScheduler
     margin: Callable[[float], Tensor] | None  # over the epochs trained
     shuffling: torch.Generator
+    augmentation: Augmentation
+    pairs: dict[str, tuple[Tensor, ...]]  # that verification looks at, by split; none in a closed set
     trained: int = 0  # epochs, before this process went on
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # an epoch each, for an animation
 
@@ -103,12 +105,13 @@ class Run:
         """The split that is measured after each epoch, and that settings are chosen by."""
         return "test" if self.data.val is None else "validation"
 
-    def evaluate(self, split: str) -> tuple[ClosedSet, Tensor]:
+    def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
         """Results on the split `validation` or `test`, and its embeddings (N, D)."""
         self.head.eval()  # or images that are not trained on would move its running statistics
         images = self.data.test if split == "test" else self.data.val
         embeddings = embed(self.backbone, images, self.device)
-        return closed_set(self.head, embeddings, images.labels), embeddings
+        name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
+        return evaluate(name, self.head, embeddings, images.labels, pairs), embeddings
 
 
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
@@ -169,6 +172,9 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
                 f"begun on {saved['device']}, now on {run.device.description}: last digits differ"
             )
     summary |= {"device": run.device.description, "threads": run.device.threads}
+    if run.data.skipped:
+        summary["skipped"] = list(run.data.skipped)
+        log.warning(f"{len(run.data.skipped)} files and classes left out: {listed(run.data.skipped)}")
     with tracking.track(
         config["logger"],
         config=config | {"config_hash": summary["config_hash"]},
@@ -183,36 +189,62 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
         summary["metrics"] = result.metrics
         if run.watched == "validation":
             summary["validation"] = run.evaluate("validation")[0].metrics
-        summary["recall"] = dict(zip(run.data.classes, result.recall.tolist(), strict=True))
+        summary["classes"] = list(run.data.test.classes)
+        if result.closed:
+            summary["recall"] = dict(zip(run.data.classes, result.closed.recall.tolist(), strict=True))
         summary["images_per_second"] = speed and round(speed)
         show(run, result, embeddings, tracker)
 
-    own, other = (math.degrees(result.metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
     log.info(
-        f"{config['loss']['name']}: test accuracy {result.metrics['accuracy']:.4f}, worst class "
-        f"{result.metrics['worst_recall']:.2f}, angle to own prototype {own:.1f}°, nearest other "
-        f"{other:.1f}°{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
+        f"{config['loss']['name']}: {in_words(config['evaluation']['name'], result.metrics)}"
+        f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def in_words(evaluation: str, metrics: dict[str, float]) -> str:
+    """The metrics that say most, in a line; and those that the test data were too few for, by name."""
+    if evaluation == "closed_set":
+        own, other = (math.degrees(metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
+        return (
+            f"test accuracy {metrics['accuracy']:.4f}, worst class "
+            f"{metrics['worst_recall']:.2f}, angle to "
+            f"own prototype {own:.1f}°, nearest other {other:.1f}°"
+        )
+    said = [
+        f"{key} {metrics[key]:.4f}"
+        for key in ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
+        if key in metrics
+    ]
+    missing = [name for name in EVALUATIONS[evaluation] if name not in metrics]
+    return f"test {', '.join(said)}" + (f" (too few pairs for {', '.join(missing)})" if missing else "")
 
 
 def prepare(config: dict, folder: Path) -> Run:
     """Build everything, weights drawn from the run's seed; what cannot work is refused here."""
     device = choose_device(**config["device"])
     source = config["dataset"]
-    data = load(source["name"], source["root"], device.torch, source["val_fraction"])
+    data = load(device=device.torch, **source)
+    if data.train is None:
+        raise UserError(
+            f"dataset={source['name']}: has nothing to train on, give dataset.train=<folder>"
+        )
     if config["batch_size"] > len(data.train):
         raise UserError(
-            f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
-            f"{len(data.train)} training images, use that or less"
+            f"batch_size={config['batch_size']}: dataset={source['name']} has {len(data.train)} "
+            f"training "
+            "images, use that or less"
         )
+    pairs = pairs_of(config, data)
     torch.manual_seed(config["seed"])
     model, loss, how, over_time = (config[k] for k in ("model", "loss", "optimizer", "schedule"))
-    classes, dimension = len(data.classes), model["embedding_dim"]
+    classes = len(data.classes)
     with blaming("model.options", model["options"]):
-        backbone = build_backbone(model["name"], data.image_shape, dimension, **model["options"])
+        backbone = build_backbone(image_shape=data.image_shape, **model)
+        if backbone.normalisation:
+            data.normalise_by(*backbone.normalisation)
         backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-        embed(backbone, data.test[:2], device)
+        dimension = embed(backbone, data.test, device, first=2).shape[1]
     with blaming("loss.options", loss["options"]):
         head = HEADS[loss["name"]](dimension, classes, **head_options(config, classes)).to(device.torch)
     with blaming("optimizer.options", how["options"]):
@@ -227,8 +259,56 @@ def prepare(config: dict, folder: Path) -> Run:
     if head.has_scale:
         warn_of_large_scale(loss["name"], head.scale.item(), classes, dimension)
     margin = margin_over_time(config["margin"], head)
-    shuffling = torch.Generator().manual_seed(config["seed"])
-    return Run(config, folder, device, data, backbone, head, optimizer, schedule, margin, shuffling)
+    shuffling, chance = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
+    augmentation = Augmentation(chance, **config["augment"])
+    training = (backbone, head, optimizer, schedule, margin, shuffling, augmentation)
+    return Run(config, folder, device, data, *training, pairs)
+
+
+def pairs_of(config: dict, data: Dataset) -> dict[str, tuple[Tensor, ...]]:
+    """The pairs that verification looks at on each split. Raises UserError if the data cannot be
+    evaluated as asked, or do not support the objective."""
+    name, source = config["evaluation"]["name"], config["dataset"]["name"]
+    if name == "closed_set":
+        new = sorted(set(data.test.classes) - set(data.classes))
+        if new:
+            raise UserError(
+                f"evaluation=closed_set: dataset={source} tests classes that are not trained on "
+                f"({new[0]} is "
+                "one): use evaluation=open_set"
+            )
+        return {}
+    pairs = {}
+    for split, images in (("validation", data.val), ("test", data.test)):
+        if images is None:
+            continue
+        if images.pairs is not None:
+            if name == "open_set":
+                raise UserError(
+                    f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification"
+                )
+            pairs[split] = tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
+        else:
+            try:
+                pairs[split] = sample_pairs(images.labels, config["evaluation"]["pairs"])
+            except ValueError as error:
+                raise UserError(
+                    f"evaluation.pairs=null: {error}; give a number, as in 1000000"
+                ) from None
+        same, fold = pairs[split][2], pairs[split][3]
+        if same.all() or not same.any():
+            raise UserError(
+                f"evaluation={name}: the {split} images of dataset={source} hold no two of "
+                f"{'different classes' if same.all() else 'one class'}"
+            )
+        there = verification(PairScores(torch.rand(len(same)), same, fold))
+        if config["objective"] in set(EVALUATIONS["verification"]) - set(there):
+            raise UserError(
+                f"objective={config['objective']}: the {split} images hold {int((~same).sum())} "
+                f"pairs of "
+                f"different classes, too few; use one of {', '.join(there)}"
+            )
+    return pairs
 
 
 @functools.cache  # once for all runs of a sweep
@@ -246,7 +326,7 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
     """All epochs to go, each evaluated, logged, tracked and checkpointed; returns the median of their
     images per second. Raises Pruned after an epoch that left a file `stop`."""
     config, epochs, speeds = run.config, run.config["epochs"], []
-    with TrainingBar(epochs, run.steps, config["batch_size"]) as bar:
+    with TrainingBar(epochs, run.steps, config["batch_size"], config["objective"]) as bar:
         for epoch in fit(
             run.backbone,
             run.head,
@@ -259,12 +339,13 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
             batch_size=config["batch_size"],
             generator=run.shuffling,
             margin=run.margin,
+            augment=run.augmentation,
             on_step=bar.step,
         ):
             result, embeddings = run.evaluate(run.watched)
             metrics = result.metrics
             if config["plots"]["animate"]:
-                run.frames.append((embeddings[:FRAME_POINTS].cpu(), run.head.prototypes.detach().cpu()))
+                run.frames.append(frame(run, embeddings))
             row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | settings(run)
             append_row(run.folder / "metrics.csv", row)
             shown = {f"{run.watched}/{key}": value for key, value in metrics.items()}
@@ -272,15 +353,26 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
             tracker.epoch(others | shown | {"images_per_second": epoch.speed})
             checkpoint(run, epoch.number)
             speeds.append(epoch.speed)
-            bar.epoch_done(epoch.number, epoch.loss, metrics["accuracy"])
+            bar.epoch_done(epoch.number, epoch.loss, metrics[config["objective"]])
             log.log(
                 logging.DEBUG if bar.live else logging.INFO,
-                f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} accuracy "
-                f"{metrics['accuracy']:.4f}, {epoch.speed:,.0f} images/s",
+                f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} "
+                f"{config['objective'].replace('_', ' ')} {metrics[config['objective']]:.4f}, "
+                f"{epoch.speed:,.0f} images/s",
             )
             if epoch.number < epochs and (run.folder / "stop").exists():
                 raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
     return float(np.median(speeds)) if speeds else None
+
+
+def frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """An animation's picture of now: some embeddings, and their classes' directions, which in an open
+    set are no prototypes."""
+    points = embeddings[:FRAME_POINTS].cpu()
+    if run.config["evaluation"]["name"] == "closed_set":
+        return points, run.head.prototypes.detach().cpu()
+    labels = (run.data.test if run.watched == "test" else run.data.val).labels[:FRAME_POINTS]
+    return points, torch.from_numpy(plots.class_means(points.numpy(), labels.cpu().numpy()))
 
 
 def margin_over_time(margin: dict, head: Head) -> Callable[[float], Tensor] | None:
@@ -315,7 +407,11 @@ def checkpoint(run: Run, epoch: int) -> None:
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
         frames=run.frames,
-        random={"shuffling": run.shuffling.get_state()} | random_states(),
+        random={
+            "shuffling": run.shuffling.get_state(),
+            "augmentation": run.augmentation.generator.get_state(),
+        }
+        | random_states(),
         **{part: getattr(run, part).state_dict() for part in STATEFUL},
     )
 
@@ -325,55 +421,44 @@ def restore(run: Run, saved: dict) -> None:
     for part in STATEFUL:
         getattr(run, part).load_state_dict(saved[part])
     run.shuffling.set_state(saved["random"]["shuffling"])
+    run.augmentation.generator.set_state(saved["random"]["augmentation"])
     set_random_states(saved["random"])
     run.trained, run.frames = saved["epoch"], saved["frames"]
     keep_rows(run.folder / "metrics.csv", run.trained)
 
 
-def rounded(margin: float | list[float]) -> str:
-    parts = margin if isinstance(margin, list) else [margin]
-    return ", ".join(f"{part:.4g}" for part in parts)
-
-
-def show(run: Run, result: ClosedSet, embeddings: Tensor, tracker: tracking.Tracker) -> None:
+def show(run: Run, result: Evaluated, embeddings: Tensor, tracker: tracking.Tracker) -> None:
     """Embeddings to their file, pictures to `plots/`, and both to the tracker."""
-    classes, config = run.data.classes, run.config
-    x, y = embeddings.cpu().numpy(), run.data.test.labels.cpu().numpy()
+    config, split = run.config, run.data.test
+    x, y = embeddings.cpu().numpy(), split.labels.cpu().numpy()
     prototypes = run.head.prototypes.cpu().numpy()
-    shown = np.linspace(0, len(y) - 1, min(len(y), THUMBNAILS)).astype(int)
-    np.savez_compressed(
-        run.folder / "embeddings.npz",
-        embeddings=x,
-        labels=y,
-        prototypes=prototypes,
-        shown=shown,
-        thumbnails=run.data.test.thumbnails(shown),
-    )
-
-    title = f"{config['loss']['name']} on {config['dataset']['name']}"
-    if isinstance(run.head, MarginHead):
-        title += f", margin {rounded(run.head.margin.tolist())}"
-    if run.head.has_scale:
-        title += f", scale {run.head.scale.item():.4g}"
-    tested = f"{title}: {result.metrics['accuracy']:.1%} of test samples right"
-    own, other = result.target_angle.cpu().numpy(), result.other_angle.cpu().numpy()
-    figures = {
-        "embedding": plots.plot_embedding(x, y, prototypes, classes, tested),
-        "angles": plots.plot_angles(own, other, title),
-        "curves": plots.plot_curves(read_rows(run.folder / "metrics.csv"), title, run.watched),
-        "confusion": plots.plot_confusion(result.confusion.cpu().numpy(), classes, title),
-    }
-    pictures = [plots.save(made, run.folder / "plots" / f"{name}.png") for name, made in figures.items()]
+    pictures.save_embeddings(run.folder / "embeddings.npz", x, split, prototypes)
+    title = titled(config, run.head)
+    figures = pictures.figures(result, x, split, prototypes, title)
+    rows = read_rows(run.folder / "metrics.csv")
+    figures["curves"] = plots.plot_curves(rows, config["objective"], title, run.watched)
+    paths = [plots.save(made, run.folder / "plots" / f"{name}.png") for name, made in figures.items()]
     if len(run.frames) == config["epochs"]:
         frames = [(points.numpy(), ends.numpy()) for points, ends in run.frames]
         images = run.data.test if run.watched == "test" else run.data.val
         seen = images.labels[: len(frames[0][0])].cpu().numpy()
-        pictures.append(
-            plots.animate(frames, seen, classes, run.folder / "plots" / "training.gif", title)
-        )
+        path = run.folder / "plots" / "training.gif"
+        paths.append(plots.animate(frames, seen, images.classes, path, title))
     points, _ = plots.to_dimensions(x, prototypes, 3)
-    cloud = tracking.point_cloud(points, y, plots.class_colours(len(classes)))
-    tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, pictures, cloud)
+    cloud = tracking.point_cloud(points, y, plots.class_colours(len(split.classes)))
+    tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, paths, cloud)
+
+
+def titled(config: dict, head: Head) -> str:
+    """`arcface on digits, margin 0.5, scale 64`, as they are at the end."""
+    title = f"{config['loss']['name']} on {config['dataset']['name']}"
+    if isinstance(head, MarginHead):
+        margin = head.margin.tolist()
+        parts = margin if isinstance(margin, list) else [margin]
+        title += f", margin {', '.join(f'{part:.4g}' for part in parts)}"
+    if head.has_scale:
+        title += f", scale {head.scale.item():.4g}"
+    return title
 
 
 def task(composed: DictConfig) -> float:

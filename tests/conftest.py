@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from src.config import to_dict
 
@@ -59,3 +61,38 @@ def data_root() -> Path:
     if not root or not (Path(root) / "FashionMNIST").is_dir():
         pytest.skip("set DATA_ROOT to a folder that holds FashionMNIST/raw")
     return Path(root)
+
+
+@pytest.fixture
+def folder_of(tmp_path):
+    """folder_of("faces", people=5, images=4, …) writes `<person>/<person>_0001.png` …, each person
+    grey of another brightness, and returns the folder."""
+
+    def write(
+        name: str, people: int = 8, images: int = 4, size=(12, 10), mode: str = "L", first: int = 0
+    ) -> Path:
+        rng = np.random.default_rng(first)
+        for person in range(first, first + people):
+            of = tmp_path / name / f"p{person:02d}"
+            of.mkdir(parents=True)
+            for image in range(1, images + 1):
+                shape = size if mode == "L" else (*size, 3)
+                pixels = 25 * (person % 8) + rng.integers(0, 50, shape)
+                Image.fromarray(pixels.astype(np.uint8), mode).save(
+                    of / f"p{person:02d}_{image:04d}.png"
+                )
+        return tmp_path / name
+
+    return write
+
+
+@pytest.fixture
+def faces(folder_of) -> Path:
+    """Eight people, four images each, and a `pairs.txt` of two folds over the first four."""
+    folder = folder_of("faces")
+    same = [[f"p{a:02d}\t1\t{b}" for a, b in pair] for pair in (((0, 2), (1, 3)), ((2, 4), (3, 2)))]
+    other = [[f"p{a:02d}\t1\tp{b:02d}\t{i}" for a, b, i in trio] for trio in
+             (((0, 1, 1), (1, 2, 3)), ((2, 3, 1), (3, 0, 4)))]  # fmt: skip
+    lines = ["2\t2", *same[0], *other[0], *same[1], *other[1]]
+    (folder / "pairs.txt").write_text("\n".join(lines) + "\n")
+    return folder

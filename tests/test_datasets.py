@@ -29,7 +29,7 @@ def test_normalisation_is_the_training_splits_own():
     assert images.dtype == torch.float32 and labels.dtype == torch.int64
     assert images.mean().item() == pytest.approx(0, abs=1e-5)
     assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
-    back = images * data.train.std + data.train.mean
+    back = images * data.train.std[0] + data.train.mean[0]
     torch.testing.assert_close(back, data.train.images.float())
     picked, _ = data.train.batch(torch.tensor([5, 0]))
     assert torch.equal(picked, images[[5, 0]])
@@ -39,9 +39,11 @@ def test_colour_images_keep_their_channels():
     from src.datasets import Split
 
     images = torch.randint(256, (6, 3, 4, 5), dtype=torch.uint8)
-    split = Split(images, torch.arange(6), 10.0, 2.0)
+    mean, std = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
+    split = Split(images, torch.arange(6), mean, std)
     picked, labels = split.batch(torch.tensor([4, 1]))
-    torch.testing.assert_close(picked, (images[[4, 1]].float() - 10) / 2)
+    expected = (images[[4, 1]].numpy() - np.reshape(mean, (3, 1, 1))) / np.reshape(std, (3, 1, 1))
+    np.testing.assert_allclose(picked, expected, rtol=1e-5)
     assert labels.tolist() == [4, 1]
 
 
@@ -83,8 +85,8 @@ def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root)
     assert (len(data.train), len(data.test), data.image_shape) == (60_000, 10_000, (1, 28, 28))
     assert data.train.labels.bincount().tolist() == [6000] * 10 and data.classes[9] == "Ankle boot"
     # The statistics that everybody uses for it.
-    assert data.train.mean / 255 == pytest.approx(0.2860, abs=1e-4)
-    assert data.train.std / 255 == pytest.approx(0.3530, abs=1e-4)
+    assert data.train.mean[0] / 255 == pytest.approx(0.2860, abs=1e-4)
+    assert data.train.std[0] / 255 == pytest.approx(0.3530, abs=1e-4)
     assert sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir()) == before
 
 
@@ -102,7 +104,9 @@ def test_a_share_of_each_class_is_held_out_always_the_same_and_never_trained_on(
 
     assert sorted(pixels(data.train) + pixels(data.val)) == pixels(whole.train)
     mean = data.train.images.float().mean().item()
-    assert data.train.mean == pytest.approx(mean) == data.val.mean == data.test.mean
+    assert (
+        data.train.mean == [pytest.approx(mean)] and data.train.mean == data.val.mean == data.test.mean
+    )
 
 
 def test_too_small_a_share_is_refused():

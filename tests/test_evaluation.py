@@ -7,7 +7,8 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, recall_score
 
-from src.evaluation import METRICS, closed_set
+from src.evaluation import closed_set
+from src.evaluation.closed_set import METRICS
 from src.losses import ArcFace, NormFace, Softmax
 
 

@@ -61,7 +61,7 @@ def test_classes_past_ten_get_another_marker():
 @pytest.mark.parametrize("epochs", [1, 40, 200])
 def test_curves_of_any_number_of_epochs_are_drawn(epochs, tmp_path):
     rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1 - 1 / e} for e in range(1, epochs + 1)]
-    lines = plots.plot_curves(rows).axes[0].get_lines()
+    lines = plots.plot_curves(rows, "accuracy").axes[0].get_lines()
     assert len(lines[0].get_xdata()) == epochs
 
 

@@ -31,6 +31,9 @@ class Rows:
     def __len__(self) -> int:
         return self.count
 
+    def batches(self, order, size):
+        return map(self.batch, order.split(size))
+
     def batch(self, index):
         self.given.append(index.tolist())
         x = torch.ones(len(index), 4)
@@ -102,7 +105,7 @@ def test_a_checkpoint_is_replaced_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", sorted(set(BACKBONES) - {"pixels"}))
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48)])
 def test_backbones_take_any_image_and_train(name, shape):
     backbone = build_backbone(name, shape, 5)
@@ -114,7 +117,7 @@ def test_backbones_take_any_image_and_train(name, shape):
 
 def test_convnet_is_the_original_demos_at_its_size():
     sizes, x = [], torch.randn(1, 1, 28, 28)
-    for layer in build_backbone("convnet", (1, 28, 28), 3):
+    for layer in build_backbone("convnet", (1, 28, 28), 3)[0]:
         x = layer(x)
         if isinstance(layer, nn.BatchNorm2d):
             sizes.append(tuple(x.shape[1:]))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..config import NOT_IDENTITY
 from ..errors import UserError
-from ..evaluation import METRICS, higher_is_better
+from ..evaluation import METRICS, higher_is_better, kind_of
 from .read import Run
 from .statistics import Difference, Interval, best_of, difference, interval
 
@@ -80,6 +80,14 @@ def compare(
     if not finished:
         states = ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
         raise UserError(f"no run is finished ({states}): nothing to compare yet")
+    without = [run.name for run in finished if not {metric} <= set(run.metrics)]
+    if without:
+        known = [name for name in METRICS if all(name in run.metrics for run in finished)]
+        more = f" and {len(without) - 1} more" * (len(without) > 1)
+        raise UserError(
+            f"--metric {metric}: {without[0]}{more} has none; all runs have "
+            f"{', '.join(known) or 'none in common'}"
+        )
     settings = group(finished)
     sign = 1 if higher_is_better(metric) else -1
     for setting in settings:
@@ -115,7 +123,7 @@ def group(runs: list[Run]) -> list[Setting]:
         label = " ".join([flat[key]["loss.name"], *(said(*pair) for pair in differs.items())])
         ordered = [seeds[seed] for seed in sorted(seeds)]
         settings.append(Setting(key, label, {"loss.name": flat[key]["loss.name"]} | differs, ordered))
-    for key in ("dataset.name", "dataset.val_fraction"):
+    for key in ("dataset.name", "dataset.val_fraction", "evaluation.name"):
         several = {str(values.get(key)) for values in flat.values()}
         if len(several) > 1:
             raise UserError(f"runs with different {key} do not compare: {', '.join(sorted(several))}")
@@ -285,8 +293,10 @@ def listed(labels: list[str], most: int = 4) -> str:
 def number(metric: str, value: float, sign: bool = False) -> str:
     """A metric as people read it: shares in percent, angles in degrees; differences with their sign."""
     plus = "+" if sign else ""
-    if "_angle_" in metric:
+    if kind_of(metric) == "angle":
         return f"{value * 57.29577951308232:{plus}.1f}°"
+    if kind_of(metric) == "number":
+        return f"{value:{plus}.2f}"
     return f"{100 * value:{plus}.1f}" + (" points" if sign else "%")
 
 
@@ -299,7 +309,11 @@ def between(metric: str, found: Interval) -> str:
 
 def readable(metric: str, found: Interval) -> tuple[str, str]:
     """The ends of an interval; a share's are cut at 0 and 100%, unknown to the t interval."""
-    low, high = max(found.low, 0.0), found.high if "_angle_" in metric else min(found.high, 1.0)
+    low, high = found.low, found.high
+    if metric != "uniformity":
+        low = max(low, 0.0)
+    if kind_of(metric) == "share":
+        high = min(high, 1.0)
     return number(metric, low), number(metric, high)
 
 
@@ -309,18 +323,17 @@ def write_tables(found: Comparison, out: Path) -> None:
     of_run = {run.folder: setting for setting in found.settings for run in setting.runs}
     with open(out / "results.csv", "w", newline="", **TEXT) as file:
         writer = csv.writer(file)
-        validated = [f"validation_{name}" for name in METRICS]
-        writer.writerow(
-            ["run", "state", "setting", *keys, "seed", *METRICS, *validated, "seconds", "error"]
-        )
+        had = [name for name in METRICS if any(name in (run.metrics or {}) for run in found.runs)]
+        validated = [f"validation_{name}" for name in had]
+        writer.writerow(["run", "state", "setting", *keys, "seed", *had, *validated, "seconds", "error"])
         for run in found.runs:
             setting, flat = of_run.get(run.folder), flattened(run.config)
             writer.writerow(
                 [str(run.folder), run.state, setting.label if setting else ""]
                 + [flat.get(key, "") for key in keys]
                 + [run.seed]
-                + [(run.metrics or {}).get(name, "") for name in METRICS]
-                + [(run.validation or {}).get(name, "") for name in METRICS]
+                + [(run.metrics or {}).get(name, "") for name in had]
+                + [(run.validation or {}).get(name, "") for name in had]
                 + [run.seconds, run.error or ""]
             )
     with open(out / "summary.csv", "w", newline="", **TEXT) as file:

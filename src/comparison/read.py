@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ..config import config_hash
 from ..errors import UserError
-from ..evaluation import METRICS
+from ..evaluation import EVALUATIONS
 from ..runs import is_claimed, objective_of
 
 NEEDED = ("loss.name", "margin", "scale", "dataset.name", "model.name", "logger", "device")
@@ -88,13 +88,13 @@ def read_run(folder: Path) -> Run:
         folder,
         summary["state"],
         config,
-        complete(summary.get("metrics"), "metrics") if finished else None,
-        complete(summary["validation"], "validation")
+        complete(summary.get("metrics"), "metrics", config) if finished else None,
+        complete(summary["validation"], "validation", config)
         if finished and summary.get("validation")
         else None,
         str(summary["error"]) if summary.get("error") else None,
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
-        tuple(summary["recall"]) if isinstance(summary.get("recall"), dict) else (),
+        tuple(summary.get("classes") or summary.get("recall") or ()),
     )
 
 
@@ -121,10 +121,19 @@ def checked(config: object) -> dict:
     return config
 
 
-def complete(metrics: object, what: str) -> dict[str, float]:
-    """Raises ValueError unless every metric is there and a number."""
-    for name in METRICS:
+def evaluation_of(config: dict) -> str:
+    return (config.get("evaluation") or {}).get("name", "closed_set")
+
+
+def complete(metrics: object, what: str, config: dict) -> dict[str, float]:
+    """Raises ValueError unless the metric that the run was judged by is there, and every one a
+    number."""
+    known, objective = EVALUATIONS.get(evaluation_of(config), ()), config.get("objective")
+    names = [name for name in known if isinstance(metrics, dict) and name in metrics]
+    for name in dict.fromkeys([*([objective] if objective in known else []), *names]):
         value = metrics.get(name) if isinstance(metrics, dict) else None
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise ValueError(f"its summary.json has no number for {name} in {what}, but {value}")
+    if not names:
+        raise ValueError(f"its summary.json has no metric in {what}")
     return metrics

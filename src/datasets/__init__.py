@@ -1,68 +1,71 @@
-"""Labelled images, resident on the device as the bytes they are.
+"""Labelled images, resident on the device as the bytes they are where they fit, else read as needed.
 
-A reader returns `Arrays`; `load` checks them once and makes them resident.
+A reader returns a `Source`; `load` checks it once, holds out a validation split, and makes `Split`s of
+it.
 """
 
 import functools
+import inspect
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..errors import UserError
+from .augmentation import AUGMENTATIONS, Augmentation
+from .cifar import cifar10, cifar100
 from .digits import digits
-from .mnist import fashion_mnist, mnist
+from .files import Files, find_images, to_bytes
+from .folder import image_folder
+from .mnist import fashion_mnist, kmnist, mnist
+from .omniglot import omniglot
+from .pairs import pairs
+from .splits import Dataset, Labelled, Pairs, Source, Split, StreamedSplit
+from .synthetic import synthetic, von_mises_fisher
 
-# The names that configurations use; conf/dataset/ holds a file for each. A reader takes the root
-# folder and returns (train images, train labels, test images, test labels, class names), images
-# uint8 (N, channels, height, width).
-READERS = {"digits": digits, "mnist": mnist, "fashion_mnist": fashion_mnist}
+# The names that configurations use; conf/dataset/ holds a file for each, with the reader's options. A
+# reader takes the root folder and options, and returns a Source.
+READERS = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion_mnist": fashion_mnist,
+    "kmnist": kmnist,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "omniglot": omniglot,
+    "image_folder": image_folder,
+    "pairs": pairs,
+    "synthetic": synthetic,
+}
+FOLDERS = ("image_folder", "pairs")  # which data these are, their root alone says
+STATISTICS_BYTES = 2**26  # of training images, evenly picked, that mean and deviation are taken over
+GIB = 2**30
+
+__all__ = [
+    "AUGMENTATIONS",
+    "FOLDERS",
+    "READERS",
+    "Augmentation",
+    "Dataset",
+    "Files",
+    "Labelled",
+    "Pairs",
+    "Source",
+    "Split",
+    "StreamedSplit",
+    "check_labels",
+    "find_images",
+    "held_out",
+    "load",
+    "reader_options",
+    "to_bytes",
+    "von_mises_fisher",
+]
 
 
-class Split:
-    """Images uint8 (N, channels, height, width), channels last in memory, the order in which
-    convolutions are fastest, and labels int64 (N,), on one device."""
-
-    def __init__(self, images: Tensor, labels: Tensor, mean: float, std: float):
-        self.images = images.to(memory_format=torch.channels_last)
-        self.labels, self.mean, self.std = labels, mean, std
-        self._pixels = self.images.permute(0, 2, 3, 1)  # as they lie, so that rows are picked whole
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, rows: slice) -> "Split":
-        return Split(self.images[rows], self.labels[rows], self.mean, self.std)
-
-    def normalise(self, images: Tensor) -> Tensor:
-        """Bytes -> float32 of mean 0 and deviation 1 over the training split."""
-        return torch.sub(images, self.mean).mul_(1 / self.std)
-
-    def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
-        """Images `rows` (n,) as bytes (n, height, width, channels), sides thinned to `most`."""
-        step = -(-max(self.images.shape[2:]) // most)
-        return self._pixels[torch.from_numpy(rows).to(self.labels.device), ::step, ::step].cpu().numpy()
-
-    def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """Rows `index` (B,) as (images (B, channels, height, width) float32, labels (B,))."""
-        images = self._pixels.index_select(0, index).permute(0, 3, 1, 2)
-        return self.normalise(images), self.labels.index_select(0, index)
-
-
-class Dataset(NamedTuple):
-    """Splits with one normalisation, and the classes' names by label. `val` is held out of the training
-    images, to choose settings by; None where nothing was."""
-
-    train: Split
-    val: Split | None
-    test: Split
-    classes: tuple[str, ...]
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        return tuple(self.train.images.shape[1:])
+def reader_options(name: str) -> set[str]:
+    """The options that a reader takes besides the root."""
+    return set(inspect.signature(READERS[name]).parameters) - {"root"}
 
 
 def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -85,31 +88,100 @@ def held_out(labels: np.ndarray, fraction: float) -> np.ndarray:
     return out
 
 
-@functools.lru_cache(maxsize=4)  # the runs of a sweep read a data set once
-def _read(name: str, root: Path, val_fraction: float):
-    train_x, train_y, test_x, test_y, classes = READERS[name](root)
-    for split, labels in (("train", train_y), ("test", test_y)):
-        check_labels(name, split, labels, classes)
-    val = held_out(train_y, val_fraction)
-    splits = [(train_x[~val], train_y[~val]), (train_x[val], train_y[val]), (test_x, test_y)]
-    counts = np.bincount(splits[0][0].ravel(), minlength=256)  # exact, and far cheaper than np.std
-    mean = float(np.average(np.arange(256), weights=counts))
-    variance = float(np.average((np.arange(256) - mean) ** 2, weights=counts))
-    return splits, classes, mean, variance**0.5 or 1.0
-
-
-def load(name: str, root: str | Path, device: torch.device, val_fraction: float = 0.0) -> Dataset:
-    """The data set `name`, on `device`. Raises UserError if its files or labels are not right."""
-    splits, classes, mean, std = _read(name, Path(root), val_fraction)
-
-    def resident(images: np.ndarray, labels: np.ndarray) -> Split:
-        labels = torch.from_numpy(labels.astype(np.int64))
-        return Split(torch.from_numpy(images).to(device), labels.to(device), mean, std)
-
-    train, val, test = (resident(*split) if len(split[1]) else None for split in splits)
-    if train is None or (val_fraction and val is None):
-        raise UserError(
-            f"dataset.val_fraction={val_fraction}: leaves no image of dataset={name} to "
-            + ("train on" if train is None else "validate on, use more, or 0 for no validation split")
+def with_validation(name: str, source: Source, fraction: float) -> Source:
+    """A share of the training images held out for validation: of each class, where the test classes are
+    those that are trained on, and else whole classes, so that validation asks what the test asks."""
+    train = source.train
+    if source.val or train is None or not fraction:
+        return source
+    if set(train.classes) >= set(source.test.classes):
+        out = held_out(train.labels, fraction)
+        train, val = train.pick(~out), train.pick(out)
+    else:
+        count = len(train.classes)
+        held = max(2, round(fraction * count))  # one class alone has nothing to be told from
+        if count - held < 2:
+            raise UserError(
+                f"dataset.val_fraction={fraction}: dataset={name} has {count} classes to train "
+                f"on, too few "
+                "to hold some out: use 0 for no validation split"
+            )
+        drawn = np.random.default_rng(0).permutation(count)
+        train, val = (
+            train.pick(np.isin(train.labels, chosen), np.sort(chosen))
+            for chosen in (drawn[held:], drawn[:held])
         )
-    return Dataset(train, val, test, classes)
+    if not len(train.labels) or not len(val.labels):
+        raise UserError(
+            f"dataset.val_fraction={fraction}: leaves no image of dataset={name} to "
+            + (
+                "validate on, use more, or 0 for no validation split"
+                if len(train.labels)
+                else "train on"
+            )
+        )
+    return source._replace(train=train, val=val)
+
+
+def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's bytes."""
+    size = int(np.prod(images.shape[1:]))
+    some = np.linspace(0, len(images) - 1, min(len(images), max(1, STATISTICS_BYTES // size))).astype(
+        int
+    )
+    pixels = images if len(some) == len(images) else images[some]
+    pixels = pixels.decode() if isinstance(pixels, Files) else pixels
+    means, deviations = [], []
+    for channel in range(pixels.shape[1]):
+        counts = np.bincount(
+            pixels[:, channel].ravel(), minlength=256
+        )  # exact, and far cheaper than np.std
+        mean = float(np.average(np.arange(256), weights=counts))
+        means.append(mean)
+        deviations.append(float(np.average((np.arange(256) - mean) ** 2, weights=counts)) ** 0.5 or 1.0)
+    return means, deviations
+
+
+@functools.lru_cache(maxsize=4)  # the runs of a sweep read a data set once
+def _read(name: str, root: Path, val_fraction: float, memory: float, options: tuple):
+    source = READERS[name](root, **dict(options))
+    for split in ("train", "test"):
+        part = getattr(source, split)
+        if part is not None:
+            check_labels(name, split, part.labels, part.classes)
+    source = with_validation(name, source, val_fraction)
+    mean, std = statistics((source.train or source.test).images)
+    parts = {
+        split: getattr(source, split) for split in ("train", "val", "test") if getattr(source, split)
+    }
+    files = [part.images for part in parts.values() if isinstance(part.images, Files)]
+    if sum(held.nbytes for held in files) <= memory * GIB:
+        parts = {
+            split: part._replace(images=part.images.decode()) if isinstance(part.images, Files) else part
+            for split, part in parts.items()
+        }
+    return parts, source.skipped, mean, std
+
+
+def load(
+    name: str,
+    root: str | Path,
+    device: torch.device,
+    val_fraction: float = 0.0,
+    memory: float = 4.0,
+    **options,
+) -> Dataset:
+    """The data set `name`, with its reader's `options`. Images in files are held on `device` if they are
+    no more than `memory` GiB, else read batch by batch. Raises UserError if files or labels are not
+    right."""
+    key = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in sorted(options.items()))
+    parts, skipped, mean, std = _read(name, Path(root), val_fraction, memory, key)
+
+    def split(part: Labelled) -> Split:
+        labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
+        described = (mean, std, part.classes, part.names, part.pairs)
+        if isinstance(part.images, Files):
+            return StreamedSplit(part.images, labels, *described)
+        return Split(torch.from_numpy(part.images).to(device), labels, *described)
+
+    return Dataset(*(split(parts[s]) if s in parts else None for s in ("train", "val", "test")), skipped)

@@ -4,8 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .splits import Labelled, Source
 
-def digits(root: Path):
+
+def digits(root: Path) -> Source:
     """1437 training and 360 test images, split by class shares, always the same way; 0…16 grey."""
     # Here, because importing scikit-learn takes a second, which no other data set should pay.
     from sklearn.datasets import load_digits
@@ -16,4 +18,5 @@ def digits(root: Path):
     train_x, test_x, train_y, test_y = train_test_split(
         images, bunch.target, test_size=0.2, stratify=bunch.target, random_state=0
     )
-    return train_x, train_y, test_x, test_y, tuple(str(digit) for digit in range(10))
+    names = tuple(str(digit) for digit in range(10))
+    return Source(Labelled(train_x, train_y, names), Labelled(test_x, test_y, names))

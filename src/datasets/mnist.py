@@ -1,4 +1,5 @@
-"""MNIST and Fashion-MNIST through torchvision, without touching what already lies in the folder."""
+"""MNIST, Fashion-MNIST and Kuzushiji-MNIST through torchvision, without touching what already lies in
+the folder."""
 
 import gzip
 import hashlib
@@ -7,17 +8,22 @@ import tempfile
 from pathlib import Path
 
 from ..errors import UserError
+from .splits import Labelled, Source
 
 
-def mnist(root: Path):
+def mnist(root: Path) -> Source:
     return _read("MNIST", root)
 
 
-def fashion_mnist(root: Path):
+def fashion_mnist(root: Path) -> Source:
     return _read("FashionMNIST", root)
 
 
-def _read(name: str, root: Path):
+def kmnist(root: Path) -> Source:
+    return _read("KMNIST", root)
+
+
+def _read(name: str, root: Path) -> Source:
     from ..vision import datasets
 
     source = getattr(datasets, name)
@@ -43,13 +49,13 @@ def _read(name: str, root: Path):
             train, test = source(scratch, train=True), source(scratch, train=False)
         except Exception as error:
             raise UserError(f"dataset.root={root}: {folder} holds a broken file: {error}") from error
-        arrays = [
-            array.numpy()
-            for split in (train, test)
-            for array in (split.data.unsqueeze(1), split.targets)
-        ]
         names = tuple(name.split(" - ")[0] for name in source.classes)
-    return *arrays, names
+        return Source(
+            *(
+                Labelled(part.data.unsqueeze(1).numpy(), part.targets.numpy(), names)
+                for part in (train, test)
+            )
+        )
 
 
 def _extract(archive: Path, md5: str, target: Path) -> None:

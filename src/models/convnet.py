@@ -3,8 +3,8 @@
 from torch import nn
 
 
-def convnet(image_shape: tuple[int, int, int], embedding_dim: int) -> nn.Module:
-    """Five 3×3 convolutions, each with ReLU then BatchNorm, a maximum over the image, a projection.
+def convnet(image_shape: tuple[int, int, int]) -> nn.Module:
+    """Five 3×3 convolutions, each with ReLU then BatchNorm, and a maximum over the image.
 
     The original is made for 28×28. Its convolutions lose two pixels each, so images under 14 pixels
     are padded, and the last maximum adapts to whatever size is left (8×8 in the original).
@@ -24,5 +24,4 @@ def convnet(image_shape: tuple[int, int, int], embedding_dim: int) -> nn.Module:
         *layer(256, 512),
         nn.AdaptiveMaxPool2d(1),
         nn.Flatten(),
-        nn.Linear(512, embedding_dim),
     )

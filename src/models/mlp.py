@@ -5,8 +5,8 @@ import math
 from torch import nn
 
 
-def mlp(image_shape: tuple[int, int, int], embedding_dim: int, hidden: int = 256) -> nn.Module:
-    """Two hidden layers of `hidden` units with BatchNorm and ReLU, then the embedding."""
+def mlp(image_shape: tuple[int, int, int], hidden: int = 256) -> nn.Module:
+    """Two hidden layers of `hidden` units with BatchNorm and ReLU."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(image_shape), hidden, bias=False),
@@ -15,5 +15,4 @@ def mlp(image_shape: tuple[int, int, int], embedding_dim: int, hidden: int = 256
         nn.Linear(hidden, hidden, bias=False),
         nn.BatchNorm1d(hidden),
         nn.ReLU(),
-        nn.Linear(hidden, embedding_dim),
     )

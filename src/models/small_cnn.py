@@ -3,9 +3,9 @@
 from torch import nn
 
 
-def small_cnn(image_shape: tuple[int, int, int], embedding_dim: int, width: int = 32) -> nn.Module:
-    """Three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·, 4· channels), two poolings, a
-    maximum over 2×2 regions, and a projection. Works from 4×4 pixels."""
+def small_cnn(image_shape: tuple[int, int, int], width: int = 32) -> nn.Module:
+    """Three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·, 4· channels), two poolings, and
+    a maximum over 2×2 regions. Works from 4×4 pixels."""
     channels = image_shape[0]
 
     def layer(n_in: int, n_out: int) -> list[nn.Module]:
@@ -20,5 +20,4 @@ def small_cnn(image_shape: tuple[int, int, int], embedding_dim: int, width: int 
         *layer(2 * width, 4 * width),
         nn.AdaptiveMaxPool2d(2),
         nn.Flatten(),
-        nn.Linear(16 * width, embedding_dim),
     )

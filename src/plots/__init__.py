@@ -16,7 +16,8 @@ from .confusion import plot_confusion
 from .curves import plot_curves
 from .histograms import plot_angles
 from .logits import plot_logits
-from .projection import to_dimensions
+from .open_set import plot_neighbours, plot_pairs, plot_roc
+from .projection import class_means, to_dimensions
 from .sphere import plot_embedding
 from .style import class_colours, save
 
@@ -24,6 +25,7 @@ __all__ = [
     "Sphere",
     "animate",
     "class_colours",
+    "class_means",
     "plot_angle_ranges",
     "plot_angles",
     "plot_budgets",
@@ -35,7 +37,10 @@ __all__ = [
     "plot_learning",
     "plot_logits",
     "plot_margins",
+    "plot_neighbours",
+    "plot_pairs",
     "plot_ranking",
+    "plot_roc",
     "save",
     "to_dimensions",
     "turned_alike",

@@ -21,3 +21,12 @@ def to_dimensions(
     centre = points.mean(0)
     axes = np.linalg.svd(points - centre, full_matrices=False)[2][:dimensions]
     return (points - centre) @ axes.T, (ends - centre) @ axes.T
+
+
+def class_means(embeddings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Mean directions (C, D) of embeddings (N, D) with labels (N,); zero for a label that is not
+    there."""
+    units = embeddings / np.maximum(np.linalg.norm(embeddings, axis=1, keepdims=True), 1e-12)
+    sums = np.zeros((int(labels.max()) + 1, embeddings.shape[1]), embeddings.dtype)
+    np.add.at(sums, labels, units)
+    return sums / np.maximum(np.linalg.norm(sums, axis=1, keepdims=True), 1e-12)

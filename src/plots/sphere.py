@@ -17,8 +17,10 @@ def plot_embedding(
     prototypes: np.ndarray,
     classes: tuple[str, ...],
     title: str = "",
+    ends_are: str = "prototype",
 ) -> Figure:
-    """Embeddings (N, D) coloured by labels (N,), and prototypes (C, D) as marked directions."""
+    """Embeddings (N, D) coloured by labels (N,), and prototypes (C, D), or what `ends_are` says, as
+    marked directions."""
     dimension = embeddings.shape[1]
     points, ends = to_dimensions(embeddings, prototypes, 3 if dimension == 3 else 2)
     points, labels = thin(points, labels, POINTS_PER_CLASS)
@@ -39,7 +41,7 @@ def plot_embedding(
             draw_flat(axes, points, labels, ends, classes, dimension == 2)
             axes.set_xlabel("" if dimension == 2 else f"first two principal components of {dimension}")
         made.suptitle(title, x=0.01, ha="left", fontsize=12)
-        legend(made, np.unique(labels), classes)
+        legend(made, np.unique(labels), classes, ends_are)
     return made
 
 
@@ -158,7 +160,9 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
             )
 
 
-def legend(made: Figure, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def legend(
+    made: Figure, labels: np.ndarray, classes: tuple[str, ...], ends_are: str = "prototype"
+) -> None:
     if len(classes) > NAMED_CLASSES:
         made.text(0.99, 0.01, f"{len(classes)} classes", ha="right", fontsize=10)
         return
@@ -168,7 +172,7 @@ def legend(made: Figure, labels: np.ndarray, classes: tuple[str, ...]) -> None:
         Line2D([], [], ls="", marker=marker(label), color=colour(label), ms=7, label=classes[label])
         for label in labels
     ]
-    prototype = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, ms=9, mew=1.3, label="prototype")
+    prototype = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, ms=9, mew=1.3, label=ends_are)
     made.legend(
         handles=[*handles, prototype], loc="outside lower center", ncols=min(6, len(handles) + 1)
     )

@@ -1,5 +1,6 @@
 """The training loop: from batch to step to log, top to bottom."""
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -10,6 +11,10 @@ from torch.optim import Optimizer
 
 from ..errors import Diverged
 from .device import Device
+
+CHUNK_PIXELS = (
+    2**23
+)  # that are embedded at once, at most 1024 images: what a backbone makes of them adds up
 
 
 class Epoch(NamedTuple):
@@ -33,14 +38,16 @@ def fit(
     batch_size: int,
     generator: torch.Generator,
     margin: Callable[[float], Tensor] | None = None,
+    augment: Callable[[Tensor], Tensor] = lambda images: images,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
     """Train for `epochs`, yielding after each; those up to `after` were trained before.
 
-    `train` has a length and `batch(index)`; an epoch is one permutation of it, without the last
+    `train` has a length and `batches(order, size)`; an epoch is one permutation of it, without the last
     incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
-    gives the head's margin from the epochs trained, a fraction. Nothing in a step waits for the
-    device: losses stay there until the epoch ends. Raises Diverged if one is not finite.
+    gives the head's margin from the epochs trained, a fraction; `augment` changes a batch of images.
+    Nothing in a step waits for the device: losses stay there until the epoch ends. Raises Diverged if
+    one is not finite.
     """
     steps = len(train) // batch_size
     for epoch in range(after + 1, epochs + 1):
@@ -49,12 +56,11 @@ def fit(
         order = torch.randperm(len(train), generator=generator).to(device.torch)
         losses = torch.empty(steps, device=device.torch)
 
-        for step, index in enumerate(order[: steps * batch_size].split(batch_size)):
+        for step, (images, labels) in enumerate(train.batches(order[: steps * batch_size], batch_size)):
             if margin:
                 head.margin.copy_(margin(epoch - 1 + step / steps))
-            images, labels = train.batch(index)
             with device.autocast():
-                embeddings = backbone(images)
+                embeddings = backbone(augment(images))
             loss = head(embeddings, labels)
             optimizer.zero_grad()
             loss.backward()
@@ -89,8 +95,10 @@ def suspects(head: nn.Module, optimizer: Optimizer, device: Device) -> str:
 
 
 @torch.no_grad()
-def embed(backbone: nn.Module, split, device: Device, chunk: int = 1024) -> Tensor:
-    """Embeddings (N, D) float32 of every image of a split, in its order."""
+def embed(backbone: nn.Module, split, device: Device, first: int | None = None) -> Tensor:
+    """Embeddings (N, D) float32 of every image of a split, or of the `first` few, in its order."""
     backbone.eval()
+    chunk = min(1024, max(16, CHUNK_PIXELS // math.prod(split.images.shape[1:])))
+    order = torch.arange(min(len(split), first or len(split)), device=device.torch)
     with device.autocast():
-        return torch.cat([backbone(split.normalise(x)).float() for x in split.images.split(chunk)])
+        return torch.cat([backbone(images).float() for images, _ in split.batches(order, chunk)])

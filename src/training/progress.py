@@ -9,21 +9,21 @@ from torch import Tensor
 
 
 class TrainingBar:
-    """Steps done, running loss, last accuracy, images per second, time left.
+    """Steps done, running loss, the last value of the metric `watched`, images per second, time left.
 
     Reading the loss makes the device finish its queue, so that happens at most every two seconds.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int):
+    def __init__(self, epochs: int, steps: int, batch_size: int, watched: str = "accuracy"):
         self.steps, self.batch_size = steps, batch_size
-        self.epoch, self.accuracy = 0, float("nan")
+        self.epoch = 0
         self.began = self.looked = time.perf_counter()
         console = Console(stderr=True)
         self.live = console.is_terminal
         self.bar = Progress(
             TextColumn("epoch {task.fields[epoch]:>3}"),
             BarColumn(),
-            TextColumn("loss {task.fields[loss]:.3f}  accuracy {task.fields[accuracy]:.3f}"),
+            TextColumn("loss {task.fields[loss]:.3f}  {task.fields[watched]} {task.fields[value]:.3f}"),
             TextColumn("{task.fields[speed]:,.0f} images/s"),
             TimeRemainingColumn(),
             console=console,
@@ -33,7 +33,13 @@ class TrainingBar:
         )
         nothing = float("nan")
         self.task = self.bar.add_task(
-            "", total=epochs * steps, epoch=1, loss=nothing, accuracy=nothing, speed=0.0
+            "",
+            total=epochs * steps,
+            epoch=1,
+            loss=nothing,
+            watched=watched.replace("_", " "),
+            value=nothing,
+            speed=0.0,
         )
 
     def __enter__(self) -> "TrainingBar":
@@ -60,10 +66,8 @@ class TrainingBar:
             speed=done * self.batch_size / (now - self.began),
         )
 
-    def epoch_done(self, epoch: int, loss: float, accuracy: float) -> None:
+    def epoch_done(self, epoch: int, loss: float, value: float) -> None:
         self.epoch = epoch
         done = epoch * self.steps
         speed = done * self.batch_size / (time.perf_counter() - self.began)
-        self.bar.update(
-            self.task, completed=done, epoch=epoch, loss=loss, accuracy=accuracy, speed=speed
-        )
+        self.bar.update(self.task, completed=done, epoch=epoch, loss=loss, value=value, speed=speed)

@@ -1,0 +1,165 @@
+"""Images in files: found, checked, and decoded to bytes."""
+
+import io
+import logging
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from ..errors import UserError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
+LARGEST = 256  # pixels a side that are kept as they are without being asked for
+LISTED = 10  # of what is left out, in a message
+PIL_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+
+
+def channels_of(image: Image.Image) -> int:
+    return 1 if image.mode in GREY else 3
+
+
+def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = None) -> np.ndarray:
+    """An image as bytes (channels, height, width) of `shape`: turned upright, grey or RGB as asked,
+    resized (bilinear over the whole area, so that thin lines survive). Raises UserError naming it."""
+    channels, height, width = shape
+    try:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            image = ImageOps.exif_transpose(image)
+            if image.mode.startswith("I;16"):  # `convert` would cut at 255
+                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = image.convert("L" if channels == 1 else "RGB")
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image)
+    except PIL_ERRORS as error:
+        raise UserError(f"{name or file}: not an image that can be read ({error})") from None
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def in_parallel(function, items: Iterable, threads: int | None = None) -> list:
+    """`function` of each item, in order; decoding lets other threads run."""
+    items = list(items)
+    if threads == 1 or len(items) < 8:
+        return [function(item) for item in items]
+    with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
+        return list(pool.map(function, items))
+
+
+class Files:
+    """Images of one `shape` (channels, height, width), in files, decoded when asked for."""
+
+    def __init__(self, paths: np.ndarray, shape: tuple[int, int, int]):
+        self.paths, self.shape = paths, (len(paths), *shape)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, rows: np.ndarray) -> "Files":
+        return Files(self.paths[rows], self.shape[1:])
+
+    def decode(self, threads: int | None = None) -> np.ndarray:
+        """All of them as bytes (N, channels, height, width). Raises UserError naming a broken file."""
+        out = np.empty(self.shape, np.uint8)
+
+        def put(row: int) -> None:
+            out[row] = to_bytes(self.paths[row], self.shape[1:])
+
+        in_parallel(put, range(len(self)), threads)
+        return out
+
+    @property
+    def nbytes(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+def find_images(folder: Path) -> list[Path]:
+    """Image files in a folder and below, sorted. Hidden files and other kinds are passed over; an
+    archive, whose images would be missed, is refused by name, as is what cannot be read."""
+    found = []
+    for directory, subfolders, files in os.walk(folder, onerror=_refuse):
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        for path in (Path(directory, name) for name in sorted(files) if not name.startswith(".")):
+            if path.suffix.lower() in ARCHIVES:
+                raise UserError(f"{path}: an archive among the images: extract it, or take it away")
+            if path.suffix.lower() in SUFFIXES:
+                found.append(path)
+    return found
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Folders right below one, sorted, hidden ones left out. Raises UserError naming what cannot be
+    read."""
+    try:
+        return sorted(
+            path
+            for path in folder.iterdir()
+            if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
+        )
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> None:
+    raise UserError(f"dataset.root: {error.filename} cannot be read ({error.strerror})") from None
+
+
+def examine(
+    paths: list[Path], whole: bool
+) -> tuple[list[tuple[int, tuple[int, int]] | None], dict[Path, str]]:
+    """Of each file its (channels, (height, width)), None for a broken one, and the broken ones with the
+    reason. Reads headers only, or, if `whole`, every pixel."""
+
+    def look(path: Path):
+        try:
+            with Image.open(path) as image:
+                if whole:
+                    image.load()
+                turned = image.getexif().get(274, 1) >= 5  # EXIF orientation: lying on its side
+                return channels_of(image), image.size if turned else image.size[::-1]
+        except PIL_ERRORS as error:
+            return str(error)
+
+    seen = in_parallel(look, paths)
+    broken = {path: what for path, what in zip(paths, seen, strict=True) if isinstance(what, str)}
+    return [None if isinstance(what, str) else what for what in seen], broken
+
+
+def common_shape(
+    paths: list[Path],
+    kinds: list[tuple[int, tuple[int, int]]],
+    size: tuple[int, int] | None,
+    channels: int | None,
+) -> tuple[int, int, int]:
+    """The shape that all images are brought to: `size` (height, width), or the one that they share;
+    RGB if any is, unless `channels` says otherwise. Raises UserError naming two that differ."""
+    channels = channels or max(kind[0] for kind in kinds)
+    if size:
+        return channels, *size
+    first = kinds[0][1]
+    for path, (_, other) in zip(paths, kinds, strict=True):
+        if other != first:
+            raise UserError(
+                f"dataset.size=null: images differ in size ({paths[0]} is {first[0]}×{first[1]}, {path} "
+                f"{other[0]}×{other[1]}, height × width): give one for all, as in dataset.size=[112,112]"
+            )
+    if max(first) > LARGEST:
+        raise UserError(
+            f"dataset.size=null: images of {first[0]}×{first[1]} are more than a backbone wants: give a "
+            "size, as in dataset.size=[112,112]"
+        )
+    return channels, *first
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few of many names, and how many there are more."""
+    names = [str(name) for name in names]
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

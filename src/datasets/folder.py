@@ -1,0 +1,164 @@
+"""The user's own images: one folder a class."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .files import Files, common_shape, examine, find_images, subfolders
+from .splits import Labelled, Source
+
+log = logging.getLogger(__name__)
+
+
+def image_folder(
+    root: Path,
+    *,
+    split: str = "open_set",
+    test_fraction: float = 0.2,
+    split_seed: int = 0,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    min_images: int | None = None,
+    skip_broken: bool = False,
+) -> Source:
+    """`root`/<class>/…/<image>, or the same in `root`/train and `root`/test (and `root`/val).
+
+    Without train/ and test/, `split` says what is held out for testing: `closed_set`, that share of each
+    class's images; `open_set` (or `verification`), that share of the classes. Raises UserError naming
+    what is wrong: a file that is no image, a class without images, or with fewer than two, or than
+    `min_images`; with `skip_broken`, or where `min_images` is given, these are left out and named in
+    `skipped`."""
+    given = {folder.name: folder for folder in subfolders(root)}
+    parts = {"train", "test"} <= set(given)
+    if parts and set(given) - {"train", "val", "test"}:
+        other = sorted(set(given) - {"train", "val", "test"})[0]
+        raise UserError(
+            f"dataset.root={root}: has train/ and test/, and beside them {other}/: which is it?"
+        )
+    folders = given if parts else {"": root}
+    found = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
+    skipped = tuple(
+        str(path.relative_to(root)) for _, _, left_out in found.values() for path in left_out
+    )
+    paths = [path for files, _, _ in found.values() for path in files]
+    kinds = [kind for _, seen, _ in found.values() for kind in seen]
+    shape = common_shape(paths, kinds, size, channels)
+    labelled = {part: label(folders[part], files, root, shape) for part, (files, _, _) in found.items()}
+    if parts:
+        train, test = labelled["train"], labelled["test"]
+        check_parts(root, split, train, test)
+        if split == "closed_set":
+            test = in_terms_of(train, test)
+        val = labelled.get("val")
+        if val and split == "closed_set":
+            check_parts(root, split, train, val, "val")
+            val = in_terms_of(train, val)
+        return Source(train, test, val, skipped)
+    whole = labelled[""]
+    if len(whole.classes) < 2:
+        raise UserError(f"dataset.root={root}: one folder a class, here is {len(whole.classes)}")
+    if split != "closed_set":
+        return Source(*by_class(whole, test_fraction, split_seed, root), skipped=skipped)
+    return Source(*by_sample(whole, test_fraction, split_seed, root), skipped=skipped)
+
+
+def collect(folder: Path, min_images: int | None, skip_broken: bool):
+    """Image files below a folder, by class and name; what each is; and what was left out, as paths."""
+    if not subfolders(folder):
+        raise UserError(f"dataset.root={folder}: no folders in it; one folder a class is wanted")
+    stray = [path for path in find_images(folder) if path.parent == folder]
+    if stray:
+        raise UserError(
+            f"{stray[0]}: an image beside the class folders: put it into one, or take it away"
+        )
+    paths, kinds, left_out = [], [], []
+    for class_folder in subfolders(folder):
+        files = find_images(class_folder)
+        seen, broken = examine(files, whole=True)
+        if broken and not skip_broken:
+            path, why = next(iter(broken.items()))
+            others = f" (and {len(broken) - 1} more in its class)" if len(broken) > 1 else ""
+            raise UserError(
+                f"{path}: not an image that can be read{others}: {why}; "
+                f"dataset.skip_broken=true leaves such out"
+            )
+        good = [path for path in files if path not in broken]
+        left_out += broken
+        if not good and not skip_broken:
+            raise UserError(
+                f"{class_folder}: a class without images: delete it, or "
+                f"dataset.skip_broken=true leaves it out"
+            )
+        if len(good) < 2 and min_images is None and good:
+            raise UserError(
+                f"{class_folder}: a class of one image ({good[0].name}), which is like nothing else: "
+                "dataset.min_images=2 leaves such classes out, dataset.min_images=1 keeps them"
+            )
+        if len(good) < (min_images or 1):
+            left_out.append(class_folder)
+            continue
+        paths += good
+        kinds += [kind for kind in seen if kind]
+    if not paths:
+        raise UserError(f"dataset.root={folder}: no image is left of it")
+    return paths, kinds, left_out
+
+
+def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, int]) -> Labelled:
+    of_class = [path.relative_to(folder).parts[0] for path in paths]
+    classes, labels = np.unique(of_class, return_inverse=True)
+    names = np.array([path.relative_to(root).as_posix() for path in paths])
+    held = np.array([str(path) for path in paths])
+    return Labelled(Files(held, shape), labels, tuple(classes.tolist()), names)
+
+
+def check_parts(root: Path, split: str, train: Labelled, test: Labelled, part: str = "test") -> None:
+    """Classes of the two parts are the same in a closed set, and others in an open one."""
+    both = set(train.classes) & set(test.classes)
+    if split != "closed_set" and both:
+        raise UserError(
+            f"evaluation={split}: class {min(both)} is in both {root}/train and {root}/{part}; an open "
+            "set tests classes that were not trained on: evaluation=closed_set?"
+        )
+    new = set(test.classes) - set(train.classes)
+    if split == "closed_set" and new:
+        raise UserError(
+            f"evaluation=closed_set: class {min(new)} is in {root}/{part} and not in {root}/train: "
+            "evaluation=open_set tests classes that were not trained on"
+        )
+
+
+def in_terms_of(train: Labelled, test: Labelled) -> Labelled:
+    """`test`, labelled by the classes of `train`."""
+    labels = np.array([train.classes.index(name) for name in test.classes])[test.labels]
+    return test._replace(labels=labels, classes=train.classes)
+
+
+def by_class(whole: Labelled, fraction: float, seed: int, root: Path) -> tuple[Labelled, Labelled]:
+    """Two parts without a class in common; `fraction` of the classes, drawn by `seed`, in the second."""
+    count = len(whole.classes)
+    held = max(2, round(fraction * count))  # one class alone has nothing to be told from
+    if count - held < 2:
+        raise UserError(
+            f"dataset.root={root}: {count} classes leave fewer than 2 to train on beside {held} "
+            f"to test: use "
+            "more, or evaluation=closed_set"
+        )
+    drawn = np.random.default_rng(seed).permutation(count)
+    return tuple(
+        whole.pick(np.isin(whole.labels, chosen), np.sort(chosen))
+        for chosen in (drawn[held:], drawn[:held])
+    )
+
+
+def by_sample(whole: Labelled, fraction: float, seed: int, root: Path) -> tuple[Labelled, Labelled]:
+    """Two parts with all classes in each; `fraction` of each class's images, and one at least, drawn by
+    `seed`, in the second, as long as it has two."""
+    rng, out = np.random.default_rng(seed), np.zeros(len(whole.labels), bool)
+    for each in range(len(whole.classes)):
+        members = np.flatnonzero(whole.labels == each)
+        held = min(max(1, round(fraction * len(members))), len(members) - 1)
+        out[rng.choice(members, held, replace=False)] = True
+    return whole.pick(~out), whole.pick(out)

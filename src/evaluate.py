@@ -1,0 +1,137 @@
+"""Evaluate a trained run, on other data or in another way: `python -m src.evaluate <run>
+[overrides]`."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from . import pictures, plots
+from .config import CONF, check_dataset, check_evaluation, explain, to_dict
+from .datasets import Split
+from .errors import UserError
+from .evaluation import EVALUATIONS, Evaluated, evaluate
+from .runs import versions, write_json
+from .trained import Trained, load_trained
+from .training import embed
+
+OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
+
+
+def with_overrides(config: dict, overrides: list[str]) -> dict:
+    """A run's configuration, with another data set, evaluation or device. A group, as in
+    `dataset=pairs`, is composed anew; a value goes into what the run had. Raises UserError for
+    anything else."""
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    for override, key in zip(overrides, keys, strict=True):
+        if key.partition(".")[0] not in OVERRIDDEN or "=" not in override:
+            raise UserError(
+                f"{override}: a trained run takes {', '.join(OVERRIDDEN)} only, as in dataset=pairs"
+            )
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = to_dict(compose("train", overrides=overrides))
+    groups = {key for key in keys if "." not in key}
+    if "dataset" in groups:
+        groups.add("evaluation")  # a data set brings the one that suits it
+    if "evaluation" in groups and "objective" not in groups:
+        groups.add("objective")
+    config = config | {key: composed[key] for key in groups}
+    values = [o for o, key in zip(overrides, keys, strict=True) if key.partition(".")[0] not in groups]
+    return OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
+
+
+def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, torch.Tensor, Split]:
+    """Results on the test images of a configuration's data set, their embeddings (N, D), and the
+    images."""
+    from .train import pairs_of
+
+    data = run.data(config["dataset"])
+    test = data.test
+    if config["evaluation"]["name"] == "closed_set":
+        new = sorted(set(test.classes) - set(run.classes))
+        if new:
+            raise UserError(
+                f"evaluation=closed_set: class {new[0]} of dataset={config['dataset']['name']} "
+                f"was not trained "
+                "on: use evaluation=open_set"
+            )
+        place = torch.tensor(
+            [run.classes.index(name) for name in test.classes], device=test.labels.device
+        )
+        test.labels, test.classes = place[test.labels], run.classes
+    pairs = pairs_of(config, data._replace(val=None)).get("test")
+    embeddings = embed(run.backbone, test, run.device)
+    found = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
+    return found, embeddings, test
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument(
+        "overrides", nargs="*", help="as for src.train: dataset=…, evaluation=…, device=…"
+    )
+    parser.add_argument(
+        "--out", type=Path, help="a new folder; default: <run>/evaluations/<time>-<data set>"
+    )
+    given = parser.parse_args()
+    try:
+        run = load_trained(given.run)
+        config = with_overrides(run.config, given.overrides)
+        check_dataset(config["dataset"])
+        check_evaluation(config)
+        if config["device"] != run.config["device"]:
+            run = load_trained(given.run, config["device"])
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
+        out = given.out or given.run / "evaluations" / name
+        if out.exists():
+            raise UserError(
+                f"--out {out}: is there already, and would be overwritten; name a new folder"
+            )
+        found, embeddings, test = evaluate_run(run, config)
+        out.mkdir(parents=True)
+        x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
+        pictures.save_embeddings(out / "embeddings.npz", x, test, prototypes)
+        trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
+        title = f"{run.config['loss']['name']} of {trained_on} on {tested_on}"
+        for each, made in pictures.figures(found, x, test, prototypes, title).items():
+            plots.save(made, out / "plots" / f"{each}.png")
+        described = {key: config[key] for key in OVERRIDDEN}
+        summary = {
+            "run": str(given.run),
+            "config": described,
+            "metrics": found.metrics,
+            "versions": versions(),
+        }
+        write_json(out / "summary.json", summary)
+    except Exception as error:
+        if not isinstance(error, UserError) and not type(error).__module__.startswith(
+            ("hydra", "omegaconf")
+        ):
+            raise
+        sys.exit(explain(error))
+    show(config, found, len(test), out)
+
+
+def show(config: dict, found: Evaluated, images: int, out: Path) -> None:
+    name = config["evaluation"]["name"]
+    table = Table(
+        title=f"{name} on {images:,} images of {config['dataset']['name']}", title_justify="left"
+    )
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    for metric in EVALUATIONS[name]:
+        value = found.metrics.get(metric)
+        table.add_row(metric, "too few pairs" if value is None else f"{value:.4f}")
+    Console(highlight=False).print(table)
+    print(f"-> {out}")
+
+
+if __name__ == "__main__":
+    main()

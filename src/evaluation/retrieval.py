@@ -1,0 +1,57 @@
+"""Every sample a query, all the others what is searched: how many of its own class come first."""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RANKS = (1, 5, 10)
+METRICS = (*(f"recall_at_{k}" for k in RANKS), "r_precision", "map_at_r")
+TILE = 2**24  # cosines that are held at once: 64 MiB
+
+
+class Retrieval(NamedTuple):
+    """`metrics` by the names in METRICS, empty where no class has two samples; `nearest` (N, K) the rows
+    nearest to each sample, nearest first."""
+
+    metrics: dict[str, float]
+    nearest: Tensor
+
+
+@torch.no_grad()
+def retrieval(embeddings: Tensor, labels: Tensor) -> Retrieval:
+    """Search embeddings (N, D) with labels (N,) by cosine, chunk by chunk: no N×N matrix.
+
+    recall_at_k  share of queries with one of their class among the k nearest
+    r_precision  share of their class among the R nearest, R the others that the class has, mean of
+                 queries
+    map_at_r     mean over i ≤ R of the precision among the i nearest where the i-th is of the class,
+                 else 0 (Musgrave et al. 2020, arXiv 2003.08505)
+
+    A sample alone in its class is searched but does not ask."""
+    x = F.normalize(embeddings.float(), dim=1)
+    count = len(x)
+    sizes = torch.bincount(labels)
+    others = sizes[labels] - 1  # (N,) R of each query
+    most = min(max(*RANKS, int(others.max())), count - 1)
+    ranks = torch.arange(1, most + 1, device=x.device)
+    totals = torch.zeros(len(METRICS), dtype=torch.float64)
+    kept = min(max(RANKS), most)
+    nearest = torch.empty(count, kept, dtype=torch.int64, device=x.device)
+    for rows in torch.arange(count, device=x.device).split(max(1, TILE // count)):
+        cosines = x[rows] @ x.T
+        cosines[torch.arange(len(rows), device=x.device), rows] = -torch.inf  # not itself
+        found = cosines.topk(most).indices
+        nearest[rows] = found[:, :kept]
+        right = labels[found] == labels[rows, None]
+        within = ranks <= others[rows, None]
+        hits = (right & within).float()
+        precision = hits.cumsum(1) / ranks
+        r = others[rows].clamp(min=1)
+        values = [right[:, :k].any(1).float() for k in RANKS]
+        values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
+        totals += torch.stack(values)[:, others[rows] > 0].sum(1).double().cpu()
+    asked = int((others > 0).sum())
+    metrics = dict(zip(METRICS, (totals / asked).tolist(), strict=True)) if asked else {}
+    return Retrieval(metrics, nearest)

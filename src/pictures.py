@@ -1,0 +1,93 @@
+"""What there is to look at after an evaluation: `embeddings.npz` and figures, by what was evaluated."""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from . import plots
+from .datasets import Split
+from .evaluation import Evaluated, roc
+
+THUMBNAILS = 300  # images kept beside the embeddings, for the report to show
+QUERIES, NEIGHBOURS = 8, 8  # that are drawn
+DRAWN_CLASSES = 10  # of an open set
+ROC_PAIRS = 10  # of different classes, fewer than which the curve does not show
+
+
+def save_embeddings(path: Path, embeddings: np.ndarray, split: Split, prototypes: np.ndarray) -> None:
+    """Embeddings (N, D), labels (N,), prototypes (C, D), class names, file names where there are files,
+    and the thumbnails of some."""
+    shown = np.linspace(0, len(embeddings) - 1, min(len(embeddings), THUMBNAILS)).astype(int)
+    named = {} if split.names is None else {"names": split.names.astype(str)}
+    np.savez_compressed(
+        path,
+        embeddings=embeddings,
+        labels=split.labels.cpu().numpy(),
+        classes=np.array(split.classes, dtype=str),
+        prototypes=prototypes,
+        shown=shown,
+        thumbnails=split.thumbnails(shown),
+        **named,
+    )
+
+
+def figures(
+    found: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray, title: str
+) -> dict[str, Figure]:
+    """Figures of an evaluation by the names of their files. Embeddings (N, D), prototypes (C, D)."""
+    y, classes, metrics = split.labels.cpu().numpy(), split.classes, found.metrics
+    if found.closed:
+        closed = found.closed
+        tested = f"{title}: {metrics['accuracy']:.1%} of test samples right"
+        return {
+            "embedding": plots.plot_embedding(embeddings, y, prototypes, classes, tested),
+            "angles": plots.plot_angles(closed.target_angle.numpy(), closed.other_angle.numpy(), title),
+            "confusion": plots.plot_confusion(closed.confusion.numpy(), classes, title),
+        }
+    made = {}
+    cosines, same, _ = found.scores
+    if "auc" in metrics:
+        far, tar = roc(cosines, same)
+        curve = f"{title}: AUC {metrics['auc']:.4f}"
+        fewest = min(0.1, ROC_PAIRS / int((~same).sum()))
+        made["pairs"] = plots.plot_pairs(cosines.numpy(), same.numpy(), title)
+        made["roc"] = plots.plot_roc(far.numpy(), tar.numpy(), metrics["eer"], fewest, curve)
+    if found.retrieved:
+        made["embedding"] = some_classes(embeddings, y, classes, title)
+        if found.retrieved.metrics:
+            said = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
+            made["neighbours"] = neighbours(found.retrieved.nearest.cpu().numpy(), y, split, said)
+    return made
+
+
+def some_classes(embeddings: np.ndarray, y: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
+    """The embeddings of as many classes as can be told apart by eye, evenly picked, with their means."""
+    present = np.unique(y)
+    if len(present) > DRAWN_CLASSES:
+        present = present[np.linspace(0, len(present) - 1, DRAWN_CLASSES).astype(int)]
+        title += f": {DRAWN_CLASSES} of {len(classes)} test classes"
+    rows = np.isin(y, present)
+    labels = np.searchsorted(present, y[rows])
+    names = tuple(classes[label].rpartition("/")[2] for label in present)
+    names = names if len(set(names)) == len(names) else tuple(classes[label] for label in present)
+    means = plots.class_means(embeddings[rows], labels)
+    return plots.plot_embedding(embeddings[rows], labels, means, names, title, "class mean")
+
+
+def neighbours(nearest: np.ndarray, y: np.ndarray, split: Split, title: str) -> Figure:
+    """Some queries, half of them such as went wrong, if there are, and what was found for them."""
+    first_right = y[nearest[:, 0]] == y
+    wrong, well = np.flatnonzero(~first_right), np.flatnonzero(first_right)
+    asked = [
+        kind[np.linspace(0, len(kind) - 1, min(len(kind), QUERIES // 2)).astype(int)]
+        for kind in (well, wrong)
+    ]
+    rows = np.concatenate(asked)
+    near = nearest[rows, :NEIGHBOURS]
+    images = split.thumbnails(np.concatenate([rows, near.ravel()]))
+    queries, found = images[: len(rows)], images[len(rows) :].reshape(*near.shape, *images.shape[1:])
+    names = [split.classes[y[row]] for row in rows]
+    well, wrong = map(len, asked)
+    half = f"here {well} queries that went right, {wrong} that did not; blue: of the query's class"
+    return plots.plot_neighbours(queries, found, y[near] == y[rows, None], names, f"{title}\n{half}")

@@ -1,0 +1,72 @@
+"""A trained run, rebuilt from its folder alone: weights, no code."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .config import blaming, head_options
+from .datasets import Dataset, load, reader_options
+from .errors import UserError
+from .losses import HEADS, Head
+from .models import build_backbone
+from .training import Device, choose_device, load_checkpoint
+
+
+@dataclass
+class Trained:
+    """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes
+    that it was trained on, one a channel; `classes` those that the head tells apart."""
+
+    folder: Path
+    config: dict
+    device: Device
+    backbone: nn.Module
+    head: Head
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: list[float]
+    std: list[float]
+
+    def data(self, dataset: dict) -> Dataset:
+        """The data set that a configuration describes, brought to this model's shape and normalisation.
+        Raises UserError if it cannot be."""
+        options = reader_options(dataset["name"])
+        channels, height, width = self.image_shape
+        wanted = {"size": (height, width), "channels": channels}
+        dataset = dataset | {key: value for key, value in wanted.items() if key in options}
+        data = load(device=self.device.torch, **dataset)
+        if data.image_shape != tuple(self.image_shape):
+            raise UserError(
+                f"dataset={dataset['name']}: has images {'×'.join(map(str, data.image_shape))}, "
+                f"the model of "
+                f"{self.folder} wants {'×'.join(map(str, self.image_shape))} (channels, height, width)"
+            )
+        data.normalise_by(self.mean, self.std)
+        return data
+
+
+def load_trained(folder: Path, device: dict | None = None) -> Trained:
+    """The model in a run's folder. `device` is that part of a configuration; default, whatever is here.
+    Raises UserError if no model is there, or none that can be read."""
+    path = folder / "checkpoint.pt"
+    if not path.is_file():
+        raise UserError(f"{folder}: no run with a checkpoint.pt is there")
+    try:
+        saved = load_checkpoint(path)
+        config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
+        mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
+    except Exception as error:  # torn, foreign: whatever torch makes of it
+        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+    where = choose_device(**(device or {"name": "auto", "threads": None, "precision": "fp32"}))
+    with blaming("model", config["model"]):
+        backbone = build_backbone(image_shape=shape, **config["model"], fetch=False)
+        backbone.load_state_dict(saved["backbone"])
+    dimension = backbone.eval()(torch.zeros(1, *shape)).shape[1]
+    head = HEADS[config["loss"]["name"]](dimension, len(classes), **head_options(config, len(classes)))
+    head.load_state_dict(saved["head"])
+    backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
+    return Trained(
+        folder, config, where, backbone, head.to(where.torch).eval(), classes, shape, mean, std
+    )
