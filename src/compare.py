@@ -183,9 +183,8 @@ def embeddings(settings: list[Setting], problems: list[str]) -> list[plots.Spher
         try:
             with np.load(path) as kept:
                 parts = [kept[key] for key in ("embeddings", "labels", "prototypes")]
-                if (
-                    evaluation_of(setting.runs[0].config) != "closed_set"
-                ):  # prototypes are of other classes
+                if evaluation_of(setting.runs[0].config) != "closed_set":
+                    # The prototypes are of the classes that were trained on, not of these.
                     parts[2] = plots.class_means(parts[0], parts[1])
                 sphere = plots.Sphere(setting.label, *parts)
                 if "thumbnails" in kept:

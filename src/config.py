@@ -11,7 +11,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,45 @@ CHOICES = {
     "device.precision": ("fp32", "bf16"),
     "logger.name": ("wandb", "none"),
     "evaluation.name": tuple(EVALUATIONS),
+}
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _whole_from(least: int) -> tuple[str, Callable[[object], bool]]:
+    return f"a whole number from {least}", lambda v: _is_whole(v) and v >= least
+
+
+# What the options of data sets may be, in words and as a test.
+DATASET_OPTIONS = {
+    "memory": ("GiB, 0 or more", lambda v: _is_number(v) and v >= 0),
+    "size": (
+        "height and width, 4 to 4096 pixels, as in dataset.size=[112,112]; null: as they are",
+        lambda v: (
+            v is None
+            or (isinstance(v, list) and len(v) == 2 and all(_is_whole(n) and 4 <= n <= 4096 for n in v))
+        ),
+    ),
+    "channels": (
+        "1 grey, 3 RGB, null as the images are",
+        lambda v: v is None or (_is_whole(v) and v in (1, 3)),
+    ),
+    "min_images": ("a whole number from 1, or null", lambda v: v is None or (_is_whole(v) and v >= 1)),
+    "skip_broken": ("true or false", lambda v: type(v) is bool),
+    "test_fraction": ("a share above 0 and below 1", lambda v: _is_number(v) and 0 < v < 1),
+    "concentration": ("a number above 0", lambda v: _is_number(v) and v > 0),
+    "split_seed": _whole_from(0),
+    "data_seed": _whole_from(0),
+    "classes": _whole_from(2),
+    "dimension": _whole_from(2),
+    "per_class": _whole_from(1),
+    "test_per_class": _whole_from(1),
 }
 AS_THE_LOSS_HAS_IT = ("paper", "few_classes")  # margins and scales that may be none
 WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
@@ -114,11 +153,9 @@ def check(config: dict) -> None:
         if key not in AUGMENTATIONS:
             raise UserError(f"augment.{key}={value}: choose from {', '.join(AUGMENTATIONS)}")
         least, most = AUGMENTATIONS[key]
-        whole = key == "crop" and not _is_whole(value)
-        if not (_is_number(value) and least <= value <= most) or whole:
-            raise UserError(
-                f"augment.{key}={value}: a {'whole ' * (key == 'crop')}number from {least} to {most}"
-            )
+        right, kind = (_is_whole, "whole number") if key == "crop" else (_is_number, "number")
+        if not (right(value) and least <= value <= most):
+            raise UserError(f"augment.{key}={value}: a {kind} from {least} to {most}")
     if type(get(config, "plots.animate")) is not bool:
         raise UserError(f"plots.animate={get(config, 'plots.animate')}: true or false")
     check_margin(config["loss"]["name"], config["margin"])
@@ -130,17 +167,12 @@ def check_model(model: dict) -> None:
     library = model.get("library")
     if library not in (None, *LIBRARIES):
         raise UserError(f"model.library={library}: choose one of {', '.join(LIBRARIES)}, or null")
-    known = library_names(library) if library else tuple(BACKBONES)
-    if model["name"] not in known:
-        near = difflib.get_close_matches(str(model["name"]), known, 8, 0.4) if library else known
-        raise UserError(
-            f"model.name={model['name']}: "
-            + (
-                f"{library} has none of this name, near are {', '.join(near)}"
-                if library
-                else f"choose one of {', '.join(near)}"
-            )
-        )
+    name, known = model["name"], library_names(library) if library else tuple(BACKBONES)
+    if name not in known and library:
+        near = ", ".join(difflib.get_close_matches(str(name), known, 8, 0.4)) or "none"
+        raise UserError(f"model.name={name}: {library} has none of this name; near it are {near}")
+    if name not in known:
+        raise UserError(f"model.name={name}: choose one of {', '.join(known)}")
     for key in ("norm", "pretrained"):
         if type(model.get(key, False)) is not bool:
             raise UserError(f"model.{key}={model[key]}: true or false")
@@ -154,35 +186,7 @@ def check_dataset(dataset: dict) -> None:
     for key in set(dataset) - options - {"name", "root", "val_fraction", "memory"}:
         known = f"its options are {', '.join(sorted(options))}" if options else "it has no options"
         raise UserError(f"dataset.{key}={dataset[key]}: dataset={dataset['name']} has no {key}, {known}")
-    size = dataset.get("size")
-    if size is not None and not (
-        isinstance(size, list) and len(size) == 2 and all(_is_whole(n) and 4 <= n <= 4096 for n in size)
-    ):
-        raise UserError(
-            f"dataset.size={size}: height and width, from 4 pixels, as in dataset.size=[112,112]"
-        )
-    for key, right, legal in (
-        ("memory", "GiB, 0 or more", lambda v: _is_number(v) and v >= 0),
-        ("test_fraction", "a share above 0 and below 1", lambda v: _is_number(v) and 0 < v < 1),
-        ("split_seed", "a whole number from 0", lambda v: _is_whole(v) and v >= 0),
-        ("data_seed", "a whole number from 0", lambda v: _is_whole(v) and v >= 0),
-        ("channels", "1 grey, 3 RGB, null as the images are", lambda v: v in (None, 1, 3)),
-        (
-            "min_images",
-            "a whole number from 1, or null",
-            lambda v: v is None or (_is_whole(v) and v >= 1),
-        ),
-        ("skip_broken", "true or false", lambda v: type(v) is bool),
-        ("concentration", "a number above 0", lambda v: _is_number(v) and v > 0),
-        *(
-            (k, "a whole number from 2", lambda v: _is_whole(v) and v >= 2)
-            for k in ("classes", "dimension")
-        ),
-        *(
-            (k, "a whole number from 1", lambda v: _is_whole(v) and v >= 1)
-            for k in ("per_class", "test_per_class")
-        ),
-    ):
+    for key, (right, legal) in DATASET_OPTIONS.items():
         if key in dataset and not legal(dataset[key]):
             raise UserError(f"dataset.{key}={dataset[key]}: {right}")
 
@@ -258,14 +262,6 @@ def head_options(config: dict, num_classes: int) -> dict:
             except ValueError as error:
                 raise UserError(f"scale={name}: {error}, use scale.value=…") from None
     return options
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_whole(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 @contextmanager

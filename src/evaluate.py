@@ -6,21 +6,24 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from . import pictures, plots
 from .config import CONF, check_dataset, check_evaluation, explain, to_dict
 from .datasets import Split
 from .errors import UserError
-from .evaluation import EVALUATIONS, Evaluated, evaluate
+from .evaluation import EVALUATIONS, Evaluated, evaluate, sample_pairs, supported
 from .runs import versions, write_json
 from .trained import Trained, load_trained
 from .training import embed
 
+VERIFICATION = EVALUATIONS["verification"]
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 
 
@@ -46,26 +49,61 @@ def with_overrides(config: dict, overrides: list[str]) -> dict:
     return OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
 
 
-def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, torch.Tensor, Split]:
+def pairs_of(
+    config: dict, splits: dict[str, Split | None], trained_on: tuple[str, ...]
+) -> dict[str, tuple[Tensor, ...]]:
+    """The pairs that verification looks at on each split, by name; none in a closed set. Raises
+    UserError if the images cannot be evaluated as asked, or do not support the objective."""
+    name, source = config["evaluation"]["name"], config["dataset"]["name"]
+    pairs = {}
+    for split, images in splits.items():
+        if images is None:
+            continue
+        if name == "closed_set":
+            new = sorted(set(images.classes) - set(trained_on))
+            if new:
+                raise UserError(
+                    f"evaluation=closed_set: class {new[0]} of dataset={source} was not trained on: use "
+                    "evaluation=open_set"
+                )
+            continue
+        if images.pairs is not None and name == "open_set":
+            raise UserError(
+                f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification"
+            )
+        try:
+            pairs[split] = listed_pairs(images) or sample_pairs(
+                images.labels, config["evaluation"]["pairs"]
+            )
+        except ValueError as error:
+            raise UserError(f"evaluation.pairs=null: {error}; give a number, as in 1000000") from None
+        _, _, same, fold = pairs[split]
+        if same.all() or not same.any():
+            kinds = "different classes" if same.all() else "one class"
+            raise UserError(
+                f"evaluation={name}: the {split} images of dataset={source} hold no two of {kinds}"
+            )
+        there = supported(same, fold)
+        if config["objective"] in set(VERIFICATION) - set(there):
+            raise UserError(
+                f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "
+                f"of different classes, too few; use one of {', '.join(there)}"
+            )
+    return pairs
+
+
+def listed_pairs(images: Split) -> tuple[Tensor, ...] | None:
+    return images.pairs and tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
+
+
+def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split]:
     """Results on the test images of a configuration's data set, their embeddings (N, D), and the
     images."""
-    from .train import pairs_of
-
-    data = run.data(config["dataset"])
-    test = data.test
+    test = run.data(config["dataset"]).test
+    pairs = pairs_of(config, {"test": test}, run.classes).get("test")
     if config["evaluation"]["name"] == "closed_set":
-        new = sorted(set(test.classes) - set(run.classes))
-        if new:
-            raise UserError(
-                f"evaluation=closed_set: class {new[0]} of dataset={config['dataset']['name']} "
-                f"was not trained "
-                "on: use evaluation=open_set"
-            )
-        place = torch.tensor(
-            [run.classes.index(name) for name in test.classes], device=test.labels.device
-        )
-        test.labels, test.classes = place[test.labels], run.classes
-    pairs = pairs_of(config, data._replace(val=None)).get("test")
+        place = torch.tensor([run.classes.index(name) for name in test.classes])
+        test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = embed(run.backbone, test, run.device)
     found = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
     return found, embeddings, test

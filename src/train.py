@@ -43,7 +43,8 @@ from .config import (
 from .datasets import Augmentation, Dataset, load
 from .datasets.files import listed
 from .errors import Pruned, UserError
-from .evaluation import EVALUATIONS, Evaluated, PairScores, evaluate, sample_pairs, verification
+from .evaluate import pairs_of
+from .evaluation import EVALUATIONS, Evaluated, evaluate
 from .losses import HEADS, Head, MarginHead, sufficient_scale
 from .models import build_backbone
 from .runs import (
@@ -207,9 +208,8 @@ def in_words(evaluation: str, metrics: dict[str, float]) -> str:
     if evaluation == "closed_set":
         own, other = (math.degrees(metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
         return (
-            f"test accuracy {metrics['accuracy']:.4f}, worst class "
-            f"{metrics['worst_recall']:.2f}, angle to "
-            f"own prototype {own:.1f}°, nearest other {other:.1f}°"
+            f"test accuracy {metrics['accuracy']:.4f}, worst class {metrics['worst_recall']:.2f}, angle "
+            f"to own prototype {own:.1f}°, nearest other {other:.1f}°"
         )
     said = [
         f"{key} {metrics[key]:.4f}"
@@ -231,11 +231,10 @@ def prepare(config: dict, folder: Path) -> Run:
         )
     if config["batch_size"] > len(data.train):
         raise UserError(
-            f"batch_size={config['batch_size']}: dataset={source['name']} has {len(data.train)} "
-            f"training "
-            "images, use that or less"
+            f"batch_size={config['batch_size']}: dataset={source['name']} has {len(data.train)} images "
+            "to train on, use that or less"
         )
-    pairs = pairs_of(config, data)
+    pairs = pairs_of(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
     model, loss, how, over_time = (config[k] for k in ("model", "loss", "optimizer", "schedule"))
     classes = len(data.classes)
@@ -263,52 +262,6 @@ def prepare(config: dict, folder: Path) -> Run:
     augmentation = Augmentation(chance, **config["augment"])
     training = (backbone, head, optimizer, schedule, margin, shuffling, augmentation)
     return Run(config, folder, device, data, *training, pairs)
-
-
-def pairs_of(config: dict, data: Dataset) -> dict[str, tuple[Tensor, ...]]:
-    """The pairs that verification looks at on each split. Raises UserError if the data cannot be
-    evaluated as asked, or do not support the objective."""
-    name, source = config["evaluation"]["name"], config["dataset"]["name"]
-    if name == "closed_set":
-        new = sorted(set(data.test.classes) - set(data.classes))
-        if new:
-            raise UserError(
-                f"evaluation=closed_set: dataset={source} tests classes that are not trained on "
-                f"({new[0]} is "
-                "one): use evaluation=open_set"
-            )
-        return {}
-    pairs = {}
-    for split, images in (("validation", data.val), ("test", data.test)):
-        if images is None:
-            continue
-        if images.pairs is not None:
-            if name == "open_set":
-                raise UserError(
-                    f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification"
-                )
-            pairs[split] = tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
-        else:
-            try:
-                pairs[split] = sample_pairs(images.labels, config["evaluation"]["pairs"])
-            except ValueError as error:
-                raise UserError(
-                    f"evaluation.pairs=null: {error}; give a number, as in 1000000"
-                ) from None
-        same, fold = pairs[split][2], pairs[split][3]
-        if same.all() or not same.any():
-            raise UserError(
-                f"evaluation={name}: the {split} images of dataset={source} hold no two of "
-                f"{'different classes' if same.all() else 'one class'}"
-            )
-        there = verification(PairScores(torch.rand(len(same)), same, fold))
-        if config["objective"] in set(EVALUATIONS["verification"]) - set(there):
-            raise UserError(
-                f"objective={config['objective']}: the {split} images hold {int((~same).sum())} "
-                f"pairs of "
-                f"different classes, too few; use one of {', '.join(there)}"
-            )
-    return pairs
 
 
 @functools.cache  # once for all runs of a sweep

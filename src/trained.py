@@ -37,11 +37,11 @@ class Trained:
         wanted = {"size": (height, width), "channels": channels}
         dataset = dataset | {key: value for key, value in wanted.items() if key in options}
         data = load(device=self.device.torch, **dataset)
-        if data.image_shape != tuple(self.image_shape):
+        there, here = ("×".join(map(str, shape)) for shape in (data.image_shape, self.image_shape))
+        if there != here:
             raise UserError(
-                f"dataset={dataset['name']}: has images {'×'.join(map(str, data.image_shape))}, "
-                f"the model of "
-                f"{self.folder} wants {'×'.join(map(str, self.image_shape))} (channels, height, width)"
+                f"dataset={dataset['name']}: has images {there}, the model of {self.folder} wants "
+                f"{here} (channels, height, width)"
             )
         data.normalise_by(self.mean, self.std)
         return data

@@ -102,40 +102,34 @@ def with_validation(name: str, source: Source, fraction: float) -> Source:
         held = max(2, round(fraction * count))  # one class alone has nothing to be told from
         if count - held < 2:
             raise UserError(
-                f"dataset.val_fraction={fraction}: dataset={name} has {count} classes to train "
-                f"on, too few "
-                "to hold some out: use 0 for no validation split"
+                f"dataset.val_fraction={fraction}: dataset={name} has {count} classes to train on, too "
+                "few to hold some out: use 0 for no validation split"
             )
         drawn = np.random.default_rng(0).permutation(count)
         train, val = (
             train.pick(np.isin(train.labels, chosen), np.sort(chosen))
             for chosen in (drawn[held:], drawn[:held])
         )
-    if not len(train.labels) or not len(val.labels):
-        raise UserError(
-            f"dataset.val_fraction={fraction}: leaves no image of dataset={name} to "
-            + (
-                "validate on, use more, or 0 for no validation split"
-                if len(train.labels)
-                else "train on"
+    for part, use in (
+        (train, "train on, use less"),
+        (val, "validate on, use more, or 0 for no validation split"),
+    ):
+        if not len(part.labels):
+            raise UserError(
+                f"dataset.val_fraction={fraction}: leaves no image of dataset={name} to {use}"
             )
-        )
     return source._replace(train=train, val=val)
 
 
 def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel's bytes."""
-    size = int(np.prod(images.shape[1:]))
-    some = np.linspace(0, len(images) - 1, min(len(images), max(1, STATISTICS_BYTES // size))).astype(
-        int
-    )
-    pixels = images if len(some) == len(images) else images[some]
+    count = min(len(images), max(1, STATISTICS_BYTES // int(np.prod(images.shape[1:]))))
+    pixels = images[np.linspace(0, len(images) - 1, count).astype(int)]
     pixels = pixels.decode() if isinstance(pixels, Files) else pixels
     means, deviations = [], []
     for channel in range(pixels.shape[1]):
-        counts = np.bincount(
-            pixels[:, channel].ravel(), minlength=256
-        )  # exact, and far cheaper than np.std
+        # Exact, and far cheaper than np.std.
+        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
         mean = float(np.average(np.arange(256), weights=counts))
         means.append(mean)
         deviations.append(float(np.average((np.arange(256) - mean) ** 2, weights=counts)) ** 0.5 or 1.0)

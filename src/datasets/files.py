@@ -1,7 +1,6 @@
 """Images in files: found, checked, and decoded to bytes."""
 
 import io
-import logging
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +10,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from ..errors import UserError
-
-log = logging.getLogger(__name__)
 
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}

@@ -1,6 +1,5 @@
 """The user's own images: one folder a class."""
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import numpy as np
 from ..errors import UserError
 from .files import Files, common_shape, examine, find_images, subfolders
 from .splits import Labelled, Source
-
-log = logging.getLogger(__name__)
 
 
 def image_folder(
@@ -81,15 +78,15 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool):
             path, why = next(iter(broken.items()))
             others = f" (and {len(broken) - 1} more in its class)" if len(broken) > 1 else ""
             raise UserError(
-                f"{path}: not an image that can be read{others}: {why}; "
-                f"dataset.skip_broken=true leaves such out"
+                f"{path}: not an image that can be read{others}: {why}; dataset.skip_broken=true leaves "
+                "such out"
             )
         good = [path for path in files if path not in broken]
         left_out += broken
         if not good and not skip_broken:
             raise UserError(
-                f"{class_folder}: a class without images: delete it, or "
-                f"dataset.skip_broken=true leaves it out"
+                f"{class_folder}: a class without images: delete it, or dataset.skip_broken=true leaves "
+                "it out"
             )
         if len(good) < 2 and min_images is None and good:
             raise UserError(
@@ -142,9 +139,8 @@ def by_class(whole: Labelled, fraction: float, seed: int, root: Path) -> tuple[L
     held = max(2, round(fraction * count))  # one class alone has nothing to be told from
     if count - held < 2:
         raise UserError(
-            f"dataset.root={root}: {count} classes leave fewer than 2 to train on beside {held} "
-            f"to test: use "
-            "more, or evaluation=closed_set"
+            f"dataset.root={root}: {count} classes leave fewer than 2 to train on beside {held} to "
+            "test: use more, or evaluation=closed_set"
         )
     drawn = np.random.default_rng(seed).permutation(count)
     return tuple(

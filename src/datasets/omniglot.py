@@ -80,9 +80,8 @@ def _counted(part: str, held: dict[str, bytes | Path], where: Path) -> dict[str,
     odd = next((f"{name} has {n}" for name, n in drawings.items() if n != DRAWINGS), None)
     if len(drawings) != PARTS[part] or odd:
         raise UserError(
-            f"{where}: {len(drawings)} characters, {len(held)} drawings; published are "
-            f"{PARTS[part]} with "
-            f"{DRAWINGS} each{f' ({odd})' if odd else ''}: delete it, or replace it"
+            f"{where}: {len(drawings)} characters, {len(held)} drawings; published are {PARTS[part]} "
+            f"with {DRAWINGS} each{f' ({odd})' if odd else ''}: delete it, or replace it"
         )
     return held
 

@@ -1,12 +1,14 @@
 """Verification sets: pairs of images, of the same person or not."""
 
+import io
 import pickle
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from ..errors import UserError
-from .files import SUFFIXES, common_shape, examine, in_parallel, to_bytes
+from .files import PIL_ERRORS, SUFFIXES, channels_of, common_shape, examine, in_parallel, to_bytes
 from .folder import collect, label
 from .splits import Labelled, Pairs, Source
 
@@ -151,13 +153,9 @@ def read_bin(file: Path) -> tuple[list[bytes], Pairs]:
     return contents, Pairs(2 * rows, 2 * rows + 1, same, rows * FOLDS // len(same))
 
 
-def _shape_of(content: bytes, file: Path, size, channels) -> tuple[int, int, int]:
-    import io
-
-    from PIL import Image
-
-    from .files import PIL_ERRORS, channels_of
-
+def _shape_of(
+    content: bytes, file: Path, size: tuple[int, int] | None, channels: int | None
+) -> tuple[int, int, int]:
     try:
         with Image.open(io.BytesIO(content)) as image:
             return channels or channels_of(image), *(size or image.size[::-1])

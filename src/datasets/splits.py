@@ -107,7 +107,6 @@ class StreamedSplit(Split):
     """A split whose images stay in their files until a batch wants them."""
 
     images: Files
-    workers = 2  # processes that decode; `load` knows how many cores there are
 
     def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
         step = -(-max(self.images.shape[2:]) // most)
@@ -124,8 +123,9 @@ class StreamedSplit(Split):
             _Decoded(self.images),
             sampler=index,
             batch_size=None,
-            num_workers=min(self.workers, len(index)),
+            num_workers=min(torch.get_num_threads(), len(index)),  # as many as the run may use cores
             pin_memory=self.labels.device.type == "cuda",
+            generator=torch.Generator(),  # its own: the run draws what it draws when resident
         )
         for rows, images in zip(index, loader, strict=True):
             if isinstance(images, str):

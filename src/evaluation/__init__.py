@@ -12,7 +12,7 @@ from . import verification as _verification
 from .closed_set import ClosedSet, closed_set
 from .geometry import geometry, widest_angle
 from .retrieval import Retrieval, retrieval
-from .verification import PairScores, Roc, roc, sample_pairs, score, verification
+from .verification import PairScores, Roc, roc, sample_pairs, score, supported, verification
 
 # The names that configurations use, and the metrics of each; conf/evaluation/ holds a file for each.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
@@ -40,6 +40,7 @@ __all__ = [
     "roc",
     "sample_pairs",
     "score",
+    "supported",
     "verification",
     "widest_angle",
 ]
@@ -71,20 +72,17 @@ def evaluate(
     head,
     embeddings: Tensor,
     labels: Tensor,
-    listed: tuple[Tensor, ...] | None = None,
-    pairs: int | None = None,
+    pairs: tuple[Tensor, ...] | None = None,
 ) -> Evaluated:
-    """The evaluation `name` of embeddings (N, D) with labels (N,).
-
-    A closed set is judged by the head. Verification is over the pairs that are `listed` (first,
-    second, same, fold; each (P,)), or over `pairs` of each kind drawn from all, or over all (None)."""
+    """The evaluation `name` of embeddings (N, D) with labels (N,). A closed set is judged by the head,
+    an open set and verification by `pairs` (first, second, same, fold; each (P,)), the first of the
+    two by neighbours too."""
     if name == "closed_set":
         closed = closed_set(head, embeddings, labels)
         return Evaluated(closed.metrics | geometry(embeddings, labels, head.prototypes), closed)
-    drawn = sample_pairs(labels, pairs) if listed is None else listed
-    scores = score(embeddings, *drawn)
+    scores = score(embeddings, *pairs)
     if name == "verification":
         return Evaluated(verification(scores), scores=scores)
     found = retrieval(embeddings, labels)
-    lying = geometry(embeddings, labels, None if head is None else head.prototypes)
+    lying = geometry(embeddings, labels, head.prototypes)
     return Evaluated(found.metrics | verification(scores) | lying, retrieved=found, scores=scores)

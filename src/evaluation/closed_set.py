@@ -19,11 +19,6 @@ METRICS = (
 )
 
 
-def higher_is_better(metric: str) -> bool:
-    """Samples should be near their own prototype, and everything else large."""
-    return not metric.startswith("target_angle")
-
-
 class ClosedSet(NamedTuple):
     """`metrics` by the names in METRICS, angles in radians; per class: `recall` (C,); per pair of
     classes: `confusion` (C, C), rows true, counts; per sample: `target_angle` and `other_angle` (N,),

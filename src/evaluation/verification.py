@@ -75,9 +75,9 @@ def sample_pairs(labels: Tensor, count: int | None, seed: int = 0) -> tuple[Tens
 
 
 def _some(rows: np.ndarray, count: int | None, rng: np.random.Generator) -> np.ndarray:
-    return (
-        rows if count is None or len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))
-    )
+    if count is None or len(rows) <= count:
+        return rows
+    return np.sort(rng.choice(rows, count, replace=False))
 
 
 def _same_pairs(y: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -122,33 +122,39 @@ def roc(cosines: Tensor, same: Tensor) -> Roc:
     return Roc(far, torch.cat([start, right / same.sum()]))
 
 
+def supported(same: Tensor, fold: Tensor) -> tuple[str, ...]:
+    """Those of METRICS that pairs have something to say on: `same` (P,), `fold` (P,)."""
+    negatives = int((~same).sum())
+    if not negatives or negatives == len(same):
+        return ()
+    rates = [f"tar_at_far_{rate}" for rate in FARS if float(rate) * negatives >= 1 - 1e-9]
+    folded = ("ten_fold_accuracy",) if len(fold[fold >= 0].unique()) > 1 else ()
+    return ("auc", "eer", *rates, *folded)
+
+
 def verification(scores: PairScores) -> dict[str, float]:
-    """What the cosines (P,) of pairs are worth. Those of METRICS that the pairs do not support are
-    left out.
+    """What the cosines (P,) of pairs are worth, in those of METRICS that are `supported`.
 
     auc                area under the ROC curve, ties counting half
     eer                the rate at which as many are falsely accepted as falsely rejected, interpolated
     tar_at_far_<f>     share of same pairs accepted at the lowest threshold that accepts at most a
-                       share f of different ones; left out where f of the different pairs is less than
-                       one pair
+                       share f of different ones; where f of the different pairs is at least one pair
     ten_fold_accuracy  LFW's protocol (Huang et al. 2007): each fold judged at the threshold that is
                        best on the other nine, the mean of ten
     """
     cosines, same, fold = scores
-    negatives = int((~same).sum())
-    if not negatives or negatives == len(same):
+    names = supported(same, fold)
+    if not names:
         return {}
     far, tar = roc(cosines, same)
     metrics = {"auc": float(torch.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
     for rate in FARS:
-        if float(rate) * negatives >= 1 - 1e-9:
-            metrics[f"tar_at_far_{rate}"] = float(tar[far <= float(rate) + 1e-12].max())
-    used = fold >= 0
-    if len(fold[used].unique()) > 1:
-        metrics["ten_fold_accuracy"] = float(
-            np.mean(fold_accuracies(cosines[used], same[used], fold[used]))
-        )
-    return metrics
+        metrics[f"tar_at_far_{rate}"] = float(tar[far <= float(rate) + 1e-12].max())
+    if "ten_fold_accuracy" in names:
+        used = fold >= 0
+        accuracies = fold_accuracies(cosines[used], same[used], fold[used])
+        metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
+    return {name: metrics[name] for name in names}
 
 
 def equal_error_rate(far: Tensor, tar: Tensor) -> float:

@@ -23,11 +23,7 @@ def torchvision_body(
     classifier = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
     parent, _, attribute = classifier.rpartition(".")
     setattr(net.get_submodule(parent), attribute, nn.Identity())
-    for auxiliary in (
-        "aux1",
-        "aux2",
-        "AuxLogits",
-    ):  # heads of their own, which return more than features
+    for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers of their own, in training
         if hasattr(net, auxiliary):
             setattr(net, auxiliary, None)
             net.aux_logits = False
@@ -75,9 +71,8 @@ def _download(name: str, pretrained: bool) -> Iterator[None]:
             raise
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise UserError(
-            f"model.pretrained=true: the weights of {name} could not be had ({reason[0]}); with "
-            f"a network "
-            "they are downloaded once, model.pretrained=false does without"
+            f"model.pretrained=true: the weights of {name} could not be had ({reason[0]}); with a "
+            "network they are downloaded once, model.pretrained=false does without"
         ) from error
 
 

@@ -12,9 +12,8 @@ from torch.optim import Optimizer
 from ..errors import Diverged
 from .device import Device
 
-CHUNK_PIXELS = (
-    2**23
-)  # that are embedded at once, at most 1024 images: what a backbone makes of them adds up
+# That are embedded at once, in at most 1024 images: what a backbone makes of them adds up.
+CHUNK_PIXELS = 2**23
 
 
 class Epoch(NamedTuple):
