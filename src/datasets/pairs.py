@@ -118,20 +118,28 @@ def _lfw_image(file: Path, root: Path, name: str, image: str, number: int) -> Pa
     raise UserError(f"{file}: line {number} wants {root / name / stem}.jpg, which is not there")
 
 
+# All that a pickle of lists, bytes, numbers and arrays asks for; numpy 1 says `core`, 2 `_core`.
+_PLAIN = {
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): np.dtype,
+    ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+    ("numpy._core.multiarray", "scalar"): np.float64(0).__reduce__()[0],
+    ("numpy._core.numeric", "_frombuffer"): lambda buffer, dtype, shape, order: np.frombuffer(
+        buffer, dtype
+    ).reshape(shape, order=order),
+    # How Python 3 writes bytes that Python 2 can read.
+    ("_codecs", "encode"): lambda text, encoding="latin1": text.encode("latin1"),
+}
+
+
 class _Plain(pickle.Unpickler):
     """Unpickles lists, bytes, numbers and arrays; nothing that could run."""
 
     def find_class(self, module: str, name: str):
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-            if name == "_reconstruct":
-                return np.zeros(0).__reduce__()[0]
-            if name == "scalar":
-                return np.float64(0).__reduce__()[0]
-        if module == "numpy" and name in ("ndarray", "dtype"):
-            return getattr(np, name)
-        if (module, name) == ("_codecs", "encode"):  # how Python 3 wrote bytes for Python 2
-            return lambda text, encoding="latin1": text.encode("latin1")
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        key = module.replace("numpy.core.", "numpy._core."), name
+        if key not in _PLAIN:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+        return _PLAIN[key]
 
 
 def read_bin(file: Path) -> tuple[list[bytes], Pairs]:

@@ -30,7 +30,7 @@ def geometry(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = Non
     uniformity            log of the mean of exp(−2‖x − y‖²) over pairs; −4 at the least, 0 if all are
                           one (Wang & Isola 2020, arXiv 2005.10242)
     effective_dimension   (Σλ)² / Σλ² of the directions' covariance: in how many they spread
-                          (participation ratio)
+                          (participation ratio); 0 if all are one
     """
     x = F.normalize(embeddings.float(), dim=1)
     present, compact = labels.unique(return_inverse=True)
@@ -49,9 +49,11 @@ def geometry(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = Non
         squared = 2 - 2 * (some @ some.T)
         total = squared.clamp_(min=0).mul_(-2).exp_().sum(dtype=torch.float32) - len(some)
         metrics["uniformity"] = math.log(max(float(total), 1e-30) / (len(some) * (len(some) - 1)))
-    spread = (x - x.mean(0)).T @ (x - x.mean(0))
-    if float(spread.trace()) > 0:
-        metrics["effective_dimension"] = float(spread.trace() ** 2 / spread.square().sum())
+    x = x - x.mean(0)
+    spread = x.T @ x
+    total = float(spread.trace())
+    there_is = total > 1e-10 * len(x)  # less is rounding: all of one direction
+    metrics["effective_dimension"] = total**2 / float(spread.square().sum()) if there_is else 0.0
     return metrics
 
 

@@ -1,0 +1,267 @@
+"""A user's own images: any size, grey or RGB; what is wrong with them is named, nothing is guessed."""
+
+import contextlib
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.datasets import load
+from src.errors import UserError
+
+CPU = torch.device("cpu")
+
+
+def files_of(data) -> dict[str, list[str]]:
+    return {s: sorted(getattr(data, s).names) for s in ("train", "val", "test") if getattr(data, s)}
+
+
+def test_forty_classes_of_ten_grey_images_are_an_open_set_by_class(folder_of):
+    root = folder_of("orl", people=40, images=10, size=(112, 92))
+    data = load("image_folder", root, CPU, 0.1)
+    assert data.image_shape == (1, 112, 92)
+    classes = [set(split.classes) for split in (data.train, data.val, data.test)]
+    assert [len(held) for held in classes] == [29, 3, 8] and len(set.union(*classes)) == 40
+    assert [len(split) for split in (data.train, data.val, data.test)] == [290, 30, 80]
+    for split in (data.train, data.val, data.test):
+        of_name = [name.split("/")[0] for name in split.names]
+        assert [split.classes[label] for label in split.labels] == of_name
+        pixels = np.asarray(Image.open(root / split.names[7]))
+        np.testing.assert_array_equal(split.images[7, 0], pixels)
+
+
+def test_a_closed_set_tests_a_share_of_each_classs_images(folder_of):
+    root = folder_of("faces", people=5, images=10)
+    data = load("image_folder", root, CPU, split="closed_set", test_fraction=0.3)
+    assert data.train.classes == data.test.classes and len(data.train.classes) == 5
+    assert data.train.labels.bincount().tolist() == [7] * 5
+    assert data.test.labels.bincount().tolist() == [3] * 5
+    found = files_of(data)
+    assert not set(found["train"]) & set(found["test"])
+
+
+@pytest.mark.parametrize("split", ["open_set", "closed_set"])
+def test_the_split_is_drawn_by_its_own_seed(folder_of, split):
+    root = folder_of("faces", people=12, images=6)
+
+    def drawn(seed: int):
+        return files_of(load("image_folder", root, CPU, split=split, split_seed=seed))
+
+    assert drawn(1) == drawn(1) and drawn(1) != drawn(2)
+
+
+def test_train_and_test_folders_are_taken_as_they_are(folder_of):
+    folder_of("both/train", people=5, images=4)
+    root = folder_of("both/test", people=3, images=2, first=5).parent
+    data = load("image_folder", root, CPU)
+    assert (data.train.classes[0], data.test.classes) == ("p00", ("p05", "p06", "p07"))
+    assert (len(data.train), len(data.test)) == (20, 6)
+    with pytest.raises(UserError, match=r"evaluation=closed_set: class p05 is in .*test and not in .*"):
+        load("image_folder", root, CPU, split="closed_set")
+    folder_of("both/test", people=1, images=2, first=2)
+    root = root.rename(root.with_name("renamed"))  # or it would be taken for the one that was read
+    with pytest.raises(UserError, match=r"evaluation=open_set: class p02 is in both .*train and .*test"):
+        load("image_folder", root, CPU)
+    (root / "more").mkdir()
+    with pytest.raises(UserError, match=r"has train/ and test/, and beside them more/"):
+        load("image_folder", root, CPU)
+
+
+def test_in_a_closed_set_test_labels_count_the_training_classes(folder_of):
+    folder_of("both/train", people=5, images=4)
+    root = folder_of("both/test", people=2, images=3, first=3).parent
+    data = load("image_folder", root, CPU, split="closed_set")
+    assert data.test.classes == data.train.classes and data.test.labels.tolist() == [3] * 3 + [4] * 3
+
+
+def test_a_validation_folder_is_used_as_it_is(folder_of):
+    folder_of("parts/train", people=5, images=4)
+    folder_of("parts/val", people=2, images=3, first=5)
+    root = folder_of("parts/test", people=2, images=3, first=7).parent
+    data = load("image_folder", root, CPU, 0.5)
+    assert data.val.classes == ("p05", "p06") and len(data.train) == 20
+
+
+def test_modes_are_brought_to_one(folder_of):
+    root = folder_of("modes", people=4, images=3)
+    for name, mode in (("a", "RGB"), ("b", "RGBA"), ("c", "P"), ("d", "1"), ("e", "LA")):
+        colour = Image.new("RGB", (10, 12), (200, 30, 40))
+        colour.convert(mode).save(root / "p01" / f"{name}.png")
+    deep = np.full((12, 10), 0x8000, np.uint16)
+    deep[0, 0] = 0xFFFF
+    Image.fromarray(deep).save(root / "p01" / "f.png")
+    options = {"split": "closed_set", "test_fraction": 0.01}
+    data = load("image_folder", root, CPU, **options)
+    assert data.image_shape == (3, 12, 10)
+    at = {
+        name.split("/")[1]: split.images[i]
+        for split in (data.train, data.test)
+        for i, name in enumerate(split.names)
+        if name.startswith("p01/")
+    }
+    for name in ("a.png", "b.png"):
+        assert at[name][:, 3, 3].tolist() == [200, 30, 40]
+    assert at["f.png"][:, 5, 5].tolist() == [128] * 3 and at["f.png"][:, 0, 0].tolist() == [255] * 3
+    assert load("image_folder", root, CPU, channels=1, **options).image_shape == (1, 12, 10)
+
+
+def test_a_photograph_taken_sideways_is_turned_upright(folder_of):
+    root = folder_of("turned", people=4, images=3, size=(20, 10))
+    lying = np.zeros((10, 20), np.uint8)
+    lying[:, -5:] = 255  # its right side is up
+    exif = Image.Exif()
+    exif[274] = 8  # "rotate 90° anticlockwise to view"
+    Image.fromarray(lying).save(root / "p00" / "side.png", exif=exif)
+    data = load("image_folder", root, CPU, split="closed_set", test_fraction=0.01)
+    splits = (data.train, data.test)
+    upright = next(s.images[list(s.names).index("p00/side.png")] for s in splits
+                   if "p00/side.png" in s.names)  # fmt: skip
+    assert upright.shape == (1, 20, 10)
+    assert (upright[0, :5] == 255).all() and (upright[0, 5:] == 0).all()
+
+
+def test_images_are_resized_to_what_is_asked_for(folder_of):
+    root = folder_of("big", people=4, images=3, size=(50, 40), mode="RGB")
+    Image.new("RGB", (31, 77), (9, 9, 9)).save(root / "p00" / "other.png")
+    data = load("image_folder", root, CPU, split="closed_set", size=[16, 24])
+    assert data.image_shape == (3, 16, 24)
+    i = list(data.train.names).index("p02/p02_0001.png")
+    expected = Image.open(root / "p02" / "p02_0001.png").resize((24, 16), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(data.train.images[i], np.asarray(expected).transpose(2, 0, 1))
+
+
+def broken(root: Path) -> None:
+    (root / "p02" / "torn.png").write_bytes((root / "p02" / "p02_0001.png").read_bytes()[:60])
+
+
+def no_image(root: Path) -> None:
+    (root / "p02" / "notes.jpg").write_text("not an image")
+
+
+def empty(root: Path) -> None:
+    (root / "p99").mkdir()
+
+
+def one_image(root: Path) -> None:
+    for image in sorted((root / "p03").iterdir())[1:]:
+        image.unlink()
+
+
+def another_size(root: Path) -> None:
+    Image.new("L", (33, 44)).save(root / "p05" / "z.png")
+
+
+def stray(root: Path) -> None:
+    Image.new("L", (10, 12)).save(root / "stray.png")
+
+
+def archive(root: Path) -> None:
+    (root / "p01" / "more.zip").write_bytes(b"PK")
+
+
+def no_folders(root: Path) -> None:
+    for path in sorted(root.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+
+
+def few_classes(root: Path) -> None:
+    for folder in sorted(root.iterdir())[3:]:
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (broken, r"p02/torn.png: not an image that can be read.*dataset.skip_broken=true"),
+        (no_image, r"p02/notes.jpg: not an image that can be read.*cannot identify.*skip_broken"),
+        (empty, r"p99: a class without images.*dataset.skip_broken=true"),
+        (one_image, r"p03: a class of one image \(p03_0001.png\).*dataset.min_images=2"),
+        (another_size, r"dataset.size=null: .*p00_0001.png is 12×10, .*z.png 44×33.*size=\[112,112\]"),
+        (stray, r"stray.png: an image beside the class folders"),
+        (archive, r"p01/more.zip: an archive among the images"),
+        (no_folders, r"no folders in it; one folder a class is wanted"),
+        (few_classes, r"3 classes leave fewer than 2 to train on"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line_and_nothing_is_touched(folder_of, damage, said):
+    root = folder_of("faces")
+    damage(root)
+    before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    with pytest.raises(UserError, match=said) as caught:
+        load("image_folder", root, CPU)
+    assert "\n" not in str(caught.value)
+    assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
+
+
+def test_large_images_want_a_size(folder_of):
+    root = folder_of("large", people=5, images=2, size=(300, 260))
+    with pytest.raises(UserError, match=r"dataset.size=null: images of 300×260 are more than"):
+        load("image_folder", root, CPU)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "a_file"])
+def test_a_root_that_is_no_folder_is_named(tmp_path, name):
+    (tmp_path / "a_file").write_text("x")
+    with pytest.raises(UserError, match=rf"dataset.root: {tmp_path / name} cannot be read"):
+        load("image_folder", tmp_path / name, CPU)
+
+
+@contextlib.contextmanager
+def as_nobody():
+    """Root reads everything: give that up for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.mark.parametrize("what", ["p01", "p01/x.png", "."])
+def test_what_may_not_be_read_is_named(folder_of, what):
+    with tempfile.TemporaryDirectory() as open_to_all:
+        os.chmod(open_to_all, 0o755)
+        root = Path(open_to_all) / "faces"
+        folder_of("faces", people=6, images=2).rename(root)
+        Image.new("L", (10, 12)).save(root / "p01" / "x.png")
+        (root / what).chmod(0)
+        try:
+            with as_nobody(), pytest.raises(UserError, match=rf"{root / what}.*[Pp]ermission denied"):
+                load("image_folder", root, CPU)
+        finally:
+            (root / what).chmod(0o755)
+
+
+def test_skip_broken_leaves_out_counts_and_lists(folder_of):
+    root = folder_of("faces")
+    for damage in (broken, no_image, empty):
+        damage(root)
+    data = load("image_folder", root, CPU, skip_broken=True)
+    assert sorted(data.skipped) == ["p02/notes.jpg", "p02/torn.png", "p99"]
+    assert len(data.train) + len(data.test) == 32 and not [c for c in data.train.classes if c == "p99"]
+
+
+def test_small_classes_are_left_out_or_kept_by_wish(folder_of):
+    root = folder_of("faces")
+    one_image(root)
+    without = load("image_folder", root, CPU, min_images=2)
+    assert without.skipped == ("p03",) and "p03" not in without.train.classes + without.test.classes
+    kept = load("image_folder", root, CPU, min_images=1)
+    assert "p03" in kept.train.classes + kept.test.classes and kept.skipped == ()
+
+
+def test_hidden_files_and_other_kinds_are_passed_over(folder_of):
+    root = folder_of("faces")
+    (root / ".cache").mkdir()
+    (root / "p00" / ".DS_Store").write_bytes(b"x")
+    (root / "p00" / "Thumbs.db").write_bytes(b"x")
+    (root / "__MACOSX").mkdir()
+    assert len(load("image_folder", root, CPU).train.classes) == 6

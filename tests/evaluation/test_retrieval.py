@@ -1,0 +1,85 @@
+"""Against a full matrix in float64, and against pytorch-metric-learning's definitions."""
+
+import numpy as np
+import pytest
+import torch
+
+from src.evaluation import retrieval
+from src.evaluation.retrieval import METRICS, RANKS
+
+RNG = np.random.default_rng(0)
+
+
+def clusters(sizes, dimension=6, spread=0.8):
+    labels = RNG.permutation(np.repeat(np.arange(len(sizes)), sizes))
+    centres = RNG.normal(size=(len(sizes), dimension))
+    x = centres[labels] + spread * RNG.normal(size=(len(labels), dimension))
+    return torch.tensor(x, dtype=torch.float32), torch.tensor(labels)
+
+
+def by_hand(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
+    """Each definition in words, one query after the other, in float64."""
+    x, y = x.double().numpy(), y.numpy()
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    found = {name: [] for name in METRICS}
+    for query in range(len(x)):
+        cosines = x @ x[query]
+        order = [i for i in np.argsort(-cosines) if i != query]
+        right = [y[i] == y[query] for i in order]
+        r = sum(right)
+        if r == 0:
+            continue
+        for k in RANKS:
+            found[f"recall_at_{k}"].append(any(right[:k]))
+        found["r_precision"].append(sum(right[:r]) / r)
+        found["map_at_r"].append(sum(sum(right[: i + 1]) / (i + 1) for i in range(r) if right[i]) / r)
+    return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("sizes", [[20] * 10, [1, 2, 3, 5, 40], [2, 2], [15, 1, 1, 1]])
+@pytest.mark.parametrize("tile", [1, 1000, 2**24])
+def test_numbers_are_those_of_the_definitions(sizes, tile, monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys.modules["src.evaluation.retrieval"], "TILE", tile)
+    x, y = clusters(sizes)
+    assert retrieval(x, y).metrics == pytest.approx(by_hand(x, y), abs=1e-6)
+
+
+def test_r_precision_and_map_at_r_are_pytorch_metric_learnings():
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+
+    x, y = clusters([12, 7, 30, 3, 9])
+    theirs = AccuracyCalculator(
+        include=("precision_at_1", "r_precision", "mean_average_precision_at_r"),
+        k="max_bin_count",
+        device=torch.device("cpu"),
+        knn_func=CustomKNN(CosineSimilarity()),
+    ).get_accuracy(x, y)
+    ours = retrieval(x, y).metrics
+    assert ours["recall_at_1"] == pytest.approx(theirs["precision_at_1"], abs=1e-6)
+    assert ours["r_precision"] == pytest.approx(theirs["r_precision"], abs=1e-6)
+    assert ours["map_at_r"] == pytest.approx(theirs["mean_average_precision_at_r"], abs=1e-6)
+    assert 0.2 < ours["map_at_r"] < 0.9
+
+
+def test_neighbours_are_the_nearest_in_order_and_never_the_query():
+    x, y = clusters([20] * 5)
+    nearest = retrieval(x, y).nearest
+    assert nearest.shape == (100, 10) and (nearest != torch.arange(100)[:, None]).all()
+    unit = torch.nn.functional.normalize(x.double())
+    cosines = (unit @ unit.T).fill_diagonal_(-2)
+    np.testing.assert_allclose(cosines.gather(1, nearest), cosines.topk(10).values, atol=1e-6)
+
+
+def test_a_sample_alone_in_its_class_is_searched_but_does_not_ask():
+    # The lone one lies between the two of class 0, so that it is what they find first.
+    x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+    found = retrieval(x, torch.tensor([0, 0, 1])).metrics
+    assert found["recall_at_1"] == 0 and found["recall_at_5"] == 1 and found["map_at_r"] == 0
+
+
+def test_without_two_of_a_kind_there_is_nothing_to_say():
+    assert retrieval(torch.eye(3), torch.arange(3)).metrics == {}
