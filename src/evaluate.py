@@ -37,15 +37,20 @@ def with_overrides(config: dict, overrides: list[str]) -> dict:
             raise UserError(
                 f"{override}: a trained run takes {', '.join(OVERRIDDEN)} only, as in dataset=pairs"
             )
+    chosen = [override for override, key in zip(overrides, keys, strict=True) if "." not in key]
+    values = [override.lstrip("+~") for override in overrides if override not in chosen]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = to_dict(compose("train", overrides=overrides))
-    groups = {key for key in keys if "." not in key}
+        composed = to_dict(compose("train", overrides=chosen))
+    groups = set(keys) & set(OVERRIDDEN)
     if "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
-    if "evaluation" in groups and "objective" not in groups:
+    if "evaluation" in groups:
         groups.add("objective")
     config = config | {key: composed[key] for key in groups}
-    values = [o for o, key in zip(overrides, keys, strict=True) if key.partition(".")[0] not in groups]
+    for value in values:
+        group, _, key = value.partition("=")[0].partition(".")
+        if group != "dataset" and key not in config[group]:  # a data set's options are checked later
+            raise UserError(f"{value}: no such key, {group} has {', '.join(config[group])}")
     return OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
 
 
@@ -159,10 +164,8 @@ def main() -> None:
 
 def show(config: dict, found: Evaluated, images: int, out: Path) -> None:
     name = config["evaluation"]["name"]
-    table = Table(
-        title=f"{name} on {images:,} images of {config['dataset']['name']}", title_justify="left"
-    )
-    table.add_column("metric")
+    print(f"{name} on {images:,} images of {config['dataset']['name']}")
+    table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:
         value = found.metrics.get(metric)

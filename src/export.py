@@ -102,15 +102,22 @@ def to_onnx(run: Trained, model: nn.Module, batch: Tensor, path: Path):
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            model,
-            (batch,),
-            dynamo=True,
-            verbose=False,
-            input_names=["pixels"],
-            output_names=["embeddings"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
-        )
+        try:
+            program = torch.onnx.export(
+                model,
+                (batch,),
+                dynamo=True,
+                verbose=False,
+                input_names=["pixels"],
+                output_names=["embeddings"],
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+            )
+        except Exception as error:  # an operator that it does not know, or a path that data decide
+            why = str(error.__cause__ or error).splitlines()[0]
+            raise UserError(
+                f"--format onnx: torch's exporter cannot take {run.config['model']['name']} ({why}); "
+                "--format torchscript may"
+            ) from error
     made = program.model_proto
     onnx.helper.set_model_props(made, {KEY: json.dumps(describe(run, True))})
     onnx.save(made, path)
@@ -127,10 +134,10 @@ def to_torchscript(run: Trained, model: nn.Module, batch: Tensor, path: Path):
 
 
 def to_safetensors(run: Trained, model: nn.Module, batch: Tensor, path: Path):
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import load_file, save
 
     weights = {key: value.cpu().contiguous() for key, value in run.backbone.state_dict().items()}
-    save_file(weights, path, {KEY: json.dumps(describe(run, False))})
+    path.write_bytes(save(weights, {KEY: json.dumps(describe(run, False))}))
     fresh = build_backbone(image_shape=run.image_shape, **run.config["model"], fetch=False).eval()
     fresh.load_state_dict(load_file(path))
     return lambda pixels: fresh((pixels - model.mean) / model.std)

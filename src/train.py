@@ -238,7 +238,8 @@ def prepare(config: dict, folder: Path) -> Run:
     torch.manual_seed(config["seed"])
     model, loss, how, over_time = (config[k] for k in ("model", "loss", "optimizer", "schedule"))
     classes = len(data.classes)
-    with blaming("model.options", model["options"]):
+    shape = "×".join(map(str, data.image_shape))
+    with blaming(f"model.name={model['name']} for images {shape}, model.options", model["options"]):
         backbone = build_backbone(image_shape=data.image_shape, **model)
         if backbone.normalisation:
             data.normalise_by(*backbone.normalisation)

@@ -48,8 +48,8 @@ class Trained:
 
 
 def load_trained(folder: Path, device: dict | None = None) -> Trained:
-    """The model in a run's folder. `device` is that part of a configuration; default, whatever is here.
-    Raises UserError if no model is there, or none that can be read."""
+    """The model in a run's folder. `device` is that part of a configuration; default, the run's, on
+    whatever is here. Raises UserError if no model is there, or none that can be read."""
     path = folder / "checkpoint.pt"
     if not path.is_file():
         raise UserError(f"{folder}: no run with a checkpoint.pt is there")
@@ -59,7 +59,8 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
         mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
     except Exception as error:  # torn, foreign: whatever torch makes of it
         raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
-    where = choose_device(**(device or {"name": "auto", "threads": None, "precision": "fp32"}))
+    config["device"] = device or config["device"] | {"name": "auto"}
+    where = choose_device(**config["device"])
     with blaming("model", config["model"]):
         backbone = build_backbone(image_shape=shape, **config["model"], fetch=False)
         backbone.load_state_dict(saved["backbone"])

@@ -1,6 +1,13 @@
 """The five-layer network of the demo that this project grew out of."""
 
-from torch import nn
+from torch import Tensor, nn
+
+
+class Maximum(nn.Module):
+    """(B, channels, pixels) -> (B, channels)."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images.max(2).values
 
 
 def convnet(image_shape: tuple[int, int, int]) -> nn.Module:
@@ -22,6 +29,6 @@ def convnet(image_shape: tuple[int, int, int]) -> nn.Module:
         nn.MaxPool2d(2),
         *layer(128, 256),
         *layer(256, 512),
-        nn.AdaptiveMaxPool2d(1),
-        nn.Flatten(),
+        nn.Flatten(2),
+        Maximum(),
     )

@@ -20,8 +20,10 @@ def torchvision_body(
 
     with _download(name, pretrained):
         net = models.get_model(name, weights="DEFAULT" if pretrained and fetch else None, **options)
-    classifier = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)][-1]
-    parent, _, attribute = classifier.rpartition(".")
+    linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:  # SqueezeNet's classes come out of a convolution
+        raise UserError(f"model.name={name}: has no linear classifier to take embeddings from instead")
+    parent, _, attribute = linear[-1].rpartition(".")
     setattr(net.get_submodule(parent), attribute, nn.Identity())
     for auxiliary in ("aux1", "aux2", "AuxLogits"):  # classifiers of their own, in training
         if hasattr(net, auxiliary):

@@ -5,8 +5,9 @@ from torch import nn
 
 def small_cnn(image_shape: tuple[int, int, int], width: int = 32) -> nn.Module:
     """Three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·, 4· channels), two poolings, and
-    a maximum over 2×2 regions. Works from 4×4 pixels."""
-    channels = image_shape[0]
+    a maximum over 2×2 regions, which share a row or column where the number is odd. Works from 4×4
+    pixels."""
+    channels, sides = image_shape[0], [side // 4 for side in image_shape[1:]]
 
     def layer(n_in: int, n_out: int) -> list[nn.Module]:
         conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
@@ -18,6 +19,6 @@ def small_cnn(image_shape: tuple[int, int, int], width: int = 32) -> nn.Module:
         *layer(width, 2 * width),
         nn.MaxPool2d(2),
         *layer(2 * width, 4 * width),
-        nn.AdaptiveMaxPool2d(2),
+        nn.MaxPool2d([side - side // 2 for side in sides], [max(1, side // 2) for side in sides]),
         nn.Flatten(),
     )
