@@ -34,6 +34,7 @@ sync: $(READY) ## upload offline W&B runs: make sync SWEEP=multirun/margins; wit
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head
 	$(RUN) -m benchmarks.data
+	$(RUN) -m benchmarks.retrieval
 	$(RUN) -m benchmarks.sweep
 
 test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
