@@ -24,7 +24,7 @@ def clusters(classes: int) -> tuple[torch.Tensor, torch.Tensor]:
     means = np.random.default_rng(0).normal(size=(classes, DIMENSION))
     labels = np.repeat(np.arange(classes), PER_CLASS)
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    x = von_mises_fisher(labels, means, concentration=60.0, seed=0)
+    x = von_mises_fisher(labels, means, concentration=300.0, seed=0)
     return torch.from_numpy(x), torch.from_numpy(labels)
 
 

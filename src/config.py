@@ -60,6 +60,7 @@ def _whole_from(least: int) -> tuple[str, Callable[[object], bool]]:
 
 # What the options of data sets may be, in words and as a test.
 DATASET_OPTIONS = {
+    "root": ("a folder", lambda v: isinstance(v, str)),
     "memory": ("GiB, 0 or more", lambda v: _is_number(v) and v >= 0),
     "size": (
         "height and width, 4 to 4096 pixels, as in dataset.size=[112,112]; null: as they are",
@@ -74,7 +75,10 @@ DATASET_OPTIONS = {
     ),
     "min_images": ("a whole number from 1, or null", lambda v: v is None or (_is_whole(v) and v >= 1)),
     "skip_broken": ("true or false", lambda v: type(v) is bool),
-    "test_fraction": ("a share above 0 and below 1", lambda v: _is_number(v) and 0 < v < 1),
+    "split": (f"choose one of {', '.join(EVALUATIONS)}", lambda v: v in EVALUATIONS),
+    "pairs": ("a file below dataset.root", lambda v: isinstance(v, str)),
+    "train": ("a folder below dataset.root, or null", lambda v: v is None or isinstance(v, str)),
+    "test_fraction": ("a share above 0, 1 to train on none", lambda v: _is_number(v) and 0 < v <= 1),
     "concentration": ("a number above 0", lambda v: _is_number(v) and v > 0),
     "split_seed": _whole_from(0),
     "data_seed": _whole_from(0),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .config import check_dataset
+from .config import check
 from .datasets import READERS, Files, StreamedSplit
 from .datasets.files import examine, find_images, listed
 from .errors import UserError
@@ -52,9 +52,9 @@ def embed_into(run: Trained, source: str, out: Path, overrides: list[str], part:
             raise UserError(f"{overrides[0]}: of a data set, and {source} is a folder of images")
         split, skipped = folder_split(run, Path(source), skip)
     elif source in READERS:
-        dataset = with_overrides(run.config, [f"dataset={source}", *overrides])["dataset"]
-        check_dataset(dataset)
-        split = getattr(run.data(dataset), {"validation": "val"}.get(part, part))
+        config = with_overrides(run.config, [f"dataset={source}", *overrides])
+        check(config)
+        split = getattr(run.data(config["dataset"]), {"validation": "val"}.get(part, part))
         if split is None:
             raise UserError(f"--split {part}: dataset={source} has none")
     else:
@@ -86,7 +86,7 @@ def main() -> None:
     try:
         run = load_trained(given.run)
         print(embed_into(run, given.source, given.out, given.overrides, given.split, given.skip_broken))
-    except UserError as error:
+    except (UserError, OSError) as error:
         sys.exit(str(error))
 
 

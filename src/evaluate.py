@@ -2,6 +2,7 @@
 [overrides]`."""
 
 import argparse
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ from rich.table import Table
 from torch import Tensor
 
 from . import pictures, plots
-from .config import CONF, check_dataset, check_evaluation, explain, to_dict
+from .config import CONF, check, explain, to_dict
 from .datasets import Split
 from .errors import UserError
 from .evaluation import EVALUATIONS, Evaluated, evaluate, sample_pairs, supported
@@ -27,7 +28,7 @@ VERIFICATION = EVALUATIONS["verification"]
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 
 
-def with_overrides(config: dict, overrides: list[str]) -> dict:
+def with_overrides(trained: dict, overrides: list[str]) -> dict:
     """A run's configuration, with another data set, evaluation or device. A group, as in
     `dataset=pairs`, is composed anew; a value goes into what the run had. Raises UserError for
     anything else."""
@@ -46,19 +47,27 @@ def with_overrides(config: dict, overrides: list[str]) -> dict:
         groups.add("evaluation")  # a data set brings the one that suits it
     if "evaluation" in groups:
         groups.add("objective")
-    config = config | {key: composed[key] for key in groups}
+    config = trained | {key: composed[key] for key in groups}
     for value in values:
         group, _, key = value.partition("=")[0].partition(".")
         if group != "dataset" and key not in config[group]:  # a data set's options are checked later
             raise UserError(f"{value}: no such key, {group} has {', '.join(config[group])}")
-    return OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
+    merged = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
+    given = {value.partition("=")[0] for value in values}
+    if "evaluation" in groups and "split" in merged["dataset"] and "dataset.split" not in given:
+        merged["dataset"]["split"] = merged["evaluation"]["name"]
+    elsewhere = not same_source(merged, trained)
+    if elsewhere and "test_fraction" in merged["dataset"] and "dataset.test_fraction" not in given:
+        merged["dataset"]["test_fraction"] = 1  # of other images all are new
+    return merged
 
 
 def pairs_of(
     config: dict, splits: dict[str, Split | None], trained_on: tuple[str, ...]
 ) -> dict[str, tuple[Tensor, ...]]:
-    """The pairs that verification looks at on each split, by name; none in a closed set. Raises
-    UserError if the images cannot be evaluated as asked, or do not support the objective."""
+    """The pairs that verification looks at on each split, by name; none in a closed set. `trained_on`
+    are classes of the same data set. Raises UserError if the images cannot be evaluated as asked, or do
+    not support the objective."""
     name, source = config["evaluation"]["name"], config["dataset"]["name"]
     pairs = {}
     for split, images in splits.items():
@@ -72,6 +81,12 @@ def pairs_of(
                     "evaluation=open_set"
                 )
             continue
+        seen = sorted(set(images.classes) & set(trained_on))
+        if seen:
+            raise UserError(
+                f"evaluation={name}: class {seen[0]} of dataset={source} was trained on, and is to be "
+                "tested as one that was not: use evaluation=closed_set, or other classes"
+            )
         if images.pairs is not None and name == "open_set":
             raise UserError(
                 f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification"
@@ -101,12 +116,25 @@ def listed_pairs(images: Split) -> tuple[Tensor, ...] | None:
     return images.pairs and tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
 
 
+def same_source(config: dict, other: dict) -> bool:
+    return all(config["dataset"].get(key) == other["dataset"].get(key) for key in ("name", "root"))
+
+
 def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split]:
     """Results on the test images of a configuration's data set, their embeddings (N, D), and the
     images."""
-    test = run.data(config["dataset"]).test
-    pairs = pairs_of(config, {"test": test}, run.classes).get("test")
-    if config["evaluation"]["name"] == "closed_set":
+    same, closed = same_source(config, run.config), config["evaluation"]["name"] == "closed_set"
+    for key in ("split", "split_seed", "test_fraction") if same else ():
+        asked, had = (which["dataset"].get(key) for which in (config, run.config))
+        if asked != had and (key != "split" or "closed_set" in (asked, had)):
+            raise UserError(
+                f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
+                "would test"
+            )
+    test = run.data(config["dataset"] | {"val_fraction": 0}).test
+    # In other data a class of the same name may be another one, unless the evaluation says it is not.
+    pairs = pairs_of(config, {"test": test}, run.classes if same or closed else ()).get("test")
+    if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = embed(run.backbone, test, run.device)
@@ -127,8 +155,7 @@ def main() -> None:
     try:
         run = load_trained(given.run)
         config = with_overrides(run.config, given.overrides)
-        check_dataset(config["dataset"])
-        check_evaluation(config)
+        check(config)
         if config["device"] != run.config["device"]:
             run = load_trained(given.run, config["device"])
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
@@ -138,13 +165,15 @@ def main() -> None:
                 f"--out {out}: is there already, and would be overwritten; name a new folder"
             )
         found, embeddings, test = evaluate_run(run, config)
-        out.mkdir(parents=True)
+        unfinished = out.with_name(f".unfinished-{out.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
         x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
-        pictures.save_embeddings(out / "embeddings.npz", x, test, prototypes)
+        pictures.save_embeddings(unfinished / "embeddings.npz", x, test, prototypes)
         trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
         title = f"{run.config['loss']['name']} of {trained_on} on {tested_on}"
         for each, made in pictures.figures(found, x, test, prototypes, title).items():
-            plots.save(made, out / "plots" / f"{each}.png")
+            plots.save(made, unfinished / "plots" / f"{each}.png")
         described = {key: config[key] for key in OVERRIDDEN}
         summary = {
             "run": str(given.run),
@@ -152,11 +181,11 @@ def main() -> None:
             "metrics": found.metrics,
             "versions": versions(),
         }
-        write_json(out / "summary.json", summary)
+        write_json(unfinished / "summary.json", summary)
+        unfinished.rename(out)
     except Exception as error:
-        if not isinstance(error, UserError) and not type(error).__module__.startswith(
-            ("hydra", "omegaconf")
-        ):
+        theirs = type(error).__module__.partition(".")[0] in ("hydra", "omegaconf")
+        if not (theirs or isinstance(error, UserError | OSError)):
             raise
         sys.exit(explain(error))
     show(config, found, len(test), out)

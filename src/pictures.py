@@ -11,7 +11,7 @@ from .evaluation import Evaluated, roc
 
 THUMBNAILS = 300  # images kept beside the embeddings, for the report to show
 QUERIES, NEIGHBOURS = 8, 8  # that are drawn
-DRAWN_CLASSES = 10  # of an open set
+CLOSED_CLASSES, OPEN_CLASSES = 100, 10  # drawn at most
 ROC_PAIRS = 10  # of different classes, fewer than which the curve does not show
 
 
@@ -41,7 +41,7 @@ def figures(
         closed = found.closed
         tested = f"{title}: {metrics['accuracy']:.1%} of test samples right"
         return {
-            "embedding": plots.plot_embedding(embeddings, y, prototypes, classes, tested),
+            "embedding": some_classes(embeddings, y, prototypes, classes, tested, "prototype"),
             "angles": plots.plot_angles(closed.target_angle.numpy(), closed.other_angle.numpy(), title),
             "confusion": plots.plot_confusion(closed.confusion.numpy(), classes, title),
         }
@@ -54,25 +54,37 @@ def figures(
         made["pairs"] = plots.plot_pairs(cosines.numpy(), same.numpy(), title)
         made["roc"] = plots.plot_roc(far.numpy(), tar.numpy(), metrics["eer"], fewest, curve)
     if found.retrieved:
-        made["embedding"] = some_classes(embeddings, y, classes, title)
+        means = plots.class_means(embeddings, y)
+        made["embedding"] = some_classes(
+            embeddings, y, means, classes, title, "class mean", OPEN_CLASSES
+        )
         if found.retrieved.metrics:
             said = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
             made["neighbours"] = neighbours(found.retrieved.nearest.cpu().numpy(), y, split, said)
     return made
 
 
-def some_classes(embeddings: np.ndarray, y: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
-    """The embeddings of as many classes as can be told apart by eye, evenly picked, with their means."""
+def some_classes(
+    embeddings: np.ndarray,
+    y: np.ndarray,
+    ends: np.ndarray,
+    classes: tuple[str, ...],
+    title: str,
+    ends_are: str,
+    most: int = CLOSED_CLASSES,
+) -> Figure:
+    """The embeddings of as many classes as can be told apart by eye, evenly picked, with their `ends`
+    (C, D): prototypes, or, of classes that have none, means."""
     present = np.unique(y)
-    if len(present) > DRAWN_CLASSES:
-        present = present[np.linspace(0, len(present) - 1, DRAWN_CLASSES).astype(int)]
-        title += f": {DRAWN_CLASSES} of {len(classes)} test classes"
+    if len(present) <= most and len(classes) <= CLOSED_CLASSES:
+        return plots.plot_embedding(embeddings, y, ends, classes, title, ends_are)
+    present = present[np.linspace(0, len(present) - 1, min(len(present), most)).astype(int)]
+    title += f": {len(present)} of {len(classes)} test classes"
     rows = np.isin(y, present)
-    labels = np.searchsorted(present, y[rows])
     names = tuple(classes[label].rpartition("/")[2] for label in present)
     names = names if len(set(names)) == len(names) else tuple(classes[label] for label in present)
-    means = plots.class_means(embeddings[rows], labels)
-    return plots.plot_embedding(embeddings[rows], labels, means, names, title, "class mean")
+    labels = np.searchsorted(present, y[rows])
+    return plots.plot_embedding(embeddings[rows], labels, ends[present], names, title, ends_are)
 
 
 def neighbours(nearest: np.ndarray, y: np.ndarray, split: Split, title: str) -> Figure:

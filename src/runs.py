@@ -25,6 +25,18 @@ from .errors import Diverged, Pruned, UserError
 
 log = logging.getLogger(__name__)
 
+# Whose versions a run's numbers can depend on.
+PACKAGES = (
+    "angular-penalty",
+    "torch",
+    "torchvision",
+    "timm",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "pillow",
+)
+PACKAGES += ("hydra-core",)
 LOCK_SECONDS = 10  # as long as a killed sweep's workers may live on
 # What a run ended as, by what ended it; anything else is a failure.
 STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
@@ -145,7 +157,7 @@ def _number(text: str) -> float | str:
 def versions() -> dict[str, str]:
     """What numbers can depend on: Python and the packages that compute."""
     found = {"python": platform.python_version()}
-    for package in ("angular-penalty", "torch", "torchvision", "numpy", "scikit-learn", "hydra-core"):
+    for package in PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:

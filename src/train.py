@@ -163,7 +163,7 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
     """Everything between claiming a folder and writing `summary`, which is filled on the way."""
     check(config)
     tracking.check(config["logger"])
-    run = prepare(config, folder)
+    run = prepare(config, folder, fetch=saved is None)
     if saved:
         restore(run, saved)
         summary["resumed_after_epoch"] = run.trained
@@ -192,7 +192,8 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
             summary["validation"] = run.evaluate("validation")[0].metrics
         summary["classes"] = list(run.data.test.classes)
         if result.closed:
-            summary["recall"] = dict(zip(run.data.classes, result.closed.recall.tolist(), strict=True))
+            recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+            summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
         summary["images_per_second"] = speed and round(speed)
         show(run, result, embeddings, tracker)
 
@@ -220,15 +221,15 @@ def in_words(evaluation: str, metrics: dict[str, float]) -> str:
     return f"test {', '.join(said)}" + (f" (too few pairs for {', '.join(missing)})" if missing else "")
 
 
-def prepare(config: dict, folder: Path) -> Run:
-    """Build everything, weights drawn from the run's seed; what cannot work is refused here."""
+def prepare(config: dict, folder: Path, fetch: bool = True) -> Run:
+    """Build everything, weights drawn from the run's seed, or, of a pretrained model, fetched; what
+    cannot work is refused here."""
     device = choose_device(**config["device"])
     source = config["dataset"]
     data = load(device=device.torch, **source)
     if data.train is None:
-        raise UserError(
-            f"dataset={source['name']}: has nothing to train on, give dataset.train=<folder>"
-        )
+        option = "test_fraction=0.2" if "test_fraction" in source else "train=<folder>"
+        raise UserError(f"dataset={source['name']}: has nothing to train on, give dataset.{option}")
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size={config['batch_size']}: dataset={source['name']} has {len(data.train)} images "
@@ -240,11 +241,13 @@ def prepare(config: dict, folder: Path) -> Run:
     classes = len(data.classes)
     shape = "×".join(map(str, data.image_shape))
     with blaming(f"model.name={model['name']} for images {shape}, model.options", model["options"]):
-        backbone = build_backbone(image_shape=data.image_shape, **model)
+        backbone = build_backbone(image_shape=data.image_shape, **model, fetch=fetch)
         if backbone.normalisation:
             data.normalise_by(*backbone.normalisation)
         backbone = backbone.to(device.torch, memory_format=torch.channels_last)
         dimension = embed(backbone, data.test, device, first=2).shape[1]
+    if config["batch_size"] == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
+        raise UserError(f"batch_size=1: model={model['name']} normalises over a batch, use 2 or more")
     with blaming("loss.options", loss["options"]):
         head = HEADS[loss["name"]](dimension, classes, **head_options(config, classes)).to(device.torch)
     with blaming("optimizer.options", how["options"]):
@@ -358,6 +361,7 @@ def checkpoint(run: Run, epoch: int) -> None:
         versions=versions(),
         device=run.device.description,
         classes=run.data.classes,
+        data=run.data.fingerprint,
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
         frames=run.frames,
@@ -371,7 +375,13 @@ def checkpoint(run: Run, epoch: int) -> None:
 
 
 def restore(run: Run, saved: dict) -> None:
-    """Put a run where its checkpoint was written, so that it goes on as if nothing had happened."""
+    """Put a run where its checkpoint was written, so that it goes on as if nothing had happened. Raises
+    UserError if its images are others now."""
+    if saved["data"] != run.data.fingerprint:
+        raise UserError(
+            f"{run.folder}: was begun with other images than dataset={run.config['dataset']['name']} "
+            "has now; name a new folder"
+        )
     for part in STATEFUL:
         getattr(run, part).load_state_dict(saved[part])
     run.shuffling.set_state(saved["random"]["shuffling"])

@@ -58,6 +58,8 @@ def test_each_choice_is_built(group, choice, composed, tmp_path, request):
         overrides.append(f"dataset.root={request.getfixturevalue('data_root')}")
     if choice in ("image_folder", "faces_folder", "pairs"):
         overrides.append(f"dataset.root={request.getfixturevalue('faces')}")
+    if group == "evaluation":
+        overrides.append("dataset=synthetic")  # which has classes for each
     if choice.startswith("iresnet"):
         overrides.append("model.options.width=4")
     config = composed(*overrides)

@@ -19,7 +19,7 @@ from tests.conftest import FAST, ROOT
 # Each brings state of its own that a checkpoint has to hold: momenta, moving statistics, random draws,
 # a margin on its way, a learned scale, a schedule.
 CASES = {
-    "arcface": [],
+    "arcface": ["augment.rotate=10", "augment.erase=0.3", "model.dropout=0.2"],
     "elasticface_arc": ["optimizer=sgd", "schedule=cosine"],
     "adaface": ["margin=warmup", "margin.epochs=4"],
     "curricularface": ["schedule=step", "schedule.options.every=2"],

@@ -136,7 +136,7 @@ def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
     return means, deviations
 
 
-@functools.lru_cache(maxsize=4)  # the runs of a sweep read a data set once
+@functools.lru_cache(maxsize=2)  # the runs of a sweep read a data set once
 def _read(name: str, root: Path, val_fraction: float, memory: float, options: tuple):
     source = READERS[name](root, **dict(options))
     for split in ("train", "test"):
@@ -144,7 +144,6 @@ def _read(name: str, root: Path, val_fraction: float, memory: float, options: tu
         if part is not None:
             check_labels(name, split, part.labels, part.classes)
     source = with_validation(name, source, val_fraction)
-    mean, std = statistics((source.train or source.test).images)
     parts = {
         split: getattr(source, split) for split in ("train", "val", "test") if getattr(source, split)
     }
@@ -154,6 +153,7 @@ def _read(name: str, root: Path, val_fraction: float, memory: float, options: tu
             split: part._replace(images=part.images.decode()) if isinstance(part.images, Files) else part
             for split, part in parts.items()
         }
+    mean, std = statistics(parts.get("train", parts["test"]).images)
     return parts, source.skipped, mean, std
 
 

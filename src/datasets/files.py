@@ -23,15 +23,26 @@ def channels_of(image: Image.Image) -> int:
     return 1 if image.mode in GREY else 3
 
 
+def eight_bits(image: Image.Image) -> Image.Image:
+    """A deep grey image by its upper bits, which `convert` would cut at 255. Raises ValueError where 0
+    and white are nobody's guess."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, of which nobody says what is white: save 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        return image
+    pixels = np.asarray(image)
+    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+        raise ValueError("32-bit pixels, of which nobody says what is white: save 8 or 16 bits")
+    return Image.fromarray((pixels >> 8).astype(np.uint8))
+
+
 def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = None) -> np.ndarray:
     """An image as bytes (channels, height, width) of `shape`: turned upright, grey or RGB as asked,
     resized (bilinear over the whole area, so that thin lines survive). Raises UserError naming it."""
     channels, height, width = shape
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):  # `convert` would cut at 255
-                image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+            image = eight_bits(ImageOps.exif_transpose(image))
             image = image.convert("L" if channels == 1 else "RGB")
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
@@ -119,6 +130,7 @@ def examine(
             with Image.open(path) as image:
                 if whole:
                     image.load()
+                    eight_bits(image)
                 turned = image.getexif().get(274, 1) >= 5  # EXIF orientation: lying on its side
                 return channels_of(image), image.size if turned else image.size[::-1]
         except PIL_ERRORS as error:

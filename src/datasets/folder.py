@@ -23,12 +23,17 @@ def image_folder(
     """`root`/<class>/…/<image>, or the same in `root`/train and `root`/test (and `root`/val).
 
     Without train/ and test/, `split` says what is held out for testing: `closed_set`, that share of each
-    class's images; `open_set` (or `verification`), that share of the classes. Raises UserError naming
-    what is wrong: a file that is no image, a class without images, or with fewer than two, or than
-    `min_images`; with `skip_broken`, or where `min_images` is given, these are left out and named in
-    `skipped`."""
+    class's images; `open_set` (or `verification`), that share of the classes; 1 trains on none. Raises
+    UserError naming what is wrong: a file that is no image, a class without images, or with fewer than
+    two, or than `min_images`; with `skip_broken`, or where `min_images` is given, these are left out and
+    named in `skipped`."""
     given = {folder.name: folder for folder in subfolders(root)}
     parts = {"train", "test"} <= set(given)
+    if given and not parts and set(given) <= {"train", "val", "valid", "validation", "test"}:
+        raise UserError(
+            f"dataset.root={root}: has {'/, '.join(given)}/, which look like splits; wanted are train/ "
+            "and test/ (and val/), or one folder a class"
+        )
     if parts and set(given) - {"train", "val", "test"}:
         other = sorted(set(given) - {"train", "val", "test"})[0]
         raise UserError(
@@ -49,13 +54,15 @@ def image_folder(
         if split == "closed_set":
             test = in_terms_of(train, test)
         val = labelled.get("val")
-        if val and split == "closed_set":
+        if val:
             check_parts(root, split, train, val, "val")
-            val = in_terms_of(train, val)
+            val = in_terms_of(train, val) if split == "closed_set" else val
         return Source(train, test, val, skipped)
     whole = labelled[""]
     if len(whole.classes) < 2:
         raise UserError(f"dataset.root={root}: one folder a class, here is {len(whole.classes)}")
+    if test_fraction == 1:
+        return Source(None, whole, skipped=skipped)
     if split != "closed_set":
         return Source(*by_class(whole, test_fraction, split_seed, root), skipped=skipped)
     return Source(*by_sample(whole, test_fraction, split_seed, root), skipped=skipped)

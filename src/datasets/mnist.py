@@ -61,7 +61,10 @@ def _read(name: str, root: Path) -> Source:
 def _extract(archive: Path, md5: str, target: Path) -> None:
     extracted = archive.with_suffix("")
     if extracted.exists():
-        target.symlink_to(extracted.resolve())
+        try:
+            target.symlink_to(extracted.resolve())
+        except OSError:  # Windows wants a privilege for it
+            shutil.copyfile(extracted, target)
         return
     if hashlib.md5(archive.read_bytes()).hexdigest() != md5:
         raise UserError(

@@ -47,11 +47,16 @@ def pairs(
     if train is not None or not binary:
         folder = root / (train or "")
         found, seen, left_out = collect(folder, min_images, skip_broken)
-        if train is None:
-            named = {path.relative_to(root).parts[0] for path in paths}
-            free = [path.relative_to(root).parts[0] not in named for path in found]
-            found = [path for path, keep in zip(found, free, strict=True) if keep]
-            seen = [kind for kind, keep in zip(seen, free, strict=True) if keep]
+        named = {path.relative_to(root).parts[0] for path in paths}
+        free = [path.relative_to(folder).parts[0] not in named for path in found]
+        if train is not None and not all(free):
+            both = found[free.index(False)].relative_to(folder).parts[0]
+            raise UserError(
+                f"dataset.train={train}: {both} is in it and in {file}; pairs test those who were not "
+                "trained on"
+            )
+        found = [path for path, keep in zip(found, free, strict=True) if keep]
+        seen = [kind for kind, keep in zip(seen, free, strict=True) if keep]
         skipped = tuple(str(path.relative_to(root)) for path in left_out)
         if found:
             shape = common_shape(found + paths, seen + kinds, size, channels)
@@ -79,6 +84,8 @@ def read_lfw(file: Path, root: Path) -> tuple[list[Path], Pairs]:
         lines = file.read_text(encoding="utf-8").splitlines()
         header = [int(part) for part in lines[0].split()]
         folds, each = header if len(header) == 2 else (1, *header)
+        if min(folds, each) < 1:
+            raise ValueError("both from 1")
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise UserError(
             f"{file}: line 1 is not LFW's, the number of folds and of pairs ({error})"

@@ -1,5 +1,6 @@
 """Labelled images, as a reader finds them and as training sees them."""
 
+import hashlib
 import multiprocessing
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -133,8 +134,8 @@ class StreamedSplit(Split):
             yield self._to_device(images, rows)
 
     def _to_device(self, images: np.ndarray | Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        images = torch.as_tensor(images).to(memory_format=torch.channels_last)
-        images = images.to(self.labels.device, non_blocking=True)
+        images = torch.as_tensor(images).to(self.labels.device, non_blocking=True)
+        images = images.to(memory_format=torch.channels_last)
         return self.normalise(images), self.labels[index.to(self.labels.device)]
 
 
@@ -170,6 +171,20 @@ class Dataset(NamedTuple):
     def classes(self) -> tuple[str, ...]:
         """Those that are trained on."""
         return self.train.classes
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for the same images, whichever folder they are in: a hash of names, labels, shape
+        and statistics."""
+        told = hashlib.sha256()
+        for split in (self.train, self.val, self.test):
+            if split is not None:
+                names = None if split.names is None else split.names.tolist()
+                told.update(
+                    repr((split.classes, names, self.image_shape, split.mean, split.std)).encode()
+                )
+                told.update(split.labels.cpu().numpy().tobytes())
+        return told.hexdigest()[:16]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

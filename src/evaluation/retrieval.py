@@ -51,7 +51,7 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> Retrieval:
         r = others[rows].clamp(min=1)
         values = [right[:, :k].any(1).float() for k in RANKS]
         values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
-        totals += torch.stack(values)[:, others[rows] > 0].sum(1).double().cpu()
+        totals += torch.stack(values)[:, others[rows] > 0].sum(1).cpu().double()
     asked = int((others > 0).sum())
     metrics = dict(zip(METRICS, (totals / asked).tolist(), strict=True)) if asked else {}
     return Retrieval(metrics, nearest)

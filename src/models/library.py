@@ -1,9 +1,11 @@
 """Bodies from torchvision and timm, by their names there."""
 
+import copy
 import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import torch
 from torch import nn
 
 from ..errors import UserError
@@ -37,10 +39,10 @@ def timm_body(
     name: str, image_shape: tuple[int, int, int], pretrained: bool, fetch: bool = True, **options
 ) -> nn.Module:
     """timm's model `name` without its classifier, its stem as the images need it."""
-    import timm
-
+    timm = _timm()
+    channels = {"in_chans": image_shape[0]}  # learned weights of the first layer are adapted by timm
     with _download(name, pretrained):
-        net = timm.create_model(name, pretrained=pretrained and fetch, num_classes=0, **options)
+        net = timm.create_model(name, pretrained and fetch, num_classes=0, **channels, **options)
     settings = net.pretrained_cfg
     return _fitted(net, image_shape, pretrained, (settings["mean"], settings["std"]))
 
@@ -56,11 +58,18 @@ def library_names(library: str) -> tuple[str, ...]:
         from ..vision import models
 
         return tuple(models.list_models(module=models))
+    timm = _timm()
+    return tuple(timm.list_models() + timm.list_pretrained())
+
+
+def _timm():
+    from .. import vision  # noqa: F401, timm imports torchvision, which has to be imported there first
+
     try:
         import timm
     except ImportError:
         raise UserError("model=timm: timm is not installed, pip install -e '.[timm]'") from None
-    return tuple(timm.list_models() + timm.list_pretrained())
+    return timm
 
 
 @contextmanager
@@ -96,12 +105,13 @@ def _fitted(net: nn.Module, image_shape: tuple[int, int, int], pretrained: bool,
         if isinstance(getattr(net, "maxpool", None), nn.MaxPool2d) and path == "conv1":
             net.maxpool = nn.Identity()
     if channels != conv.in_channels or (kernel, stride) != (conv.kernel_size, conv.stride):
-        new = nn.Conv2d(channels, conv.out_channels, kernel, stride, padding, bias=conv.bias is not None)
-        if pretrained:
-            weight = conv.weight if channels == conv.in_channels else conv.weight.sum(1, keepdim=True)
-            new.weight.data.copy_(weight.data)
-            if conv.bias is not None:
-                new.bias.data.copy_(conv.bias.data)
+        new = copy.deepcopy(conv)  # of its kind, which can be timm's own
+        new.in_channels, new.kernel_size, new.stride, new.padding = channels, kernel, stride, padding
+        if not pretrained:
+            new.weight = nn.Parameter(torch.empty(conv.out_channels, channels, *kernel))
+            new.reset_parameters()
+        elif channels != conv.in_channels:
+            new.weight = nn.Parameter(conv.weight.detach().sum(1, keepdim=True))
         parent, _, attribute = path.rpartition(".")
         setattr(net.get_submodule(parent), attribute, new)
     if pretrained:

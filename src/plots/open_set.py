@@ -72,7 +72,9 @@ def plot_neighbours(
         for row in range(count):
             for column, axes in enumerate(grid[row]):
                 image = queries[row] if column == 0 else found[row, column - 1]
-                axes.imshow(image.squeeze(), cmap="gray", vmin=0, vmax=brightest)
+                axes.imshow(
+                    image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=brightest
+                )
                 axes.set(xticks=[], yticks=[])
                 hit = column == 0 or right[row, column - 1]
                 axes.spines[:].set(

@@ -84,6 +84,9 @@ def test_a_validation_folder_is_used_as_it_is(folder_of):
     root = folder_of("parts/test", people=2, images=3, first=7).parent
     data = load("image_folder", root, CPU, 0.5)
     assert data.val.classes == ("p05", "p06") and len(data.train) == 20
+    folder_of("parts/val", people=1, images=3)
+    with pytest.raises(UserError, match=r"evaluation=open_set: class p00 is in both .*train and .*val"):
+        load("image_folder", root.rename(root.with_name("renamed")), CPU, 0.5)
 
 
 def test_modes_are_brought_to_one(folder_of):
@@ -107,6 +110,26 @@ def test_modes_are_brought_to_one(folder_of):
         assert at[name][:, 3, 3].tolist() == [200, 30, 40]
     assert at["f.png"][:, 5, 5].tolist() == [128] * 3 and at["f.png"][:, 0, 0].tolist() == [255] * 3
     assert load("image_folder", root, CPU, channels=1, **options).image_shape == (1, 12, 10)
+
+
+def test_of_other_images_all_can_be_tested(folder_of):
+    root = folder_of("new", people=3, images=2)
+    for split in ("open_set", "closed_set"):
+        data = load("image_folder", root, CPU, 0.1, split=split, test_fraction=1)
+        assert data.train is data.val is None and len(data.test) == 6 and len(data.test.classes) == 3
+
+
+def test_deep_grey_is_scaled_and_where_white_is_unknown_refused(folder_of):
+    root = folder_of("deep", people=4, images=3)
+    pixels = np.arange(0, 60_000, 500, dtype=np.uint16).reshape(12, 10)
+    (root / "p00" / "a.pgm").write_bytes(b"P5\n10 12\n65535\n" + pixels.astype(">u2").tobytes())
+    data = load("image_folder", root, CPU, split="closed_set", test_fraction=0.01)
+    parts = (data.train, data.test)
+    row = next(s.images[list(s.names).index("p00/a.pgm")] for s in parts if "p00/a.pgm" in s.names)
+    np.testing.assert_array_equal(row[0], pixels >> 8)
+    Image.fromarray(np.full((12, 10), 0.5, np.float32)).save(root / "p01" / "f.tif")
+    with pytest.raises(UserError, match=r"p01/f.tif: not an image that can be read: floating-point"):
+        load("image_folder", root.rename(root.with_name("renamed")), CPU)
 
 
 def test_a_photograph_taken_sideways_is_turned_upright(folder_of):
@@ -168,6 +191,13 @@ def no_folders(root: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
+def splits_without_a_test(root: Path) -> None:
+    for name in ("train", "val"):
+        (root / name).mkdir()
+    for folder in sorted(root.glob("p*")):
+        folder.rename(root / "train" / folder.name)
+
+
 def few_classes(root: Path) -> None:
     for folder in sorted(root.iterdir())[3:]:
         for path in folder.iterdir():
@@ -186,6 +216,10 @@ def few_classes(root: Path) -> None:
         (stray, r"stray.png: an image beside the class folders"),
         (archive, r"p01/more.zip: an archive among the images"),
         (no_folders, r"no folders in it; one folder a class is wanted"),
+        (
+            splits_without_a_test,
+            r"has train/, val/, which look like splits; wanted are train/ and test/",
+        ),
         (few_classes, r"3 classes leave fewer than 2 to train on"),
     ],
 )

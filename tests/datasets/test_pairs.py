@@ -49,6 +49,7 @@ def test_names_of_several_words_stand_between_tabs_and_one_number_heads_a_single
     ("text", "said"),
     [
         ("", r"pairs.txt: line 1 is not LFW's"),
+        ("0\n", r"pairs.txt: line 1 is not LFW's"),
         ("ten 300\n", r"pairs.txt: line 1 is not LFW's"),
         ("1\t2\np00\t1\t2\n", r"1 pairs; its first line says 1 × 2 × 2 = 4"),
         ("1\np00\t1\np00\t1\tp01\t1\n", r"line 2 is neither `name i j`"),
@@ -62,6 +63,11 @@ def test_a_wrong_line_of_a_pairs_file_is_named(faces, text, said):
     with pytest.raises(UserError, match=said) as caught:
         load("pairs", faces, CPU)
     assert "\n" not in str(caught.value)
+
+
+def test_whom_a_pair_names_may_not_be_trained_on(faces):
+    with pytest.raises(UserError, match=r"dataset.train=.: p00 is in it and in .*pairs.txt"):
+        load("pairs", faces, CPU, train=".")
 
 
 def test_a_broken_image_of_a_pair_is_not_skipped(faces):
