@@ -58,6 +58,45 @@ def test_classes_past_ten_get_another_marker():
     assert plots.class_colours(12).shape == (12, 3)
 
 
+def test_pairs_are_drawn_in_degrees_with_their_numbers():
+    cosines = np.concatenate([np.full(30, 0.5), np.full(70, 0.0)])
+    axes = plots.plot_pairs(cosines, np.arange(100) < 30).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "same class, 30 pairs, median 60.0°",
+        "different classes, 70 pairs, median 90.0°",
+    ]
+
+
+def test_a_curve_of_a_million_thresholds_is_thinned_and_still_passes_its_points():
+    far = np.sort(RNG.uniform(size=10**6))
+    far[0], far[-1] = 0, 1
+    axes = plots.plot_roc(far, far**0.2, 0.1, 1e-5).axes[0]
+    x, y = axes.get_lines()[0].get_data()
+    assert 500 < len(x) < 5000 and axes.get_xlim()[0] == 1e-5
+    np.testing.assert_allclose(y, x**0.2, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 1), (9, 7, 3), (1, 16, 1)])
+def test_neighbours_are_framed_by_whether_they_are_right(shape, tmp_path):
+    images = RNG.integers(0, 255, (2, 4, *shape), np.uint8)
+    right = np.array([[True, False, True, True], [False] * 4])
+    made = plots.plot_neighbours(images[:, 0], images, right, ["a/b", "a very long name of a class"])
+    frames = [axes.spines["top"].get_edgecolor() for axes in made.axes]
+    assert len(frames) == 10 and len({frames[1], frames[3], frames[4]}) == 1
+    assert frames[2] == frames[6] != frames[1]
+    assert plots.save(made, tmp_path / "x.png").exists()
+
+
+def test_long_names_of_classes_stay_inside_the_picture():
+    names = tuple(f"Old_Church_Slavonic_(Cyrillic)/character{i:02d}" for i in range(10))
+    made = plots.plot_embedding(RNG.normal(size=(50, 8)), np.arange(50) % 10, np.eye(10, 8), names)
+    made.canvas.draw()
+    box = made.legends[0].get_window_extent()
+    assert box.x0 >= 0 and box.x1 <= 800
+    texts = [text.get_text() for text in made.legends[0].get_texts()]
+    assert len(set(texts)) == 11 and texts[3].endswith("character03")
+
+
 @pytest.mark.parametrize("epochs", [1, 40, 200])
 def test_curves_of_any_number_of_epochs_are_drawn(epochs, tmp_path):
     rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1 - 1 / e} for e in range(1, epochs + 1)]

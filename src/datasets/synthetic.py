@@ -48,7 +48,10 @@ def synthetic(
     means = rng.normal(size=(2 * classes, dimension))
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     parts = []
-    for count, first, seed in ((per_class, 0, 1), (test_per_class, classes * (split != "closed_set"), 2)):
+    for count, first, seed in (
+        (per_class, 0, 1),
+        (test_per_class, classes * (split != "closed_set"), 2),
+    ):
         labels = np.repeat(np.arange(classes), count)
         of_part = means[first : first + classes]
         parts.append((von_mises_fisher(labels, of_part, concentration, data_seed + seed), labels, first))

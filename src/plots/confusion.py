@@ -4,7 +4,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from .style import INK, NAMED_CLASSES, STYLE, figure
+from .style import INK, NAMED_CLASSES, STYLE, figure, shortened
 
 
 def plot_confusion(confusion: np.ndarray, classes: tuple[str, ...], title: str = "") -> Figure:
@@ -21,9 +21,10 @@ def plot_confusion(confusion: np.ndarray, classes: tuple[str, ...], title: str =
         axes.spines[:].set_visible(False)
         if len(classes) <= NAMED_CLASSES:
             slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-            long = max(map(len, classes)) > 3
-            axes.set_xticks(range(len(classes)), classes, **(slanted if long else {}))
-            axes.set_yticks(range(len(classes)), classes)
+            names = [shortened(name) for name in classes]
+            long = max(map(len, names)) > 3
+            axes.set_xticks(range(len(classes)), names, **(slanted if long else {}))
+            axes.set_yticks(range(len(classes)), names)
             for row, column in np.argwhere(confusion):
                 shade = "white" if share[row, column] > 0.55 else INK
                 count = str(confusion[row, column])

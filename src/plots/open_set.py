@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import COLOURS, FAINT, INK, STYLE, figure
+from .style import COLOURS, FAINT, INK, STYLE, figure, shortened
 
 MOST_POINTS = 2000  # of a curve
 
@@ -85,15 +85,7 @@ def plot_neighbours(
                 )
                 if row == 0:
                     axes.set_title("query" if column == 0 else f"{column}.", fontsize=10, loc="center")
-            grid[row, 0].set_ylabel(
-                shortened(names[row]), rotation=0, ha="right", va="center", fontsize=9
-            )
+            lines = "\n".join(shortened(part) for part in names[row].split("/")[-2:])
+            grid[row, 0].set_ylabel(lines, rotation=0, ha="right", va="center", fontsize=9)
         made.suptitle(title, x=0.01, ha="left", fontsize=12)
     return made
-
-
-def shortened(name: str, most: int = 18) -> str:
-    """The end of a long name, a line for each of a path's last two parts."""
-    return "\n".join(
-        part if len(part) <= most else "…" + part[1 - most :] for part in name.split("/")[-2:]
-    )

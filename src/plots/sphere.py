@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .projection import to_dimensions
-from .style import FAINT, INK, NAMED_CLASSES, STYLE, colour, figure, marker
+from .style import FAINT, INK, NAMED_CLASSES, STYLE, colour, figure, marker, shortened
 
 POINTS_PER_CLASS = 400  # more only paint over each other
 
@@ -147,7 +147,7 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
             # Outwards from the sphere or circle; in a projection, where there is no outwards, above.
             outwards = end[:2] / (np.hypot(x, y) or 1.0) if directions else np.array([0.0, 1.0])
             axes.annotate(
-                classes[label],
+                shortened(classes[label]),
                 end[:2],
                 xytext=13 * outwards,
                 textcoords="offset points",
@@ -168,11 +168,15 @@ def legend(
         return
     from matplotlib.lines import Line2D
 
+    names = [shortened(name) for name in classes]
     handles = [
-        Line2D([], [], ls="", marker=marker(label), color=colour(label), ms=7, label=classes[label])
+        Line2D([], [], ls="", marker=marker(label), color=colour(label), ms=7, label=names[label])
         for label in labels
     ]
     prototype = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, ms=9, mew=1.3, label=ends_are)
+    fit = 84 // (5 + max(map(len, [*names, ends_are])))  # columns, of about 8 pixels a letter
     made.legend(
-        handles=[*handles, prototype], loc="outside lower center", ncols=min(6, len(handles) + 1)
+        handles=[*handles, prototype],
+        loc="outside lower center",
+        ncols=max(1, min(6, fit, len(handles) + 1)),
     )

@@ -38,6 +38,11 @@ def marker(label: int) -> str:
     return MARKERS[label // len(COLOURS) % len(MARKERS)]
 
 
+def shortened(name: str, most: int = 20) -> str:
+    """A long name by its beginning and its end, which tells more apart."""
+    return name if len(name) <= most else f"{name[: most // 3]}…{name[most // 3 + 1 - most :]}"
+
+
 def class_colours(classes: int) -> np.ndarray:
     """(C, 3) in 0…255, the colours of the figures."""
     return np.array([to_rgb(colour(label)) for label in range(classes)]) * 255

@@ -90,6 +90,66 @@ def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root)
     assert sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir()) == before
 
 
+@pytest.mark.parametrize(("name", "folder"), [("kmnist", "KMNIST"), ("mnist", "MNIST")])
+def test_extracted_files_of_mnists_format_are_read(tmp_path, name, folder):
+    raw = tmp_path / folder / "raw"
+    raw.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    written = {}
+    for part, count in (("train", 30), ("t10k", 12)):
+        images, labels = rng.integers(0, 256, (count, 28, 28), np.uint8), np.arange(count) % 10
+        header = np.array([0x803, count, 28, 28], ">i4").tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(header + images.tobytes())
+        header = np.array([0x801, count], ">i4").tobytes()
+        (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
+        written[part] = images
+    data = load(name, tmp_path, CPU)
+    np.testing.assert_array_equal(data.train.images[:, 0], written["train"])
+    np.testing.assert_array_equal(data.test.images[:, 0], written["t10k"])
+    assert data.test.labels.tolist() == [*range(10), 0, 1] and len(data.classes) == 10
+
+
+@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
+def test_cifar_is_read_from_torchvisions_folder_channels_first(tmp_path, name, classes):
+    """Its pickled batches, whose md5 torchvision checks: written here, and their md5 with them."""
+    import hashlib
+    import pickle
+
+    from src.vision import datasets
+
+    kind = getattr(datasets, name.upper())
+    folder = tmp_path / kind.base_folder
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 3072), np.uint8)
+    key = "fine_labels" if classes == 100 else "labels"
+    sums = {}
+    for file, _ in [*kind.train_list, *kind.test_list]:
+        (folder / file).write_bytes(pickle.dumps({"data": images, key: list(range(10)) * 2}))
+        sums[file] = hashlib.md5((folder / file).read_bytes()).hexdigest()
+    meta = {kind.meta["key"]: [f"thing {i}" for i in range(classes)]}
+    (folder / kind.meta["filename"]).write_bytes(pickle.dumps(meta))
+    sums["meta"] = hashlib.md5((folder / kind.meta["filename"]).read_bytes()).hexdigest()
+    with pytest.MonkeyPatch.context() as patched:
+        for which in ("train_list", "test_list"):
+            listed = [[file, sums[file]] for file, _ in getattr(kind, which)]
+            patched.setattr(kind, which, listed)
+        patched.setattr(kind, "meta", kind.meta | {"md5": sums["meta"]})
+        data = load(name, tmp_path, CPU)
+    assert data.image_shape == (3, 32, 32) and len(data.classes) == classes
+    np.testing.assert_array_equal(data.test.images[:20].flatten(1), images)
+    assert data.classes[3] == "thing 3" and data.test.labels[:12].tolist() == [*range(10), 0, 1]
+
+
+def test_a_broken_cifar_is_named_and_left_alone(tmp_path):
+    folder = tmp_path / "cifar-10-batches-py"
+    folder.mkdir()
+    (folder / "data_batch_1").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"cifar-10-batches-py is not torchvision's CIFAR10") as caught:
+        load("cifar10", tmp_path, CPU)
+    assert "\n" not in str(caught.value) and (folder / "data_batch_1").read_bytes() == b"broken"
+
+
 def test_a_share_of_each_class_is_held_out_always_the_same_and_never_trained_on():
     data, whole = load("digits", "unused", CPU, 0.1), load("digits", "unused", CPU)
     assert whole.val is None and len(data.train) + len(data.val) == len(whole.train)
