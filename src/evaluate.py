@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import pictures, plots
 from .config import CONF, check, explain, to_dict
-from .datasets import Split
+from .datasets import FOLDERS, Split, load
 from .errors import UserError
 from .evaluation import EVALUATIONS, Evaluated, evaluate, sample_pairs, supported
 from .runs import versions, write_json
@@ -56,7 +56,7 @@ def with_overrides(trained: dict, overrides: list[str]) -> dict:
     given = {value.partition("=")[0] for value in values}
     if "evaluation" in groups and "split" in merged["dataset"] and "dataset.split" not in given:
         merged["dataset"]["split"] = merged["evaluation"]["name"]
-    elsewhere = not same_source(merged, trained)
+    elsewhere = not same_source(merged["dataset"], trained["dataset"])
     if elsewhere and "test_fraction" in merged["dataset"] and "dataset.test_fraction" not in given:
         merged["dataset"]["test_fraction"] = 1  # of other images all are new
     return merged
@@ -116,23 +116,42 @@ def listed_pairs(images: Split) -> tuple[Tensor, ...] | None:
     return images.pairs and tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
 
 
-def same_source(config: dict, other: dict) -> bool:
-    return all(config["dataset"].get(key) == other["dataset"].get(key) for key in ("name", "root"))
+def same_source(dataset: dict, other: dict) -> bool:
+    keys = ("name", "root") if dataset["name"] in FOLDERS else ("name",)
+    return all(dataset[key] == other[key] for key in keys)
+
+
+def is_moved(run: Trained, dataset: dict) -> bool:
+    """Whether these are the very images that a run was trained with, now in another folder."""
+    own = run.config["dataset"]
+    if dataset["name"] != own["name"]:
+        return False
+    try:
+        return (
+            load(device=run.device.torch, **own | {"root": dataset["root"]}).fingerprint == run.data_was
+        )
+    except UserError:
+        return False
 
 
 def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split]:
     """Results on the test images of a configuration's data set, their embeddings (N, D), and the
-    images."""
-    same, closed = same_source(config, run.config), config["evaluation"]["name"] == "closed_set"
+    images. Raises UserError where what would be tested was trained on."""
+    dataset, own = config["dataset"], run.config["dataset"]
+    same, closed = same_source(dataset, own), config["evaluation"]["name"] == "closed_set"
+    if not same and is_moved(run, dataset):
+        same, dataset = True, own | {"root": dataset["root"]}
     for key in ("split", "split_seed", "test_fraction") if same else ():
-        asked, had = (which["dataset"].get(key) for which in (config, run.config))
+        asked, had = dataset.get(key), own.get(key)
         if asked != had and (key != "split" or "closed_set" in (asked, had)):
             raise UserError(
                 f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
                 "would test"
             )
-    test = run.data(config["dataset"] | {"val_fraction": 0}).test
-    # In other data a class of the same name may be another one, unless the evaluation says it is not.
+    test = run.data(dataset | {"val_fraction": 0}).test
+    both = set(test.classes) & set(run.classes)
+    if both and not (same or closed):  # people are often numbers
+        print(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
     pairs = pairs_of(config, {"test": test}, run.classes if same or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])

@@ -17,7 +17,8 @@ from .training import Device, choose_device, load_checkpoint
 @dataclass
 class Trained:
     """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes
-    that it was trained on, one a channel; `classes` those that the head tells apart."""
+    that it was trained on, one a channel; `classes` those that the head tells apart; `data_was` the
+    fingerprint of its images."""
 
     folder: Path
     config: dict
@@ -28,6 +29,7 @@ class Trained:
     image_shape: tuple[int, int, int]
     mean: list[float]
     std: list[float]
+    data_was: str
 
     def data(self, dataset: dict) -> Dataset:
         """The data set that a configuration describes, brought to this model's shape and normalisation.
@@ -57,8 +59,10 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
         saved = load_checkpoint(path)
         config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
         mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
+        data_was = saved["data"]
     except Exception as error:  # torn, foreign: whatever torch makes of it
-        raise UserError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from None
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: cannot be read ({why})") from None
     config["device"] = device or config["device"] | {"name": "auto"}
     where = choose_device(**config["device"])
     with blaming("model", config["model"]):
@@ -68,6 +72,5 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
     head = HEADS[config["loss"]["name"]](dimension, len(classes), **head_options(config, len(classes)))
     head.load_state_dict(saved["head"])
     backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
-    return Trained(
-        folder, config, where, backbone, head.to(where.torch).eval(), classes, shape, mean, std
-    )
+    head = head.to(where.torch).eval()
+    return Trained(folder, config, where, backbone, head, classes, shape, mean, std, data_was)

@@ -141,6 +141,15 @@ def test_a_run_is_evaluated_on_a_bin_file_and_by_another_evaluation(run_folder, 
     assert "auc" in metrics(tmp_path / "other") and "recall_at_1" not in metrics(tmp_path / "other")
 
 
+def test_moved_images_are_tested_as_before(run_folder, people, call, tmp_path):
+    shutil.copytree(people, tmp_path / "moved")
+    out, ended = call(
+        evaluate, run_folder, f"dataset.root={tmp_path / 'moved'}", "--out", tmp_path / "out"
+    )
+    assert ended is None and metrics(tmp_path / "out") == metrics(run_folder)
+    assert "have names of those that were trained on" not in out
+
+
 def test_other_classes_are_no_closed_set(digits_run, people, call, tmp_path):
     shape = ("dataset.size=[8,8]", "evaluation=closed_set", "--out", tmp_path / "out")
     _, ended = call(evaluate, digits_run, "dataset=image_folder", f"dataset.root={people}", *shape)
@@ -155,6 +164,7 @@ def test_of_a_new_folder_every_class_is_tested(run_folder, people, call, tmp_pat
     at = (f"dataset.root={tmp_path / 'new'}", "--out", tmp_path / "out")
     out, ended = call(evaluate, run_folder, *at)
     assert ended is None and "open_set on 18 images of image_folder" in out
+    assert "of its classes have names of those that were trained on" in out
     assert set(np.load(tmp_path / "out" / "embeddings.npz")["classes"]) == {"p00", "p01", "p02"}
 
 
