@@ -1,4 +1,5 @@
-"""What a batch costs beside the step that it feeds: `python -m benchmarks.data`. Aim: at most 1%.
+"""What a batch costs beside the step that it feeds: `python -m benchmarks.data`. Aim: at most 1%; and
+what it costs to change all its images at random in every way there is.
 
 The default model and ArcFace, on images of the shape and number of the digits and of Fashion-MNIST.
 """
@@ -6,11 +7,20 @@ The default model and ArcFace, on images of the shape and number of the digits a
 import torch
 
 from benchmarks.timing import interleaved, machine
-from src.datasets import Split
+from src.datasets import Augmentation, Split
 from src.losses import ArcFace
 from src.models import build_backbone
 from src.training import build_optimizer, choose_device
 
+EVERYTHING = {
+    "flip": 0.5,
+    "crop": 2,
+    "rotate": 15,
+    "shift": 0.1,
+    "zoom": 0.15,
+    "shear": 10,
+    "erase": 0.5,
+}
 CASES = {"digits": (1437, 8, 64), "Fashion-MNIST": (60_000, 28, 256)}  # images, pixels, batch
 
 
@@ -33,10 +43,17 @@ def main() -> None:
             head(backbone(images), labels).backward()
             optimizer.step()
 
-        ways = {"batch": lambda train=train, index=index: train.batch(index), "step": step}
+        augment = Augmentation(torch.Generator().manual_seed(0), **EVERYTHING)
+        images = train.batch(index)[0]
+        ways = {
+            "batch": lambda train=train, index=index: train.batch(index),
+            "augmentation": lambda augment=augment, images=images: augment(images),
+            "step": step,
+        }
         seconds = interleaved(ways, rounds=12, calls=10)
-        batch, whole = seconds["batch"] * 1e3, seconds["step"] * 1e3
-        print(f"  {name:14} batch {batch:6.3f} ms of {whole:6.2f} ms   ratio {batch / whole:.4f}")
+        for way in ("batch", "augmentation"):
+            part, whole = seconds[way] * 1e3, seconds["step"] * 1e3
+            print(f"  {name:14} {way:12} {part:6.3f} ms of {whole:6.2f} ms   ratio {part / whole:.4f}")
 
 
 if __name__ == "__main__":

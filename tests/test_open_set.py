@@ -5,11 +5,14 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from src import train as entry
 from src.compare import compare_sweeps
 from src.errors import UserError
-from src.evaluation import EVALUATIONS
+from src.evaluation import EVALUATIONS, evaluate, sample_pairs
+from src.losses import ArcFace
 from src.train import train_run
 from tests.conftest import FAST
 
@@ -137,8 +140,6 @@ def test_images_without_height_and_a_thousand_classes_can_be_looked_at(composed,
 
 def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
     config = configured("epochs=3")
-    from src import train as entry
-
     run = entry.prepare(config, tmp_path)
     saved = {"data": run.data.fingerprint}
     for change in ("a class", "an image"):
@@ -152,3 +153,28 @@ def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
         with pytest.raises(UserError, match=r"was begun with other images than dataset=image_folder"):
             entry.restore(other, saved)
         root.rename(tmp_path / "people")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["open_set", "verification"])
+def test_a_gpu_measures_what_a_cpu_does(name):
+    torch.manual_seed(0)
+    labels = torch.arange(6000) % 40
+    x = torch.randn(40, 32)[labels] + torch.randn(6000, 32)
+    pairs, head = sample_pairs(labels, 50_000), ArcFace(32, 10, margin=0.5, scale=64.0)
+    here, there = (
+        evaluate(name, head.to(device), x.to(device), labels.to(device), pairs).metrics
+        for device in ("cpu", "cuda")
+    )
+    assert there == pytest.approx(here, abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("memory", [0, 4])
+def test_a_gpu_trains_on_resident_and_on_streamed_images(configured, memory, tmp_path):
+    config = configured(
+        "device=cuda", f"dataset.memory={memory}", "augment.rotate=10", "augment.erase=0.5"
+    )
+    assert 0 <= train_run(config, tmp_path / "run") <= 1

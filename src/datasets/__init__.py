@@ -98,18 +98,13 @@ def with_validation(name: str, source: Source, fraction: float) -> Source:
         out = held_out(train.labels, fraction)
         train, val = train.pick(~out), train.pick(out)
     else:
-        count = len(train.classes)
-        held = max(2, round(fraction * count))  # one class alone has nothing to be told from
-        if count - held < 2:
+        parts = train.split_classes(fraction, seed=0)
+        if parts is None:
             raise UserError(
-                f"dataset.val_fraction={fraction}: dataset={name} has {count} classes to train on, too "
-                "few to hold some out: use 0 for no validation split"
+                f"dataset.val_fraction={fraction}: dataset={name} has {len(train.classes)} classes to "
+                "train on, too few to hold some out: use 0 for no validation split"
             )
-        drawn = np.random.default_rng(0).permutation(count)
-        train, val = (
-            train.pick(np.isin(train.labels, chosen), np.sort(chosen))
-            for chosen in (drawn[held:], drawn[:held])
-        )
+        train, val = parts
     for part, use in (
         (train, "train on, use less"),
         (val, "validate on, use more, or 0 for no validation split"),

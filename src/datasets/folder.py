@@ -63,9 +63,15 @@ def image_folder(
         raise UserError(f"dataset.root={root}: one folder a class, here is {len(whole.classes)}")
     if test_fraction == 1:
         return Source(None, whole, skipped=skipped)
-    if split != "closed_set":
-        return Source(*by_class(whole, test_fraction, split_seed, root), skipped=skipped)
-    return Source(*by_sample(whole, test_fraction, split_seed, root), skipped=skipped)
+    if split == "closed_set":
+        return Source(*by_sample(whole, test_fraction, split_seed), skipped=skipped)
+    both = whole.split_classes(test_fraction, split_seed)
+    if both is None:
+        raise UserError(
+            f"dataset.root={root}: {len(whole.classes)} classes leave fewer than 2 to train on beside "
+            "those to test: use more, or evaluation=closed_set"
+        )
+    return Source(*both, skipped=skipped)
 
 
 def collect(folder: Path, min_images: int | None, skip_broken: bool):
@@ -140,23 +146,7 @@ def in_terms_of(train: Labelled, test: Labelled) -> Labelled:
     return test._replace(labels=labels, classes=train.classes)
 
 
-def by_class(whole: Labelled, fraction: float, seed: int, root: Path) -> tuple[Labelled, Labelled]:
-    """Two parts without a class in common; `fraction` of the classes, drawn by `seed`, in the second."""
-    count = len(whole.classes)
-    held = max(2, round(fraction * count))  # one class alone has nothing to be told from
-    if count - held < 2:
-        raise UserError(
-            f"dataset.root={root}: {count} classes leave fewer than 2 to train on beside {held} to "
-            "test: use more, or evaluation=closed_set"
-        )
-    drawn = np.random.default_rng(seed).permutation(count)
-    return tuple(
-        whole.pick(np.isin(whole.labels, chosen), np.sort(chosen))
-        for chosen in (drawn[held:], drawn[:held])
-    )
-
-
-def by_sample(whole: Labelled, fraction: float, seed: int, root: Path) -> tuple[Labelled, Labelled]:
+def by_sample(whole: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
     """Two parts with all classes in each; `fraction` of each class's images, and one at least, drawn by
     `seed`, in the second, as long as it has two."""
     rng, out = np.random.default_rng(seed), np.zeros(len(whole.labels), bool)

@@ -44,6 +44,20 @@ class Labelled(NamedTuple):
         kept = None if self.names is None else self.names[rows]
         return Labelled(self.images[rows], labels, names, kept)
 
+    def split_classes(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled] | None":
+        """Two parts without a class in common, the second of that share of the classes, drawn by
+        `seed`, and of two at least: one alone has nothing to be told from. None where that leaves
+        fewer than two."""
+        count = len(self.classes)
+        held = max(2, round(fraction * count))
+        if count - held < 2:
+            return None
+        drawn = np.random.default_rng(seed).permutation(count)
+        return tuple(
+            self.pick(np.isin(self.labels, chosen), np.sort(chosen))
+            for chosen in (drawn[held:], drawn[:held])
+        )
+
 
 class Source(NamedTuple):
     """What a reader returns. `val` where the data come with one; `skipped` names files left out."""
