@@ -8,7 +8,8 @@ from torch import Tensor
 
 RANKS = (1, 5, 10)
 METRICS = (*(f"recall_at_{k}" for k in RANKS), "r_precision", "map_at_r")
-TILE = 2**24  # cosines that are held at once: 64 MiB
+TILE = 2**26  # cosines that are held at once: 256 MiB; products of fewer rows are slower
+BLOCK = 64  # columns that are looked at together
 
 
 class Retrieval(NamedTuple):
@@ -17,6 +18,18 @@ class Retrieval(NamedTuple):
 
     metrics: dict[str, float]
     nearest: Tensor
+
+
+def largest(values: Tensor, k: int) -> Tensor:
+    """Columns of the `k` largest values (rows, columns) of each row, largest first. They are in the k
+    blocks of largest maxima, and to find those takes a fraction of the time that sorting all would."""
+    blocks = values.unflatten(1, (-1, BLOCK))
+    if 4 * k > blocks.shape[1]:
+        return values.topk(k).indices
+    best = blocks.amax(2).topk(k).indices
+    near = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    found = near.topk(k).indices
+    return best.gather(1, found // BLOCK) * BLOCK + found % BLOCK
 
 
 @torch.no_grad()
@@ -39,10 +52,14 @@ def retrieval(embeddings: Tensor, labels: Tensor) -> Retrieval:
     totals = torch.zeros(len(METRICS), dtype=torch.float64)
     kept = min(max(RANKS), most)
     nearest = torch.empty(count, kept, dtype=torch.int64, device=x.device)
-    for rows in torch.arange(count, device=x.device).split(max(1, TILE // count)):
-        cosines = x[rows] @ x.T
+    searched = F.pad(x, (0, 0, 0, -count % BLOCK))  # whole blocks; what is added is never found
+    step = max(1, TILE // count)
+    held = torch.empty(min(step, count), len(searched), device=x.device)  # one, or each costs its pages
+    for rows in torch.arange(count, device=x.device).split(step):
+        cosines = torch.mm(x[rows], searched.T, out=held[: len(rows)])
+        cosines[:, count:] = -torch.inf
         cosines[torch.arange(len(rows), device=x.device), rows] = -torch.inf  # not itself
-        found = cosines.topk(most).indices
+        found = largest(cosines, most)
         nearest[rows] = found[:, :kept]
         right = labels[found] == labels[rows, None]
         within = ranks <= others[rows, None]

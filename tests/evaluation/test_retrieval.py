@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.evaluation import retrieval
-from src.evaluation.retrieval import METRICS, RANKS
+from src.evaluation.retrieval import METRICS, RANKS, largest
 
 RNG = np.random.default_rng(0)
 
@@ -37,7 +37,7 @@ def by_hand(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
 
 
 @pytest.mark.parametrize("sizes", [[20] * 10, [1, 2, 3, 5, 40], [2, 2], [15, 1, 1, 1]])
-@pytest.mark.parametrize("tile", [1, 1000, 2**24])
+@pytest.mark.parametrize("tile", [1, 1000, 2**26])
 def test_numbers_are_those_of_the_definitions(sizes, tile, monkeypatch):
     import sys
 
@@ -72,6 +72,14 @@ def test_neighbours_are_the_nearest_in_order_and_never_the_query():
     unit = torch.nn.functional.normalize(x.double())
     cosines = (unit @ unit.T).fill_diagonal_(-2)
     np.testing.assert_allclose(cosines.gather(1, nearest), cosines.topk(10).values, atol=1e-6)
+
+
+@pytest.mark.parametrize("k", [1, 3, 40])
+def test_the_largest_are_those_of_a_full_sort(k):
+    values = torch.randn(20, 64 * 30, generator=torch.Generator().manual_seed(0))
+    values[:, 100:164] += 3  # several in one block
+    found = largest(values, k)
+    assert torch.equal(values.gather(1, found), values.topk(k).values)
 
 
 def test_a_sample_alone_in_its_class_is_searched_but_does_not_ask():
