@@ -281,6 +281,11 @@ def check_group_values(overrides: list[str], groups: Path) -> None:
     """Raise UserError for `margin=0.3`, which Hydra answers with an error of its own kind."""
     for override in overrides:
         group, _, value = override.partition("=")
+        if group == "dataset" and "/" in value:
+            raise UserError(
+                f"{override}: a folder goes to dataset.root, as in dataset=image_folder "
+                f"dataset.root={value}"
+            )
         if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
             if group in ("margin", "scale"):
                 raise UserError(

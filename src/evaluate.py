@@ -2,6 +2,7 @@
 [overrides]`."""
 
 import argparse
+import math
 import shutil
 import sys
 import time
@@ -19,7 +20,7 @@ from . import pictures, plots
 from .config import CONF, check, explain, to_dict
 from .datasets import FOLDERS, Split, load
 from .errors import UserError
-from .evaluation import EVALUATIONS, Evaluated, evaluate, sample_pairs, supported
+from .evaluation import EVALUATIONS, Evaluated, evaluate, kind_of, sample_pairs, supported
 from .runs import versions, write_json
 from .trained import Trained, load_trained
 from .training import embed
@@ -207,17 +208,23 @@ def main() -> None:
         if not (theirs or isinstance(error, UserError | OSError)):
             raise
         sys.exit(explain(error))
-    show(config, found, len(test), out)
+    show(config, found, test, out)
 
 
-def show(config: dict, found: Evaluated, images: int, out: Path) -> None:
+def show(config: dict, found: Evaluated, test: Split, out: Path) -> None:
     name = config["evaluation"]["name"]
-    print(f"{name} on {images:,} images of {config['dataset']['name']}")
+    print(
+        f"{name} on {len(test):,} images of {len(test.classes):,} classes, {config['dataset']['name']}"
+    )
     table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:
         value = found.metrics.get(metric)
-        table.add_row(metric, "too few pairs" if value is None else f"{value:.4f}")
+        if value is None:
+            said = "too few pairs"
+        else:
+            said = f"{math.degrees(value):.2f}°" if kind_of(metric) == "angle" else f"{value:.4f}"
+        table.add_row(metric, said)
     Console(highlight=False).print(table)
     print(f"-> {out}")
 

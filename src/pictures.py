@@ -50,7 +50,8 @@ def figures(
     if "auc" in metrics:
         far, tar = roc(cosines, same)
         curve = f"{title}: AUC {metrics['auc']:.4f}"
-        fewest = min(0.1, ROC_PAIRS / int((~same).sum()))
+        others = int((~same).sum())
+        fewest = min(0.1, ROC_PAIRS / others, max(metrics["eer"], 1 / others) / 2)
         made["pairs"] = plots.plot_pairs(cosines.numpy(), same.numpy(), title)
         made["roc"] = plots.plot_roc(far.numpy(), tar.numpy(), metrics["eer"], fewest, curve)
     if found.retrieved:
@@ -101,5 +102,6 @@ def neighbours(nearest: np.ndarray, y: np.ndarray, split: Split, title: str) -> 
     queries, found = images[: len(rows)], images[len(rows) :].reshape(*near.shape, *images.shape[1:])
     names = [split.classes[y[row]] for row in rows]
     well, wrong = map(len, asked)
-    half = f"here {well} queries that went right, {wrong} that did not; blue: of the query's class"
+    half = f"{well} queries that went right" + f", {wrong} that did not" * bool(wrong)
+    half += "; blue: of the query's class"
     return plots.plot_neighbours(queries, found, y[near] == y[rows, None], names, f"{title}\n{half}")

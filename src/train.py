@@ -73,6 +73,7 @@ from .training import (
 )
 
 log = logging.getLogger(__name__)
+FEW_STEPS = 3  # of an epoch, which is then mostly evaluation
 FRAME_POINTS = 2000  # of an animation
 STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
@@ -100,6 +101,16 @@ class Run:
     def steps(self) -> int:
         """Training steps of an epoch."""
         return len(self.data.train) // self.config["batch_size"]
+
+    @property
+    def in_numbers(self) -> str:
+        parts = {"training": self.data.train, "validation": self.data.val, "test": self.data.test}
+        of = [
+            f"{name} on {len(split):,} images of {len(split.classes):,} classes"
+            for name, split in parts.items()
+            if split is not None
+        ]
+        return f"{', '.join(of)}; {self.steps:,} steps an epoch"
 
     @property
     def watched(self) -> str:
@@ -172,6 +183,11 @@ def complete(config: dict, folder: Path, group: str | None, summary: dict, saved
             log.warning(
                 f"begun on {saved['device']}, now on {run.device.description}: last digits differ"
             )
+    log.info(run.in_numbers)
+    if run.steps < FEW_STEPS:
+        log.warning(
+            f"{run.steps} steps an epoch are few: a batch_size below {config['batch_size']} takes more"
+        )
     summary |= {"device": run.device.description, "threads": run.device.threads}
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)

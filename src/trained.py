@@ -53,6 +53,8 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
     """The model in a run's folder. `device` is that part of a configuration; default, the run's, on
     whatever is here. Raises UserError if no model is there, or none that can be read."""
     path = folder / "checkpoint.pt"
+    if folder.is_file():
+        raise UserError(f"{folder}: a file; give the run's folder")
     if not path.is_file():
         raise UserError(f"{folder}: no run with a checkpoint.pt is there")
     try:

@@ -61,7 +61,7 @@ def test_each_choice_is_built(group, choice, composed, tmp_path, request):
     if group == "evaluation":
         overrides.append("dataset=synthetic")  # which has classes for each
     if choice.startswith("iresnet"):
-        overrides.append("model.options.width=4")
+        overrides.append("model.options.width=8")
     config = composed(*overrides)
     check(config)
     if choice in ("mnist", "kmnist", "cifar10", "cifar100"):

@@ -32,6 +32,11 @@ def test_iresnets_are_as_large_as_published(name, millions):
     )
 
 
+def test_widths_that_crash_the_cpus_convolutions_are_refused():
+    with pytest.raises(ValueError, match="width is a multiple of 8"):
+        build_backbone("iresnet18", (1, 28, 28), 8, options={"width": 4})
+
+
 def test_the_neck_is_as_asked_for():
     backbone = build_backbone("mlp", (1, 8, 8), 5, norm=True, dropout=0.4)
     _, dropout, linear, norm = backbone

@@ -88,11 +88,15 @@ def test_neighbours_are_framed_by_whether_they_are_right(shape, tmp_path):
 
 
 def test_long_names_of_classes_stay_inside_the_picture():
+    for name, count in (("Old_Church_Slavonic_(Cyrillic)/character", 10), ("person_", 15), ("c", 20)):
+        names = tuple(f"{name}{i:02d}" for i in range(count))
+        x, y = RNG.normal(size=(60, 8)), np.arange(60) % count
+        made = plots.plot_embedding(x, y, RNG.normal(size=(count, 8)), names)
+        made.canvas.draw()
+        box = made.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= 800
     names = tuple(f"Old_Church_Slavonic_(Cyrillic)/character{i:02d}" for i in range(10))
     made = plots.plot_embedding(RNG.normal(size=(50, 8)), np.arange(50) % 10, np.eye(10, 8), names)
-    made.canvas.draw()
-    box = made.legends[0].get_window_extent()
-    assert box.x0 >= 0 and box.x1 <= 800
     texts = [text.get_text() for text in made.legends[0].get_texts()]
     assert len(set(texts)) == 11 and texts[3].endswith("character03")
 

@@ -163,7 +163,7 @@ def test_of_a_new_folder_every_class_is_tested(run_folder, people, call, tmp_pat
         shutil.copytree(people / person, tmp_path / "new" / person)
     at = (f"dataset.root={tmp_path / 'new'}", "--out", tmp_path / "out")
     out, ended = call(evaluate, run_folder, *at)
-    assert ended is None and "open_set on 18 images of image_folder" in out
+    assert ended is None and "open_set on 18 images of 3 classes, image_folder" in out
     assert "of its classes have names of those that were trained on" in out
     assert set(np.load(tmp_path / "out" / "embeddings.npz")["classes"]) == {"p00", "p01", "p02"}
 
@@ -209,6 +209,8 @@ def test_a_folder_without_a_run_and_a_broken_checkpoint_are_named(module, call, 
     _, ended = call(module, tmp_path, *more)
     assert ended == f"{tmp_path}: no run with a checkpoint.pt is there"
     (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    _, ended = call(module, tmp_path / "checkpoint.pt", *more)
+    assert ended == f"{tmp_path / 'checkpoint.pt'}: a file; give the run's folder"
     _, ended = call(module, tmp_path, *more)
     assert ended.startswith(f"{tmp_path / 'checkpoint.pt'}: cannot be read (") and "\n" not in ended
 
@@ -353,7 +355,7 @@ def test_the_documented_example_embeds_a_folder_without_torch(run_folder, people
     "model", ["small_cnn", "convnet", "mlp", "iresnet18", "iresnet50", "resnet18", "torchvision", "timm"]
 )
 def test_every_model_is_exported(model, kind, people, tmp_path):
-    options = ("model.options.width=4",) if model.startswith("iresnet") else ()
+    options = ("model.options.width=8",) if model.startswith("iresnet") else ()
     data = ("dataset=image_folder", f"dataset.root={people}", "dataset.size=[32,32]", "batch_size=8")
     train_run(configured(*data, "epochs=1", f"model={model}", "device.threads=2", *options), tmp_path)
     assert export.export(load_trained(tmp_path, CPU), kind, tmp_path / f"m.{kind}") <= 1e-4

@@ -1,5 +1,6 @@
 """The user's own images: one folder a class."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ def image_folder(
     folders = given if parts else {"": root}
     found = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
     skipped = tuple(
-        str(path.relative_to(root)) for _, _, left_out in found.values() for path in left_out
+        os.path.relpath(path, root) for _, _, left_out in found.values() for path in left_out
     )
     paths = [path for files, _, _ in found.values() for path in files]
     kinds = [kind for _, seen, _ in found.values() for kind in seen]
@@ -119,7 +120,7 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool):
 def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, int]) -> Labelled:
     of_class = [path.relative_to(folder).parts[0] for path in paths]
     classes, labels = np.unique(of_class, return_inverse=True)
-    names = np.array([path.relative_to(root).as_posix() for path in paths])
+    names = np.array([Path(os.path.relpath(path, root)).as_posix() for path in paths])
     held = np.array([str(path) for path in paths])
     return Labelled(Files(held, shape), labels, tuple(classes.tolist()), names)
 

@@ -1,6 +1,7 @@
 """Verification sets: pairs of images, of the same person or not."""
 
 import io
+import os
 import pickle
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def pairs(
             )
         found = [path for path, keep in zip(found, free, strict=True) if keep]
         seen = [kind for kind, keep in zip(seen, free, strict=True) if keep]
-        skipped = tuple(str(path.relative_to(root)) for path in left_out)
+        skipped = tuple(os.path.relpath(path, root) for path in left_out)
         if found:
             shape = common_shape(found + paths, seen + kinds, size, channels)
             trained = label(folder, found, root, shape)

@@ -36,6 +36,8 @@ def iresnet(depths: tuple[int, ...]) -> Callable[..., nn.Module]:
         """Stages of `width`, 2·, 4· and 8· channels, each by steps of 2. The stem keeps the size, so
         that it suits small images too; 112×112 leave 7×7, 28×28 leave 2×2, all of which are
         features."""
+        if width % 8:  # of fewer channels, oneDNN's strided 1×1 convolutions crash in torch 2.13
+            raise ValueError("width is a multiple of 8")
         channels = image_shape[0]
         layers = [
             nn.Conv2d(channels, width, 3, padding=1, bias=False),

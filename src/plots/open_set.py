@@ -30,7 +30,7 @@ def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure
             )  # fmt: skip
         axes.set(xlabel="angle between two embeddings (degrees)", ylabel="share of such pairs")
         axes.set(xlim=(0, bins[-1]))
-        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(title)
         axes.legend(loc="upper right")
     return made

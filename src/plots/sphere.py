@@ -174,7 +174,7 @@ def legend(
         for label in labels
     ]
     prototype = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, ms=9, mew=1.3, label=ends_are)
-    fit = 84 // (5 + max(map(len, [*names, ends_are])))  # columns, of about 8 pixels a letter
+    fit = 780 // (75 + 9 * max(map(len, [*names, ends_are])))  # columns, of 9 pixels a letter
     made.legend(
         handles=[*handles, prototype],
         loc="outside lower center",

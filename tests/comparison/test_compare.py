@@ -362,8 +362,12 @@ def test_the_page_of_500_runs_filters_sorts_and_turns_in_a_browser(make, tmp_pat
     flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
     flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
     command = [BROWSER, *flags, driven.as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    found = json.loads(re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)[1])
+    for _ in range(3):  # beside other work the browser's time can be up before the page is ready
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+        if written:
+            break
+    found = json.loads(written[1])
     assert found["errors"] == []
     assert found["all"] == 500 and found["filtered"] == 250 and found["kinds"] == ["cosface"]
     assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) == 250

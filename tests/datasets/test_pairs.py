@@ -158,4 +158,7 @@ def test_a_bin_file_beside_a_folder_to_train_on(folder_of):
     held = [image_bytes(value, (30, 30)) for value in VALUES]
     (root / "lfw.bin").write_bytes(pickle.dumps((held, SAME)))
     data = load("pairs", root, CPU, pairs="lfw.bin", train="train", size=[8, 8])
+    away = (root / "train").rename(root.parent / "away")
+    elsewhere = load("pairs", root, CPU, pairs="lfw.bin", train=str(away), size=[8, 8])
+    assert len(elsewhere.train) == 15 and elsewhere.train.names[0].startswith("../away/p00/")
     assert len(data.train) == 15 and data.image_shape == (3, 8, 8) and len(data.test) == 8

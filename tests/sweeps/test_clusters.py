@@ -49,6 +49,7 @@ def lose_some_and_find_them(start, tmp_path, lost: str) -> None:
     assert read_summary(tmp_path / "sweep" / run_name(seed=0))["threads"] == 1
 
 
+@pytest.mark.slow
 def test_slurms_jobs_keep_the_contracts_on_this_machine(sweep, tmp_path):
     pytest.importorskip("submitit")
     lose_some_and_find_them(lambda **how: sweep("seed=0,1,2,3", *SLURM, **how), tmp_path, "job")
@@ -59,6 +60,7 @@ def test_slurms_jobs_keep_the_contracts_on_this_machine(sweep, tmp_path):
     assert (tmp_path / "sweep" / run_name(seed=0) / "node").read_text() == "local"
 
 
+@pytest.mark.slow
 def test_a_ray_cluster_of_two_nodes_keeps_the_contracts(sweep, tmp_path, ray_cluster):
     where = *RAY, f"hydra.launcher.ray.init.address='{ray_cluster}'"
     lose_some_and_find_them(lambda **how: sweep("seed=0,1,2,3", *where, **how), tmp_path, "Ray task")

@@ -96,6 +96,7 @@ def test_a_range_that_optuna_does_not_take_is_refused():
         Space.of(parse("margin.value=tag(log,interval(0,1))"), [], None).check()
 
 
+@pytest.mark.slow
 def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_path):
     arguments = *SEARCH, "hydra.sweeper.trials=7", "margin.value=interval(0.1,0.6)", "seed=0,1"
     process = sweep(*arguments)
@@ -127,6 +128,7 @@ def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_p
     assert again[0] == 0 and f"accuracy {best:.4f}" in again[1] and len(study(tmp_path).trials) == 7
 
 
+@pytest.mark.slow
 def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
     code, out, err = finish(
         sweep(
