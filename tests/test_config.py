@@ -200,6 +200,8 @@ def test_a_number_for_a_group_is_answered_with_the_key(override):
     group, _, value = override.partition("=")
     with pytest.raises(UserError, match=f"{group}.value={value}"):
         check_group_values(["-m", override], CONF)
+    with pytest.raises(UserError, match=r"a folder goes to dataset.root, as in .* dataset.root=/a/b"):
+        check_group_values(["dataset=/a/b"], CONF)
     check_group_values(["margin.value=0.3", "loss=arcface", "seed=0", "-m"], CONF)
 
 

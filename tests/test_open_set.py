@@ -38,6 +38,8 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
     assert set(found["metrics"]) < set(EVALUATIONS["open_set"])
     assert "tar_at_far_1e-1" in found["metrics"] and "tar_at_far_1e-4" not in found["metrics"]
     assert len(found["classes"]) == 2 and "recall" not in found and "skipped" not in found
+    parts = "training on 48 images of 8 classes, validation on 12 images of 2 classes, test on 12 images"
+    assert f"{parts} of 2 classes; 6 steps an epoch" in caplog.text
     assert "(too few pairs for tar_at_far_1e-2, tar_at_far_1e-3, tar_at_far_1e-4)" in caplog.text
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))

@@ -15,7 +15,7 @@ from ..errors import UserError
 from .augmentation import AUGMENTATIONS, Augmentation
 from .cifar import cifar10, cifar100
 from .digits import digits
-from .files import Files, find_images, to_bytes
+from .files import Files
 from .folder import image_folder
 from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
@@ -54,11 +54,9 @@ __all__ = [
     "Split",
     "StreamedSplit",
     "check_labels",
-    "find_images",
     "held_out",
     "load",
     "reader_options",
-    "to_bytes",
     "von_mises_fisher",
 ]
 
