@@ -38,7 +38,7 @@ bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.sweep
 
 test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n 2 --dist worksteal
 
 test-slow: $(READY) ## the tests that take longer
 	$(RUN) -m pytest -m slow

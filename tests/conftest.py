@@ -16,7 +16,7 @@ from src.config import to_dict
 ROOT = Path(__file__).parents[1]
 FAST = ("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1")
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # of two processes, see the Makefile
 
 
 @pytest.fixture

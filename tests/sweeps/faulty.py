@@ -35,7 +35,9 @@ def exit_(run):
 
 
 def hang(run):
-    Path(run.folder, "hangs").write_text(str(os.getpid()))
+    here = Path(run.folder, "hangs")
+    here.with_suffix(".tmp").write_text(str(os.getpid()))
+    here.with_suffix(".tmp").rename(here)  # who waits for it never reads half of it
     time.sleep(600)
 
 

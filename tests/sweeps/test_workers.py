@@ -91,11 +91,11 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
 
 
 def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
-    code, _, err = finish(sweep("seed=0,1", "hydra.launcher.timeout=8", faults="arcface0:hang"))
+    code, _, err = finish(sweep("seed=0,1", "hydra.launcher.timeout=15", faults="arcface0:hang"))
     assert code == 1 and "1 of 2 runs failed" in err
     assert states(tmp_path) == {run_name(seed=0): "failed", run_name(seed=1): "finished"}
-    assert "timeout=8" in read_summary(tmp_path / "sweep" / run_name(seed=0))["error"]
-    assert "timeout=8" in (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
+    assert "timeout=15" in read_summary(tmp_path / "sweep" / run_name(seed=0))["error"]
+    assert "timeout=15" in (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
 
 
 def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
