@@ -191,7 +191,8 @@ def main() -> None:
         x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
         pictures.save_embeddings(unfinished / "embeddings.npz", x, test, prototypes)
         trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
-        title = f"{run.config['loss']['name']} of {trained_on} on {tested_on}"
+        title = f"{run.config['loss']['name']} on {tested_on}"
+        title += f", trained on {trained_on}" * (trained_on != tested_on)
         for each, made in pictures.figures(found, x, test, prototypes, title).items():
             plots.save(made, unfinished / "plots" / f"{each}.png")
         described = {key: config[key] for key in OVERRIDDEN}

@@ -182,7 +182,7 @@ def test_by_default_an_evaluation_lands_in_the_run_and_leaves_the_rest_alone(dig
     [
         (["loss=cosface"], r"loss=cosface: a trained run takes dataset, evaluation, objective, device"),
         (["dataset=nothing"], r"dataset=nothing: choose one of"),
-        (["dataset.root=/nowhere"], r"dataset.root: /nowhere cannot be read"),
+        (["dataset.root=/nowhere"], r"dataset.root=/nowhere: no such folder"),
         (["dataset=digits"], r"dataset=digits: has images 1×8×8, the model of .* wants 1×12×10"),
         (
             ["dataset.split_seed=1"],

@@ -260,9 +260,10 @@ def how_sure(found: Comparison, sign: int) -> list[str]:
         side = "ahead of" if sign * gap.mean > 0 else "behind"
         apart = f"{number(metric, abs(gap.mean), sign=True).lstrip('+')} {side} it"
         needed = f"about {gap.more_seeds} more seeds each" if gap.more_seeds else "more than 1,000 seeds"
+        equal = abs(gap.mean) < 1e-12  # what is left of means that are the same
         lines.append(
-            f"The nearest of those on the test split, {nearest.label}, is {apart}: telling them apart "
-            f"would take {needed}."
+            f"The nearest of those on the test split, {nearest.label}, "
+            + ("equals it." if equal else f"is {apart}: telling them apart would take {needed}.")
         )
         leading = [s for s in rivals if sign * s.to_best.mean > 0 and s is not nearest]
         if leading:

@@ -28,6 +28,10 @@ def image_folder(
     UserError naming what is wrong: a file that is no image, a class without images, or with fewer than
     two, or than `min_images`; with `skip_broken`, or where `min_images` is given, these are left out and
     named in `skipped`."""
+    if not root.is_dir():
+        raise UserError(
+            f"dataset.root={root}: no such folder; name the one that your class folders are in"
+        )
     given = {folder.name: folder for folder in subfolders(root)}
     parts = {"train", "test"} <= set(given)
     if given and not parts and set(given) <= {"train", "val", "valid", "validation", "test"}:

@@ -31,8 +31,14 @@ def pairs(
     those of `root` that no pair names; on none where only a `.bin` is there. Raises UserError naming a
     file, and the line, that is not right."""
     file = root / pairs
+    if root.is_file():
+        raise UserError(
+            f"dataset.root={root}: a file; dataset.root={root.parent} dataset.pairs={root.name} reads it"
+        )
     if not file.is_file():
-        raise UserError(f"dataset.pairs={pairs}: there is no {file}; LFW's pairs.txt or a .bin file")
+        raise UserError(
+            f"dataset.pairs={pairs}: not in dataset.root={root}; an LFW pairs file, or a .bin, is wanted"
+        )
     binary = file.suffix == ".bin"
     if not binary:
         paths, listed = read_lfw(file, root)

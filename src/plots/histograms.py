@@ -3,6 +3,7 @@
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from .style import COLOURS, STYLE, figure
 
@@ -23,6 +24,7 @@ def plot_angles(target: np.ndarray, other: np.ndarray, title: str = "") -> Figur
                 angles, bins, color=colour, alpha=0.65, label=label, hatch=hatch, ec="white", lw=0.3
             )
         axes.set(xlabel="angle (degrees)", ylabel="test samples", xlim=(0, bins[-1]))
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title)
         axes.legend(loc="upper right")
     return made

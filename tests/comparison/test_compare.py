@@ -134,6 +134,15 @@ def words_of(tmp_path, metric="accuracy") -> str:
     return " ".join(in_words(compare(*read_runs([tmp_path / "sweep"]), metric)))
 
 
+def test_of_settings_that_score_the_same_no_seeds_are_asked_to_tell_them_apart(make, tmp_path):
+    for seed in range(3):
+        make("arcface", 0.3, seed, 0.90 + 0.01 * seed)
+        make("cosface", 0.2, seed, 0.92 - 0.01 * seed)
+    words = words_of(tmp_path)
+    assert "cosface, equals it." in words or "arcface, equals it." in words
+    assert "would take" not in words
+
+
 def edit(folder, change) -> None:
     summary = json.loads((folder / "summary.json").read_text())
     change(summary)

@@ -242,7 +242,7 @@ def test_large_images_want_a_size(folder_of):
 @pytest.mark.parametrize("name", ["nowhere", "a_file"])
 def test_a_root_that_is_no_folder_is_named(tmp_path, name):
     (tmp_path / "a_file").write_text("x")
-    with pytest.raises(UserError, match=rf"dataset.root: {tmp_path / name} cannot be read"):
+    with pytest.raises(UserError, match=rf"dataset.root={tmp_path / name}: no such folder"):
         load("image_folder", tmp_path / name, CPU)
 
 

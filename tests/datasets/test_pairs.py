@@ -77,7 +77,7 @@ def test_a_broken_image_of_a_pair_is_not_skipped(faces):
 
 
 def test_a_missing_pairs_file_is_named(faces):
-    with pytest.raises(UserError, match=r"dataset.pairs=other.txt: there is no .*other.txt"):
+    with pytest.raises(UserError, match=r"dataset.pairs=other.txt: not in dataset.root=.*faces"):
         load("pairs", faces, CPU, pairs="other.txt")
 
 
