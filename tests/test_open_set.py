@@ -110,7 +110,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
         (["+augment.blur=1"], "augment.blur=1: choose from flip, crop"),
         (["objective=tar_at_far_1e-4"], "objective=tar_at_far_1e-4: the validation images hold"),
         (["dataset.val_fraction=0.9"], "dataset.val_fraction=0.9: dataset=image_folder has 10 classes"),
-        (["dataset.root=/nowhere"], "dataset.root: /nowhere cannot be read"),
+        (["dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
         (["model=torchvision", "model.name=vit_b_32"], "model.name=vit_b_32 for images 1×12×10"),
     ],
 )
