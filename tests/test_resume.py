@@ -8,13 +8,16 @@ import sys
 import time
 
 import pytest
+import torch
 from PIL import Image
 
 from src import train as entry
 from src.errors import Pruned, UserError
 from src.runs import claimed, read_summary
 from src.train import train_run
+from src.training import load_checkpoint, save_checkpoint
 from tests.conftest import FAST, ROOT
+from tests.sweeps.conftest import wait_for
 
 # Each brings state of its own that a checkpoint has to hold: momenta, moving statistics, random draws,
 # a margin on its way, a learned scale, a schedule.
@@ -139,23 +142,45 @@ def test_two_processes_do_not_train_in_one_folder(composed, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path):
-    arguments = [*FAST, "epochs=60", f"hydra.run.dir={tmp_path}"]
-    started = [sys.executable, "-m", "src.train", *arguments]
-    process = subprocess.Popen(started, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "checkpoint.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    arguments = [*FAST, "epochs=3", f"hydra.run.dir={tmp_path}"]
+    hanging = [sys.executable, "-m", "tests.sweeps.faulty", *arguments]  # after its first epoch
+    environment = os.environ | {"FAULTS": "arcface0:hang"}
+    process = subprocess.Popen(hanging, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for(tmp_path / "hangs")
     os.kill(process.pid, how)
     said = process.communicate(timeout=60)[1]
     if how == signal.SIGKILL:
         assert not (tmp_path / "summary.json").exists()
     else:
-        assert process.returncode == 130 and f"to go on: python -m src.train {FAST[0]}" in said
-        assert "Traceback" not in said
+        assert process.returncode == 130, said
+        assert f"to go on: python -m src.train {FAST[0]}" in said and "Traceback" not in said
         assert read_summary(tmp_path)["state"] == "interrupted"
-    done = subprocess.run(started, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0 and "going on after epoch" in done.stdout, done.stderr
+    again = [sys.executable, "-m", "src.train", *arguments]
+    done = subprocess.run(again, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and "going on after epoch 1" in done.stdout, done.stderr
     found = json.loads((tmp_path / "summary.json").read_text())
-    assert found["state"] == "finished" and found["resumed_after_epoch"] >= 1
+    assert found["state"] == "finished" and found["resumed_after_epoch"] == 1
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
-    assert [row.split(",")[0] for row in rows] == ["epoch", *map(str, range(1, 61))]
+    assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]
+
+
+def test_ctrl_c_while_a_checkpoint_is_written_is_heard_and_leaves_a_whole_one(tmp_path):
+    path, state = tmp_path / "checkpoint.pt", {f"w{i}": torch.ones(2**16) for i in range(40)}
+    save_checkpoint(path, epoch=0, **state)
+    began = time.perf_counter()
+    save_checkpoint(path, epoch=0, **state)
+    seconds, heard = time.perf_counter() - began, 0
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)  # Ctrl-C, at a time
+    try:
+        for each in range(1, 21):
+            signal.setitimer(signal.ITIMER_REAL, seconds * each / 25)
+            try:
+                save_checkpoint(path, epoch=each, **state)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            except KeyboardInterrupt:
+                heard += 1
+            load_checkpoint(path)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert heard

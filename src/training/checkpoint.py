@@ -9,9 +9,8 @@ import torch
 def save_checkpoint(path: Path, **state) -> None:
     """Write `state` so that `path` always holds a whole checkpoint, even after a kill."""
     unfinished = path.with_suffix(".tmp")
-    with open(unfinished, "wb") as file:
-        torch.save(state, file)
-        file.flush()
+    torch.save(state, unfinished)  # by path: on its way through a file object Ctrl-C can get lost
+    with open(unfinished, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(unfinished, path)
 
