@@ -1,6 +1,7 @@
 """Shared: compose a configuration as the command line would, and train it in a temporary folder."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 FAST = ("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1")
 
 torch.set_num_threads(1)  # of two processes, see the Makefile
+# A shell's background jobs start with SIGINT ignored, and so would what they start; tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
