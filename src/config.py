@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.errors import MissingConfigException
+from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, flag_override
 
@@ -23,7 +23,7 @@ from .datasets import AUGMENTATIONS, FOLDERS, READERS, reader_options
 from .errors import UserError
 from .evaluation import EVALUATIONS
 from .losses import HEADS, CosineHead, MarginHead, adacos_scale
-from .models import BACKBONES, LIBRARIES, library_names
+from .models import BACKBONES, LIBRARIES, NECKLESS, library_names
 from .runs import read_summary
 from .training import OPTIMIZERS, SCHEDULES, WARMUPS
 
@@ -60,7 +60,10 @@ def _whole_from(least: int) -> tuple[str, Callable[[object], bool]]:
 
 # What the options of data sets may be, in words and as a test.
 DATASET_OPTIONS = {
-    "root": ("a folder", lambda v: isinstance(v, str)),
+    "root": (
+        "a folder, a number in quotes: 'dataset.root=\"2024\"'",
+        lambda v: isinstance(v, str),
+    ),
     "memory": ("GiB, 0 or more", lambda v: _is_number(v) and v >= 0),
     "size": (
         "height and width, 4 to 4096 pixels, as in dataset.size=[112,112]; null: as they are",
@@ -77,7 +80,7 @@ DATASET_OPTIONS = {
     "skip_broken": ("true or false", lambda v: type(v) is bool),
     "split": (f"choose one of {', '.join(EVALUATIONS)}", lambda v: v in EVALUATIONS),
     "pairs": ("a file below dataset.root", lambda v: isinstance(v, str)),
-    "train": ("a folder below dataset.root, or null", lambda v: v is None or isinstance(v, str)),
+    "train": ("a folder, from dataset.root, or null", lambda v: v is None or isinstance(v, str)),
     "test_fraction": ("a share above 0, 1 to train on none", lambda v: _is_number(v) and 0 < v <= 1),
     "concentration": ("a number above 0", lambda v: _is_number(v) and v > 0),
     "split_seed": _whole_from(0),
@@ -153,6 +156,8 @@ def check(config: dict) -> None:
     check_model(config["model"])
     check_dataset(config["dataset"])
     check_evaluation(config)
+    if not isinstance(config["augment"], dict):
+        raise UserError(f"augment={config['augment']}: give what is wanted, as in augment.flip=0.5")
     for key, value in config["augment"].items():
         if key not in AUGMENTATIONS:
             raise UserError(f"augment.{key}={value}: choose from {', '.join(AUGMENTATIONS)}")
@@ -182,6 +187,9 @@ def check_model(model: dict) -> None:
             raise UserError(f"model.{key}={model[key]}: true or false")
     if not (_is_number(model["dropout"]) and 0 <= model["dropout"] < 1):
         raise UserError(f"model.dropout={model['dropout']}: a share from 0 to below 1")
+    for key in ("norm", "dropout") if name in NECKLESS else ():
+        if model[key]:
+            raise UserError(f"model.{key}={model[key]}: model={name} has no neck, leave it out")
 
 
 def check_dataset(dataset: dict) -> None:
@@ -203,6 +211,9 @@ def check_evaluation(config: dict) -> None:
         raise UserError(
             f"objective={objective}: choose one of {', '.join(known)} (evaluation={evaluation['name']})"
         )
+    if evaluation["name"] != "closed_set" and "pairs" not in evaluation:  # another group's, renamed
+        name = evaluation["name"]
+        raise UserError(f"evaluation.name={name}: choose the whole group, as in evaluation={name}")
     pairs = evaluation.get("pairs")
     if pairs is not None and not (_is_whole(pairs) and pairs >= 10):
         raise UserError(f"evaluation.pairs={pairs}: a whole number from 10, or null for every pair")
@@ -273,7 +284,7 @@ def blaming(key: str, value) -> Iterator[None]:
     """Turn what a constructor says of its arguments into a UserError that names their key."""
     try:
         yield
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+    except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
         raise UserError(f"{key}={value}: {str(error).splitlines()[0]}") from error
 
 
@@ -303,7 +314,11 @@ def explain(error: Exception) -> str:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         choices = ", ".join(option for option in error.options if not option.startswith("_"))
         return f"{group}={choice}: choose one of {choices}"
-    return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if isinstance(error, OverrideParseException):
+        why = said.partition(" See https")[0]
+        said = f"{error.override}: {why}; odd characters go in quotes, as in 'key=\"value\"'"
+    return said
 
 
 def continue_command(key: str, folder: Path) -> str:

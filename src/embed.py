@@ -12,7 +12,7 @@ from .config import check
 from .datasets import READERS, Files, StreamedSplit
 from .datasets.files import examine, find_images, listed
 from .errors import UserError
-from .evaluate import with_overrides
+from .evaluate import is_own, with_overrides
 from .trained import Trained, load_trained
 from .training import embed
 
@@ -47,18 +47,21 @@ def embed_into(run: Trained, source: str, out: Path, overrides: list[str], part:
     if out.exists():
         raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
     skipped = []
-    if Path(source).is_dir():
+    if source and Path(source).is_dir():
         if overrides:
             raise UserError(f"{overrides[0]}: of a data set, and {source} is a folder of images")
         split, skipped = folder_split(run, Path(source), skip)
     elif source in READERS:
-        config = with_overrides(run.config, [f"dataset={source}", *overrides])
+        config = with_overrides(run, [f"dataset={source}", *overrides])
         check(config)
-        split = getattr(run.data(config["dataset"]), {"validation": "val"}.get(part, part))
+        needs = {} if is_own(run, config["dataset"]) or part == "validation" else {"val_fraction": 0}
+        data = run.data(config["dataset"] | needs)
+        split, skipped = getattr(data, {"validation": "val"}.get(part, part)), data.skipped
         if split is None:
             raise UserError(f"--split {part}: dataset={source} has none")
     else:
-        raise UserError(f"{source}: neither a folder nor a data set; those are {', '.join(READERS)}")
+        known = ", ".join(READERS)
+        raise UserError(f"{source!r}: neither a folder nor a data set; those are {known}")
     embeddings = embed(run.backbone, split, run.device).cpu().numpy()
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
     if split.names is not None:
@@ -82,9 +85,11 @@ def main() -> None:
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out what is no image, and say so"
     )
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     try:
         run = load_trained(given.run)
+        if run.unfinished:
+            print(run.unfinished)
         print(embed_into(run, given.source, given.out, given.overrides, given.split, given.skip_broken))
     except (UserError, OSError) as error:
         sys.exit(str(error))

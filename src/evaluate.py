@@ -11,14 +11,18 @@ from pathlib import Path
 import numpy as np
 import torch
 from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from yaml import YAMLError
 
 from . import pictures, plots
 from .config import CONF, check, explain, to_dict
-from .datasets import FOLDERS, Split, load
+from .datasets import FOLDERS, Split
+from .datasets.files import listed
 from .errors import UserError
 from .evaluation import EVALUATIONS, Evaluated, evaluate, kind_of, sample_pairs, supported
 from .runs import versions, write_json
@@ -29,10 +33,10 @@ VERIFICATION = EVALUATIONS["verification"]
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 
 
-def with_overrides(trained: dict, overrides: list[str]) -> dict:
+def with_overrides(run: Trained, overrides: list[str]) -> dict:
     """A run's configuration, with another data set, evaluation or device. A group, as in
-    `dataset=pairs`, is composed anew; a value goes into what the run had. Raises UserError for
-    anything else."""
+    `dataset=pairs`, is composed anew, a value goes into what the run had; the run's own images stay
+    split as they were. Raises UserError for anything else."""
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
         if key.partition(".")[0] not in OVERRIDDEN or "=" not in override:
@@ -41,26 +45,42 @@ def with_overrides(trained: dict, overrides: list[str]) -> dict:
             )
     chosen = [override for override, key in zip(overrides, keys, strict=True) if "." not in key]
     values = [override.lstrip("+~") for override in overrides if override not in chosen]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = to_dict(compose("train", overrides=chosen))
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = to_dict(compose("train", overrides=chosen))
+        typed = OmegaConf.to_container(OmegaConf.from_dotlist(values))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error)) from None
+    except (ValueError, YAMLError) as error:
+        raise UserError(f"{' '.join(overrides)}: {explain(error)}") from None
     groups = set(keys) & set(OVERRIDDEN)
-    if "dataset" in groups:
+    dataset = run.config["dataset"]
+    asked = (composed["dataset"] if "dataset" in groups else dataset) | typed.get("dataset", {})
+    if is_own(run, asked):  # as it was split, or, if that is asked for, refused when it is evaluated
+        composed["dataset"] = dataset | {"root": asked.get("root")}
+    elif "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
     if "evaluation" in groups:
         groups.add("objective")
-    config = trained | {key: composed[key] for key in groups}
+    config = run.config | {key: composed[key] for key in groups}
     for value in values:
         group, _, key = value.partition("=")[0].partition(".")
         if group != "dataset" and key not in config[group]:  # a data set's options are checked later
             raise UserError(f"{value}: no such key, {group} has {', '.join(config[group])}")
-    merged = OmegaConf.to_container(OmegaConf.merge(config, OmegaConf.from_dotlist(values)))
-    given = {value.partition("=")[0] for value in values}
-    if "evaluation" in groups and "split" in merged["dataset"] and "dataset.split" not in given:
-        merged["dataset"]["split"] = merged["evaluation"]["name"]
-    elsewhere = not same_source(merged["dataset"], trained["dataset"])
-    if elsewhere and "test_fraction" in merged["dataset"] and "dataset.test_fraction" not in given:
-        merged["dataset"]["test_fraction"] = 1  # of other images all are new
-    return merged
+    config = OmegaConf.to_container(OmegaConf.merge(config, typed))
+    dataset, given = config["dataset"], typed.get("dataset", {})
+    if "evaluation" in groups and "split" in dataset and "split" not in given:
+        dataset["split"] = config["evaluation"]["name"]
+    if not is_own(run, dataset) and "test_fraction" in dataset and "test_fraction" not in given:
+        dataset["test_fraction"] = 1  # of other images all are new
+    own = dict(zip(("channels", "size"), (run.image_shape[0], list(run.image_shape[1:])), strict=True))
+    for key in own.keys() & given.keys():
+        if given[key] not in (None, own[key]):
+            raise UserError(
+                f"dataset.{key}={given[key]}: the model was trained with {own[key]}, to which images "
+                "are brought: leave it out"
+            )
+    return config
 
 
 def pairs_of(
@@ -117,49 +137,62 @@ def listed_pairs(images: Split) -> tuple[Tensor, ...] | None:
     return images.pairs and tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
 
 
-def same_source(dataset: dict, other: dict) -> bool:
-    keys = ("name", "root") if dataset["name"] in FOLDERS else ("name",)
-    return all(dataset[key] == other[key] for key in keys)
+def same_folder(dataset: dict, other: dict) -> bool:
+    """Whether both are in one folder, which holds nothing else."""
+    places = [Path(str(each["root"])).expanduser().resolve() for each in (dataset, other)]
+    return {dataset["name"], other["name"]} <= set(FOLDERS) and places[0] == places[1]
 
 
-def is_moved(run: Trained, dataset: dict) -> bool:
-    """Whether these are the very images that a run was trained with, now in another folder."""
-    own = run.config["dataset"]
-    if dataset["name"] != own["name"]:
-        return False
+def is_unchanged(run: Trained, dataset: dict) -> bool:
+    """Whether these are the very images that a run was trained with, in whichever folder."""
+    own = run.config["dataset"] | {"root": dataset["root"]}
     try:
-        return (
-            load(device=run.device.torch, **own | {"root": dataset["root"]}).fingerprint == run.data_was
-        )
+        return run.data(own).fingerprint == run.data_was
     except UserError:
         return False
 
 
-def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split]:
-    """Results on the test images of a configuration's data set, their embeddings (N, D), and the
-    images. Raises UserError where what would be tested was trained on."""
+def is_own(run: Trained, dataset: dict) -> bool:
+    """Whether this is the data set that a run was trained with."""
+    own = run.config["dataset"]
+    if dataset["name"] != own["name"]:
+        return False
+    if dataset["name"] not in FOLDERS or same_folder(dataset, own):
+        return True
+    return isinstance(dataset["root"], str) and is_unchanged(run, dataset)
+
+
+def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split, tuple[str, ...]]:
+    """Results on the test images of a configuration's data set, their embeddings (N, D), the images,
+    and what was left out of them. Raises UserError where what would be tested was trained on."""
     dataset, own = config["dataset"], run.config["dataset"]
-    same, closed = same_source(dataset, own), config["evaluation"]["name"] == "closed_set"
-    if not same and is_moved(run, dataset):
-        same, dataset = True, own | {"root": dataset["root"]}
-    for key in ("split", "split_seed", "test_fraction") if same else ():
+    same, closed = is_own(run, dataset), config["evaluation"]["name"] == "closed_set"
+    for key in ("split", "split_seed", "test_fraction", "min_images", "skip_broken") if same else ():
         asked, had = dataset.get(key), own.get(key)
         if asked != had and (key != "split" or "closed_set" in (asked, had)):
             raise UserError(
                 f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
                 "would test"
             )
-    test = run.data(dataset | {"val_fraction": 0}).test
-    both = set(test.classes) & set(run.classes)
-    if both and not (same or closed):  # people are often numbers
+    if same and closed and dataset["name"] in FOLDERS and not is_unchanged(run, dataset):
+        raise UserError(
+            f"dataset.root={dataset['root']}: has changed since the run was trained, and what it would "
+            "test may have been trained on: evaluate a folder of new images"
+        )
+    data = run.data(dataset if same else dataset | {"val_fraction": 0})
+    test = data.test
+    both, here = set(test.classes) & set(run.classes), same or same_folder(dataset, own)
+    if closed and not same:
+        print(f"whether {dataset['root']} holds images that were trained on is not known here")
+    elif both and not here:  # people are often numbers
         print(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
-    pairs = pairs_of(config, {"test": test}, run.classes if same or closed else ()).get("test")
+    pairs = pairs_of(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = embed(run.backbone, test, run.device)
     found = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
-    return found, embeddings, test
+    return found, embeddings, test, data.skipped
 
 
 def main() -> None:
@@ -171,10 +204,10 @@ def main() -> None:
     parser.add_argument(
         "--out", type=Path, help="a new folder; default: <run>/evaluations/<time>-<data set>"
     )
-    given = parser.parse_args()
+    given, unfinished = parser.parse_intermixed_args(), None
     try:
         run = load_trained(given.run)
-        config = with_overrides(run.config, given.overrides)
+        config = with_overrides(run, given.overrides)
         check(config)
         if config["device"] != run.config["device"]:
             run = load_trained(given.run, config["device"])
@@ -184,7 +217,9 @@ def main() -> None:
             raise UserError(
                 f"--out {out}: is there already, and would be overwritten; name a new folder"
             )
-        found, embeddings, test = evaluate_run(run, config)
+        if run.unfinished:
+            print(run.unfinished)
+        found, embeddings, test, skipped = evaluate_run(run, config)
         unfinished = out.with_name(f".unfinished-{out.name}")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -198,18 +233,22 @@ def main() -> None:
         described = {key: config[key] for key in OVERRIDDEN}
         summary = {
             "run": str(given.run),
+            "epoch": run.epoch,
             "config": described,
             "metrics": found.metrics,
+            "skipped": list(skipped),
             "versions": versions(),
         }
         write_json(unfinished / "summary.json", summary)
         unfinished.rename(out)
-    except Exception as error:
-        theirs = type(error).__module__.partition(".")[0] in ("hydra", "omegaconf")
-        if not (theirs or isinstance(error, UserError | OSError)):
-            raise
-        sys.exit(explain(error))
+    except (UserError, OSError) as error:
+        sys.exit(str(error))
+    finally:
+        if unfinished:
+            shutil.rmtree(unfinished, ignore_errors=True)
     show(config, found, test, out)
+    if skipped:
+        print(f"{len(skipped)} files and classes left out: {listed(skipped)}")
 
 
 def show(config: dict, found: Evaluated, test: Split, out: Path) -> None:

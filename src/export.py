@@ -57,6 +57,7 @@ def describe(run: Trained, normalises: bool) -> dict:
         "classes": list(run.classes),
         "model": run.config["model"],
         "loss": run.config["loss"]["name"],
+        "epoch": run.epoch,
         "versions": versions(),
     }
 
@@ -80,7 +81,7 @@ def export(run: Trained, kind: str, out: Path) -> float:
     # Other numbers of images than the model was traced with, the sharpest that there can be.
     random = torch.Generator().manual_seed(0)
     batches = [torch.randint(256, (n, *run.image_shape), generator=random).float() for n in (3, 1, 5)]
-    unfinished = out.with_name(f".unfinished-{out.name}")
+    unfinished = out.with_name(f"{out.name}.unfinished")  # torch wants a name before the last dot
     try:
         written = WRITERS[kind](run, model, batches[0], unfinished)
         worst = max(difference(written(batch), model(batch)) for batch in batches)
@@ -162,6 +163,8 @@ def main() -> None:
     try:
         run = load_trained(given.run, {"name": "cpu", "threads": None, "precision": "fp32"})
         out = given.out or given.run / "export" / f"backbone{SUFFIXES[given.format]}"
+        if run.unfinished:
+            print(run.unfinished)
         worst = export(run, given.format, out)
     except (UserError, OSError) as error:
         sys.exit(str(error))

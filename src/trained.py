@@ -11,6 +11,7 @@ from .datasets import Dataset, load, reader_options
 from .errors import UserError
 from .losses import HEADS, Head
 from .models import build_backbone
+from .runs import read_summary
 from .training import Device, choose_device, load_checkpoint
 
 
@@ -18,7 +19,7 @@ from .training import Device, choose_device, load_checkpoint
 class Trained:
     """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes
     that it was trained on, one a channel; `classes` those that the head tells apart; `data_was` the
-    fingerprint of its images."""
+    fingerprint of its images; `epoch` the last that was trained."""
 
     folder: Path
     config: dict
@@ -30,6 +31,16 @@ class Trained:
     mean: list[float]
     std: list[float]
     data_was: str
+    epoch: int
+
+    @property
+    def unfinished(self) -> str | None:
+        """What is to be said of a run that did not get to its end; None of one that did."""
+        state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
+        epochs = self.config["epochs"]
+        if self.epoch == epochs and state in ("finished", "without a summary.json"):
+            return None
+        return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
     def data(self, dataset: dict) -> Dataset:
         """The data set that a configuration describes, brought to this model's shape and normalisation.
@@ -61,7 +72,7 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
         saved = load_checkpoint(path)
         config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
         mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
-        data_was = saved["data"]
+        data_was, epoch = saved["data"], saved["epoch"]
     except Exception as error:  # torn, foreign: whatever torch makes of it
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: cannot be read ({why})") from None
@@ -75,4 +86,4 @@ def load_trained(folder: Path, device: dict | None = None) -> Trained:
     head.load_state_dict(saved["head"])
     backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
     head = head.to(where.torch).eval()
-    return Trained(folder, config, where, backbone, head, classes, shape, mean, std, data_was)
+    return Trained(folder, config, where, backbone, head, classes, shape, mean, std, data_was, epoch)

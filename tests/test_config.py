@@ -168,6 +168,13 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["batch_size=1438"], "batch_size=1438: dataset=digits has 1295"),
         (["+loss.options.k=3"], "loss.options=.*'k'"),
         (["model.options.hidden=-1"], "model.options="),
+        (["model.options.hidden=0"], "model.options="),
+        (["model.name=pixels", "model.norm=true"], "model.norm=True: model=pixels has no neck"),
+        (["augment=null"], "augment=None: give what is wanted"),
+        (
+            ["evaluation.name=open_set", "objective=auc"],
+            "evaluation.name=open_set: choose the whole group",
+        ),
         (["schedule=step", "schedule.options.every=0"], "schedule.options=.*every"),
         (["optimizer.options.weight_decay=-1"], "optimizer.options=.*weight_decay"),
     ],

@@ -112,13 +112,18 @@ def test_a_run_is_rebuilt_from_its_folder_alone(run_folder, people, tmp_path):
 
 def test_a_run_is_evaluated_on_pairs(run_folder, people, call, tmp_path):
     said = ("dataset=pairs", f"dataset.root={people}", "--out", tmp_path / "pairs")
-    out, ended = call(evaluate, run_folder, *said)
+    _, ended = call(evaluate, run_folder, *said)
+    assert ended.startswith("evaluation=verification: class p00 of dataset=pairs was trained on")
+    first, second = np.load(run_folder / "embeddings.npz")["classes"]
+    text = (people / "pairs.txt").read_text().replace("p00", first).replace("p01", second)
+    (people / "tested.txt").write_text(text, encoding="utf-8-sig")
+    out, ended = call(evaluate, run_folder, *said, "dataset.pairs=tested.txt")
     assert ended is None and "verification on" in out and "too few pairs" in out
     found = metrics(tmp_path / "pairs")
     assert set(found) == {"auc", "eer", "ten_fold_accuracy"}
     kept = np.load(tmp_path / "pairs" / "embeddings.npz")
     at = {name: x / np.linalg.norm(x) for name, x in zip(kept["names"], kept["embeddings"], strict=True)}
-    pairs = [line.split("\t") for line in (people / "pairs.txt").read_text().splitlines()[1:]]
+    pairs = [line.split("\t") for line in text.splitlines()[1:]]
     cosines = []
     for name, i, *other, j in pairs:
         second = other[0] if other else name
@@ -148,6 +153,68 @@ def test_moved_images_are_tested_as_before(run_folder, people, call, tmp_path):
     )
     assert ended is None and metrics(tmp_path / "out") == metrics(run_folder)
     assert "have names of those that were trained on" not in out
+
+
+@pytest.fixture(scope="module")
+def closed_run(people, tmp_path_factory):
+    """A closed set of its own copy of the people."""
+    folder = tmp_path_factory.mktemp("closed_set")
+    shutil.copytree(people, folder / "data")
+    data = ("dataset=image_folder", f"dataset.root={folder / 'data'}", "batch_size=8")
+    train_run(configured(*data, "evaluation=closed_set", "dataset.val_fraction=0.25"), folder / "run")
+    return folder / "run"
+
+
+def test_moved_images_stay_split_as_they_were_whatever_is_typed(closed_run, call, tmp_path):
+    data = shutil.copytree(closed_run.parent / "data", tmp_path / "moved")
+    for number, more in enumerate(([], ["dataset=image_folder"], ["evaluation=closed_set"])):
+        out = tmp_path / f"out{number}"
+        said, ended = call(evaluate, closed_run, f"dataset.root={data}", *more, "--out", out)
+        assert ended is None and metrics(out) == metrics(closed_run) and "not known" not in said
+        asked = json.loads((out / "summary.json").read_text())["config"]["dataset"]
+        assert asked["test_fraction"] == 0.2 and asked["split"] == "closed_set"
+    for typed in ("dataset.test_fraction=0.5", "dataset.split_seed=7", "dataset.min_images=2"):
+        _, ended = call(evaluate, closed_run, f"dataset.root={data}", typed, "--out", tmp_path / "x")
+        assert ended.startswith(f"{typed}: the run was trained with")
+    # and so they are embedded
+    embedded = ("image_folder", f"dataset.root={data}", "--out", tmp_path / "x.npz")
+    assert call(embed, closed_run, *embedded)[1] is None
+    own, made = (np.load(path) for path in (closed_run / "embeddings.npz", tmp_path / "x.npz"))
+    assert made["names"].tolist() == own["names"].tolist()
+    np.testing.assert_allclose(made["embeddings"], own["embeddings"], atol=1e-5)
+
+
+@pytest.mark.parametrize("end", ["", "/"])
+def test_a_folder_that_changed_does_not_test_what_was_trained_on(closed_run, call, tmp_path, end):
+    more = closed_run.parent / "data" / "p03" / "more.png"
+    shutil.copy(more.with_name("p03_0001.png"), more)
+    try:
+        root = f"dataset.root={more.parents[1]}{end}"
+        _, ended = call(evaluate, closed_run, root, "--out", tmp_path / "out")
+    finally:
+        more.unlink()
+    assert re.match(r"dataset.root=.*: has changed since the run was trained", ended)
+
+
+def test_of_another_folder_it_is_said_that_nothing_is_known(closed_run, call, tmp_path):
+    data = shutil.copytree(closed_run.parent / "data", tmp_path / "new")
+    shutil.copy(data / "p03" / "p03_0001.png", data / "p03" / "more.png")
+    (data / "p04" / "torn.png").write_bytes(b"no")
+    given = (f"dataset.root={data}", "dataset.skip_broken=true", "--out", tmp_path / "out")
+    out, ended = call(evaluate, closed_run, *given)
+    assert ended is None and "holds images that were trained on is not known here" in out
+    assert "closed_set on 73 images" in out and "1 files and classes left out: p04/torn.png" in out
+    assert json.loads((tmp_path / "out" / "summary.json").read_text())["skipped"] == ["p04/torn.png"]
+
+
+@pytest.mark.parametrize("module", [embed, evaluate, export])
+def test_a_run_that_is_not_finished_says_so(module, digits_run, call, tmp_path):
+    run = shutil.copytree(digits_run, tmp_path / "run")
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"state": "diverged"}))
+    more = ["digits"] if module is embed else ["--format", "torchscript"] if module is export else []
+    out, ended = call(module, run, *more, "--out", tmp_path / "out")
+    assert ended is None and f"{run} is diverged: this is its model after epoch 2 of 2" in out
 
 
 def test_other_classes_are_no_closed_set(digits_run, people, call, tmp_path):
@@ -195,6 +262,11 @@ def test_by_default_an_evaluation_lands_in_the_run_and_leaves_the_rest_alone(dig
         (["objective=accuracy"], r"objective=accuracy: choose one of recall_at_1"),
         (["evaluation=closed_set"], r"dataset.split=closed_set: the run was trained with open_set"),
         (["evaluation.pairs=3"], r"evaluation.pairs=3: a whole number from 10"),
+        (["dataset.size=[64,64]"], r"dataset.size=\[64, 64\]: the model was trained with \[12, 10\]"),
+        (["dataset.channels=3"], r"dataset.channels=3: the model was trained with 1"),
+        (["dataset.root=["], r"dataset.root=\[: .*parsing"),
+        (["dataset=null"], r"dataset=null: "),
+        (["dataset=foo=bar"], r"dataset=foo=bar: .*odd characters go in quotes"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named_in_one_line(run_folder, call, tmp_path, arguments, said):
@@ -246,7 +318,8 @@ def test_a_data_set_is_embedded_by_name(digits_run, call, tmp_path):
 @pytest.mark.parametrize(
     ("source", "more", "said"),
     [
-        ("nothing", [], r"nothing: neither a folder nor a data set; those are digits"),
+        ("nothing", [], r"'nothing': neither a folder nor a data set; those are digits"),
+        ("", [], r"'': neither a folder nor a data set"),
         (".", [], r"x/broken.png: not an image that can be read.*--skip-broken leaves such out"),
         (".", ["dataset.size=3"], r"dataset.size=3: of a data set, and .* is a folder"),
         ("empty", [], r"empty: no image is in it"),
@@ -256,7 +329,7 @@ def test_what_cannot_be_embedded_is_named(run_folder, call, tmp_path, source, mo
     (tmp_path / "x").mkdir()
     (tmp_path / "x" / "broken.png").write_bytes(b"no")
     (tmp_path / "empty").mkdir()
-    at = tmp_path / source if source != "nothing" else source
+    at = tmp_path / source if source in (".", "empty") else source
     _, ended = call(embed, run_folder, at, *more, "--out", tmp_path / "x.npz")
     assert re.search(said, ended) and "\n" not in ended and not (tmp_path / "x.npz").exists()
 

@@ -5,6 +5,7 @@ it.
 """
 
 import functools
+import hashlib
 import inspect
 from pathlib import Path
 
@@ -136,6 +137,8 @@ def _read(name: str, root: Path, val_fraction: float, memory: float, options: tu
         part = getattr(source, split)
         if part is not None:
             check_labels(name, split, part.labels, part.classes)
+    if not len(source.test.labels):
+        raise UserError(f"dataset={name}: leaves no image to test on: use more, or larger classes")
     source = with_validation(name, source, val_fraction)
     parts = {
         split: getattr(source, split) for split in ("train", "val", "test") if getattr(source, split)
@@ -147,7 +150,17 @@ def _read(name: str, root: Path, val_fraction: float, memory: float, options: tu
             for split, part in parts.items()
         }
     mean, std = statistics(parts.get("train", parts["test"]).images)
-    return parts, source.skipped, mean, std
+    return parts, source.skipped, mean, std, fingerprint(parts, mean, std)
+
+
+def fingerprint(parts: dict[str, Labelled], mean: list[float], std: list[float]) -> str:
+    """A hash of names, labels, shapes and statistics."""
+    told = hashlib.sha256(repr((mean, std)).encode())
+    for split, part in parts.items():
+        names = None if part.names is None else part.names.tolist()
+        told.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
+        told.update(part.labels.astype(np.int64).tobytes())
+    return told.hexdigest()[:16]
 
 
 def load(
@@ -162,7 +175,8 @@ def load(
     no more than `memory` GiB, else read batch by batch. Raises UserError if files or labels are not
     right."""
     key = tuple((key, tuple(v) if isinstance(v, list) else v) for key, v in sorted(options.items()))
-    parts, skipped, mean, std = _read(name, Path(root), val_fraction, memory, key)
+    where = Path(root).expanduser()
+    parts, skipped, mean, std, told = _read(name, where, val_fraction, memory, key)
 
     def split(part: Labelled) -> Split:
         labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
@@ -171,4 +185,5 @@ def load(
             return StreamedSplit(part.images, labels, *described)
         return Split(torch.from_numpy(part.images).to(device), labels, *described)
 
-    return Dataset(*(split(parts[s]) if s in parts else None for s in ("train", "val", "test")), skipped)
+    splits = (split(parts[s]) if s in parts else None for s in ("train", "val", "test"))
+    return Dataset(*splits, skipped, told)

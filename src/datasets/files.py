@@ -11,7 +11,9 @@ from PIL import Image, ImageOps
 
 from ..errors import UserError
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".webp"}
+SUFFIXES |= {".tif", ".tiff"}
+UNREAD = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".svg"}
 ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
 LARGEST = 256  # pixels a side that are kept as they are without being asked for
@@ -31,19 +33,28 @@ def eight_bits(image: Image.Image) -> Image.Image:
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)
-    if pixels.min() < 0 or pixels.max() > 0xFFFF:
+    if image.mode == "I" and (pixels.min() < 0 or not 0xFF < pixels.max() <= 0xFFFF):
         raise ValueError("32-bit pixels, of which nobody says what is white: save 8 or 16 bits")
     return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
+def on_white(image: Image.Image) -> Image.Image:
+    """What is transparent shows white, as on paper: below, there is often nothing but black."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
 def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = None) -> np.ndarray:
     """An image as bytes (channels, height, width) of `shape`: turned upright, grey or RGB as asked,
-    resized (bilinear over the whole area, so that thin lines survive). Raises UserError naming it."""
+    on white, resized (bilinear over the whole area, so that thin lines survive). Raises UserError naming
+    it."""
     channels, height, width = shape
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
             image = eight_bits(ImageOps.exif_transpose(image))
-            image = image.convert("L" if channels == 1 else "RGB")
+            image = on_white(image).convert("L" if channels == 1 else "RGB")
             if image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(image)
@@ -89,16 +100,26 @@ class Files:
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files in a folder and below, sorted. Hidden files and other kinds are passed over; an
-    archive, whose images would be missed, is refused by name, as is what cannot be read."""
-    found = []
-    for directory, subfolders, files in os.walk(folder, onerror=_refuse):
+    """Image files in a folder and below, sorted, links followed. Hidden files and what are no images are
+    passed over; archives and images of kinds that are not read, which would be missed, are refused by
+    name, as is what cannot be read."""
+    found, visited = [], set()
+    for directory, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        real = os.path.realpath(directory)
+        if real in visited:  # a link back up
+            subfolders.clear()
+            continue
+        visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for path in (Path(directory, name) for name in sorted(files) if not name.startswith(".")):
             if path.suffix.lower() in ARCHIVES:
                 raise UserError(f"{path}: an archive among the images: extract it, or take it away")
+            if path.suffix.lower() in UNREAD:
+                raise UserError(
+                    f"{path}: an image of a kind that is not read: save it as PNG, or take it away"
+                )
             if path.suffix.lower() in SUFFIXES:
-                found.append(path)
+                found.append(_named(path))
     return found
 
 
@@ -107,12 +128,21 @@ def subfolders(folder: Path) -> list[Path]:
     read."""
     try:
         return sorted(
-            path
+            _named(path)
             for path in folder.iterdir()
             if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
         )
     except OSError as error:
         _refuse(error)
+
+
+def _named(path: Path) -> Path:
+    """Refuses a name that is no text, as of an old archive, which no table or picture could show."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(f"{str(path)!a}: a name that is not UTF-8: rename it") from None
+    return path
 
 
 def _refuse(error: OSError) -> None:
@@ -131,7 +161,7 @@ def examine(
                 if whole:
                     image.load()
                     eight_bits(image)
-                turned = image.getexif().get(274, 1) >= 5  # EXIF orientation: lying on its side
+                turned = image.getexif().get(274) in (5, 6, 7, 8)  # EXIF: lying on its side
                 return channels_of(image), image.size if turned else image.size[::-1]
         except PIL_ERRORS as error:
             return str(error)
@@ -165,6 +195,17 @@ def common_shape(
             "size, as in dataset.size=[112,112]"
         )
     return channels, *first
+
+
+def remove_empty(folder: Path, root: Path) -> None:
+    """What a failed download made below `root`: a folder, and those above it, if they are empty."""
+    for path in (folder, *folder.parents):
+        if path == root:
+            return
+        try:
+            path.rmdir()
+        except OSError:
+            return
 
 
 def listed(names: Iterable[object]) -> str:

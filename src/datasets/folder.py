@@ -9,6 +9,8 @@ from ..errors import UserError
 from .files import Files, common_shape, examine, find_images, subfolders
 from .splits import Labelled, Source
 
+SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+
 
 def image_folder(
     root: Path,
@@ -34,7 +36,7 @@ def image_folder(
         )
     given = {folder.name: folder for folder in subfolders(root)}
     parts = {"train", "test"} <= set(given)
-    if given and not parts and set(given) <= {"train", "val", "valid", "validation", "test"}:
+    if given and not parts and {name.lower() for name in given} <= SPLITS:
         raise UserError(
             f"dataset.root={root}: has {'/, '.join(given)}/, which look like splits; wanted are train/ "
             "and test/ (and val/), or one folder a class"
@@ -60,7 +62,9 @@ def image_folder(
             test = in_terms_of(train, test)
         val = labelled.get("val")
         if val:
-            check_parts(root, split, train, val, "val")
+            check_parts(root, split, train, val, ("train", "val"))
+            if split != "closed_set":
+                check_parts(root, split, val, test, ("val", "test"))
             val = in_terms_of(train, val) if split == "closed_set" else val
         return Source(train, test, val, skipped)
     whole = labelled[""]
@@ -73,8 +77,8 @@ def image_folder(
     both = whole.split_classes(test_fraction, split_seed)
     if both is None:
         raise UserError(
-            f"dataset.root={root}: {len(whole.classes)} classes leave fewer than 2 to train on beside "
-            "those to test: use more, or evaluation=closed_set"
+            f"dataset.test_fraction={test_fraction}: of {len(whole.classes)} classes in {root} leaves "
+            "fewer than 2 to train on: use less, more classes, or evaluation=closed_set"
         )
     return Source(*both, skipped=skipped)
 
@@ -129,13 +133,20 @@ def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, in
     return Labelled(Files(held, shape), labels, tuple(classes.tolist()), names)
 
 
-def check_parts(root: Path, split: str, train: Labelled, test: Labelled, part: str = "test") -> None:
+def check_parts(
+    root: Path,
+    split: str,
+    train: Labelled,
+    test: Labelled,
+    parts: tuple[str, str] = ("train", "test"),
+) -> None:
     """Classes of the two parts are the same in a closed set, and others in an open one."""
+    first, part = parts
     both = set(train.classes) & set(test.classes)
     if split != "closed_set" and both:
         raise UserError(
-            f"evaluation={split}: class {min(both)} is in both {root}/train and {root}/{part}; an open "
-            "set tests classes that were not trained on: evaluation=closed_set?"
+            f"evaluation={split}: class {min(both)} is in both {root}/{first} and {root}/{part}; an "
+            "open set tests classes that nothing was chosen by: evaluation=closed_set?"
         )
     new = set(test.classes) - set(train.classes)
     if split == "closed_set" and new:

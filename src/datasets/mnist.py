@@ -8,6 +8,7 @@ import tempfile
 from pathlib import Path
 
 from ..errors import UserError
+from .files import remove_empty
 from .splits import Labelled, Source
 
 
@@ -34,6 +35,7 @@ def _read(name: str, root: Path) -> Source:
         try:
             source(root, download=True)
         except Exception as error:  # torchvision passes on whatever its network stack raises
+            remove_empty(folder, root)
             reason = str(error).strip().splitlines()[-1]
             raise UserError(
                 f"dataset.root={root}: {missing[0]} is not there and could not be downloaded "

@@ -6,7 +6,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from ..errors import UserError
-from .files import ARCHIVES, find_images, in_parallel, to_bytes
+from .files import ARCHIVES, find_images, in_parallel, remove_empty, to_bytes
 from .splits import Labelled, Source
 
 DRAWINGS = 20
@@ -41,6 +41,7 @@ def _files(part: str, root: Path) -> dict[str, bytes | Path]:
 
         datasets.Omniglot(root, background=part == "background", download=True)
     except Exception as error:  # torchvision passes on whatever its network stack raises
+        remove_empty(root / "omniglot-py", root)
         reason = str(error).strip().splitlines()[-1]
         raise UserError(
             f"dataset.root={root}: no omniglot-py/images_{part} there, nor an images_{part}.zip, and it "

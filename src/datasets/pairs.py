@@ -88,7 +88,7 @@ def read_lfw(file: Path, root: Path) -> tuple[list[Path], Pairs]:
     First line: `<folds> <n>`, or `<n>`, one fold; then for each fold n lines `<name> <i> <j>`, the same
     person, and n lines `<name> <i> <name> <j>`, two. Image i of a name is <name>/<name>_<i as 0001>."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
         header = [int(part) for part in lines[0].split()]
         folds, each = header if len(header) == 2 else (1, *header)
         if min(folds, each) < 1:
@@ -122,7 +122,7 @@ def read_lfw(file: Path, root: Path) -> tuple[list[Path], Pairs]:
 
 
 def _lfw_image(file: Path, root: Path, name: str, image: str, number: int) -> Path:
-    if not image.isdigit() or name in ("", ".", "..") or "/" in name or "\\" in name:
+    if not image.isdecimal() or name in ("", ".", "..") or "/" in name or "\\" in name:
         raise UserError(f"{file}: line {number} names no image: {name!r} {image!r}")
     stem = f"{name}_{int(image):04d}"
     for suffix in (".jpg", ".png", *sorted(SUFFIXES)):

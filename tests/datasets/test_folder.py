@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from src.datasets import load
+from src.datasets.files import find_images
 from src.errors import UserError
 
 CPU = torch.device("cpu")
@@ -132,6 +134,57 @@ def test_deep_grey_is_scaled_and_where_white_is_unknown_refused(folder_of):
         load("image_folder", root.rename(root.with_name("renamed")), CPU)
 
 
+def test_what_is_transparent_is_white(folder_of):
+    root = folder_of("logos", people=4, images=3)
+    for name, mode in (("a", "RGBA"), ("b", "LA"), ("c", "P")):
+        ink = Image.new("RGBA", (10, 12), (0, 0, 0, 0))
+        ink.paste((0, 0, 0, 255), (2, 2, 5, 5))
+        ink.convert(mode).save(root / "p01" / f"{name}.png")
+    options = {"split": "closed_set", "test_fraction": 0.01, "channels": 1}
+    data = load("image_folder", root, CPU, **options)
+    for name in ("a", "b", "c"):
+        splits = [s for s in (data.train, data.test) if f"p01/{name}.png" in s.names]
+        image = splits[0].images[list(splits[0].names).index(f"p01/{name}.png"), 0]
+        assert (image[2:5, 2:5] == 0).all() and (image[6:] == 255).all(), name
+
+
+def test_of_32_bits_white_is_unknown(folder_of):
+    root = folder_of("deep", people=4, images=3)
+    Image.fromarray(np.arange(120, dtype=np.int32).reshape(12, 10)).save(root / "p01" / "f.tif")
+    with pytest.raises(UserError, match=r"p01/f.tif: .*32-bit pixels"):
+        load("image_folder", root, CPU)
+
+
+def test_links_to_folders_are_followed_and_one_back_up_ends(folder_of, tmp_path):
+    root = folder_of("faces", people=4, images=3)
+    (root / "p00").rename(tmp_path / "elsewhere")
+    (root / "p00").symlink_to(tmp_path / "elsewhere")
+    (root / "p01" / "more").symlink_to(root / "p01")
+    assert len(find_images(root)) == 12
+    data = load("image_folder", root, CPU, split="closed_set")
+    assert len(data.train) + len(data.test) == 12
+
+
+def test_the_images_are_known_again_whatever_normalises_them(folder_of):
+    root = folder_of("faces")
+    data = load("image_folder", root, CPU)
+    before = data.fingerprint
+    data.normalise_by([1.0], [2.0])
+    assert data.fingerprint == before
+    moved = root.rename(root.with_name("moved"))
+    assert load("image_folder", moved, CPU).fingerprint == before
+    Image.new("L", (10, 12), 255).save(moved / "p00" / "p00_0001.png")
+    again = moved.rename(root.with_name("again"))
+    assert load("image_folder", again, CPU).fingerprint != before
+
+
+def test_no_image_to_test_on_is_named(folder_of):
+    root = folder_of("singles", people=4, images=1)
+    options = {"split": "closed_set", "min_images": 1}
+    with pytest.raises(UserError, match=r"dataset=image_folder: leaves no image to test on"):
+        load("image_folder", root, CPU, **options)
+
+
 def test_a_photograph_taken_sideways_is_turned_upright(folder_of):
     root = folder_of("turned", people=4, images=3, size=(20, 10))
     lying = np.zeros((10, 20), np.uint8)
@@ -205,6 +258,32 @@ def few_classes(root: Path) -> None:
         folder.rmdir()
 
 
+def splits_of_another_name(root: Path) -> None:
+    for name in ("Training", "Testing"):
+        (root / name).mkdir()
+    for folder in sorted(root.glob("p*")):
+        folder.rename(root / "Training" / folder.name)
+
+
+def not_read(root: Path) -> None:
+    (root / "p04" / "x.HEIC").write_bytes(b"x")
+
+
+def not_text(root: Path) -> None:
+    try:
+        (root / "p01").rename(os.fsdecode(os.fsencode(root) + b"/p\xe9"))
+    except OSError:  # as of a Mac
+        pytest.skip("this file system has no names that are not UTF-8")
+
+
+def validated_and_tested(root: Path) -> None:
+    for name in ("train", "val", "test"):
+        (root / name).mkdir()
+    for folder in sorted(root.glob("p*")):
+        folder.rename(root / ("test" if folder.name < "p03" else "train") / folder.name)
+    shutil.copytree(root / "test" / "p01", root / "val" / "p01")
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
@@ -220,7 +299,11 @@ def few_classes(root: Path) -> None:
             splits_without_a_test,
             r"has train/, val/, which look like splits; wanted are train/ and test/",
         ),
-        (few_classes, r"3 classes leave fewer than 2 to train on"),
+        (few_classes, r"dataset.test_fraction=0.2: of 3 classes in .* leaves fewer than 2 to train on"),
+        (splits_of_another_name, r"has Testing/, Training/, which look like splits"),
+        (not_read, r"p04/x.HEIC: an image of a kind that is not read"),
+        (not_text, r"p\\udce9': a name that is not UTF-8"),
+        (validated_and_tested, r"class p01 is in both .*/val and .*/test"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line_and_nothing_is_touched(folder_of, damage, said):

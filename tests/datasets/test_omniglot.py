@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from src import vision
 from src.datasets import load
 from src.errors import UserError
 
@@ -120,3 +121,17 @@ def test_where_there_is_none_the_places_are_named(tmp_path, monkeypatch):
     places = r"omniglot-py/images_background.*images_background.zip"
     with pytest.raises(UserError, match=rf"dataset.root=.*{places}.*no route to host.*DATA_ROOT"):
         load("omniglot", tmp_path, CPU)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("omniglot", "Omniglot"), ("kmnist", "KMNIST")])
+def test_a_download_that_fails_leaves_no_folder_among_the_users(name, kind, tmp_path, monkeypatch):
+    class Offline(getattr(vision.datasets, kind)):
+        def __init__(self, root, **_):
+            (root / ("omniglot-py" if kind == "Omniglot" else "KMNIST/raw")).mkdir(parents=True)
+            raise RuntimeError("no network")
+
+    monkeypatch.setattr(vision.datasets, kind, Offline)
+    (tmp_path / "mine").mkdir()
+    with pytest.raises(UserError, match=r"could not be downloaded \(no network\)"):
+        load(name, tmp_path, CPU)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
