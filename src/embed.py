@@ -12,7 +12,7 @@ from .config import check
 from .datasets import READERS, Files, StreamedSplit
 from .datasets.files import examine, find_images, listed
 from .errors import UserError
-from .evaluate import is_own, with_overrides
+from .evaluate import with_overrides
 from .trained import Trained, load_trained
 from .training import embed
 
@@ -54,7 +54,7 @@ def embed_into(run: Trained, source: str, out: Path, overrides: list[str], part:
     elif source in READERS:
         config = with_overrides(run, [f"dataset={source}", *overrides])
         check(config)
-        needs = {} if is_own(run, config["dataset"]) or part == "validation" else {"val_fraction": 0}
+        needs = {} if run.owns(config["dataset"]) or part == "validation" else {"val_fraction": 0}
         data = run.data(config["dataset"] | needs)
         split, skipped = getattr(data, {"validation": "val"}.get(part, part)), data.skipped
         if split is None:

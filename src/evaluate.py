@@ -26,7 +26,7 @@ from .datasets.files import listed
 from .errors import UserError
 from .evaluation import EVALUATIONS, Evaluated, evaluate, kind_of, sample_pairs, supported
 from .runs import versions, write_json
-from .trained import Trained, load_trained
+from .trained import Trained, load_trained, same_folder
 from .training import embed
 
 VERIFICATION = EVALUATIONS["verification"]
@@ -56,7 +56,8 @@ def with_overrides(run: Trained, overrides: list[str]) -> dict:
     groups = set(keys) & set(OVERRIDDEN)
     dataset = run.config["dataset"]
     asked = (composed["dataset"] if "dataset" in groups else dataset) | typed.get("dataset", {})
-    if is_own(run, asked):  # as it was split, or, if that is asked for, refused when it is evaluated
+    own = run.owns(asked)
+    if own:  # as it was split; what is asked for beside that, evaluate_run refuses
         composed["dataset"] = dataset | {"root": asked.get("root")}
     elif "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
@@ -71,14 +72,14 @@ def with_overrides(run: Trained, overrides: list[str]) -> dict:
     dataset, given = config["dataset"], typed.get("dataset", {})
     if "evaluation" in groups and "split" in dataset and "split" not in given:
         dataset["split"] = config["evaluation"]["name"]
-    if not is_own(run, dataset) and "test_fraction" in dataset and "test_fraction" not in given:
+    if not own and "test_fraction" in dataset and "test_fraction" not in given:
         dataset["test_fraction"] = 1  # of other images all are new
-    own = dict(zip(("channels", "size"), (run.image_shape[0], list(run.image_shape[1:])), strict=True))
-    for key in own.keys() & given.keys():
-        if given[key] not in (None, own[key]):
+    channels, *size = run.image_shape
+    for key, had in (("channels", channels), ("size", size)):
+        if given.get(key) not in (None, had):
             raise UserError(
-                f"dataset.{key}={given[key]}: the model was trained with {own[key]}, to which images "
-                "are brought: leave it out"
+                f"dataset.{key}={given[key]}: the model was trained with {had}, to which images are "
+                "brought: leave it out"
             )
     return config
 
@@ -137,36 +138,11 @@ def listed_pairs(images: Split) -> tuple[Tensor, ...] | None:
     return images.pairs and tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
 
 
-def same_folder(dataset: dict, other: dict) -> bool:
-    """Whether both are in one folder, which holds nothing else."""
-    places = [Path(str(each["root"])).expanduser().resolve() for each in (dataset, other)]
-    return {dataset["name"], other["name"]} <= set(FOLDERS) and places[0] == places[1]
-
-
-def is_unchanged(run: Trained, dataset: dict) -> bool:
-    """Whether these are the very images that a run was trained with, in whichever folder."""
-    own = run.config["dataset"] | {"root": dataset["root"]}
-    try:
-        return run.data(own).fingerprint == run.data_was
-    except UserError:
-        return False
-
-
-def is_own(run: Trained, dataset: dict) -> bool:
-    """Whether this is the data set that a run was trained with."""
-    own = run.config["dataset"]
-    if dataset["name"] != own["name"]:
-        return False
-    if dataset["name"] not in FOLDERS or same_folder(dataset, own):
-        return True
-    return isinstance(dataset["root"], str) and is_unchanged(run, dataset)
-
-
 def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split, tuple[str, ...]]:
     """Results on the test images of a configuration's data set, their embeddings (N, D), the images,
     and what was left out of them. Raises UserError where what would be tested was trained on."""
     dataset, own = config["dataset"], run.config["dataset"]
-    same, closed = is_own(run, dataset), config["evaluation"]["name"] == "closed_set"
+    same, closed = run.owns(dataset), config["evaluation"]["name"] == "closed_set"
     for key in ("split", "split_seed", "test_fraction", "min_images", "skip_broken") if same else ():
         asked, had = dataset.get(key), own.get(key)
         if asked != had and (key != "split" or "closed_set" in (asked, had)):
@@ -174,7 +150,7 @@ def evaluate_run(run: Trained, config: dict) -> tuple[Evaluated, Tensor, Split, 
                 f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
                 "would test"
             )
-    if same and closed and dataset["name"] in FOLDERS and not is_unchanged(run, dataset):
+    if same and closed and dataset["name"] in FOLDERS and not run.is_unchanged(dataset["root"]):
         raise UserError(
             f"dataset.root={dataset['root']}: has changed since the run was trained, and what it would "
             "test may have been trained on: evaluate a folder of new images"

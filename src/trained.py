@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .config import blaming, head_options
-from .datasets import Dataset, load, reader_options
+from .datasets import FOLDERS, Dataset, load, reader_options
 from .errors import UserError
 from .losses import HEADS, Head
 from .models import build_backbone
@@ -42,6 +42,22 @@ class Trained:
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
+    def owns(self, dataset: dict) -> bool:
+        """Whether a configuration describes the data set that this model was trained with."""
+        own = self.config["dataset"]
+        if dataset["name"] != own["name"]:
+            return False
+        if dataset["name"] not in FOLDERS or same_folder(dataset, own):
+            return True
+        return isinstance(dataset["root"], str) and self.is_unchanged(dataset["root"])
+
+    def is_unchanged(self, root: str) -> bool:
+        """Whether the very images that this model was trained with, and tested on, are in `root`."""
+        try:
+            return self.data(self.config["dataset"] | {"root": root}).fingerprint == self.data_was
+        except UserError:
+            return False
+
     def data(self, dataset: dict) -> Dataset:
         """The data set that a configuration describes, brought to this model's shape and normalisation.
         Raises UserError if it cannot be."""
@@ -58,6 +74,12 @@ class Trained:
             )
         data.normalise_by(self.mean, self.std)
         return data
+
+
+def same_folder(dataset: dict, other: dict) -> bool:
+    """Whether two configurations read images from one folder."""
+    places = [Path(str(each["root"])).expanduser().resolve() for each in (dataset, other)]
+    return {dataset["name"], other["name"]} <= set(FOLDERS) and places[0] == places[1]
 
 
 def load_trained(folder: Path, device: dict | None = None) -> Trained:
