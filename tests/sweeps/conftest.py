@@ -54,7 +54,7 @@ def finish(process: subprocess.Popen) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def wait_for(path, seconds=90):
+def wait_for(path, seconds=180):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, f"no {path} after {seconds} s"
