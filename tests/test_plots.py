@@ -30,6 +30,17 @@ def test_the_legend_names_the_classes_and_the_prototypes():
     assert texts == ["cat", "dog", "cow", "prototype"]
 
 
+def test_names_of_neighbours_in_a_projection_do_not_lie_on_each_other():
+    means = np.eye(8)[:3].copy()
+    means[1] = means[0] + 0.1 * means[2]  # far less apart than a name is wide
+    labels = np.repeat(np.arange(3), 20)
+    x = means[labels] + 0.2 * RNG.normal(size=(60, 8))
+    made = plots.plot_embedding(x, labels, means, ("a rather long name", "another long name", "third"))
+    made.draw_without_rendering()
+    first, second = (text.get_window_extent() for text in made.axes[0].texts[:2])
+    assert not first.overlaps(second)
+
+
 def test_directions_are_kept_and_more_dimensions_projected_to_most_variance():
     points, ends = plots.to_dimensions(np.array([[0.0, 5.0, 0.0]]), np.array([[2.0, 0.0, 0.0]]), 3)
     assert points.tolist() == [[0, 1, 0]] and ends.tolist() == [[1, 0, 0]]

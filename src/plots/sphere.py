@@ -134,6 +134,7 @@ def _points(axes: Axes, points, labels, alpha: float, size: float = 13) -> None:
 
 def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None:
     """Prototypes as black-rimmed markers with their names; with `directions`, lines from the centre."""
+    written = []  # middles and half widths of names, in pixels
     for label, end in enumerate(ends):
         if shown is not None and not shown[label]:
             continue
@@ -144,10 +145,18 @@ def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None
             x, y, s=70, color=colour(label), marker=marker(label), edgecolors=INK, lw=1.3, zorder=4
         )
         if label < len(classes) <= NAMED_CLASSES:
-            # Outwards from the sphere or circle; in a projection, where there is no outwards, above.
+            # Outwards from the sphere or circle; in a projection, where there is no outwards, above, or
+            # below where another name is in the way.
             outwards = end[:2] / (np.hypot(x, y) or 1.0) if directions else np.array([0.0, 1.0])
+            name = shortened(classes[label])
+            if not directions:
+                middle, half = axes.transData.transform(end[:2]), 4 * len(name)
+                above = middle + np.array([0, 18])
+                if any(abs(above - m)[0] < half + h and abs(above - m)[1] < 18 for m, h in written):
+                    outwards = -outwards
+                written.append((middle + 18 * outwards, half))
             axes.annotate(
-                shortened(classes[label]),
+                name,
                 end[:2],
                 xytext=13 * outwards,
                 textcoords="offset points",
