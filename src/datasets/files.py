@@ -103,13 +103,12 @@ def find_images(folder: Path) -> list[Path]:
     """Image files in a folder and below, sorted, links followed. Hidden files and what are no images are
     passed over; archives and images of kinds that are not read, which would be missed, are refused by
     name, as is what cannot be read."""
-    found, visited = [], set()
+    found = []
     for directory, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        real = os.path.realpath(directory)
-        if real in visited:  # a link back up
+        above = map(os.path.realpath, Path(directory).parents)
+        if os.path.islink(directory) and os.path.realpath(directory) in above:  # back up: for ever
             subfolders.clear()
             continue
-        visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         for path in (Path(directory, name) for name in sorted(files) if not name.startswith(".")):
             if path.suffix.lower() in ARCHIVES:

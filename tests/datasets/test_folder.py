@@ -161,6 +161,10 @@ def test_links_to_folders_are_followed_and_one_back_up_ends(folder_of, tmp_path)
     (root / "p00").symlink_to(tmp_path / "elsewhere")
     (root / "p01" / "more").symlink_to(root / "p01")
     assert len(find_images(root)) == 12
+    (tmp_path / "both").mkdir()
+    for name in ("a", "b"):  # what is linked twice is there twice
+        (tmp_path / "both" / name).symlink_to(tmp_path / "elsewhere")
+    assert len(find_images(tmp_path / "both")) == 6
     data = load("image_folder", root, CPU, split="closed_set")
     assert len(data.train) + len(data.test) == 12
 
