@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError
 from .plan import Planned, plan
-from .report import Board
+from .console import Board
 
 
 class ClusterLauncher(Launcher):

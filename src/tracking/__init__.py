@@ -61,7 +61,7 @@ def point_cloud(points: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> 
     return np.column_stack([points, colours[labels]])
 
 
-def check(logger: dict) -> None:
+def check_logger(logger: dict) -> None:
     """Raises UserError for a mode that does not exist, or an online run without a key."""
     if logger["name"] == "none":
         return
