@@ -1,8 +1,8 @@
-"""The one place that imports torchvision, which not every torch lets it be imported beside.
+"""The only module that imports torchvision, because a plain import fails beside some builds of torch.
 
-The common torchvision wheel is compiled against CUDA. Beside a CPU-only torch its compiled operators
-cannot load, and `import torchvision` stops at registering shapes for two operators that do not exist.
-Declaring the two lets datasets, transforms and models work; nothing here calls them.
+The usual torchvision wheel is compiled against CUDA. Beside a CPU-only torch its compiled operators
+cannot load, and the import then fails because it registers shapes for two operators that do not exist.
+Declaring these two makes datasets, transforms and models work; nothing here calls them.
 """
 
 import sys
@@ -16,7 +16,7 @@ except RuntimeError as error:
         raise
     for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
         del sys.modules[name]
-    _declared = torch.library.Library("torchvision", "FRAGMENT")  # lives as long as this module
+    _declared = torch.library.Library("torchvision", "FRAGMENT")  # has to live as long as this module
     for operator in ("nms", "qnms"):
         _declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
