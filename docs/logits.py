@@ -10,7 +10,6 @@ from src import plots
 from src.run.build import build_head
 from src.run.command_line import CONF, to_dict
 
-
 LOSSES = sorted(path.stem for path in (CONF / "loss").glob("[!_]*.yaml"))
 
 

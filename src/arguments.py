@@ -67,7 +67,9 @@ def takes_any(target: Callable) -> bool:
     )
 
 
-def check_arguments(target: Callable, given: Mapping[str, object], reserved: tuple[str, ...] = ()) -> None:
+def check_arguments(
+    target: Callable, given: Mapping[str, object], reserved: tuple[str, ...] = ()
+) -> None:
     """Raise ValueError, beginning with `name=value: `, for an argument that `target` does not take or
     whose value is not legal. `reserved` are parameters that the caller sets itself."""
     known = {name: p for name, p in parameters(target).items() if name not in reserved}

@@ -16,8 +16,12 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="of the data set, as in dataset.root=<folder>")
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument("--skip-broken", action="store_true", help="leave out what is no image, and say so")
-    parser.add_argument("--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes")
+    parser.add_argument(
+        "--skip-broken", action="store_true", help="leave out what is no image, and say so"
+    )
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+    )
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
     try:

@@ -16,7 +16,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="a run's folder")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx")
     parser.add_argument("--out", type=Path, help="the file to write; default: <run>/export/backbone.<…>")
-    parser.add_argument("--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+    )
     given = parser.parse_args()
     try:
         run = load_trained(given.run, CPU, given.allow)

@@ -36,7 +36,7 @@ def compare_sweeps(
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     write_tables(found, out)
-    spheres = plots.turned_alike(read_spheres(found.settings, problems))
+    spheres = plots.aligned_spheres(read_spheres(found.settings, problems))
     pictures = {
         name: plots.save(fig, out / f"{name}.png")
         for name, fig in comparison_figures(found, spheres).items()

@@ -15,7 +15,7 @@ CURVES, SPHERES = 6, 12  # settings drawn
 
 
 def comparison_figures(found: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
-    """Figures by the names of their files; `spheres` as `plots.turned_alike` leaves them."""
+    """Figures by the names of their files; `spheres` as `plots.aligned_spheres` leaves them."""
     metric = METRICS[found.metric]
     figures = {}
     if len(found.settings) > 1:
@@ -98,7 +98,9 @@ def margin_scale_grid(
 
 def learning_curves(found: Comparison) -> dict[str, Figure]:
     factor = METRICS[found.metric].display_factor
-    curves = {setting.label: learning_curve(setting, found.metric) for setting in found.settings[:CURVES]}
+    curves = {
+        setting.label: learning_curve(setting, found.metric) for setting in found.settings[:CURVES]
+    }
     curves = {label: rows * [1, factor, factor, factor] for label, rows in curves.items() if len(rows)}
     if not curves:
         return {}

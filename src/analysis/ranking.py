@@ -160,7 +160,9 @@ def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
     keys = {
         key for values in flat for key in values if not key.startswith(("loss.", "margin.", "scale."))
     }
-    values = {key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - labelled)}
+    values = {
+        key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - labelled)
+    }
     return {key: several for key, several in values.items() if len(several) > 1}
 
 

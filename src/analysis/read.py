@@ -12,7 +12,16 @@ from ..evaluation import EVALUATIONS
 from ..run.folder import is_claimed, objective_of
 from ..run.identity import setting_hash
 
-NEEDED = ("loss._target_", "loss.name", "margin", "scale", "dataset.name", "model.name", "logger", "device")
+NEEDED = (
+    "loss._target_",
+    "loss.name",
+    "margin",
+    "scale",
+    "dataset.name",
+    "model.name",
+    "logger",
+    "device",
+)
 BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
 
 
@@ -76,7 +85,9 @@ def read_run(folder: Path) -> RunRecord:
     """Raises ValueError for a folder that holds no run, or one with a broken summary."""
     path = folder / "summary.json"
     if not path.exists():
-        return RunRecord(folder, "running" if is_claimed(folder) else "unfinished", composed_config(folder))
+        return RunRecord(
+            folder, "running" if is_claimed(folder) else "unfinished", composed_config(folder)
+        )
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -37,7 +37,7 @@ CAPTIONS = {
 
 
 def write_report(found: Comparison, pictures: dict[str, Path], spheres: list, out: Path) -> Path:
-    """`pictures` by the names in CAPTIONS; `spheres` as `plots.turned_alike` leaves them."""
+    """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them."""
     best = found.best
     states = Counter(run.state for run in found.runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
@@ -106,7 +106,11 @@ def settings_table(found: Comparison) -> str:
             if gap and gap.low is not None:
                 low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
                 difference += f" ({low} … {high})"
-            row += f'<td class="sure">{difference} *</td>' if gap and gap.separable else f"<td>{difference}</td>"
+            row += (
+                f'<td class="sure">{difference} *</td>'
+                if gap and gap.separable
+                else f"<td>{difference}</td>"
+            )
         rows.append(f"<tr>{row}</tr>")
     rest = len(found.settings) - SETTINGS
     more = f"<tr><td></td><td>and {rest} more in summary.csv</td></tr>" if rest > 0 else ""

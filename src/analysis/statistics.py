@@ -51,7 +51,9 @@ class Difference(NamedTuple):
     more_seeds: int | None
 
 
-def paired_difference(ours: dict[int, float], theirs: dict[int, float], compared: int = 1) -> Difference | None:
+def paired_difference(
+    ours: dict[int, float], theirs: dict[int, float], compared: int = 1
+) -> Difference | None:
     """Ours minus theirs, values by seed, over the seeds that both have; None if they share none. The
     interval holds for all of `compared` differences together (Bonferroni)."""
     seeds = sorted(ours.keys() & theirs.keys())

@@ -41,9 +41,7 @@ def settings_rows(found: Comparison) -> list[list]:
     keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
     chosen = f"{found.chosen_on.split()[0]}_mean"
     header = ["rank", "setting", *keys, "metric", chosen, *Interval._fields]
-    header += [
-        f"{which}_{name}" for which in ("to_baseline", "to_best") for name in Difference._fields
-    ]
+    header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in Difference._fields]
     rows = []
     for rank, setting in enumerate(found.settings, 1):
         row = [rank, setting.label, *(setting.differs.get(key) for key in keys), found.metric]

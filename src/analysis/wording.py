@@ -71,12 +71,16 @@ def how_sure(found: Comparison, sign: int) -> list[str]:
         labels = enumerate_labels([s.label for s in behind])
         lines.append(f"Separably behind it (95% for all of them together): {labels}.")
     if ahead:
-        lines.append(f"Separably ahead of it on the test split: {enumerate_labels([s.label for s in ahead])}.")
+        lines.append(
+            f"Separably ahead of it on the test split: {enumerate_labels([s.label for s in ahead])}."
+        )
     if unknown:
         few = enumerate_labels([s.label for s in unknown])
         lines.append(f"Too few seeds in common with it to say anything: {few}.")
     if rivals:
-        lines.append(f"Not separable from it with these seeds: {enumerate_labels([s.label for s in rivals])}.")
+        lines.append(
+            f"Not separable from it with these seeds: {enumerate_labels([s.label for s in rivals])}."
+        )
         nearest = min(rivals, key=lambda setting: abs(setting.to_best.mean))
         gap = nearest.to_best
         side = "ahead of" if sign * gap.mean > 0 else "behind"
@@ -89,7 +93,9 @@ def how_sure(found: Comparison, sign: int) -> list[str]:
         )
         leading = [s for s in rivals if sign * s.to_best.mean > 0 and s is not nearest]
         if leading:
-            lines.append(f"Also ahead of it on the test split: {enumerate_labels([s.label for s in leading])}.")
+            lines.append(
+                f"Also ahead of it on the test split: {enumerate_labels([s.label for s in leading])}."
+            )
     return lines
 
 

@@ -8,7 +8,7 @@ makes a `Dataset` of it.
 from .augmentation import Augmentation
 from .cifar import cifar10, cifar100
 from .digits import digits
-from .files import Files
+from .files import BrokenImage, Files
 from .folder import image_folder
 from .loading import check_labels, load
 from .mnist import fashion_mnist, kmnist, mnist
@@ -19,6 +19,7 @@ from .synthetic import synthetic, von_mises_fisher
 
 __all__ = [
     "Augmentation",
+    "BrokenImage",
     "Dataset",
     "Files",
     "Labelled",

@@ -21,6 +21,10 @@ SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
 PIL_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
+class BrokenImage(ValueError):
+    """A file turned out not to be an image when it was read, perhaps in the middle of training."""
+
+
 class Header(NamedTuple):
     """What an image file says of itself: its number of channels, and its size (height, width) once it is
     turned upright."""
@@ -68,7 +72,7 @@ def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = Non
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(image)
     except PIL_ERRORS as error:
-        raise ValueError(f"{name or file}: not an image that can be read ({error})") from None
+        raise BrokenImage(f"{name or file}: not an image that can be read ({error})") from None
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 

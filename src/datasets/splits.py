@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .files import Files
+from .files import BrokenImage, Files
 
 
 class Pairs(NamedTuple):
@@ -162,7 +162,7 @@ class StreamedSplit(Split):
         )
         for rows, images in zip(index, loader, strict=True):
             if isinstance(images, str):
-                raise ValueError(images)
+                raise BrokenImage(images)
             yield self._to_device(images, rows)
 
     def _to_device(self, images: np.ndarray | Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -181,7 +181,7 @@ class _DecodedBatches(torch.utils.data.Dataset):
     def __getitem__(self, rows: Tensor) -> Tensor | str:
         try:
             return torch.from_numpy(self.files[rows.numpy()].decode(threads=1))
-        except ValueError as error:
+        except BrokenImage as error:
             return str(error)
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from .. import plots, tracking
-from ..evaluation import Evaluated, save_embeddings
+from ..evaluation import METRICS, Evaluated
+from ..evaluation.embeddings import save_embeddings
 from ..losses import Head, MarginHead
 from .build import Run
 from .folder import read_rows
@@ -20,7 +21,7 @@ def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tr
     title = run_title(config, run.head)
     figures = plots.evaluation_figures(result, x, split, prototypes, title)
     rows = read_rows(run.folder / "metrics.csv")
-    figures["curves"] = plots.plot_curves(rows, config["objective"], title, run.watched)
+    figures["curves"] = plots.plot_curves(rows, METRICS[config["objective"]], title, run.watched)
     paths = [plots.save(fig, run.folder / "plots" / f"{name}.png") for name, fig in figures.items()]
     if len(run.frames) == config["epochs"]:
         frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]

@@ -106,7 +106,9 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
     if head.has_scale:
-        warn_of_large_scale(config["loss"]["name"], type(head), head.scale.item(), head.num_classes, dimension)
+        warn_of_large_scale(
+            config["loss"]["name"], type(head), head.scale.item(), head.num_classes, dimension
+        )
     shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
     return Run(
         config=config,

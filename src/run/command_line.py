@@ -65,7 +65,11 @@ def explain(error: Exception, overrides: list[str] | None = None) -> str:
         why = said.partition(" See https")[0]
         return f"{error.override}: {why}; odd characters go in quotes, as in 'key=\"value\"'"
     unknown = isinstance(error.__cause__, (ConfigAttributeError, ConfigKeyError))
-    if isinstance(error, ConfigCompositionException) and said.startswith("Could not override") and unknown:
+    if (
+        isinstance(error, ConfigCompositionException)
+        and said.startswith("Could not override")
+        and unknown
+    ):
         key = said.split("'")[1]
         given = next((o for o in overrides or sys.argv[1:] if o.split("=")[0] == key), key)
         return f"{given}: no such key, {suggestion(key, known_keys(overrides or sys.argv[1:]))}"

@@ -9,22 +9,23 @@ import torch
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import examine, find_images, name_some
 from ..errors import UserError
-from ..training import embed
 from .command_line import CONF
 from .evaluation import with_overrides
 from .load import Trained
 from .schema import check_config
+from .targets import qualified
 
 
 def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[StreamedSplit, list[Path]]:
-    """All images in a folder and below, read as they are embedded, labelled by the folder they lie in;
-    and those that were left out. Raises UserError for one that is broken, or if there are none."""
-    paths = find_images(folder)
-    seen, broken = examine(paths, whole=True)
+    """All images in a folder and below, read as they are embedded and labelled by the folder they lie
+    in; and those that were left out. Raises UserError for one that is broken, or if there are none."""
+    with qualified("dataset", {"root": "dataset.root"}, ""):
+        paths = find_images(folder)
+    headers, broken = examine(paths, whole=True)
     if broken and not skip_broken:
         path, why = next(iter(broken.items()))
         raise UserError(f"{path}: not an image that can be read: {why}; --skip-broken leaves such out")
-    paths = [path for path, kind in zip(paths, seen, strict=True) if kind]
+    paths = [path for path, header in zip(paths, headers, strict=True) if header]
     if not paths:
         raise UserError(f"{folder}: no image is in it")
     names = [path.relative_to(folder) for path in paths]
@@ -64,9 +65,9 @@ def embed_into(
     skip_broken: bool,
     config_dir: Path | None = None,
 ) -> str:
-    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into `out`;
-    return a line that says so. `source` is a folder of images or the name of a data set. Raises UserError
-    for anything else, and if `out` exists."""
+    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
+    `out`; return a line that says so. `source` is a folder of images or the name of a data set. Raises
+    UserError for anything else, and if `out` exists."""
     if out.exists():
         raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
     known = sorted(
@@ -82,7 +83,7 @@ def embed_into(
         split, skipped = dataset_split(run, source, overrides, part, config_dir)
     else:
         raise UserError(f"{source!r}: neither a folder nor a data set; those are {', '.join(known)}")
-    embeddings = embed(run.backbone, split, run.device).cpu().numpy()
+    embeddings = run.embed(split).cpu().numpy()
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
     if split.names is not None:
         arrays["names"] = split.names.astype(str)

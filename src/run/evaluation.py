@@ -16,8 +16,8 @@ from yaml import YAMLError
 from .. import plots
 from ..datasets import Split
 from ..errors import UserError
-from ..evaluation import Evaluated, evaluate, save_embeddings
-from ..training import embed
+from ..evaluation import Evaluated, evaluate
+from ..evaluation.embeddings import save_embeddings
 from .command_line import CONF, explain, to_dict
 from .folder import versions, write_json
 from .load import Trained, reads_folder, same_folder
@@ -29,7 +29,7 @@ SPLITTING = ("split", "split_seed", "test_fraction", "min_images", "skip_broken"
 
 
 class Evaluation(NamedTuple):
-    """Results on a data set's test images, their embeddings (N, D), the images, and the files left out."""
+    """Results on a data set's test images, their embeddings (N, D), the images, and files left out."""
 
     result: Evaluated
     embeddings: Tensor
@@ -67,9 +67,7 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
     return config
 
 
-def compose_choices(
-    chosen: list[str], values: list[str], config_dir: Path | None
-) -> tuple[dict, dict]:
+def compose_choices(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
     """A configuration with these groups, and the values that were typed, as plain data."""
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
@@ -107,8 +105,8 @@ def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: 
 
 
 def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print) -> Evaluation:
-    """Evaluate a run on the test images of a configuration's data set; `say` hears what is not known about
-    them. Raises UserError where what would be tested was trained on."""
+    """Evaluate a run on the test images of a configuration's data set; `say` hears what is not known
+    about them. Raises UserError where what would be tested was trained on."""
     dataset, own = config["dataset"], run.config["dataset"]
     same, closed = run.owns(dataset), config["evaluation"]["name"] == "closed_set"
     if same:
@@ -124,7 +122,7 @@ def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print)
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
-    embeddings = embed(run.backbone, test, run.device)
+    embeddings = run.embed(test)
     result = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
     return Evaluation(result, embeddings, test, data.skipped)
 

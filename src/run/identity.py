@@ -40,7 +40,15 @@ NEUTRAL = {
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
-COMPUTING = ("losses", "models", "datasets", "training", "evaluation", "run/build.py", "run/lifecycle.py")
+COMPUTING = (
+    "losses",
+    "models",
+    "datasets",
+    "training",
+    "evaluation",
+    "run/build.py",
+    "run/lifecycle.py",
+)
 
 
 def config_hash(config: dict) -> str:

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from .. import tracking
+from ..datasets import BrokenImage
 from ..datasets.files import name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
@@ -41,7 +42,10 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
             (folder / leftover).unlink(missing_ok=True)
         summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
         with recorded(folder, summary):
-            return train_and_evaluate(config, folder, group, summary, saved)
+            try:
+                return train_and_evaluate(config, folder, group, summary, saved)
+            except BrokenImage as error:  # of those that are read batch by batch
+                raise UserError(str(error)) from None
 
 
 def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["finished"] | None:
@@ -55,8 +59,8 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         if same_sources(summary.get("code"), code):
             return "finished"
         raise UserError(
-            f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, now "
-            f"{describe_code(code)}); name a new folder, or take this one away"
+            f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
+            f"now {describe_code(code)}); name a new folder, or take this one away"
         )
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
@@ -127,13 +131,10 @@ def announce(run: Run) -> None:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
     if run.steps < FEW_STEPS:
-        log.warning(
-            f"{run.steps} steps an epoch are few: a batch_size below {run.config['batch_size']} takes more"
-        )
+        size = run.config["batch_size"]
+        log.warning(f"{run.steps} steps an epoch are few: a batch_size below {size} takes more")
     if run.data.skipped:
-        log.warning(
-            f"{len(run.data.skipped)} files and classes left out: {name_some(run.data.skipped)}"
-        )
+        log.warning(f"{len(run.data.skipped)} files and classes left out: {name_some(run.data.skipped)}")
 
 
 def headline(evaluation: str, metrics: dict[str, float]) -> str:

@@ -5,13 +5,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..arguments import parameters
-from ..datasets import Dataset
+from ..datasets import BrokenImage, Dataset, Split
 from ..errors import UserError
 from ..losses import Head
-from ..training import Device, load_checkpoint
+from ..training import Device, embed, load_checkpoint
 from .build import build_device, build_head, build_model, read_data
 from .folder import read_summary
 from .targets import REBUILT, check_trusted, locate
@@ -19,8 +19,8 @@ from .targets import REBUILT, check_trusted, locate
 
 @dataclass
 class Trained:
-    """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes that
-    it was trained on, one a channel; `classes` those that the head tells apart; `fingerprint` is its
+    """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes
+    that it was trained on, one a channel; `classes` those that the head tells apart; `fingerprint` is its
     images'; `epoch` the last that was trained."""
 
     folder: Path
@@ -77,6 +77,13 @@ class Trained:
         data.normalise_by(self.mean, self.std)
         return data
 
+    def embed(self, split: Split) -> Tensor:
+        """Embeddings (N, D) of a split's images. Raises UserError for one that cannot be read."""
+        try:
+            return embed(self.backbone, split, self.device)
+        except BrokenImage as error:
+            raise UserError(str(error)) from None
+
     def on(self, device: dict) -> "Trained":
         """The same on another device, given as that part of a configuration."""
         built = build_device(device)
@@ -128,6 +135,4 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     head.load_state_dict(saved["head"])
     backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
     head = head.to(where.torch).eval()
-    return Trained(
-        folder, config, where, backbone, head, classes, shape, mean, std, fingerprint, epoch
-    )
+    return Trained(folder, config, where, backbone, head, classes, shape, mean, std, fingerprint, epoch)

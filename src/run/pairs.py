@@ -6,7 +6,7 @@ from torch import Tensor
 
 from ..datasets import Split
 from ..errors import UserError
-from ..evaluation import EVALUATIONS, sample_pairs, supported
+from ..evaluation import EVALUATIONS, sample_pairs, supported_metrics
 
 VERIFICATION = EVALUATIONS["verification"]
 
@@ -68,7 +68,7 @@ def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
             f"evaluation={config['evaluation']['name']}: the {split} images of "
             f"dataset={config['dataset']['name']} hold no two of {kinds}"
         )
-    measurable = supported(same, fold)
+    measurable = supported_metrics(same, fold)
     if config["objective"] in set(VERIFICATION) - set(measurable):
         raise UserError(
             f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "

@@ -8,15 +8,15 @@ Configurations are plain dicts, as Hydra composed them.
 from collections.abc import Callable, Mapping
 
 from ..arguments import check_arguments, is_number, is_whole, parameters, suggestion
-from ..datasets import Augmentation
+from ..datasets import Augmentation, load
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
 from ..losses import CosineHead, Head, MarginHead
-from ..models import build_backbone
+from ..models import build_backbone, check_neck
 from ..tracking import check_logger
 from ..training import WARMUPS
 from .identity import VALUE_ONLY, flattened
-from .targets import call_arguments, in_keys, locate
+from .targets import call_arguments, in_keys, locate, qualified
 
 TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
 # The keys of each group that are read, besides the arguments of its class.
@@ -77,7 +77,6 @@ def check_config(config: dict) -> None:
     if type(flat.get("plots.animate")) is not bool:
         raise UserError(f"plots.animate={flat.get('plots.animate')}: true or false")
     check_targets(config)
-    check_data(config["dataset"])
     check_evaluation(config)
     loss = locate("loss", config["loss"]["_target_"])
     check_margin(config["loss"]["name"], loss, config["margin"])
@@ -101,7 +100,9 @@ def check_keys(config: dict) -> None:
         if key not in KEYS:
             refuse_key(key, value, config)
         for name, inner in value.items():
-            takes = key == "dataset" and name not in KEYS[key]  # its reader's, which check_targets looks at
+            takes = (
+                key == "dataset" and name not in KEYS[key]
+            )  # its reader's, which check_targets looks at
             if name not in KEYS[key] and not takes:
                 refuse_key(f"{key}.{name}", inner, config)
     for name, inner in (config["loss"].get("few_classes") or {}).items():
@@ -146,20 +147,22 @@ def check_targets(config: dict) -> None:
     for group, filled in FILLED_IN.items():
         section = config[group]
         if not isinstance(section.get("_target_"), str):
-            raise UserError(f"{group}._target_={section.get('_target_')}: name a class, as in a.module.Class")
+            raise UserError(
+                f"{group}._target_={section.get('_target_')}: name a class, as in a.module.Class"
+            )
         target = locate(group, section["_target_"])
         if group == "loss" and not (isinstance(target, type) and issubclass(target, Head)):
             raise UserError(f"loss._target_={section['_target_']}: not a subclass of src.losses.Head")
         given = options_of(group, section, target)
         with_keys = keys_of(group, config)
         check_given(target, given, with_keys, filled, f"{group}={section['name']}")
-    necks = {key: config["model"][key] for key in ("embedding_dim", "norm", "dropout")}
-    check_given(build_backbone, necks, {key: f"model.{key}" for key in necks})
+    neck = {key: config["model"][key] for key in ("embedding_dim", "norm", "dropout")}
+    check_given(build_backbone, neck, {key: f"model.{key}" for key in neck})
     body = locate("model", config["model"]["_target_"])
-    for key in ("norm", "dropout") if getattr(body, "is_embedding", False) else ():
-        if config["model"][key]:
-            name, value = config["model"]["name"], config["model"][key]
-            raise UserError(f"model.{key}={value}: model={name} has no neck, leave it out")
+    with qualified("model", {key: f"model.{key}" for key in neck}, "model"):
+        check_neck(body, norm=neck["norm"], dropout=neck["dropout"])
+    reading = {key: config["dataset"].get(key) for key in ("root", "val_fraction", "memory")}
+    check_given(load, reading, {key: f"dataset.{key}" for key in reading})
     check_given(Augmentation, config["augment"], {key: f"augment.{key}" for key in KEYS["augment"]})
 
 
@@ -168,7 +171,9 @@ def options_of(group: str, section: dict, target: Callable) -> dict:
     if group == "dataset":
         return {key: value for key, value in section.items() if key not in KEYS["dataset"]}
     if not isinstance(section["options"], dict):
-        raise UserError(f"{group}.options={section['options']}: give what is wanted, as in {group}.options.x=1")
+        raise UserError(
+            f"{group}.options={section['options']}: give what is wanted, as in {group}.options.x=1"
+        )
     others = {key: section[key] for key in ("name", "pretrained") if group == "model" and key in section}
     return call_arguments(target, others, section["options"])
 
@@ -183,23 +188,11 @@ def check_given(
     try:
         check_arguments(target, given, filled)
     except ValueError as error:
-        message = str(error).replace("no such option", f"{what} has no such option" if what else "no such key")
+        message = str(error).replace(
+            "no such option", f"{what} has no such option" if what else "no such key"
+        )
         name = message.partition("=")[0]
         raise UserError(in_keys(message, {name: keys.get(name, name)} | dict(keys))) from None
-
-
-def check_data(dataset: dict) -> None:
-    for key, legal, words in (
-        ("root", lambda v: isinstance(v, str), "a folder, a number in quotes: 'dataset.root=\"2024\"'"),
-        (
-            "val_fraction",
-            lambda v: is_number(v) and 0 <= v < 1,
-            "a share of the training images, from 0 to below 1",
-        ),
-        ("memory", lambda v: is_number(v) and v >= 0, "GiB, 0 or more"),
-    ):
-        if not legal(dataset.get(key)):
-            raise UserError(f"dataset.{key}={dataset.get(key)}: {words}")
 
 
 def check_evaluation(config: dict) -> None:

@@ -1,4 +1,4 @@
-"""The classes that a configuration names by `_target_`: found, checked, and called with its arguments."""
+"""The classes that a configuration names by `_target_`: found, checked, called with its arguments."""
 
 import functools
 import importlib
@@ -79,9 +79,7 @@ def in_keys(message: str, keys: Mapping[str, str], otherwise: str = "") -> str:
     names = "|".join(sorted(map(re.escape, keys), key=len, reverse=True))
     if not names:
         return f"{otherwise}: {message}" if otherwise else message
-    replaced, count = re.subn(
-        rf"(?<![\w.])({names})(?==)", lambda match: keys[match.group(1)], message
-    )
+    replaced, count = re.subn(rf"(?<![\w.])({names})(?==)", lambda match: keys[match.group(1)], message)
     if count or message.startswith("/") or not otherwise:
         return replaced
     return f"{otherwise}: {message}"

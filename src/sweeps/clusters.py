@@ -15,8 +15,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError
-from .plan import Planned, plan
 from .console import Board
+from .plan import Planned, plan
 
 
 class ClusterLauncher(Launcher):

@@ -53,9 +53,7 @@ class Planned:
         if summary.get("state") == "finished" and summary.get("config_hash") == self.identity:
             # It ended after its last step.
             return self.finished(objective_of(summary, self.values["objective"]))
-        record_failure(
-            self.folder, why, config_hash=self.identity, code=self.code, config=self.values
-        )
+        record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))
 
 

@@ -8,7 +8,6 @@ import os
 import queue
 import signal
 import sys
-import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -24,10 +23,10 @@ from omegaconf import DictConfig, open_dict
 from ..errors import UserError
 from ..run.folder import read_summary
 from ..training import available_cores
+from .console import Board
 from .forkserver import workers_context
 from .plan import Planned, plan
 from .worker import TERMINATED, begin_worker, error_text, execute
-from .console import Board
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
 FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run

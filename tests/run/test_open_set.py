@@ -105,7 +105,10 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
         (["dataset.channels=4"], "dataset.channels=4: 1 grey, 3 RGB"),
         (["dataset.test_fraction=1"], "dataset=image_folder: has nothing to train on"),
         (["dataset.skip_broken=1"], "dataset.skip_broken=1: true or false"),
-        (["+dataset.sizes=3"], "dataset.sizes=3: dataset=image_folder has no such option, did you mean dataset.size"),
+        (
+            ["+dataset.sizes=3"],
+            "dataset.sizes=3: dataset=image_folder has no such option, did you mean dataset.size",
+        ),
         (["augment.flip=2"], "augment.flip=2: a number from 0 to 1"),
         (["augment.crop=1.5"], "augment.crop=1.5: a whole number from 0 to 64"),
         (["+augment.blur=1"], "augment.blur=1: nothing reads this key"),

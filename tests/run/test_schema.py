@@ -7,7 +7,6 @@ import torch
 
 from src.arguments import parameters
 from src.errors import UserError
-from src.evaluation import EVALUATIONS
 from src.losses import MarginHead
 from src.run.build import build_run, head_arguments
 from src.run.command_line import CONF, check_group_values
@@ -37,9 +36,7 @@ def test_a_group_without_a_class_has_a_file_for_each_choice(group, composed):
 @pytest.mark.parametrize(("group", "choice"), [(g, p.stem) for g, p in FILES if g in PACKAGES])
 def test_a_choice_names_its_class_and_itself(group, choice, composed):
     config = composed(f"{group}={choice}")[group]
-    assert locate(group, config["_target_"]).__module__.startswith(
-        (f"{PACKAGES[group]}.", "functools")
-    )
+    assert locate(group, config["_target_"]).__module__.startswith((f"{PACKAGES[group]}.", "functools"))
     if choice not in ("torchvision", "timm"):  # whose name is the library's
         assert config["name"] == choice
 
@@ -160,13 +157,19 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["loss._target_=3"], "loss._target_=3: name a class"),
         (["model._target_=os"], "model._target_=os: "),
         (["batch_size=1438"], "batch_size=1438: dataset=digits has 1295"),
-        (["+loss.options.k=3"], "loss.options.k=3: loss=arcface has no such option, there are beyond_pi"),
+        (
+            ["+loss.options.k=3"],
+            "loss.options.k=3: loss=arcface has no such option, there are beyond_pi",
+        ),
         (
             ["+loss.options.beyondpi=easy"],
             "loss.options.beyondpi=easy: loss=arcface has no such option, did you mean beyond_pi",
         ),
         (["+optimizer.options.betas=1"], "optimizer.options="),
-        (["+optimizer.weight_decay=0.5"], "nothing reads this key, did you mean optimizer.options.weight_decay"),
+        (
+            ["+optimizer.weight_decay=0.5"],
+            "nothing reads this key, did you mean optimizer.options.weight_decay",
+        ),
         (["+early_stopping.patience=3"], "early_stopping.patience=3: nothing reads this key"),
         (["+epoch=3"], "epoch=3: nothing reads this key, did you mean epochs"),
         (["+schedule.rising=0.5"], "did you mean schedule.options.rising"),

@@ -25,6 +25,7 @@ def parse(line: str):
 @pytest.fixture
 def planned(tmp_path):
     """planned("loss=arcface,cosface seed=0", grids…) -> the runs of that sweep into tmp_path."""
+
     def of(line: str, *grids: str, then=(), stale: str = "auto"):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra

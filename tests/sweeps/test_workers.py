@@ -11,7 +11,6 @@ from PIL import Image
 
 from src.run.folder import read_summary
 from src.training import load_checkpoint
-
 from tests.conftest import FAST
 
 from .conftest import FAULTY, finish, run_name, states, wait_for
