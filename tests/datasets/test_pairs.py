@@ -19,7 +19,7 @@ def image_bytes(value: int, size=(10, 12), mode="RGB") -> bytes:
     return out.getvalue()
 
 
-def test_lfws_format_is_read_and_trained_on_those_whom_no_pair_names(faces):
+def test_lfws_format_is_read_and_training_uses_people_in_no_pair(faces):
     data = load(pairs, faces, CPU)
     first, second, same, fold = data.test.pairs
     assert same.tolist() == [True, True, False, False] * 2 and fold.tolist() == [0] * 4 + [1] * 4
@@ -72,7 +72,7 @@ def test_a_root_that_is_the_pairs_file_itself_is_answered_with_what_reads_it(fac
         load(pairs, file, CPU)
 
 
-def test_whom_a_pair_names_may_not_be_trained_on(faces):
+def test_people_in_a_pair_may_not_be_trained_on(faces):
     with pytest.raises(ValueError, match=r"^train=.: p00 is in it and in .*pairs.txt"):
         load(pairs, faces, CPU, train=".")
 
@@ -92,13 +92,13 @@ VALUES, SAME = [10, 10, 20, 200, 90, 90, 7, 77], [True, False, True, False]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [bytes, "array"])
+@pytest.mark.parametrize("encoding", [bytes, "array"])
 @pytest.mark.parametrize("flags", [list, np.array])
-def test_a_bin_file_is_read_whatever_wrote_it(tmp_path, protocol, kind, flags):
-    held = [image_bytes(value) for value in VALUES]
-    if kind == "array":
-        held = [np.frombuffer(one, np.uint8) for one in held]
-    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((held, flags(SAME)), protocol=protocol))
+def test_a_bin_file_of_any_pickle_protocol_and_array_type_is_read(tmp_path, protocol, encoding, flags):
+    images = [image_bytes(value) for value in VALUES]
+    if encoding == "array":
+        images = [np.frombuffer(image, np.uint8) for image in images]
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((images, flags(SAME)), protocol=protocol))
     data = load(pairs, tmp_path, CPU, pairs="lfw.bin")
     assert data.train is None and data.image_shape == (3, 12, 10)
     assert data.test.images[:, 0, 0, 0].tolist() == VALUES
@@ -118,8 +118,8 @@ def test_a_bin_file_of_python_2_is_read(tmp_path):
 
 
 def test_ten_folds_of_a_bin_file_lie_one_after_the_other(tmp_path):
-    held, same = [image_bytes(1, (4, 4))] * 80, [True, False] * 20
-    (tmp_path / "x.bin").write_bytes(pickle.dumps((held, same)))
+    images, same = [image_bytes(1, (4, 4))] * 80, [True, False] * 20
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((images, same)))
     assert (
         load(pairs, tmp_path, CPU, pairs="x.bin").test.pairs.fold.tolist()
         == np.repeat(range(10), 4).tolist()
@@ -162,8 +162,8 @@ def test_a_bin_file_that_is_none_is_named(tmp_path, content, said):
 
 def test_a_bin_file_beside_a_folder_to_train_on(folder_of):
     root = folder_of("people/train", people=5, images=3, mode="RGB").parent
-    held = [image_bytes(value, (30, 30)) for value in VALUES]
-    (root / "lfw.bin").write_bytes(pickle.dumps((held, SAME)))
+    images = [image_bytes(value, (30, 30)) for value in VALUES]
+    (root / "lfw.bin").write_bytes(pickle.dumps((images, SAME)))
     data = load(pairs, root, CPU, pairs="lfw.bin", train="train", size=[8, 8])
     away = (root / "train").rename(root.parent / "away")
     elsewhere = load(pairs, root, CPU, pairs="lfw.bin", train=str(away), size=[8, 8])
