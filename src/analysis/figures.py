@@ -178,5 +178,5 @@ def read_sphere(setting: Setting, path) -> plots.Sphere:
             prototypes = plots.class_means(points, labels)
         sphere = plots.Sphere(setting.label, points, labels, prototypes)
         if "thumbnails" in kept:
-            sphere = sphere._replace(shown=kept["shown"], thumbnails=kept["thumbnails"])
+            sphere = sphere._replace(thumbnail_rows=kept["shown"], thumbnails=kept["thumbnails"])
     return sphere

@@ -196,7 +196,9 @@ def page_data(found: Comparison, spheres: list) -> dict:
     drawn = spheres[:SPHERES]
     images = drawn[0].thumbnails if drawn else None
     total = len(drawn[0].labels) if drawn else 0
-    picked = drawn[0].shown if images is not None else np.arange(0, total, max(1, total // POINTS))
+    picked = (
+        drawn[0].thumbnail_rows if images is not None else np.arange(0, total, max(1, total // POINTS))
+    )
     classes = list(found.best.runs[0].classes)
     return {
         "columns": [

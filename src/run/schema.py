@@ -5,6 +5,7 @@ themselves. Here stands what no class can know: the keys that are read at all, a
 Configurations are plain dicts, as Hydra composed them.
 """
 
+import re
 from collections.abc import Callable, Mapping
 
 from ..arguments import check_arguments, is_number, is_whole, parameters, suggestion
@@ -100,10 +101,9 @@ def check_keys(config: dict) -> None:
         if key not in KEYS:
             refuse_key(key, value, config)
         for name, inner in value.items():
-            takes = (
-                key == "dataset" and name not in KEYS[key]
-            )  # its reader's, which check_targets looks at
-            if name not in KEYS[key] and not takes:
+            unread = key == "logger" and config["logger"]["name"] == "none" and name != "name"
+            # What a data set has besides are its reader's arguments, which check_targets looks at.
+            if unread or (name not in KEYS[key] and key != "dataset"):
                 refuse_key(f"{key}.{name}", inner, config)
     for name, inner in (config["loss"].get("few_classes") or {}).items():
         if name not in FEW_CLASSES:
@@ -120,7 +120,9 @@ def refuse_key(key: str, value: object, config: dict) -> None:
 
 def readable_keys(config: dict) -> list[str]:
     """Every key that would be read in this configuration."""
-    keys = [*TOP_LEVEL, *(f"{group}.{key}" for group, known in KEYS.items() for key in known)]
+    keys = [*TOP_LEVEL]
+    for group, known in KEYS.items():
+        keys += [f"{group}.{key}" for key in known if key in config[group]]
     for group, filled in FILLED_IN.items():
         prefix = f"{group}." if group == "dataset" else f"{group}.options."
         try:
@@ -133,13 +135,17 @@ def readable_keys(config: dict) -> list[str]:
 
 def keys_of(group: str, config: dict) -> dict[str, str]:
     """The key of each argument of a group's class: `hidden` -> `model.options.hidden`."""
-    target = locate(group, config[group]["_target_"])
-    prefix = f"{group}." if group == "dataset" else f"{group}.options."
-    keys = {name: f"{prefix}{name}" for name in (*parameters(target), *config[group].get("options", {}))}
+    section = config[group]
+    prefix, given = (
+        (f"{group}.", section) if group == "dataset" else (f"{group}.options.", section["options"])
+    )
+    names = (*parameters(locate(group, section["_target_"])), *given)
     own = {key: f"{group}.{key}" for key in KEYS[group] if key != "options"}
-    if group == "dataset":
-        own["name"] = "dataset"
-    return keys | own
+    return (
+        {name: f"{prefix}{name}" for name in names}
+        | own
+        | ({"name": "dataset"} if group == "dataset" else {})
+    )
 
 
 def check_targets(config: dict) -> None:
@@ -191,6 +197,7 @@ def check_given(
         message = str(error).replace(
             "no such option", f"{what} has no such option" if what else "no such key"
         )
+        message = re.sub(r"(?<=did you mean )\w+", lambda near: keys.get(near[0], near[0]), message)
         name = message.partition("=")[0]
         raise UserError(in_keys(message, {name: keys.get(name, name)} | dict(keys))) from None
 

@@ -163,7 +163,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         ),
         (
             ["+loss.options.beyondpi=easy"],
-            "loss.options.beyondpi=easy: loss=arcface has no such option, did you mean beyond_pi",
+            "loss.options.beyondpi=easy: loss=arcface has no such option, did you mean loss.options.beyond_pi",
         ),
         (["+optimizer.options.betas=1"], "optimizer.options="),
         (
@@ -184,9 +184,9 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["+device.thread=1"], "did you mean device.threads"),
         (["+dataset.sizes=3"], "dataset.sizes=3: dataset=digits has no such option"),
         (["+augment.blur=1"], "augment.blur=1: nothing reads this key"),
-        (["model.options.hidden=-1"], "model.options="),
-        (["model.options.hidden=0"], "model.options="),
-        (["model.name=pixels", "model.norm=true"], "model.norm=True: model=pixels has no neck"),
+        (["model.options.hidden=-1"], "model.options.hidden=-1: a whole number from 1"),
+        (["model.options.width=x", "model=small_cnn"], "model.options.width=x: "),
+        (["model=pixels", "model.norm=true"], "model.norm=True: pixels has no neck"),
         (["augment=null"], "augment=None: give what is wanted"),
         (
             ["evaluation.name=open_set", "objective=auc"],
