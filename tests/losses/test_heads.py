@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.losses import HEADS, ArcFace, CombinedMargin, CosFace, MarginHead, NormFace, Softmax, SphereFace
+from src.losses import ArcFace, CombinedMargin, CosFace, MarginHead, NormFace, Softmax, SphereFace
 from tests.losses.conftest import build
-from tests.losses.reference import CASES, Case, batch, loss_and_logits
+from tests.losses.reference import CASES, HEADS, Case, batch, loss_and_logits
 
 # Both ends, and enough between; gradients are compared from INNER on, see there.
 THETAS = (0.0, 1e-4, 0.15, 0.4, 1.0, 1.57, 2.0, 2.6, math.pi - 0.5, 2.9, math.pi - 1e-4, math.pi)
@@ -24,7 +24,7 @@ SCALES = (1.0, 64.0, 512.0)
 # P2SGrad has no margin: near its own class its gradient is a small difference.
 LOOSER = {"subcenter_arcface": 10.0, "p2sgrad": 2.0}
 MEMBERS = [case for case in CASES if not {"inter_topk", "label_smoothing"} & set(case.options)]
-ANGULAR = [case for case in MEMBERS if hasattr(HEADS[case.name], "moved_angle")]
+ANGULAR = [case for case in MEMBERS if hasattr(HEADS[case.name], "angle_with_margin")]
 
 
 @pytest.mark.parametrize("scale", SCALES)
