@@ -24,35 +24,37 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
 
 class _Cosines(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x: Tensor, w: Tensor):
-        (x, x_norms), (w, w_norms) = unit(x), unit(w)
-        # The longer side last in memory.
-        cosine = (w @ x.T).T if x.size(0) > w.size(0) else x @ w.T
-        ctx.save_for_backward(x, x_norms, w, w_norms)
-        ctx.mark_non_differentiable(x, w)
-        return cosine, x, w
+    def forward(ctx, a: Tensor, b: Tensor):
+        (a, a_norms), (b, b_norms) = unit(a), unit(b)
+        ctx.save_for_backward(a, a_norms, b, b_norms)
+        ctx.mark_non_differentiable(a, b)
+        return a @ b.T, a, b
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor, *_):
-        x, x_norms, w, w_norms = ctx.saved_tensors
-        to_x, to_w = ctx.needs_input_grad
+        a, a_norms, b, b_norms = ctx.saved_tensors
+        to_a, to_b = ctx.needs_input_grad
         return (
-            _through_unit(grad @ w, x, x_norms) if to_x else None,
-            _through_unit(grad.T @ x, w, w_norms) if to_w else None,
+            _through_unit(grad @ b, a, a_norms) if to_a else None,
+            _through_unit(grad.T @ a, b, b_norms) if to_b else None,
         )
 
 
 def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
-    """The gradient (N, D) of unit rows as that of the rows: no part along them, and 1/length of it."""
+    """The gradient (N, D) of unit rows as that of the rows they came from: without its part along
+    them, and divided by their length."""
     radial = (grad * units).sum(1, keepdim=True)
     return torch.addcmul(grad, units, radial, value=-1).div_(norms)
 
 
 def cosines(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(B, D), (C, D) rows of any length -> cos θ of each pair (B, C), and the rows scaled to length 1,
-    which are constants. A zero row has cosines 0 and a zero gradient."""
-    return _Cosines.apply(x, w)
+    """(B, D), (C, D) rows of any length -> cos θ of each pair (B, C), with the longer side last in
+    memory, and the rows scaled to length 1, as constants. A zero row has cosines 0 and no gradient."""
+    if len(x) <= len(w):
+        return _Cosines.apply(x, w)
+    cosine, w, x = _Cosines.apply(w, x)
+    return cosine.T, x, w
 
 
 def psi(phi: Tensor) -> Tensor:
@@ -101,6 +103,6 @@ def angle_of_chords(cosine: Tensor, near: Tensor, far: Tensor) -> Tensor:
     Chords know the angle to full precision from 0 to π, where arccos(cos θ) and √(1 − cos² θ) lose
     half their digits at both ends. The gradient goes to `cosine` (B,) alone, as dθ/dcos θ = −1/sin θ.
     """
-    angle, twice_sine = torch.atan2(near, far).mul_(2), (near * far).clamp_min_(2 * TINY_SINE)
-    nothing = cosine - cosine.detach()  # 0 in value, with the slope 1
-    return torch.addcdiv(angle, nothing, twice_sine, value=-2)
+    angle = torch.atan2(near, far).mul_(2)
+    slope = -2 / (near * far).clamp_min_(2 * TINY_SINE)
+    return torch.addcmul(angle, cosine - cosine.detach(), slope)  # adds 0, and the gradient

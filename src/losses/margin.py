@@ -161,9 +161,9 @@ class CombinedMargin(AngularMarginHead):
 
     def target_cosine(self, targets: Targets) -> Tensor:
         m1, m2, m3 = self.margin.unbind(-1)
+        t = super().target_cosine(targets)
         # An angle that does not move keeps its cosine to the last bit: (1, 0, m3) is CosFace exactly.
-        still = (m1 == 1) & (m2 == 0)
-        return torch.where(still, targets.cosine, super().target_cosine(targets)) - m3
+        return torch.where((m1 == 1) & (m2 == 0), targets.cosine, t) - m3
 
 
 class SubCenterArcFace(ArcFace):

@@ -41,8 +41,9 @@ class _PutTargets(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         scale, column, logits = ctx.saved_tensors
         grad_scale = None if logits is None else (grad * logits).sum() / scale
-        grad_t = grad.gather(1, column).squeeze(1) * scale
-        return (grad * scale).scatter_(1, column, 0.0), grad_scale, None, grad_t
+        grad = grad * scale
+        grad_t = grad.gather(1, column).squeeze(1)
+        return grad.scatter_(1, column, 0.0), grad_scale, None, grad_t
 
 
 take_targets, put_targets = _TakeTargets.apply, _PutTargets.apply
