@@ -4,43 +4,25 @@ from .adaptive import ElasticFace, KappaFace
 from .binary import P2SGrad, SphereFace2, UniFace
 from .compat import AngularPenaltySMLoss
 from .hard import CircleLoss, CurricularFace, MVSoftmax
-from .head import CosineHead, Head, MarginHead
-from .margin import ArcFace, CombinedMargin, CosFace, SphereFace, SubCenterArcFace
+from .head import CosineHead, Head
+from .margin import (
+    AngularMarginHead,
+    ArcFace,
+    CombinedMargin,
+    CosFace,
+    LiArcFace,
+    MarginHead,
+    SphereFace,
+    SubCenterArcFace,
+)
 from .norms import AdaFace, ASoftmax, LSoftmax, MagFace, SphereFaceR
 from .scales import adacos_scale, sufficient_scale
 from .softmax import NormFace, Softmax, X2Softmax
 
-# The names that configurations use; conf/loss/ holds a file for each, with its published settings.
-HEADS: dict[str, type[Head]] = {
-    "softmax": Softmax,
-    "normface": NormFace,
-    "lsoftmax": LSoftmax,
-    "asoftmax": ASoftmax,
-    "sphereface": SphereFace,
-    "sphereface_r": SphereFaceR,
-    "sphereface2": SphereFace2,
-    "cosface": CosFace,
-    "arcface": ArcFace,
-    "combined": CombinedMargin,
-    "subcenter_arcface": SubCenterArcFace,
-    "curricularface": CurricularFace,
-    "mv_arc": MVSoftmax,
-    "mv_am": MVSoftmax,
-    "magface": MagFace,
-    "elasticface_arc": ElasticFace,
-    "elasticface_cos": ElasticFace,
-    "adaface": AdaFace,
-    "circle": CircleLoss,
-    "uniface": UniFace,
-    "kappaface": KappaFace,
-    "x2softmax": X2Softmax,
-    "p2sgrad": P2SGrad,
-}
-
 __all__ = [
-    "HEADS",
     "ASoftmax",
     "AdaFace",
+    "AngularMarginHead",
     "AngularPenaltySMLoss",
     "ArcFace",
     "CircleLoss",
@@ -52,6 +34,7 @@ __all__ = [
     "Head",
     "KappaFace",
     "LSoftmax",
+    "LiArcFace",
     "MVSoftmax",
     "MagFace",
     "MarginHead",

@@ -5,8 +5,8 @@ import math
 import torch
 from torch import Tensor
 
-from .head import AngularMarginHead, Target
-from .margin import ArcFace
+from .margin import AngularMarginHead, ArcFace
+from .targets import Targets
 
 
 class ElasticFace(AngularMarginHead):
@@ -36,24 +36,24 @@ class ElasticFace(AngularMarginHead):
     def set_extra_state(self, state: Tensor) -> None:
         self.generator.set_state(state.cpu())
 
-    def draws(self, target: Target) -> Tensor:
-        """A margin for each sample (B,)."""
+    def drawn_margins(self, targets: Targets) -> Tensor:
+        """m_i (B,)."""
         if not self.training or self.sigma == 0:
-            return self.margin.expand_as(target.cosine)
-        noise = torch.randn(len(target.cosine), generator=self.generator)
-        noise = noise.to(target.cosine, non_blocking=True)
+            return self.margin.expand_as(targets.cosine)
+        cosine = targets.cosine.detach()
+        noise = torch.randn(len(cosine), generator=self.generator).to(cosine, non_blocking=True)
         if self.plus:  # the sample of rank r by falling cosine gets the draw of rank r by size
-            ranks = target.cosine.argsort(descending=True).argsort()
+            ranks = cosine.argsort(descending=True).argsort()
             noise = noise.sort().values[ranks]
         return self.margin + self.sigma * noise
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
-        return target.angle + self.draws(target), 1.0
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return targets.angle + self.drawn_margins(targets)
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+    def target_cosine(self, targets: Targets) -> Tensor:
         if self.kind == "arc":
-            return super().target(target)
-        return target.cosine - self.draws(target), torch.ones_like(target.cosine)
+            return super().target_cosine(targets)
+        return targets.cosine - self.drawn_margins(targets)
 
 
 class KappaFace(ArcFace):
@@ -85,13 +85,13 @@ class KappaFace(ArcFace):
         self.register_buffer("resultants", torch.zeros(num_classes))  # r̄
         self.register_buffer("counts", torch.zeros(num_classes))  # n
 
-    def observe(self, target: Target, cosine: Tensor) -> None:
-        super().observe(target, cosine)
-        labels = target.labels
+    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
+        super().update_statistics(targets, cosine)
+        labels = targets.labels
         same = (labels.unsqueeze(1) == labels).to(self.means.dtype)  # (B, B)
         here = same.sum(1)  # of the sample's class in this batch
         keep = (1 - self.momentum) ** here
-        batch_mean = same @ target.unit_embeddings.to(self.means.dtype) / here.unsqueeze(1)
+        batch_mean = same @ targets.unit_embeddings.to(self.means.dtype) / here.unsqueeze(1)
         means = torch.lerp(batch_mean, self.means[labels], keep.unsqueeze(1))
         counts = self.counts[labels] + here
         # Samples of one class write the same row. A young mean still holds some of its zero start.
@@ -112,5 +112,5 @@ class KappaFace(ArcFace):
         rare = (torch.cos(math.pi * self.counts / self.counts.max().clamp_min(1)) + 1) / 2
         return self.gamma * rare + (1 - self.gamma) * scattered
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
-        return target.angle + self.margin * self.calibration[target.labels], 1.0
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return targets.angle + self.margin * self.calibration[targets.labels]

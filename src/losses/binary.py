@@ -6,8 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head import CosineHead, MarginHead, Target, psi
-from .margin import CosFace
+from .geometry import psi
+from .head import CosineHead
+from .margin import CosFace, MarginHead
+from .targets import Targets
 
 
 class UniFace(CosFace):
@@ -71,39 +73,31 @@ class SphereFace2(MarginHead):
         s, zero = self.scale.item(), torch.zeros(())
         angle = {"C": math.pi / 2, "A": math.pi / 2 + m, "M": math.pi / 2 * m}[self.kind]
         shift = m if self.kind == "C" else 0.0
-        own = s * (self.g(psi(zero + angle)[0])[0].item() - shift)
-        other = s * (self.g(zero)[0].item() + shift)
+        own = s * (self.g(psi(zero + angle)).item() - shift)
+        other = s * (self.g(zero).item() + shift)
         p = self.alpha / ((1 - self.alpha) * max(self.num_classes - 1, 1))
         root = math.sqrt((1 - p) ** 2 + 4 * p * math.exp(own - other))
         if p >= 1:  # the same root, written without the difference that would vanish
             return math.log(max(root + p - 1, 1e-300) / 2) - own
         return math.log(2 * p / (1 - p + root)) - other
 
-    def g(self, c: Tensor) -> tuple[Tensor, Tensor]:
-        """g(c) and dg/dc, any shape."""
+    def g(self, c: Tensor) -> Tensor:
+        """2((c + 1)/2)ᵗ − 1, any shape; an odd power below c = −1, where ψ goes."""
         half = (c + 1) / 2
-        return (
-            2 * half.sign() * half.abs() ** self.power - 1,
-            self.power * half.abs() ** (self.power - 1),
-        )
+        return 2 * half.detach().sign() * half.abs() ** self.power - 1
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+    def target_cosine(self, targets: Targets) -> Tensor:
         if self.kind == "C":
-            t, slope = self.g(target.cosine)
-            return t - self.margin, slope
-        moved, rate = (target.angle + self.margin, 1.0)
-        if self.kind == "M":
-            moved, rate = self.margin * target.angle, self.margin
-        cosine, fall = psi(moved)
-        t, slope = self.g(cosine)
-        return t, slope * fall * rate / target.sine
+            return self.g(targets.cosine) - self.margin
+        if self.kind == "A":
+            return self.g(psi(targets.angle + self.margin))
+        return self.g(psi(self.margin * targets.angle))
 
-    def plain_slope(self, target: Target) -> Tensor:
-        return self.g(target.cosine)[1]
+    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
+        return self.g(targets.cosine)
 
-    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
-        g = self.g(cosine)[0]
-        return g + self.column_margin if self.kind == "C" else g
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        return self.g(cosine) + self.column_margin if self.kind == "C" else self.g(cosine)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         z = self.margin_logits(embeddings, labels) + self.bias

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from .head import AngularMarginHead, MarginHead, Target
-from .margin import ArcFace
+from .margin import AngularMarginHead, ArcFace, MarginHead
+from .targets import Targets
 
 
 class CurricularFace(ArcFace):
@@ -19,11 +19,11 @@ class CurricularFace(ArcFace):
         self.momentum = momentum
         self.register_buffer("easiness", torch.tensor(0.0))
 
-    def observe(self, target: Target, cosine: Tensor) -> None:
-        super().observe(target, cosine)
-        self.easiness.lerp_(target.cosine.mean(), self.momentum)
+    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
+        super().update_statistics(targets, cosine)
+        self.easiness.lerp_(targets.cosine.mean(), self.momentum)
 
-    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         hard = cosine > t.unsqueeze(1)
         return torch.where(hard, cosine * (self.easiness + cosine), cosine)
 
@@ -41,15 +41,13 @@ class MVSoftmax(AngularMarginHead):
             raise ValueError(f"kind is arc or am, got {kind!r}")
         self.kind, self.emphasis = kind, emphasis
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
-        return target.angle + self.margin, 1.0
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return targets.angle + self.margin
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        if self.kind == "arc":
-            return super().target(target)
-        return target.cosine - self.margin, torch.ones_like(target.cosine)
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return super().target_cosine(targets) if self.kind == "arc" else targets.cosine - self.margin
 
-    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         hard = cosine > t.unsqueeze(1)
         return torch.where(hard, (1 + self.emphasis) * cosine + self.emphasis, cosine)
 
@@ -63,12 +61,12 @@ class CircleLoss(MarginHead):
 
     margin_range = (0.0, 1.0)
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        weight = (1 + self.margin - target.cosine).clamp_min(0)
-        return weight * (target.cosine - 1 + self.margin), weight
+    def target_cosine(self, targets: Targets) -> Tensor:
+        weight = (1 + self.margin - targets.cosine.detach()).clamp_min(0)
+        return weight * (targets.cosine - 1 + self.margin)
 
-    def plain_slope(self, target: Target) -> Tensor:
-        return 1 - target.cosine
+    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
+        return (1 - targets.cosine.detach()) * (targets.cosine - 1)
 
-    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         return (cosine.detach() + self.column_margin).clamp_min(0) * (cosine - self.column_margin)

@@ -1,11 +1,84 @@
-"""Members with one fixed margin on the target: z_y = s (ψ(m1 θ_y + m2) − m3)."""
+"""Heads with a margin, and the members with one fixed margin: z_y = s (ψ(m1 θ_y + m2) − m3)."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
-from .head import AngularMarginHead, MarginHead, Target, cosines, full_precision, is_number, unit
+from .geometry import arccos, cosines, psi, unit
+from .head import CosineHead, full_precision
+from .targets import Targets
+
+
+class MarginHead(CosineHead):
+    """A cosine head whose target logit carries a margin.
+
+    `margin` is a buffer, so it can change during training (`head.margin.fill_(0.3)`), differ per
+    sample (a tensor (B,)) and be saved. `straight_through`: the margin changes the loss but not its
+    derivative, dz_y/dc_y = s, as some public training code does; default is the exact derivative.
+    Raises ValueError for a margin outside `margin_range`.
+    """
+
+    no_margin = 0.0
+    margin_range = (0.0, math.pi)
+
+    def __init__(self, *args, margin: float, straight_through: bool = False, **options):
+        super().__init__(*args, **options)
+        self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
+        self.straight_through = straight_through
+
+    @property
+    def column_margin(self) -> Tensor:
+        """The margin, a sample's own as (B, 1), to act on a row of (B, C)."""
+        return self.margin.unsqueeze(-1) if self.margin.ndim else self.margin
+
+    @classmethod
+    def check_margin(cls, margin: float) -> float:
+        low, high = cls.margin_range
+        if not is_number(margin):
+            raise ValueError(f"{cls.__name__}'s margin is one number, got {margin!r}")
+        if not (math.isfinite(margin) and low <= margin <= high):
+            limit = "" if high == math.inf else f" and ≤ {high:.4g}"
+            raise ValueError(f"{cls.__name__}'s margin is finite, ≥ {low:g}{limit}, got {margin}")
+        return float(margin)
+
+
+def is_number(value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+class AngularMarginHead(MarginHead):
+    """A margin inside the cosine: t = cos φ, and a member defines the angle φ. It can pass π, where
+    cos φ would turn and reward the worst samples. `beyond_pi` says what happens there:
+
+    monotone  t = ψ(φ), which keeps falling (default)
+    paper     as the paper or its authors' code has it; cos φ, unguarded, for most
+    easy      t = cos φ where the sample is within 90° of its class, plain cos θ elsewhere
+
+    Raises ValueError for another `beyond_pi`.
+    """
+
+    def __init__(self, *args, beyond_pi: str = "monotone", **options):
+        super().__init__(*args, **options)
+        if beyond_pi not in ("monotone", "paper", "easy"):
+            raise ValueError(f"beyond_pi is monotone, paper or easy, got {beyond_pi!r}")
+        self.beyond_pi = beyond_pi
+
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        """φ (B,), radians."""
+        raise NotImplementedError
+
+    def published_cosine(self, phi: Tensor) -> Tensor:
+        """What the paper or its code takes of φ (B,)."""
+        return torch.cos(phi)
+
+    def target_cosine(self, targets: Targets) -> Tensor:
+        phi = self.angle_with_margin(targets)
+        if self.beyond_pi == "monotone":
+            return psi(phi)
+        if self.beyond_pi == "paper":
+            return self.published_cosine(phi)
+        return torch.where(targets.cosine > 0, torch.cos(phi), targets.cosine)
 
 
 class CosFace(MarginHead):
@@ -16,15 +89,37 @@ class CosFace(MarginHead):
 
     margin_range = (0.0, 2.0)
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        return target.cosine - self.margin, torch.ones_like(target.cosine)
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return targets.cosine - self.margin
 
 
 class ArcFace(AngularMarginHead):
     """t = ψ(θ + m), m in [0, π] radians. Published m 0.5, s 64. Source: ArcFace, arXiv 1801.07698."""
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
-        return target.angle + self.margin, 1.0
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return targets.angle + self.margin
+
+
+class LiArcFace(MarginHead):
+    """z_y = s (π − 2(θ_y + m))/π, z_j = s (π − 2θ_j)/π: logits linear in the angle, m in [0, π] radians.
+
+    The largest logit is the same class's as the largest cosine, and `logits` gives scaled cosines, as
+    everywhere. Published m 0.45, s 64. Source: Li-ArcFace, AirFace, arXiv 1907.12256.
+    """
+
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return linear(targets.angle + self.margin)
+
+    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
+        return linear(targets.angle)
+
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        return linear(arccos(cosine))
+
+
+def linear(phi: Tensor) -> Tensor:
+    """The straight line through the cosine's values at 0, π/2 and π; φ in radians, any shape."""
+    return 1 - (2 / math.pi) * phi
 
 
 class SphereFace(AngularMarginHead):
@@ -36,8 +131,8 @@ class SphereFace(AngularMarginHead):
     no_margin = 1.0
     margin_range = (1.0, math.inf)
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
-        return self.margin * target.angle, self.margin
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return self.margin * targets.angle
 
 
 class CombinedMargin(AngularMarginHead):
@@ -60,17 +155,15 @@ class CombinedMargin(AngularMarginHead):
             f"0 ≤ m2 ≤ π, 0 ≤ m3 ≤ 2, got {margin}"
         )
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, Tensor]:
+    def angle_with_margin(self, targets: Targets) -> Tensor:
         m1, m2, _ = self.margin.unbind(-1)
-        return m1 * target.angle + m2, m1
+        return m1 * targets.angle + m2
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
+    def target_cosine(self, targets: Targets) -> Tensor:
         m1, m2, m3 = self.margin.unbind(-1)
-        t, slope = super().target(target)
+        t = super().target_cosine(targets)
         # An angle that does not move keeps its cosine to the last bit: (1, 0, m3) is CosFace exactly.
-        still = (m1 == 1) & (m2 == 0)
-        t, slope = torch.where(still, target.cosine, t), slope.masked_fill(still, 1.0)
-        return t - m3, slope
+        return torch.where((m1 == 1) & (m2 == 0), targets.cosine, t) - m3
 
 
 class SubCenterArcFace(ArcFace):
@@ -85,28 +178,29 @@ class SubCenterArcFace(ArcFace):
         super().__init__(embedding_dim, num_classes, **options)
         if not centres >= 1:
             raise ValueError(f"centres is a whole number from 1, got {centres}")
-        weight = unit(torch.randn(num_classes * centres, embedding_dim))
+        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centres, dtype=torch.long))
 
     @property
     def prototypes(self) -> Tensor:
         rows = torch.arange(self.num_classes, device=self.weight.device)
-        return unit(self.weight.detach()[rows, self.wins.argmax(1)])
+        return unit(self.weight.detach()[rows, self.wins.argmax(1)])[0]
 
-    def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Unit embeddings -> (B, C) cosines, which sub-centres they belong to, all unit weights."""
-        w = unit(self.weight.flatten(0, 1))
-        best, which = cosines(x, w).unflatten(1, self.wins.shape).max(2)
-        return best, which, w
+    def _nearest(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, D) -> cosines and which sub-centres they belong to (B, C), unit embeddings (B, D), unit
+        sub-centres (C·K, D)."""
+        cosine, x, w = cosines(embeddings, self.weight.flatten(0, 1))
+        best, which = cosine.unflatten(1, self.wins.shape).max(2)
+        return best, which, x, w
 
     @full_precision
     def cosines(self, embeddings: Tensor) -> Tensor:
-        return self._nearest(unit(embeddings))[0]
+        return self._nearest(embeddings)[0]
 
-    def compare(self, x: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        cosine, which, w = self._nearest(x)
+    def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cosine, which, x, w = self._nearest(embeddings)
         row = labels * self.wins.size(1) + which.gather(1, labels.unsqueeze(1)).squeeze(1)
         if self.training:
             self.wins.view(-1).index_add_(0, row, torch.ones_like(row))
-        return cosine, w.detach().index_select(0, row)
+        return cosine, x, w.index_select(0, row)

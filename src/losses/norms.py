@@ -5,22 +5,10 @@ import math
 import torch
 from torch import Tensor
 
-from .head import (
-    TINY_SINE,
-    AngularMarginHead,
-    MarginHead,
-    Target,
-    full_precision,
-    is_number,
-    psi,
-    with_slope,
-)
-from .margin import SphereFace
-
-
-def lengths(vectors: Tensor) -> Tensor:
-    """(N, D) -> (N,); a zero vector has a zero gradient."""
-    return torch.linalg.vector_norm(vectors, dim=1)
+from .geometry import arccos, lengths, psi
+from .head import full_precision
+from .margin import AngularMarginHead, MarginHead, SphereFace, is_number
+from .targets import Targets
 
 
 class LSoftmax(SphereFace):
@@ -38,8 +26,8 @@ class LSoftmax(SphereFace):
     def factor(self, embeddings: Tensor) -> Tensor:
         return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
 
-    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
-        return psi(phi)  # the paper's own
+    def published_cosine(self, phi: Tensor) -> Tensor:
+        return psi(phi)
 
 
 class ASoftmax(SphereFace):
@@ -71,20 +59,19 @@ class ASoftmax(SphereFace):
         """λ, the weight of the plain cosine, now."""
         return (self.lambda_base / (1 + self.gamma * self.steps)).clamp_min(self.lambda_min)
 
-    def observe(self, target: Target, cosine: Tensor) -> None:
-        super().observe(target, cosine)
+    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
+        super().update_statistics(targets, cosine)
         self.steps.add_(1)
 
     def factor(self, embeddings: Tensor) -> Tensor:
         return lengths(embeddings).unsqueeze(1)
 
-    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
-        return psi(phi)  # the paper's own
+    def published_cosine(self, phi: Tensor) -> Tensor:
+        return psi(phi)
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        t, slope = super().target(target)
-        plain = self.annealing
-        return (plain * target.cosine + t) / (1 + plain), (plain + slope) / (1 + plain)
+    def target_cosine(self, targets: Targets) -> Tensor:
+        share = self.annealing
+        return (share * targets.cosine + super().target_cosine(targets)) / (1 + share)
 
 
 class SphereFaceR(SphereFace):
@@ -109,24 +96,14 @@ class SphereFaceR(SphereFace):
     def factor(self, embeddings: Tensor) -> Tensor:
         return self.scale if self.norm == "hard" else lengths(embeddings).unsqueeze(1)
 
-    def printed(self, phi: Tensor) -> tuple[Tensor, Tensor]:
-        return super().printed(phi.clamp_max(math.pi))
+    def published_cosine(self, phi: Tensor) -> Tensor:
+        return torch.cos(phi.clamp_max(math.pi))
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        if self.version == "v2":
-            return target.cosine, torch.ones_like(target.cosine)
-        return super().target(target)
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return super().target_cosine(targets) if self.version == "v1" else targets.cosine
 
-    def others(self, cosine: Tensor, target: Target, t: Tensor) -> Tensor:
-        if self.version == "v1":
-            return cosine
-        with torch.no_grad():
-            angle = cosine.clamp(-1, 1).acos()
-            margin = self.column_margin
-            fall = torch.sin(angle / margin) / margin
-            slope = fall / torch.sin(angle).clamp_min(TINY_SINE)
-            value = torch.cos(angle / margin)
-        return with_slope(cosine, value, slope)
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        return cosine if self.version == "v1" else torch.cos(arccos(cosine) / self.column_margin)
 
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -162,10 +139,10 @@ class MagFace(AngularMarginHead):
             f"MagFace's margin is two numbers [at l_a, at u_a], 0 ≤ first ≤ second ≤ π, got {margin}"
         )
 
-    def moved_angle(self, target: Target) -> tuple[Tensor, float]:
+    def angle_with_margin(self, targets: Targets) -> Tensor:
         low, high = self.margin.unbind(-1)
-        a = target.norm.clamp(self.l_a, self.u_a)  # the margin's gradient reaches the length
-        return target.angle + low + (high - low) * (a - self.l_a) / (self.u_a - self.l_a), 1.0
+        a = targets.norm.clamp(self.l_a, self.u_a)  # the margin's gradient reaches the length
+        return targets.angle + low + (high - low) * (a - self.l_a) / (self.u_a - self.l_a)
 
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
@@ -199,20 +176,16 @@ class AdaFace(MarginHead):
         self.register_buffer("mean", torch.tensor(20.0))  # the authors' starting values
         self.register_buffer("deviation", torch.tensor(100.0))
 
-    def observe(self, target: Target, cosine: Tensor) -> None:
-        super().observe(target, cosine)
-        norm = target.norm.clamp(0.001, 100)
+    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
+        super().update_statistics(targets, cosine)
+        norm = targets.norm.clamp(0.001, 100)
         self.mean.lerp_(norm.mean(), self.momentum)
         if len(norm) > 1:  # one sample has no deviation
             self.deviation.lerp_(norm.std(), self.momentum)
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        norm = target.norm.detach().clamp(0.001, 100)
+    def target_cosine(self, targets: Targets) -> Tensor:
+        norm = targets.norm.detach().clamp(0.001, 100)
         quality = (self.h * (norm - self.mean) / (self.deviation + 1e-3)).clamp(-1, 1)
-        phi = target.angle - self.margin * quality
-        if self.beyond_pi == "monotone":
-            t, fall = psi(phi)
-        else:
-            phi = phi.clamp(0, math.pi)
-            t, fall = torch.cos(phi), torch.sin(phi)
-        return t - self.margin * (1 + quality), fall / target.sine
+        phi = targets.angle - self.margin * quality
+        t = psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi.clamp(0, math.pi))
+        return t - self.margin * (1 + quality)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .head import CosineHead, Head, Target, full_precision
+from .head import CosineHead, Head, full_precision
+from .targets import Targets
 
 
 class Softmax(Head):
@@ -38,6 +39,5 @@ class X2Softmax(CosineHead):
             raise ValueError(f"X2Softmax's a is below 0 and h not above, got a {a}, h {h}")
         self.a, self.h, self.k = a, h, k
 
-    def target(self, target: Target) -> tuple[Tensor, Tensor]:
-        moved = target.angle - self.h
-        return self.a * moved**2 + self.k, -2 * self.a * moved / target.sine
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return self.a * (targets.angle - self.h) ** 2 + self.k

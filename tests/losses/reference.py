@@ -1,4 +1,4 @@
-"""The losses as their papers print them, in float64, sharing nothing with src/losses.
+"""The losses as their papers print them, in float64; no formula is taken from src/losses.
 
 Angles come from arccos and gradients from autograd, which is exact enough in float64 everywhere but at
 angles of exactly 0 and π; what a paper holds constant is detached here as it is there.
@@ -10,6 +10,36 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from torch import Tensor
+
+from src import losses
+
+# The names of the Cases below.
+HEADS = {
+    "softmax": losses.Softmax,
+    "normface": losses.NormFace,
+    "lsoftmax": losses.LSoftmax,
+    "asoftmax": losses.ASoftmax,
+    "sphereface": losses.SphereFace,
+    "sphereface_r": losses.SphereFaceR,
+    "sphereface2": losses.SphereFace2,
+    "cosface": losses.CosFace,
+    "arcface": losses.ArcFace,
+    "liarcface": losses.LiArcFace,
+    "combined": losses.CombinedMargin,
+    "subcenter_arcface": losses.SubCenterArcFace,
+    "curricularface": losses.CurricularFace,
+    "mv_arc": losses.MVSoftmax,
+    "mv_am": losses.MVSoftmax,
+    "magface": losses.MagFace,
+    "elasticface_arc": losses.ElasticFace,
+    "elasticface_cos": losses.ElasticFace,
+    "adaface": losses.AdaFace,
+    "circle": losses.CircleLoss,
+    "uniface": losses.UniFace,
+    "kappaface": losses.KappaFace,
+    "x2softmax": losses.X2Softmax,
+    "p2sgrad": losses.P2SGrad,
+}
 
 
 @dataclass(frozen=True)
@@ -45,6 +75,7 @@ CASES = [
     *(Case("sphereface2", m, {"kind": "M"}) for m in SPHERE),
     *(Case("cosface", m) for m in (0.0, 0.35, 2.0)),
     *(Case("arcface", m) for m in (0.0, 0.5, PI)),
+    *(Case("liarcface", m) for m in (0.0, 0.45, PI)),
     *(Case("combined", m) for m in ((1.0, 0.0, 0.0), (1.0, 0.3, 0.2), (0.9, 0.4, 0.15), (1.5, PI, 2.0))),
     *(Case("subcenter_arcface", m, {"centres": 3}) for m in (0.0, 0.5, PI)),
     *(Case("curricularface", m, state={"easiness": 0.3}) for m in (0.0, 0.5, PI)),
@@ -125,6 +156,8 @@ def loss_and_logits(case: Case, x: Tensor, head) -> tuple[Tensor, Tensor, Tensor
         t = cy - m
     elif name in ("arcface", "subcenter_arcface", "elasticface_arc"):
         t = psi(theta + m)
+    elif name == "liarcface":
+        t, others = (PI - 2 * (theta + m)) / PI, (PI - 2 * torch.acos(c)) / PI
     elif name == "combined":
         t = psi(m[0] * theta + m[1]) - m[2]
     elif name == "curricularface":

@@ -1,0 +1,108 @@
+"""Unit vectors, cosines and angles whose values and gradients stay exact to both ends."""
+
+import math
+
+import torch
+from torch import Tensor
+
+TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines are 0, and so are their gradients
+TINY_SINE = 1e-6  # float32 knows a unit vector's direction no better than this
+
+
+def lengths(vectors: Tensor) -> Tensor:
+    """(N, D) -> (N,); a zero vector has a zero gradient."""
+    return torch.linalg.vector_norm(vectors, dim=1)
+
+
+def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of (N, D) scaled to length 1, and what they were divided by (N, 1); without a gradient.
+    A row without a direction becomes zero, divided by infinity."""
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    norms = torch.threshold(norms, TINY_NORM, math.inf)
+    return vectors / norms, norms
+
+
+class _Cosines(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, a: Tensor, b: Tensor):
+        (a, a_norms), (b, b_norms) = unit(a), unit(b)
+        ctx.save_for_backward(a, a_norms, b, b_norms)
+        ctx.mark_non_differentiable(a, b)
+        return a @ b.T, a, b
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor, *_):
+        a, a_norms, b, b_norms = ctx.saved_tensors
+        to_a, to_b = ctx.needs_input_grad
+        return (
+            _through_unit(grad @ b, a, a_norms) if to_a else None,
+            _through_unit(grad.T @ a, b, b_norms) if to_b else None,
+        )
+
+
+def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
+    """The gradient (N, D) of unit rows as that of the rows they came from: without its part along
+    them, and divided by their length."""
+    radial = (grad * units).sum(1, keepdim=True)
+    return torch.addcmul(grad, units, radial, value=-1).div_(norms)
+
+
+def cosines(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(B, D), (C, D) rows of any length -> cos θ of each pair (B, C), with the longer side last in
+    memory, and the rows scaled to length 1, as constants. A zero row has cosines 0 and no gradient."""
+    if len(x) <= len(w):
+        return _Cosines.apply(x, w)
+    cosine, w, x = _Cosines.apply(w, x)
+    return cosine.T, x, w
+
+
+def psi(phi: Tensor) -> Tensor:
+    """ψ(φ) = (−1)^k cos φ − 2k with k = ⌊φ/π⌋; φ in radians, any shape.
+
+    The cosine on [0, π], continued so that it keeps falling.
+    Source: SphereFace, arXiv 1704.08063, section 3.2.
+    """
+    k = torch.floor(phi.detach() * (1 / math.pi))
+    # (−1)^k cos φ = cos(φ − kπ), which needs no power.
+    return torch.sub(torch.cos(torch.sub(phi, k, alpha=math.pi)), k, alpha=2)
+
+
+class _Arccos(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, cosine: Tensor) -> Tensor:
+        angle = cosine.clamp(-1, 1).acos_()
+        ctx.save_for_backward(angle)
+        return angle
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor) -> Tensor:
+        (angle,) = ctx.saved_tensors
+        # The cosine of an angle below √ε is 1: the sine is no smaller than that, as far as it can tell.
+        least = torch.finfo(angle.dtype).eps ** 0.5
+        return grad / torch.sin(angle).clamp_min_(least).neg_()
+
+
+def arccos(cosine: Tensor) -> Tensor:
+    """θ in [0, π] radians of cos θ, any shape, with a finite gradient everywhere.
+
+    Rounding may have put a cosine outside [−1, 1]: its angle is 0 or π.
+    """
+    return _Arccos.apply(cosine)
+
+
+def chords(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Unit rows (B, D), (B, D) -> ‖a − b‖ = 2 sin(θ/2) and ‖a + b‖ = 2 cos(θ/2), both (B,)."""
+    return lengths(a - b), lengths(a + b)
+
+
+def angle_of_chords(cosine: Tensor, near: Tensor, far: Tensor) -> Tensor:
+    """θ (B,) in [0, π] radians, π/2 where a row has no direction; near, far from `chords`.
+
+    Chords know the angle to full precision from 0 to π, where arccos(cos θ) and √(1 − cos² θ) lose
+    half their digits at both ends. The gradient goes to `cosine` (B,) alone, as dθ/dcos θ = −1/sin θ.
+    """
+    angle = torch.atan2(near, far).mul_(2)
+    slope = -2 / (near * far).clamp_min_(2 * TINY_SINE)
+    return torch.addcmul(angle, cosine - cosine.detach(), slope)  # adds 0, and the gradient

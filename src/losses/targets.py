@@ -1,0 +1,76 @@
+"""The B target cosines out of B×C: taken out, changed by a member, and put back as logits.
+
+Both steps know that nothing but the targets changes, so that a margin costs one pass over B×C each way,
+as plain scaling would. What lies between them is B numbers, and autograd's.
+"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from .geometry import angle_of_chords, chords, lengths
+
+
+class _TakeTargets(torch.autograd.Function):
+    """Cosines (B, C) -> the same, and those of the targets (B,). Only `_PutTargets` may use the former:
+    its gradient, made anew there, is completed here in place."""
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, column: Tensor):
+        ctx.save_for_backward(column)
+        return cosine.view_as(cosine), cosine.gather(1, column).squeeze(1)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor, grad_target: Tensor):
+        return grad.scatter_(1, ctx.saved_tensors[0], grad_target.unsqueeze(1)), None
+
+
+class _PutTargets(torch.autograd.Function):
+    """z_j = s c_j (B, C) and z_y = s t; the targets' c_j get no gradient from it, t gets theirs."""
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, scale: Tensor, column: Tensor, t: Tensor) -> Tensor:
+        logits = (cosine * scale).scatter_(1, column, (t * scale).unsqueeze(1))
+        ctx.save_for_backward(scale, column, logits if ctx.needs_input_grad[1] else None)
+        return logits
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad: Tensor):
+        scale, column, logits = ctx.saved_tensors
+        grad_scale = None if logits is None else (grad * logits).sum() / scale
+        grad = grad * scale
+        grad_t = grad.gather(1, column).squeeze(1)
+        return grad.scatter_(1, column, 0.0), grad_scale, None, grad_t
+
+
+take_targets, put_targets = _TakeTargets.apply, _PutTargets.apply
+
+
+class Targets:
+    """B samples and their own classes: what a member computes its target cosines from.
+
+    `labels` (B,); `cosine` cos θ_y (B,); `unit_embeddings` (B, D), without a graph.
+    """
+
+    def __init__(self, labels: Tensor, cosine: Tensor, embeddings: Tensor, x: Tensor, w: Tensor):
+        """Labels (B,), their cosines (B,), embeddings as they came and scaled to length 1 (B, D), the
+        unit weights of the labels (B, D)."""
+        self.labels, self.cosine, self.unit_embeddings = labels, cosine, x
+        self._embeddings, self._unit_weights = embeddings, w
+
+    @functools.cached_property
+    def _chords(self) -> tuple[Tensor, Tensor]:
+        return chords(self.unit_embeddings, self._unit_weights)
+
+    @property
+    def angle(self) -> Tensor:
+        """θ_y (B,) in [0, π] radians; π/2 where a vector has no direction."""
+        return angle_of_chords(self.cosine, *self._chords)
+
+    @property
+    def norm(self) -> Tensor:
+        """‖x‖ (B,), with a gradient to the embeddings."""
+        return lengths(self._embeddings)
