@@ -41,8 +41,8 @@ TRUE_OR_FALSE = Legal("true or false", lambda value: type(value) is bool)
 
 
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
-    """The named parameters of a function or class. Where a constructor passes `**options` on to the class
-    it inherits from, that one's are included."""
+    """The named parameters of a function or class. Where a constructor passes `**options` on to the
+    class it inherits from, that one's are included."""
     if not inspect.isclass(target):
         return _named(inspect.signature(target))
     found: dict[str, inspect.Parameter] = {}

@@ -1,4 +1,4 @@
-"""Evaluate a trained run, on other data or in another way: `python -m src.evaluate <run> [overrides]`."""
+"""Evaluate a trained run, on its own data or others: `python -m src.evaluate <run> [overrides]`."""
 
 import argparse
 import sys
@@ -53,9 +53,8 @@ def main() -> None:
 
 def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
     name, images = config["evaluation"]["name"], evaluation.images
-    print(
-        f"{name} on {len(images):,} images of {len(images.classes):,} classes, {config['dataset']['name']}"
-    )
+    source = config["dataset"]["name"]
+    print(f"{name} on {len(images):,} images of {len(images.classes):,} classes, {source}")
     table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:

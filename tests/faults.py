@@ -1,8 +1,8 @@
 """Optimizers that strike: `optimizer._target_=tests.faults.Adam`, as a user's own would be named.
 
-They train like torch's until, after a run's first checkpoint, the fault that is planned for it comes. In
-a process of its own FAULTS="arcface4:diverge cosface7:abort" plans by loss and seed; a test that trains in
-its own process sets `strike`.
+They train like torch's until, after a run's first checkpoint, the fault that is planned for it comes.
+FAULTS="arcface4:diverge cosface7:abort" in the environment plans faults by loss and seed; a test that
+trains in its own process sets `strike`.
 """
 
 import os

@@ -128,7 +128,8 @@ def test_a_trained_run_is_used_once_its_package_is_trusted(module, trained, run,
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "src.losses.torch.hub.load", "src.run.folder.write_json", "src.losses.nn.Linear"]
+    "target",
+    ["os.system", "src.losses.torch.hub.load", "src.run.folder.write_json", "src.losses.nn.Linear"],
 )
 @pytest.mark.parametrize("group", ["loss", "model", "dataset"])
 def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
@@ -139,7 +140,12 @@ def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
     normalisation = {"mean": [0.0], "std": [1.0]}
     described = {"classes": ("a", "b"), "image_shape": (1, 8, 8), "data": "", "epoch": 1}
     save_checkpoint(
-        tmp_path / "checkpoint.pt", config=config, normalisation=normalisation, backbone={}, head={}, **described
+        tmp_path / "checkpoint.pt",
+        config=config,
+        normalisation=normalisation,
+        backbone={},
+        head={},
+        **described,
     )
     assert load_checkpoint(tmp_path / "checkpoint.pt")["config"] == config
     with pytest.raises(UserError, match=rf"{group}._target_={re.escape(target)}: not a class of this"):
@@ -150,7 +156,10 @@ def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
 def test_what_a_users_class_refuses_is_one_line_with_its_key(run, folder):
     for more, line in (
         (["loss.options.power=0.5"], "loss.options.power=0.5: a number from 1"),
-        (["+loss.options.powers=2"], "loss.options.powers=2: loss=fading has no such option, did you mean"),
+        (
+            ["+loss.options.powers=2"],
+            "loss.options.powers=2: loss=fading has no such option, did",
+        ),
         (["model.options.side=3"], "model.options.side=3: does not divide images of 8×8"),
         (["dataset.file=x.npz"], "dataset.file=x.npz: not in dataset.root="),
     ):

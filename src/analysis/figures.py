@@ -151,7 +151,7 @@ def angle_percentiles(setting: Setting, which: str) -> list[float]:
 
 
 def read_spheres(settings: list[Setting], problems: list[str]) -> list[plots.Sphere]:
-    """The embeddings of the best settings' first seeds, if in three dimensions and of the best's data."""
+    """Embeddings of the best settings' first seeds, if three-dimensional and of the best's data."""
     spheres = []
     for setting in settings:
         path = setting.runs[0].folder / "embeddings.npz"

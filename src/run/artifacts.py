@@ -35,7 +35,7 @@ def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tr
 
 
 def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-    """Some of the embeddings, and the prototypes; in an open set, whose classes have none, class means."""
+    """Some embeddings, and the prototypes; class means in an open set, whose classes have none."""
     points = embeddings[:FRAME_POINTS].cpu()
     if run.config["evaluation"]["name"] == "closed_set":
         return points, run.head.prototypes.detach().cpu()

@@ -83,8 +83,8 @@ class Run:
 
 
 def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
-    """Build everything, with weights drawn from the run's seed or, of a pretrained model, fetched. Raises
-    UserError for what turns out not to work only here, with the data at hand."""
+    """Build everything, with weights drawn from the run's seed or, of a pretrained model, fetched.
+    Raises UserError for what turns out not to work only here, with the data at hand."""
     device = build_device(config["device"])
     data = build_data(config, device)
     if config["batch_size"] > len(data.train):

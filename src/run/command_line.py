@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from ..arguments import suggestion
 from ..errors import UserError
-from .folder import identity_in, read_summary
+from .folder import holds_work, identity_in, read_summary
 from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
 
 CONF = ROOT / "conf"
@@ -77,8 +77,8 @@ def explain(error: Exception, overrides: list[str] | None = None) -> str:
 
 
 def known_keys(overrides: list[str]) -> list[str]:
-    """The keys that the groups chosen by `overrides` have. Hydra would propose to add any other with `+`,
-    where nothing would read it."""
+    """The keys that the groups chosen by `overrides` have. Hydra would propose to add any other with
+    `+`, where nothing would read it."""
     chosen = [o for o in overrides if "=" in o and "." not in o.split("=")[0] and o[0] not in "+~-"]
     GlobalHydra.instance().clear()
     for attempt in (chosen, []):
@@ -113,6 +113,8 @@ class KeepRuns(Callback):
         except UserError as error:
             sys.exit(str(error))
         if there != config_hash(values):
+            if not holds_work(folder):  # a mistake was refused there, and is mended now
+                return
             sys.exit(
                 f"hydra.run.dir={folder}: holds another run, which would be overwritten; name a new one"
             )

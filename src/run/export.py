@@ -62,8 +62,9 @@ def usage_metadata(run: Trained, normalises: bool) -> dict:
 
 @torch.no_grad()
 def export(run: Trained, kind: str, out: Path) -> float:
-    """Write the file, and return the `max_difference` of its embeddings from the model's. Raises UserError
-    if the file exists, a package is missing, or the difference is above TOLERANCE; no file is then left."""
+    """Write the file, and return the `max_difference` of its embeddings from the model's. Raises
+    UserError, and leaves no file, if one exists, a package is missing, or the difference is above
+    TOLERANCE."""
     if out.exists():
         raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
     for package in NEEDS[kind]:

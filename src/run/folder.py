@@ -2,9 +2,9 @@
 
     .hydra/  train.log  metrics.csv  checkpoint.pt  embeddings.npz  plots/*.png  summary.json (last)
 
-These files are the truth about a run: comparing and resuming read nothing else. Besides, the process that
-trains here holds `.lock`, and a file `stop`, put there by a search or by hand, ends the run after its
-current epoch.
+These files are the truth about a run: comparing and resuming read nothing else. Besides, the process
+that trains here holds `.lock`, and a file `stop`, put there by a search or by hand, ends the run after
+its current epoch.
 """
 
 import csv
@@ -122,6 +122,12 @@ def identity_in(folder: Path) -> str | None:
         return config_hash(OmegaConf.to_container(config, resolve=True))
     except Exception:  # not a run's folder, or one that was killed while Hydra wrote
         return None
+
+
+def holds_work(folder: Path) -> bool:
+    """Whether a folder holds anything of a run that took time: a checkpoint, or the end of training."""
+    finished = (read_summary(folder) or {}).get("state") == "finished"
+    return finished or (folder / "checkpoint.pt").exists()
 
 
 def set_aside(folder: Path, sources: str) -> Path:

@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[2]
 
 # Where and how a run computes and reports does not change what it computes.
 NOT_IDENTITY = ("logger", "device", "objective", "plots")
-# What a group says about itself, not about the run: where a data set lies in memory, the published margin
-# that `margin.value` refers to, and values that other keys were interpolated from.
+# What a group says about itself, not about the run: where a data set is held, the published margin that
+# `margin.value` refers to, and values that other keys were interpolated from.
 NOT_COMPUTED = (
     *("dataset.memory", "dataset.embedding_dim", "dataset.published", "evaluation.objective"),
     *("loss.margin", "loss.scale", "loss.few_classes"),
@@ -156,8 +156,9 @@ def code_of(config: dict) -> dict:
     """What a run's summary records about the code: `commit`, whether the tree was `dirty`, and a hash of
     the `sources` that compute, those of other people's classes in the configuration included."""
     targets = (value for key, value in sorted(flattened(config).items()) if key.endswith("._target_"))
-    others = {str(t).rpartition(".")[0] for t in targets if not str(t).startswith("src.")}
-    sources = "-".join([OWN_SOURCES, *(foreign_sources(module)[:6] for module in sorted(others))])
+    modules = {str(t).rpartition(".")[0] for t in targets if not str(t).startswith("src.")}
+    foreign = {foreign_sources(module)[:6] for module in modules}
+    sources = "-".join([OWN_SOURCES, *sorted(foreign)])
     name, dirty = commit()
     return {"commit": name, "dirty": dirty, "sources": sources}
 

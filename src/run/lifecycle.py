@@ -17,7 +17,7 @@ from ..losses import MarginHead
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
 from .build import Run, build_run
-from .folder import append_row, claimed, objective_of, read_summary, recorded, versions
+from .folder import append_row, claimed, holds_work, objective_of, read_summary, recorded, versions
 from .identity import code_of, config_hash, describe_code, same_sources
 from .resume import restore, save_run
 from .schema import check_config
@@ -53,7 +53,7 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
     or nothing. Raises UserError if the folder holds another run, or this one finished by other code."""
     refusal = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
     summary = read_summary(folder)
-    if summary and summary.get("config_hash") not in (None, identity):
+    if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
         raise refusal
     if summary and summary.get("state") == "finished":
         if same_sources(summary.get("code"), code):

@@ -20,8 +20,8 @@ from .targets import REBUILT, check_trusted, locate
 @dataclass
 class Trained:
     """The model of a run, on `device`, ready for evaluation. `mean` and `std` are those of the bytes
-    that it was trained on, one a channel; `classes` those that the head tells apart; `fingerprint` is its
-    images'; `epoch` the last that was trained."""
+    that it was trained on, one a channel; `classes` those that the head tells apart; `fingerprint` is
+    its images'; `epoch` the last that was trained."""
 
     folder: Path
     config: dict

@@ -39,8 +39,8 @@ def locate(group: str, path: str) -> Callable:
 
 
 def check_trusted(config: Mapping, allowed: Iterable[str] = ()) -> None:
-    """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a package
-    that the user allowed. Looks at names only: nothing foreign is imported before it is allowed."""
+    """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a
+    package that the user allowed. Looks at names: nothing foreign is imported before it is allowed."""
     for group in REBUILT:
         target = config[group].get("_target_")
         package, _, name = str(target).rpartition(".")
@@ -63,8 +63,8 @@ def call_arguments(target: Callable, keys: Mapping, options: Mapping) -> dict:
 def qualified(group: str, keys: Mapping[str, str], otherwise: str) -> Iterator[None]:
     """Turn what a constructor raises about its own arguments into a UserError about configuration keys.
 
-    `keys` gives the key of each argument. A message with `root=…` in it gets the key in its place; one that
-    only mentions an argument, or none, gets the key with its value, or `otherwise`, before it.
+    `keys` gives the key of each argument. In a message, the key takes the place of `<argument>=`; a
+    message that names no argument and no file is prefixed with `otherwise`.
     """
     try:
         yield

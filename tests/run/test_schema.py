@@ -163,7 +163,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         ),
         (
             ["+loss.options.beyondpi=easy"],
-            "loss.options.beyondpi=easy: loss=arcface has no such option, did you mean loss.options.beyond_pi",
+            "loss.options.beyondpi=easy: .* no such option, did you mean loss.options.beyond_pi",
         ),
         (["+optimizer.options.betas=1"], "optimizer.options="),
         (
