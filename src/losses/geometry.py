@@ -15,8 +15,8 @@ def lengths(vectors: Tensor) -> Tensor:
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows of (N, D) scaled to length 1, and what they were divided by (N, 1); without a gradient.
-    A row without a direction becomes zero, divided by infinity."""
+    """Rows (N, D) scaled to length 1, and what each was divided by (N, 1). Autograd would not keep a
+    zero row's gradient at zero; `cosines` does. A row without a direction is divided by infinity."""
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     norms = torch.threshold(norms, TINY_NORM, math.inf)
     return vectors / norms, norms
@@ -42,10 +42,10 @@ class _Cosines(torch.autograd.Function):
 
 
 def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
-    """The gradient (N, D) of unit rows as that of the rows they came from: without its part along
-    them, and divided by their length."""
+    """The gradient (N, D) of unit rows turned, in place, into that of the rows they came from: without
+    its part along them, and divided by their length."""
     radial = (grad * units).sum(1, keepdim=True)
-    return torch.addcmul(grad, units, radial, value=-1).div_(norms)
+    return grad.addcmul_(units, radial, value=-1).div_(norms)
 
 
 def cosines(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -79,15 +79,15 @@ class _Arccos(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad: Tensor) -> Tensor:
         (angle,) = ctx.saved_tensors
-        # The cosine of an angle below √ε is 1: the sine is no smaller than that, as far as it can tell.
+        # Angles below √ε have the cosine 1, so a sine of 0 means no more than "below √ε".
         least = torch.finfo(angle.dtype).eps ** 0.5
         return grad / torch.sin(angle).clamp_min_(least).neg_()
 
 
 def arccos(cosine: Tensor) -> Tensor:
-    """θ in [0, π] radians of cos θ, any shape, with a finite gradient everywhere.
+    """cos θ -> θ in [0, π] radians, any shape, with a finite gradient everywhere.
 
-    Rounding may have put a cosine outside [−1, 1]: its angle is 0 or π.
+    A cosine that rounding has put outside [−1, 1] has the angle 0 or π.
     """
     return _Arccos.apply(cosine)
 
@@ -98,10 +98,10 @@ def chords(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def angle_of_chords(cosine: Tensor, near: Tensor, far: Tensor) -> Tensor:
-    """θ (B,) in [0, π] radians, π/2 where a row has no direction; near, far from `chords`.
+    """θ (B,) in [0, π] radians, π/2 where one row has no direction; `near` and `far` from `chords`.
 
-    Chords know the angle to full precision from 0 to π, where arccos(cos θ) and √(1 − cos² θ) lose
-    half their digits at both ends. The gradient goes to `cosine` (B,) alone, as dθ/dcos θ = −1/sin θ.
+    Chords give the angle to full precision from 0 to π; arccos(cos θ) and √(1 − cos² θ) lose half
+    their digits at both ends. The gradient goes to `cosine` (B,) alone: dθ/dcos θ = −1/sin θ.
     """
     angle = torch.atan2(near, far).mul_(2)
     slope = -2 / (near * far).clamp_min_(2 * TINY_SINE)

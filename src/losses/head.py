@@ -168,6 +168,7 @@ class CosineHead(Head):
 
     @staticmethod
     def check_scale(scale: float) -> float:
+        """The scale; ValueError unless it is a finite number above 0."""
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise ValueError(f"a scale is a number, got {scale!r}")
         if not 0 < scale < math.inf:
@@ -177,7 +178,7 @@ class CosineHead(Head):
     # What a member can change, each with what most do.
 
     def factor(self, embeddings: Tensor) -> Tensor:
-        """What cosines are multiplied with, a tensor of shape (), (B, 1) or (B, C); most: the scale."""
+        """What cosines are multiplied by: the scale, unless a member needs a (B, 1) or a (B, C)."""
         return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer moves on
 
     def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -187,7 +188,8 @@ class CosineHead(Head):
         return cosine, x, w.index_select(0, labels)
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        """Move running statistics by one training step; called in training mode only, without grad."""
+        """Move running statistics by one training step, given the cosines (B, C). Called in training
+        mode only, under `no_grad`."""
         if self.dynamic_scale:
             others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
             log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
@@ -199,11 +201,12 @@ class CosineHead(Head):
         return targets.cosine
 
     def target_cosine_without_margin(self, targets: Targets) -> Tensor:
-        """t (B,) as it is at no margin: `straight_through` takes its derivative."""
+        """t (B,) with no margin: `straight_through` takes its derivative from here."""
         return targets.cosine
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
-        """g(cos θ_j) (B, C), from the cosines (B, C) and t (B,); the target's column is not used."""
+        """g(cos θ_j) (B, C) of `cosine` (B, C), where t (B,) is what `target_cosine` gave. The targets'
+        entries are not used."""
         return cosine
 
     # What all share.
@@ -223,8 +226,8 @@ class CosineHead(Head):
                 self.update_statistics(targets, cosine)
         t = self.target_cosine(targets)
         if self.straight_through:
-            slope_alone = self.target_cosine_without_margin(targets)
-            t = t.detach() + (slope_alone - slope_alone.detach())
+            plain = self.target_cosine_without_margin(targets)
+            t = t.detach() + (plain - plain.detach())  # adds 0, and the gradient
         others = self._raise_hardest(cosine, labels) if self.inter_topk else cosine
         others, factor = self.non_target_cosines(others, targets, t), self.factor(embeddings)
         if factor.ndim == 0:
@@ -233,7 +236,7 @@ class CosineHead(Head):
         return (factor * others).scatter(1, column, factor.gather(1, column) * t.unsqueeze(1))
 
     def _raise_hardest(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """Cosines (B, C) with those of the k hardest non-targets at `inter_topk_margin` less angle."""
+        """Cosines (B, C), with the k hardest non-targets of each row `inter_topk_margin` nearer."""
         rivals = cosine.detach().scatter(1, labels.unsqueeze(1), -math.inf)
         columns = rivals.topk(self.inter_topk, dim=1).indices  # (B, k)
         hardest = arccos(cosine.gather(1, columns))

@@ -29,11 +29,12 @@ class MarginHead(CosineHead):
 
     @property
     def column_margin(self) -> Tensor:
-        """The margin, a sample's own as (B, 1), to act on a row of (B, C)."""
+        """The margin, to act on the rows of (B, C): (B, 1) where each sample has its own."""
         return self.margin.unsqueeze(-1) if self.margin.ndim else self.margin
 
     @classmethod
     def check_margin(cls, margin: float) -> float:
+        """The margin as a float; ValueError unless it is one number within `margin_range`."""
         low, high = cls.margin_range
         if not is_number(margin):
             raise ValueError(f"{cls.__name__}'s margin is one number, got {margin!r}")
@@ -48,8 +49,8 @@ def is_number(value) -> bool:
 
 
 class AngularMarginHead(MarginHead):
-    """A margin inside the cosine: t = cos φ, and a member defines the angle φ. It can pass π, where
-    cos φ would turn and reward the worst samples. `beyond_pi` says what happens there:
+    """A margin inside the cosine: t = cos φ, and a member says what the angle φ is. Past π, cos φ would
+    rise again and reward the worst samples. `beyond_pi` says what t is there:
 
     monotone  t = ψ(φ), which keeps falling (default)
     paper     as the paper or its authors' code has it; cos φ, unguarded, for most
@@ -65,11 +66,11 @@ class AngularMarginHead(MarginHead):
         self.beyond_pi = beyond_pi
 
     def angle_with_margin(self, targets: Targets) -> Tensor:
-        """φ (B,), radians."""
+        """φ (B,) in radians."""
         raise NotImplementedError
 
     def published_cosine(self, phi: Tensor) -> Tensor:
-        """What the paper or its code takes of φ (B,)."""
+        """t (B,) of φ (B,) as the paper or its code has it."""
         return torch.cos(phi)
 
     def target_cosine(self, targets: Targets) -> Tensor:
@@ -103,8 +104,8 @@ class ArcFace(AngularMarginHead):
 class LiArcFace(MarginHead):
     """z_y = s (π − 2(θ_y + m))/π, z_j = s (π − 2θ_j)/π: logits linear in the angle, m in [0, π] radians.
 
-    The largest logit is the same class's as the largest cosine, and `logits` gives scaled cosines, as
-    everywhere. Published m 0.45, s 64. Source: Li-ArcFace, AirFace, arXiv 1907.12256.
+    Both sides stay linear past π. `logits` are scaled cosines, as in every head: they rank the classes
+    alike. Published m 0.45, s 64. Source: AirFace (Li-ArcFace), arXiv 1907.12256.
     """
 
     def target_cosine(self, targets: Targets) -> Tensor:
@@ -118,7 +119,7 @@ class LiArcFace(MarginHead):
 
 
 def linear(phi: Tensor) -> Tensor:
-    """The straight line through the cosine's values at 0, π/2 and π; φ in radians, any shape."""
+    """(π − 2φ)/π: the cosine's values at 0, π/2 and π in a straight line; φ in radians, any shape."""
     return 1 - (2 / math.pi) * phi
 
 
@@ -160,10 +161,10 @@ class CombinedMargin(AngularMarginHead):
         return m1 * targets.angle + m2
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        m1, m2, m3 = self.margin.unbind(-1)
         t = super().target_cosine(targets)
+        m1, m2, m3 = self.margin.unbind(-1)
         # An angle that does not move keeps its cosine to the last bit: (1, 0, m3) is CosFace exactly.
-        return torch.where((m1 == 1) & (m2 == 0), targets.cosine, t) - m3
+        return t.where((m1 != 1) | (m2 != 0), targets.cosine) - m3
 
 
 class SubCenterArcFace(ArcFace):
@@ -188,8 +189,8 @@ class SubCenterArcFace(ArcFace):
         return unit(self.weight.detach()[rows, self.wins.argmax(1)])[0]
 
     def _nearest(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, D) -> cosines and which sub-centres they belong to (B, C), unit embeddings (B, D), unit
-        sub-centres (C·K, D)."""
+        """(B, D) -> the cosines to the nearest sub-centres and which those are, both (B, C), the unit
+        embeddings (B, D) and all unit sub-centres (C·K, D)."""
         cosine, x, w = cosines(embeddings, self.weight.flatten(0, 1))
         best, which = cosine.unflatten(1, self.wins.shape).max(2)
         return best, which, x, w

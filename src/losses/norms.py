@@ -27,7 +27,7 @@ class LSoftmax(SphereFace):
         return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
 
     def published_cosine(self, phi: Tensor) -> Tensor:
-        return psi(phi)
+        return psi(phi)  # this paper prints ψ
 
 
 class ASoftmax(SphereFace):
@@ -67,11 +67,11 @@ class ASoftmax(SphereFace):
         return lengths(embeddings).unsqueeze(1)
 
     def published_cosine(self, phi: Tensor) -> Tensor:
-        return psi(phi)
+        return psi(phi)  # this paper prints ψ
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        share = self.annealing
-        return (share * targets.cosine + super().target_cosine(targets)) / (1 + share)
+        lam = self.annealing
+        return (lam * targets.cosine + super().target_cosine(targets)) / (1 + lam)
 
 
 class SphereFaceR(SphereFace):

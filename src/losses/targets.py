@@ -1,7 +1,7 @@
-"""The B target cosines out of B×C: taken out, changed by a member, and put back as logits.
+"""The B target cosines are taken out of the B×C, changed by a member, and put back as logits.
 
-Both steps know that nothing but the targets changes, so that a margin costs one pass over B×C each way,
-as plain scaling would. What lies between them is B numbers, and autograd's.
+Both steps know that a margin changes the targets alone, so it costs one pass over B×C each way, as
+plain scaling would. What a member does in between, on B numbers, autograd differentiates.
 """
 
 import functools
@@ -13,8 +13,8 @@ from .geometry import angle_of_chords, chords, lengths
 
 
 class _TakeTargets(torch.autograd.Function):
-    """Cosines (B, C) -> the same, and those of the targets (B,). Only `_PutTargets` may use the former:
-    its gradient, made anew there, is completed here in place."""
+    """Cosines (B, C), the targets' columns (B, 1) -> the cosines again, and the targets' (B,). The
+    former are for `_PutTargets` only: the gradient that it makes is completed here in place."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, column: Tensor):
@@ -28,7 +28,8 @@ class _TakeTargets(torch.autograd.Function):
 
 
 class _PutTargets(torch.autograd.Function):
-    """z_j = s c_j (B, C) and z_y = s t; the targets' c_j get no gradient from it, t gets theirs."""
+    """z_j = s c_j (B, C), and z_y = s t from t (B,). The targets' places in the gradient of the
+    cosines are 0, since t has their gradient."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, scale: Tensor, column: Tensor, t: Tensor) -> Tensor:
@@ -50,14 +51,13 @@ take_targets, put_targets = _TakeTargets.apply, _PutTargets.apply
 
 
 class Targets:
-    """B samples and their own classes: what a member computes its target cosines from.
+    """B samples beside the weights of their own classes: what a member computes t from.
 
-    `labels` (B,); `cosine` cos θ_y (B,); `unit_embeddings` (B, D), without a graph.
+    `labels` (B,); `cosine`, cos θ_y (B,); `unit_embeddings` (B, D), without a gradient.
     """
 
     def __init__(self, labels: Tensor, cosine: Tensor, embeddings: Tensor, x: Tensor, w: Tensor):
-        """Labels (B,), their cosines (B,), embeddings as they came and scaled to length 1 (B, D), the
-        unit weights of the labels (B, D)."""
+        """`x` and `w` (B, D) are the unit embeddings and the unit weights of the labels."""
         self.labels, self.cosine, self.unit_embeddings = labels, cosine, x
         self._embeddings, self._unit_weights = embeddings, w
 
@@ -67,7 +67,7 @@ class Targets:
 
     @property
     def angle(self) -> Tensor:
-        """θ_y (B,) in [0, π] radians; π/2 where a vector has no direction."""
+        """θ_y (B,) in [0, π] radians; π/2 where one vector has no direction."""
         return angle_of_chords(self.cosine, *self._chords)
 
     @property

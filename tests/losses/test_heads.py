@@ -513,6 +513,15 @@ def test_any_shape_type_labels_and_options_give_finite_losses_and_gradients(data
     assert head.logits(x).shape == head.margin_logits(x, y).shape == (count, classes)
 
 
+@pytest.mark.parametrize("count", [4, 32])  # fewer than classes, and more: laid out differently
+def test_a_compiled_head_has_the_same_gradients(count):
+    head = build(Case("liarcface", 0.45), 10, 3)
+    x, y = torch.randn(count, 3, requires_grad=True), torch.randint(10, (count,))
+    compiled = torch.compile(head, backend="aot_eager")
+    found, expected = (torch.autograd.grad(way(x, y), x)[0] for way in (compiled, head))
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", CASES, ids=str)
