@@ -1,5 +1,5 @@
-"""What Hydra finds by itself: launchers and sweepers. It takes plugins only from below `hydra_plugins`, by
-the module that defines the class, so each has a name here; the code is in src/sweeps."""
+"""What Hydra finds by itself: launchers and sweepers. It takes plugins only from below `hydra_plugins`,
+by the module that defines the class, so each has a name here; the code is in src/sweeps."""
 
 from src.sweeps import clusters, grid, search, workers
 
