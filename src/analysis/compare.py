@@ -32,47 +32,53 @@ def compare_sweeps(
     and print the answer. With `log_to_wandb` it becomes a run of their W&B group, if the runs are there;
     with `wandb_report` a W&B Report. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
-    found = rank_runs(runs, problems, metric or runs[0].config.get("objective", "accuracy"), baseline)
+    comparison = rank_runs(
+        runs, problems, metric or runs[0].config.get("objective", "accuracy"), baseline
+    )
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
-    write_tables(found, out)
-    spheres = plots.aligned_spheres(read_spheres(found.settings, problems))
+    write_tables(comparison, out)
+    spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
     pictures = {
         name: plots.save(fig, out / f"{name}.png")
-        for name, fig in comparison_figures(found, spheres).items()
+        for name, fig in comparison_figures(comparison, spheres).items()
     }
-    page = write_report(found, pictures, spheres, out)
-    print_comparison(found, page)
+    page = write_report(comparison, pictures, spheres, out)
+    print_comparison(comparison, page)
     logger = {"project": "angular-penalty", "entity": None, "group": None} | runs[0].config["logger"]
     group = logger["group"] or tracking.sweep_group(folders[0])
     if log_to_wandb:
-        header, *rows = settings_rows(found)
+        header, *rows = settings_rows(comparison)
         tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), page)
     if wandb_report:
-        keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
-        title = f"{found.best.loss} and others: {group}"
-        report = tracking.report(logger, group, title, answer_sentences(found), found.metric, keys)
+        keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+        title = f"{comparison.best.loss} and others: {group}"
+        report = tracking.report(
+            logger, group, title, answer_sentences(comparison), comparison.metric, keys
+        )
         print(tracking.publish(report, out / "wandb_report.json"))
-    return found
+    return comparison
 
 
-def print_comparison(found: Comparison, page: Path) -> None:
+def print_comparison(comparison: Comparison, page: Path) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    table = Table(title=f"{found.metric}, in the order of the {found.chosen_on}", title_justify="left")
-    for column in (*ranking_header(found), "to the best"):
+    table = Table(
+        title=f"{comparison.metric}, in the order of the {comparison.chosen_on}", title_justify="left"
+    )
+    for column in (*ranking_header(comparison), "to the best"):
         table.add_column(column, justify="left" if column == "setting" else "right")
-    for rank, setting in enumerate(found.settings[:TABLE_ROWS], 1):
+    for rank, setting in enumerate(comparison.settings[:TABLE_ROWS], 1):
         gap = setting.to_best
-        behind = number(found.metric, gap.mean, signed=True) if gap else ""
+        behind = number(comparison.metric, gap.mean, signed=True) if gap else ""
         behind += " *" if gap and gap.separable else ""
-        table.add_row(*map(escape, ranking_cells(found, rank, setting)), behind)
+        table.add_row(*map(escape, ranking_cells(comparison, rank, setting)), behind)
     console.print(table)
-    more = len(found.settings) - TABLE_ROWS
+    more = len(comparison.settings) - TABLE_ROWS
     if more > 0:
         console.print(f"and {more} more; ", end="")
     console.print("* separable from the first, 95% for all of them together")
-    for line in [*answer_sentences(found), *found.problems]:
+    for line in [*answer_sentences(comparison), *comparison.problems]:
         console.print(line, markup=False)
-    for run in found.failures:
+    for run in comparison.failures:
         console.print(f"{run.state}: {run.folder}: {run.error or ''}".splitlines()[0], markup=False)
     console.print(f"-> {os.path.relpath(page)}", markup=False)

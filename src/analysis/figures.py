@@ -14,34 +14,34 @@ from .read import evaluation_of
 CURVES, SPHERES = 6, 12  # settings drawn
 
 
-def comparison_figures(found: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
+def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
     """Figures by the names of their files; `spheres` as `plots.aligned_spheres` leaves them."""
-    metric = METRICS[found.metric]
+    metric = METRICS[comparison.metric]
     figures = {}
-    if len(found.settings) > 1:
-        figures["ranking"] = ranking_figure(found)
-    figures |= margin_figures(found)
-    if any(len(values) > 1 for values in found.budgets.values()):
+    if len(comparison.settings) > 1:
+        figures["ranking"] = ranking_figure(comparison)
+    figures |= margin_figures(comparison)
+    if any(len(values) > 1 for values in comparison.budgets.values()):
         factor = metric.display_factor
-        budgets = {loss: [v * factor for v in values] for loss, values in found.budgets.items()}
+        budgets = {loss: [v * factor for v in values] for loss, values in comparison.budgets.items()}
         figures["budgets"] = plots.plot_budgets(budgets, metric.axis_label)
-    figures |= learning_curves(found)
-    if "target_angle_p50" in found.best.runs[0].metrics:
+    figures |= learning_curves(comparison)
+    if "target_angle_p50" in comparison.best.runs[0].metrics:
         figures["angles"] = plots.plot_angle_ranges(
-            [setting.label for setting in found.settings],
+            [setting.label for setting in comparison.settings],
             *(
-                np.degrees([angle_percentiles(setting, which) for setting in found.settings])
+                np.degrees([angle_percentiles(setting, which) for setting in comparison.settings])
                 for which in ("target", "other")
             ),
         )
-    if spheres and found.best.runs[0].classes:
-        figures["spheres"] = plots.plot_gallery(spheres, found.best.runs[0].classes)
+    if spheres and comparison.best.runs[0].classes:
+        figures["spheres"] = plots.plot_gallery(spheres, comparison.best.runs[0].classes)
     return figures
 
 
-def ranking_figure(found: Comparison) -> Figure:
-    settings = found.settings
-    drawn = [drawn_interval(found.metric, setting) for setting in settings]
+def ranking_figure(comparison: Comparison) -> Figure:
+    settings = comparison.settings
+    drawn = [drawn_interval(comparison.metric, setting) for setting in settings]
     lows, highs = (
         [d[end] if s.test.n > 1 else None for d, s in zip(drawn, settings, strict=True)]
         for end in (1, 2)
@@ -51,32 +51,32 @@ def ranking_figure(found: Comparison) -> Figure:
         [mean for mean, _, _ in drawn],
         lows,
         highs,
-        [s is found.best or not (s.to_best and s.to_best.separable) for s in settings],
-        METRICS[found.metric].axis_label,
+        [s is comparison.best or not (s.to_best and s.to_best.separable) for s in settings],
+        METRICS[comparison.metric].axis_label,
     )
 
 
-def margin_figures(found: Comparison) -> dict[str, Figure]:
+def margin_figures(comparison: Comparison) -> dict[str, Figure]:
     """The metric against the margin, and over margin and scale, where several were tried."""
     by_loss: dict[str, list[Setting]] = {}
-    for setting in found.settings:
+    for setting in comparison.settings:
         by_loss.setdefault(setting.loss, []).append(setting)
     lines, without_margin, grids = {}, {}, {}
     for loss, own in by_loss.items():
         margins = {margin_of(setting) for setting in own}
         if None in margins:
-            without_margin[loss] = drawn_interval(found.metric, own[0])
+            without_margin[loss] = drawn_interval(comparison.metric, own[0])
             continue
         if len(margins) > 1:
             best_at = {}
             for setting in own:  # from the best down: where scales differ too, the best of each margin
-                row = (margin_of(setting), *drawn_interval(found.metric, setting))
+                row = (margin_of(setting), *drawn_interval(comparison.metric, setting))
                 best_at.setdefault(margin_of(setting), row)
             lines[loss] = np.array(sorted(best_at.values()))
         scales = {scale_of(setting) for setting in own} - {None}
         if len(margins) > 1 and len(scales) > 1:
-            grids[loss] = margin_scale_grid(found.metric, own, sorted(margins), sorted(scales))
-    label, figures = METRICS[found.metric].axis_label, {}
+            grids[loss] = margin_scale_grid(comparison.metric, own, sorted(margins), sorted(scales))
+    label, figures = METRICS[comparison.metric].axis_label, {}
     if lines:
         figures["margins"] = plots.plot_margins(lines, without_margin, label)
     if grids:
@@ -96,16 +96,17 @@ def margin_scale_grid(
     return margins, scales, grid
 
 
-def learning_curves(found: Comparison) -> dict[str, Figure]:
-    factor = METRICS[found.metric].display_factor
+def learning_curves(comparison: Comparison) -> dict[str, Figure]:
+    factor = METRICS[comparison.metric].display_factor
     curves = {
-        setting.label: learning_curve(setting, found.metric) for setting in found.settings[:CURVES]
+        setting.label: learning_curve(setting, comparison.metric)
+        for setting in comparison.settings[:CURVES]
     }
     curves = {label: rows * [1, factor, factor, factor] for label, rows in curves.items() if len(rows)}
     if not curves:
         return {}
-    split = found.chosen_on.split()[0]
-    return {"curves": plots.plot_learning(curves, f"{split} {METRICS[found.metric].axis_label}")}
+    split = comparison.chosen_on.split()[0]
+    return {"curves": plots.plot_learning(curves, f"{split} {METRICS[comparison.metric].axis_label}")}
 
 
 def learning_curve(setting: Setting, metric: str) -> np.ndarray:

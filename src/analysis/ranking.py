@@ -199,10 +199,10 @@ def find_baseline(settings: list[Setting], asked: str | None) -> Setting | None:
 
 def expected_by_budget(settings: list[Setting], sign: int) -> dict[str, list[float]]:
     """By loss, what to expect on the test split of the best of 1, 2, … of its settings tried."""
-    found = {}
+    expected = {}
     for loss in dict.fromkeys(setting.loss for setting in settings):
         own = [setting for setting in settings if setting.loss == loss]
         chosen, test = ([sign * getattr(s, which).mean for s in own] for which in ("chosen", "test"))
         budget_sizes = range(1, min(len(own), MOST_BUDGET) + 1)
-        found[loss] = [sign * expected_best(chosen, test, budget) for budget in budget_sizes]
-    return found
+        expected[loss] = [sign * expected_best(chosen, test, budget) for budget in budget_sizes]
+    return expected

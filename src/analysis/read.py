@@ -66,17 +66,17 @@ def read_runs(folders: list[Path]) -> tuple[list[RunRecord], list[str]]:
         if not sweep.is_dir():
             raise UserError(f"{sweep}: no such folder")
         candidates = [sweep] if (sweep / ".hydra").is_dir() else sorted(sweep.iterdir())
-        found = 0
+        count = 0
         for folder in candidates:
             if not folder.is_dir() or folder.name in BESIDE_RUNS or folder.name.startswith("."):
                 continue
             try:
                 runs.append(read_run(folder))
-                found += 1
+                count += 1
             except (OSError, ValueError) as error:
                 why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"{folder}: skipped, {why}")
-        if not found:
+        if not count:
             raise UserError(f"{sweep}: holds no run" + "".join(f"\n  {line}" for line in problems))
     return runs, problems
 
@@ -126,10 +126,10 @@ def composed_config(folder: Path) -> dict:
 def checked_config(config: object) -> dict:
     """Raises ValueError if what comparing needs is not there."""
     for key in ("seed", *NEEDED):
-        found = config
+        value = config
         for part in key.split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if not isinstance(found, int if key == "seed" else str | dict):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, int if key == "seed" else str | dict):
             raise ValueError(f"its configuration is not a run's: it has no {key}")
     return config
 

@@ -36,23 +36,23 @@ CAPTIONS = {
 }
 
 
-def write_report(found: Comparison, pictures: dict[str, Path], spheres: list, out: Path) -> Path:
+def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: list, out: Path) -> Path:
     """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them."""
-    best = found.best
-    states = Counter(run.state for run in found.runs)
+    best = comparison.best
+    states = Counter(run.state for run in comparison.runs)
     counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
     first = best.runs[0].config
     page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
         title=escape(f"{best.loss} and others on {first['dataset']['name']}, {first['model']['name']}"),
-        answer="".join(f"<p>{escape(line)}</p>" for line in answer_sentences(found)),
-        counts=escape(f"{len(found.runs)} runs ({counts}) of {len(found.settings)} settings."),
-        problems=listing("Skipped, because they are no whole runs:", found.problems),
-        settings=settings_table(found),
-        method=escape(method(found)),
+        answer="".join(f"<p>{escape(line)}</p>" for line in answer_sentences(comparison)),
+        counts=escape(f"{len(comparison.runs)} runs ({counts}) of {len(comparison.settings)} settings."),
+        problems=listing("Skipped, because they are no whole runs:", comparison.problems),
+        settings=settings_table(comparison),
+        method=escape(method(comparison)),
         pictures="".join(picture(name, path) for name, path in pictures.items()),
-        commands="".join(f"<pre>{escape(command)}</pre>" for command in sweep_commands(found.runs)),
-        failures=failures(found.failures),
-        data=as_json(page_data(found, spheres)),
+        commands="".join(f"<pre>{escape(command)}</pre>" for command in sweep_commands(comparison.runs)),
+        failures=failures(comparison.failures),
+        data=as_json(page_data(comparison, spheres)),
         plotly=f"<script>{plotly()}</script>" if spheres else "",
     )
     path = out / "report.html"
@@ -81,25 +81,27 @@ def finite(content: object) -> object:
     return str(content) if isinstance(content, float) and not math.isfinite(content) else content
 
 
-def method(found: Comparison) -> str:
+def method(comparison: Comparison) -> str:
     return (
-        f"Ranked by the mean on the {found.chosen_on}, reported on the test split. Intervals of a mean "
-        f"are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how much "
+        f"Ranked by the mean on the {comparison.chosen_on}, reported on the test split. Intervals of a "
+        f"mean are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how much "
         "another test set would. Differences are paired by seed; their intervals hold for all "
         f"of a column together (Bonferroni), and with fewer than {FEWEST_PAIRS} seeds, or the same "
         f"difference in each, nothing is called separable. Seeds needed are for a power of {POWER:.0%}."
     )
 
 
-def settings_table(found: Comparison) -> str:
-    metric = found.metric
-    gaps = {"to the first": "to_best"} | ({"to the baseline": "to_baseline"} if found.baseline else {})
-    head = [*ranking_header(found), *gaps]
+def settings_table(comparison: Comparison) -> str:
+    metric = comparison.metric
+    gaps = {"to the first": "to_best"} | (
+        {"to the baseline": "to_baseline"} if comparison.baseline else {}
+    )
+    head = [*ranking_header(comparison), *gaps]
     rows = [
         "<thead><tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr></thead><tbody>"
     ]
-    for rank, setting in enumerate(found.settings[:SETTINGS], 1):
-        row = "".join(f"<td>{escape(cell)}</td>" for cell in ranking_cells(found, rank, setting))
+    for rank, setting in enumerate(comparison.settings[:SETTINGS], 1):
+        row = "".join(f"<td>{escape(cell)}</td>" for cell in ranking_cells(comparison, rank, setting))
         for attribute in gaps.values():
             gap = getattr(setting, attribute)
             difference = number(metric, gap.mean, signed=True) if gap else ""
@@ -112,9 +114,9 @@ def settings_table(found: Comparison) -> str:
                 else f"<td>{difference}</td>"
             )
         rows.append(f"<tr>{row}</tr>")
-    rest = len(found.settings) - SETTINGS
+    rest = len(comparison.settings) - SETTINGS
     more = f"<tr><td></td><td>and {rest} more in summary.csv</td></tr>" if rest > 0 else ""
-    base = f" or from the baseline, {found.baseline.label}" if found.baseline else ""
+    base = f" or from the baseline, {comparison.baseline.label}" if comparison.baseline else ""
     caption = escape(
         f"Differences on the test split with their intervals; * separable from the first{base}"
     )
@@ -170,11 +172,11 @@ def sweep_commands(runs: list[RunRecord]) -> list[str]:
     return commands
 
 
-def page_data(found: Comparison, spheres: list) -> dict:
-    keys = list(dict.fromkeys(key for setting in found.settings for key in setting.differs))
-    label_of: dict[Path, Setting] = {run.folder: s for s in found.settings for run in s.runs}
+def page_data(comparison: Comparison, spheres: list) -> dict:
+    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    label_of: dict[Path, Setting] = {run.folder: s for s in comparison.settings for run in s.runs}
     rows = []
-    for run in found.runs:
+    for run in comparison.runs:
         flat, setting = shown_values(run.config), label_of.get(run.folder)
         values = [flat.get(key, "") for key in keys]
         cells = [run.name, run.state, setting.label if setting else ""]
@@ -183,7 +185,7 @@ def page_data(found: Comparison, spheres: list) -> dict:
         ]
         cells += [
             run.seed,
-            *((which or {}).get(found.metric) for which in (run.validation, run.metrics)),
+            *((which or {}).get(comparison.metric) for which in (run.validation, run.metrics)),
         ]
         rows.append(
             {
@@ -199,11 +201,11 @@ def page_data(found: Comparison, spheres: list) -> dict:
     picked = (
         drawn[0].thumbnail_rows if images is not None else np.arange(0, total, max(1, total // POINTS))
     )
-    classes = list(found.best.runs[0].classes)
+    classes = list(comparison.best.runs[0].classes)
     return {
         "columns": [
             *("run", "state", "setting", *keys, "seed"),
-            *(f"validation {found.metric}", f"test {found.metric}", "seconds"),
+            *(f"validation {comparison.metric}", f"test {comparison.metric}", "seconds"),
         ],
         "rows": rows,
         "classes": classes,

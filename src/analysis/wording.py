@@ -7,21 +7,21 @@ from .ranking import Comparison, Setting
 from .statistics import Difference, Interval
 
 
-def answer_sentences(found: Comparison) -> list[str]:
+def answer_sentences(comparison: Comparison) -> list[str]:
     """The answer, a sentence or two each: which, how good, against the baseline, how sure."""
-    best, metric, n = found.best, found.metric, len(found.settings)
+    best, metric, n = comparison.best, comparison.metric, len(comparison.settings)
     up = METRICS[metric].higher_is_better
     lower = "" if up else " (lower is better)"
-    flatters = ", which flatters it" if found.chosen_on_test else ""
+    flatters = ", which flatters it" if comparison.chosen_on_test else ""
     seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
     on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
     lines = [
-        f"{best.label} ranks first of {n} settings by {metric}{lower} on the {found.chosen_on}"
+        f"{best.label} ranks first of {n} settings by {metric}{lower} on the {comparison.chosen_on}"
         f"{flatters}: {on_test}"
         if n > 1
         else f"{best.label}, the only setting: {metric}{lower} {on_test}"
     ]
-    without = [run for run in found.failures if run.setting == best.key]
+    without = [run for run in comparison.failures if run.setting == best.key]
     if without:
         states = ", ".join(
             f"{count} {state}" for state, count in Counter(r.state for r in without).items()
@@ -29,15 +29,17 @@ def answer_sentences(found: Comparison) -> list[str]:
         lines.append(
             f"More of its runs are not in these numbers, because they did not finish: {states}."
         )
-    lost = {run.setting for run in found.failures} - {setting.key for setting in found.settings}
+    lost = {run.setting for run in comparison.failures} - {
+        setting.key for setting in comparison.settings
+    }
     if lost:
         lines.append(f"{len(lost)} more settings have no finished run at all, see the failures.")
-    if found.also_differ:
-        differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in found.also_differ.items())
+    if comparison.also_differ:
+        differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in comparison.also_differ.items())
         lines.append(f"Mind that losses also differ in {differing}.")
-    if len(found.codes) > 1:
-        codes = "; ".join(f"{count} by {code}" for code, count in found.codes.items())
-        lines.append(f"Mind that the runs were computed by {len(found.codes)} codes: {codes}.")
+    if len(comparison.codes) > 1:
+        codes = "; ".join(f"{count} by {code}" for code, count in comparison.codes.items())
+        lines.append(f"Mind that the runs were computed by {len(comparison.codes)} codes: {codes}.")
     if n == 1:
         return lines
     if best.test.n == 1:
@@ -45,14 +47,14 @@ def answer_sentences(found: Comparison) -> list[str]:
             "With a single seed nothing can be said of how sure this is: run more, as seed=0,1,2."
         )
         return lines
-    if found.baseline is not None and found.baseline is not best and best.to_baseline:
-        lines.append(against_baseline(metric, found.baseline, best.to_baseline))
-    return lines + how_sure(found, 1 if up else -1)
+    if comparison.baseline is not None and comparison.baseline is not best and best.to_baseline:
+        lines.append(against_baseline(metric, comparison.baseline, best.to_baseline))
+    return lines + how_sure(comparison, 1 if up else -1)
 
 
-def how_sure(found: Comparison, sign: int) -> list[str]:
+def how_sure(comparison: Comparison, sign: int) -> list[str]:
     """Which of the others are behind the best, which may not be, and which are even ahead on test."""
-    metric, others = found.metric, found.settings[1:]
+    metric, others = comparison.metric, comparison.settings[1:]
     behind = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean < 0]
     ahead = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean > 0]
     unknown = [s for s in others if not s.to_best or s.to_best.n == 1]
