@@ -156,6 +156,14 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     assert again.returncode == 0 and "finished already" in again.stdout
     assert files(out) == before
 
+    edit = summary(out)
+    edit["code"]["sources"] = "0" * 12  # as if a line of a loss had been another one
+    (out / "summary.json").write_text(json.dumps(edit))
+    before = files(out)
+    again = command("loss=arcface", *FAST)
+    assert again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+    assert files(out) == before
+
 
 @pytest.mark.parametrize(
     ("arguments", "line"),

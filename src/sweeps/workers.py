@@ -146,8 +146,8 @@ class Worker:
                 self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
-    def schedule(self, *what, **how) -> pebble.ProcessFuture:
-        self.future = self.pool.schedule(*what, **how)
+    def schedule(self, *task, **options) -> pebble.ProcessFuture:
+        self.future = self.pool.schedule(*task, **options)
         if self.ended:  # meanwhile
             self.future.cancel()
         return self.future
