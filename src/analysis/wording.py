@@ -15,12 +15,13 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     flatters = ", which flatters it" if comparison.chosen_on_test else ""
     seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
     on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
-    lines = [
+    lines = collapsed_first(comparison)
+    lines.append(
         f"{best.label} ranks first of {n} settings by {metric}{lower} on the {comparison.chosen_on}"
         f"{flatters}: {on_test}"
         if n > 1
         else f"{best.label}, the only setting: {metric}{lower} {on_test}"
-    ]
+    )
     without = [run for run in comparison.failures if run.setting == best.key]
     if without:
         states = ", ".join(
@@ -50,6 +51,19 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     if comparison.baseline is not None and comparison.baseline is not best and best.to_baseline:
         lines.append(against_baseline(metric, comparison.baseline, best.to_baseline))
     return lines + how_sure(comparison, 1 if up else -1)
+
+
+def collapsed_first(comparison: Comparison) -> list[str]:
+    """Which settings have runs that collapsed: their numbers count, and mislead where nobody says so."""
+    settings = [setting for setting in comparison.settings if setting.collapsed]
+    if not settings:
+        return []
+    counts = [f"{s.label} ({len(s.collapsed)} of {len(s.runs)} runs)" for s in settings]
+    why = settings[0].collapsed[0].error
+    return [
+        f"Collapsed: {enumerate_labels(counts)}, as in {settings[0].label}: {why}. Their numbers count, "
+        "and say nothing about the loss at a learning rate or scale that suits it."
+    ]
 
 
 def how_sure(comparison: Comparison, sign: int) -> list[str]:

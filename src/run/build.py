@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..datasets import Augmentation, Dataset, Split, load
 from ..errors import UserError
-from ..evaluation import Evaluated, evaluate
-from ..losses import Head, MarginHead, adacos_scale, sufficient_scale
+from ..evaluation import Evaluated, collapse, evaluate
+from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..training import (
     Device,
@@ -47,6 +47,7 @@ class Run:
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
+    warned_of_collapse: bool = False
 
     @property
     def steps(self) -> int:
@@ -80,6 +81,11 @@ class Run:
         embeddings = embed(self.backbone, images, self.device)
         name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
         return evaluate(name, self.head, embeddings, images.labels, pairs), embeddings
+
+    def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
+        """In words, why the model tells nothing apart; None if it does."""
+        angular = isinstance(self.head, CosineHead)
+        return collapse(result.metrics, embeddings, self.head.prototypes, angular=angular)
 
 
 def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:

@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from ..arguments import suggestion
 from ..errors import UserError
-from .folder import holds_work, identity_in, read_summary
+from .folder import holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
 
 CONF = ROOT / "conf"
@@ -119,7 +119,7 @@ class KeepRuns(Callback):
                 f"hydra.run.dir={folder}: holds another run, which would be overwritten; name a new one"
             )
         summary = read_summary(folder) or {}
-        if summary.get("state") == "finished":
+        if is_done(summary):
             code = code_of(values)
             if not same_sources(summary.get("code"), code):
                 sys.exit(

@@ -13,11 +13,20 @@ from ..datasets import BrokenImage
 from ..datasets.files import name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
-from ..losses import MarginHead
+from ..losses import MarginHead, sufficient_scale
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
 from .build import Run, build_run
-from .folder import append_row, claimed, holds_work, objective_of, read_summary, recorded, versions
+from .folder import (
+    append_row,
+    claimed,
+    holds_work,
+    is_done,
+    objective_of,
+    read_summary,
+    recorded,
+    versions,
+)
 from .identity import code_of, config_hash, describe_code, same_sources
 from .resume import restore, save_run
 from .schema import check_config
@@ -55,7 +64,7 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
     summary = read_summary(folder)
     if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
         raise refusal
-    if summary and summary.get("state") == "finished":
+    if is_done(summary):
         if same_sources(summary.get("code"), code):
             return "finished"
         raise UserError(
@@ -109,6 +118,10 @@ def train_and_evaluate(
         speed = train(run, tracker)
         result, embeddings = run.evaluate("test")
         summary["metrics"] = result.metrics
+        collapsed = run.collapsed(result, embeddings)
+        if collapsed:
+            summary |= {"state": "collapsed", "collapse": collapsed}
+            tracker.tag("collapsed")
         if run.watched == "validation":
             summary["validation"] = run.evaluate("validation")[0].metrics
         summary["classes"] = list(run.data.test.classes)
@@ -118,6 +131,8 @@ def train_and_evaluate(
         summary["images_per_second"] = speed and round(speed)
         write_artifacts(run, result, embeddings, tracker)
 
+    if collapsed:
+        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
@@ -189,6 +204,11 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
     objective, epochs = run.config["objective"], run.config["epochs"]
     result, embeddings = run.evaluate(run.watched)
     metrics = result.metrics
+    if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
+        collapsed = run.collapsed(result, embeddings)
+        if collapsed:
+            run.warned_of_collapse = True
+            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
     others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
@@ -231,3 +251,15 @@ def likely_causes(run: Run) -> str:
     if run.device.amp:
         causes.append("device.precision=bf16")
     return "usual causes are " + ", ".join(causes)
+
+
+def remedies(run: Run) -> str:
+    """What usually helps a run that collapsed, with values to type."""
+    head, lr = run.head, run.config["optimizer"]["lr"]
+    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
+    if getattr(head, "gradient", None) == "exact":
+        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
+    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
+        smaller = sufficient_scale(head.num_classes)
+        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
+    return f"try {' or '.join(remedy)}"
