@@ -27,8 +27,9 @@ BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run folder. `state` is summary.json's, or running or unfinished where there is none, and
-    `error` why it ended so; `metrics` are of the test split, `validation` of the one that settings are chosen by."""
+    """One run folder. `state` is summary.json's, or running or unfinished where there is none; `error`
+    says why it ended so. `metrics` are of the test split, `validation` of the one that settings are
+    chosen by."""
 
     folder: Path
     state: str

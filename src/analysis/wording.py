@@ -37,10 +37,12 @@ def answer_sentences(comparison: Comparison) -> list[str]:
         lines.append(f"{len(lost)} more settings have no finished run at all, see the failures.")
     if comparison.also_differ:
         differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in comparison.also_differ.items())
-        lines.append(f"Mind that losses also differ in {differing}.")
+        lines.append(f"Note that losses also differ in {differing}.")
     if len(comparison.codes) > 1:
         codes = "; ".join(f"{count} by {code}" for code, count in comparison.codes.items())
-        lines.append(f"Mind that the runs were computed by {len(comparison.codes)} codes: {codes}.")
+        lines.append(
+            f"Note that the runs were computed by {len(comparison.codes)} versions of the code: {codes}."
+        )
     if n == 1:
         return lines
     if best.test.n == 1:
@@ -75,7 +77,7 @@ def how_sure(comparison: Comparison, sign: int) -> list[str]:
     rivals = [s for s in others if s not in (*behind, *ahead, *unknown)]
     doubtful = len(rivals) + len(unknown)
     if ahead:
-        verdict = "Do not take it for the best: on the test split others are ahead of it, separably."
+        verdict = "Do not take it for the best: on the test split some others are separably ahead of it."
     elif doubtful:
         verdict = (
             f"That does not make it the best: {doubtful} of the {len(others)} others may be as good."

@@ -96,7 +96,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
-            f"{len(data.train)} images to train on, use that or less"
+            f"{len(data.train)} training images; use at most that"
         )
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
@@ -111,10 +111,6 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
-    if head.has_scale:
-        warn_of_large_scale(
-            config["loss"]["name"], type(head), head.scale.item(), head.num_classes, dimension
-        )
     shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
     return Run(
         config=config,

@@ -46,7 +46,7 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
         if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
             if group in ("margin", "scale"):
                 raise UserError(
-                    f"{override}: {group} takes a name, a value goes to {group}.value={value}"
+                    f"{override}: {group} takes a name; for a value use {group}.value={value}"
                 )
             names = ", ".join(sorted(path.stem for path in (groups / group).glob("[!_]*.yaml")))
             raise UserError(f"{override}: choose one of {names}")
@@ -125,7 +125,7 @@ class KeepRuns(Callback):
                 sys.exit(
                     f"hydra.run.dir={folder}: holds this run, finished by other code, "
                     f"{describe_code(summary.get('code'))}; now it is {describe_code(code)}: name a new "
-                    "folder, or take this one away"
+                    "folder, or move this one away"
                 )
             print(f"{folder}: finished already")
             sys.exit(0)

@@ -16,7 +16,7 @@ from ..evaluation import EVALUATIONS
 from ..losses import MarginHead, sufficient_scale
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
-from .build import Run, build_run
+from .build import Run, build_run, warn_of_large_scale
 from .folder import (
     append_row,
     claimed,
@@ -69,7 +69,7 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
             return "finished"
         raise UserError(
             f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
-            f"now {describe_code(code)}); name a new folder, or take this one away"
+            f"now {describe_code(code)}); name a new folder, or move this one away"
         )
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
@@ -80,14 +80,14 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         changed = [] if saved["versions"] == versions() else ["versions"]
         changed += [] if same_sources(saved["code"], code) else ["code"]
     except Exception as error:  # torn, foreign: whatever torch makes of it
-        log.warning(f"the checkpoint cannot be read ({error}): starting from the first epoch again")
+        log.warning(f"the checkpoint cannot be read ({error}): starting again from the first epoch")
         (folder / "metrics.csv").unlink(missing_ok=True)
         return None
     if identity_there != identity:
         raise refusal
     if changed:
         what = " and ".join(changed)
-        log.warning(f"the checkpoint is of other {what}: starting from the first epoch again")
+        log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
         (folder / "metrics.csv").unlink(missing_ok=True)
         return None
     return saved
@@ -145,6 +145,10 @@ def announce(run: Run) -> None:
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
+    if run.head.has_scale:
+        head, scale = run.head, run.head.scale.item()
+        name, sizes = run.config["loss"]["name"], (head.num_classes, head.embedding_dim)
+        warn_of_large_scale(name, type(head), scale, *sizes)
     if run.steps < FEW_STEPS:
         size = run.config["batch_size"]
         log.warning(f"{run.steps} steps an epoch are few: a batch_size below {size} takes more")
@@ -246,7 +250,7 @@ def likely_causes(run: Run) -> str:
         smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
         causes.append(
             f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; {smaller} is a small one)"
+            f"dimensions; try {smaller})"
         )
     if run.device.amp:
         causes.append("device.precision=bf16")

@@ -77,7 +77,7 @@ def plan(
         runs.setdefault(identity, run)
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
-        raise UserError(f"no run was started, these cannot be:{lines}")
+        raise UserError(f"no run was started, because these are not valid:{lines}")
     settle_folders(list(runs.values()), sweep_dir, stale)
     return list(runs.values())
 
