@@ -160,7 +160,7 @@ class SearchSweeper(PlannedSweeper):
         return study
 
     def check_code(self, study: "optuna.Study") -> None:
-        """Finished trials hold values that the code of then computed: other code does not add to them."""
+        """Raise UserError if other code computed the trials that are there."""
         recorded = study.user_attrs.get("sources", self.sources)
         if recorded != self.sources and self.stale != "keep":
             raise UserError(
