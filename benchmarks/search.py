@@ -2,7 +2,7 @@
 
     python -m benchmarks.search
 
-The best test accuracy of each search, several searches each; a report, not a promise.
+The best validation accuracy of each search, several searches each; a report, not a promise.
 """
 
 import re

@@ -20,7 +20,11 @@ def main() -> None:
         "--skip-broken", action="store_true", help="leave out what is no image, and say so"
     )
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="trust this package's classes (repeatable)",
     )
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()

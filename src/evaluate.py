@@ -26,7 +26,11 @@ def main() -> None:
         "--out", type=Path, help="a new folder; default: <run>/evaluations/<time>-<data set>"
     )
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="trust this package's classes (repeatable)",
     )
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
@@ -39,9 +43,7 @@ def main() -> None:
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
         out = given.out or given.run / "evaluations" / name
         if out.exists():
-            raise UserError(
-                f"--out {out}: is there already, and would be overwritten; name a new folder"
-            )
+            raise UserError(f"--out {out}: exists already and would be overwritten; name a new folder")
         if run.unfinished:
             print(run.unfinished)
         evaluation = evaluate_run(run, config)

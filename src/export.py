@@ -17,7 +17,11 @@ def main() -> None:
     parser.add_argument("--format", choices=SUFFIXES, default="onnx")
     parser.add_argument("--out", type=Path, help="the file to write; default: <run>/export/backbone.<…>")
     parser.add_argument(
-        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+        "--allow",
+        action="append",
+        default=[],
+        metavar="PACKAGE",
+        help="trust this package's classes (repeatable)",
     )
     given = parser.parse_args()
     try:

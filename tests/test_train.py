@@ -161,7 +161,9 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     (out / "summary.json").write_text(json.dumps(edit))
     before = files(out)
     again = command("loss=arcface", *FAST)
-    assert again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+    assert (
+        again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+    )
     assert files(out) == before
 
 
@@ -169,7 +171,7 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     ("arguments", "line"),
     [
         (["loss=circles"], "loss=circles: choose one of adaface, arcface, asoftmax, circle"),
-        (["margin=0.3"], "margin=0.3: margin takes a name, a value goes to margin.value=0.3"),
+        (["margin=0.3"], "margin=0.3: margin takes a name; for a value use margin.value=0.3"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),

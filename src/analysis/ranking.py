@@ -40,6 +40,10 @@ class Setting:
     def loss(self) -> str:
         return self.runs[0].config["loss"]["name"]
 
+    @property
+    def collapsed(self) -> list[RunRecord]:
+        return [run for run in self.runs if run.state == "collapsed"]
+
     def values(self, metric: str) -> dict[int, float]:
         """The metric on the test split, by seed."""
         return {run.seed: run.metrics[metric] for run in self.runs}
@@ -70,7 +74,7 @@ class Comparison:
 
     @property
     def failures(self) -> list[RunRecord]:
-        return [run for run in self.runs if run.state not in ("finished", "running", "pruned")]
+        return [run for run in self.runs if not run.is_done and run.state not in ("running", "pruned")]
 
     @property
     def chosen_on_test(self) -> bool:
@@ -87,7 +91,7 @@ def rank_runs(
     """Raises UserError for an unknown metric or baseline, and if no run is finished."""
     if metric not in METRICS:
         raise UserError(f"--metric {metric}: choose one of {', '.join(METRICS)}")
-    finished = [run for run in runs if run.state == "finished"]
+    finished = [run for run in runs if run.is_done]
     if not finished:
         states = ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
         raise UserError(f"no run is finished ({states}): nothing to compare yet")

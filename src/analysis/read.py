@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
-from ..run.folder import is_claimed, objective_of
+from ..run.folder import DONE, is_claimed, is_done, objective_of
 from ..run.identity import setting_hash
 
 NEEDED = (
@@ -27,8 +27,9 @@ BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
 
 @dataclass(frozen=True)
 class RunRecord:
-    """One run folder. `state` is summary.json's, or running or unfinished where there is none;
-    `metrics` are of the test split, `validation` of the one that settings are chosen by."""
+    """One run folder. `state` is summary.json's, or running or unfinished where there is none; `error`
+    says why it ended so. `metrics` are of the test split, `validation` of the one that settings are
+    chosen by."""
 
     folder: Path
     state: str
@@ -47,6 +48,10 @@ class RunRecord:
     @property
     def seed(self) -> int:
         return self.config["seed"]
+
+    @property
+    def is_done(self) -> bool:
+        return self.state in DONE
 
     @property
     def setting(self) -> str:
@@ -95,7 +100,7 @@ def read_run(folder: Path) -> RunRecord:
     if not isinstance(summary, dict) or not isinstance(summary.get("state"), str):
         raise ValueError("summary.json is not a run's: it has no state")
     config = checked_config(summary.get("config"))
-    finished = summary["state"] == "finished"
+    finished = is_done(summary)
     return RunRecord(
         folder,
         summary["state"],
@@ -104,7 +109,7 @@ def read_run(folder: Path) -> RunRecord:
         validated(summary["validation"], "validation", config)
         if finished and summary.get("validation")
         else None,
-        str(summary["error"]) if summary.get("error") else None,
+        next((str(summary[key]) for key in ("error", "collapse") if summary.get(key)), None),
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,

@@ -84,8 +84,8 @@ def finite(content: object) -> object:
 def method(comparison: Comparison) -> str:
     return (
         f"Ranked by the mean on the {comparison.chosen_on}, reported on the test split. Intervals of a "
-        f"mean are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how much "
-        "another test set would. Differences are paired by seed; their intervals hold for all "
+        f"mean are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how "
+        "much another test set would. Differences are paired by seed; their intervals hold for all "
         f"of a column together (Bonferroni), and with fewer than {FEWEST_PAIRS} seeds, or the same "
         f"difference in each, nothing is called separable. Seeds needed are for a power of {POWER:.0%}."
     )

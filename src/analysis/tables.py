@@ -63,4 +63,5 @@ def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[s
     metric, test = comparison.metric, setting.test
     spread = "" if test.low is None else " … ".join(interval_ends(metric, test))
     means = number(metric, setting.chosen.mean), number(metric, test.mean)
-    return [str(rank), setting.label, str(test.n), *means, spread]
+    label = setting.label + f" ({len(setting.collapsed)} collapsed)" * bool(setting.collapsed)
+    return [str(rank), label, str(test.n), *means, spread]

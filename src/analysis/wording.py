@@ -15,12 +15,13 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     flatters = ", which flatters it" if comparison.chosen_on_test else ""
     seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
     on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
-    lines = [
+    lines = collapsed_first(comparison)
+    lines.append(
         f"{best.label} ranks first of {n} settings by {metric}{lower} on the {comparison.chosen_on}"
         f"{flatters}: {on_test}"
         if n > 1
         else f"{best.label}, the only setting: {metric}{lower} {on_test}"
-    ]
+    )
     without = [run for run in comparison.failures if run.setting == best.key]
     if without:
         states = ", ".join(
@@ -36,10 +37,12 @@ def answer_sentences(comparison: Comparison) -> list[str]:
         lines.append(f"{len(lost)} more settings have no finished run at all, see the failures.")
     if comparison.also_differ:
         differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in comparison.also_differ.items())
-        lines.append(f"Mind that losses also differ in {differing}.")
+        lines.append(f"Note that losses also differ in {differing}.")
     if len(comparison.codes) > 1:
         codes = "; ".join(f"{count} by {code}" for code, count in comparison.codes.items())
-        lines.append(f"Mind that the runs were computed by {len(comparison.codes)} codes: {codes}.")
+        lines.append(
+            f"Note that the runs were computed by {len(comparison.codes)} versions of the code: {codes}."
+        )
     if n == 1:
         return lines
     if best.test.n == 1:
@@ -52,6 +55,19 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     return lines + how_sure(comparison, 1 if up else -1)
 
 
+def collapsed_first(comparison: Comparison) -> list[str]:
+    """Which settings have runs that collapsed: their numbers count, and mislead where nobody says so."""
+    settings = [setting for setting in comparison.settings if setting.collapsed]
+    if not settings:
+        return []
+    counts = [f"{s.label} ({len(s.collapsed)} of {len(s.runs)} runs)" for s in settings]
+    why = settings[0].collapsed[0].error
+    return [
+        f"Collapsed: {enumerate_labels(counts)}, as in {settings[0].label}: {why}. Their numbers count, "
+        "and say nothing about the loss at a learning rate or scale that suits it."
+    ]
+
+
 def how_sure(comparison: Comparison, sign: int) -> list[str]:
     """Which of the others are behind the best, which may not be, and which are even ahead on test."""
     metric, others = comparison.metric, comparison.settings[1:]
@@ -61,7 +77,7 @@ def how_sure(comparison: Comparison, sign: int) -> list[str]:
     rivals = [s for s in others if s not in (*behind, *ahead, *unknown)]
     doubtful = len(rivals) + len(unknown)
     if ahead:
-        verdict = "Do not take it for the best: on the test split others are ahead of it, separably."
+        verdict = "Do not take it for the best: on the test split some others are separably ahead of it."
     elif doubtful:
         verdict = (
             f"That does not make it the best: {doubtful} of the {len(others)} others may be as good."

@@ -90,7 +90,7 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFil
     as `image_folder` does."""
     class_folders = subfolders(folder)
     if not class_folders:
-        raise ValueError(f"root={folder}: no folders in it; one folder a class is wanted")
+        raise ValueError(f"root={folder}: no folders in it; expected one folder per class")
     stray = next((path for path in find_images(folder) if path.parent == folder), None)
     if stray:
         raise ValueError(
@@ -125,7 +125,8 @@ def refuse_broken(class_folder: Path, broken: dict[Path, str], readable: list[Pa
         path, why = next(iter(broken.items()))
         others = f" (and {len(broken) - 1} more in its class)" if len(broken) > 1 else ""
         raise ValueError(
-            f"{path}: not an image that can be read{others}: {why}; skip_broken=true leaves such out"
+            f"{path}: not an image that can be read{others}: {why}; skip_broken=true leaves such files "
+            "out"
         )
     if not readable:
         raise ValueError(
@@ -154,7 +155,7 @@ def check_classes(root: Path, split: str, parts: dict[str, Labelled]) -> None:
         if split != "closed_set" and common:
             raise ValueError(
                 f"split={split}: class {min(common)} is in both {root}/{first} and {root}/{second}; an "
-                "open set tests classes that nothing was chosen by: split=closed_set?"
+                "open set must test classes that were not used before; did you mean split=closed_set?"
             )
         if split == "closed_set" and first == "train" and new:
             raise ValueError(

@@ -116,7 +116,7 @@ def read_bin(file: Path) -> tuple[list[bytes], Pairs]:
     except Exception as error:  # an unpickler raises anything, given something else
         raise ValueError(f"{file}: not a verification .bin of images and pairs ({error})") from None
     if len(contents) != 2 * len(same) or not len(same):
-        raise ValueError(f"{file}: {len(contents)} images for {len(same)} pairs, two each are wanted")
+        raise ValueError(f"{file}: {len(contents)} images for {len(same)} pairs; expected two each")
     rows = np.arange(len(same))
     fold = rows * BIN_FOLDS // len(same)
     return contents, Pairs(first=2 * rows, second=2 * rows + 1, same=same, fold=fold)

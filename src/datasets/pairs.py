@@ -42,7 +42,7 @@ def pairs(
     if root.is_file():
         raise ValueError(f"root={root}: a file; root={root.parent} pairs={root.name} reads it")
     if not file.is_file():
-        raise ValueError(f"pairs={pairs}: not in root={root}; an LFW pairs file, or a .bin, is wanted")
+        raise ValueError(f"pairs={pairs}: not in root={root}; expected an LFW pairs file or a .bin")
     folder, files = root / (train or ""), ClassFiles([], [], [])
     if file.suffix == ".bin":
         contents, listed_pairs = read_bin(file)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
+from .collapse import collapse
 from .geometry import GEOMETRY_METRICS, geometry, widest_angle
 from .metrics import Metric
 from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
@@ -39,6 +40,7 @@ __all__ = [
     "Retrieval",
     "Roc",
     "closed_set",
+    "collapse",
     "evaluate",
     "geometry",
     "retrieval",

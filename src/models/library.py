@@ -115,8 +115,8 @@ def _naming_failed_download(name: str, pretrained: bool) -> Iterator[None]:
             raise
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ValueError(
-            f"pretrained=true: the weights of {name} could not be had ({reason[0]}); with a "
-            "network they are downloaded once, pretrained=false does without"
+            f"pretrained=true: the weights of {name} could not be downloaded ({reason[0]}); "
+            "check the network, or use pretrained=false"
         ) from error
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from ..datasets import Augmentation, Dataset, Split, load
 from ..errors import UserError
-from ..evaluation import Evaluated, evaluate
-from ..losses import Head, MarginHead, adacos_scale, sufficient_scale
+from ..evaluation import Evaluated, collapse, evaluate
+from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..training import (
     Device,
@@ -47,6 +47,7 @@ class Run:
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
+    warned_of_collapse: bool = False
 
     @property
     def steps(self) -> int:
@@ -81,6 +82,11 @@ class Run:
         name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
         return evaluate(name, self.head, embeddings, images.labels, pairs), embeddings
 
+    def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
+        """In words, why the model tells nothing apart; None if it does."""
+        angular = isinstance(self.head, CosineHead)
+        return collapse(result.metrics, embeddings, self.head.prototypes, angular=angular)
+
 
 def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     """Build everything, with weights drawn from the run's seed or, of a pretrained model, fetched.
@@ -90,7 +96,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     if config["batch_size"] > len(data.train):
         raise UserError(
             f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
-            f"{len(data.train)} images to train on, use that or less"
+            f"{len(data.train)} training images; use at most that"
         )
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
@@ -105,10 +111,6 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
-    if head.has_scale:
-        warn_of_large_scale(
-            config["loss"]["name"], type(head), head.scale.item(), head.num_classes, dimension
-        )
     shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
     return Run(
         config=config,

@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from ..arguments import suggestion
 from ..errors import UserError
-from .folder import holds_work, identity_in, read_summary
+from .folder import holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
 
 CONF = ROOT / "conf"
@@ -46,7 +46,7 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
         if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
             if group in ("margin", "scale"):
                 raise UserError(
-                    f"{override}: {group} takes a name, a value goes to {group}.value={value}"
+                    f"{override}: {group} takes a name; for a value use {group}.value={value}"
                 )
             names = ", ".join(sorted(path.stem for path in (groups / group).glob("[!_]*.yaml")))
             raise UserError(f"{override}: choose one of {names}")
@@ -119,13 +119,13 @@ class KeepRuns(Callback):
                 f"hydra.run.dir={folder}: holds another run, which would be overwritten; name a new one"
             )
         summary = read_summary(folder) or {}
-        if summary.get("state") == "finished":
+        if is_done(summary):
             code = code_of(values)
             if not same_sources(summary.get("code"), code):
                 sys.exit(
                     f"hydra.run.dir={folder}: holds this run, finished by other code, "
                     f"{describe_code(summary.get('code'))}; now it is {describe_code(code)}: name a new "
-                    "folder, or take this one away"
+                    "folder, or move this one away"
                 )
             print(f"{folder}: finished already")
             sys.exit(0)

@@ -24,7 +24,9 @@ def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[Streame
     headers, broken = examine(paths, whole=True)
     if broken and not skip_broken:
         path, why = next(iter(broken.items()))
-        raise UserError(f"{path}: not an image that can be read: {why}; --skip-broken leaves such out")
+        raise UserError(
+            f"{path}: not an image that can be read: {why}; --skip-broken leaves such files out"
+        )
     paths = [path for path, header in zip(paths, headers, strict=True) if header]
     if not paths:
         raise UserError(f"{folder}: no image is in it")
@@ -69,7 +71,7 @@ def embed_into(
     `out`; return a line that says so. `source` is a folder of images or the name of a data set. Raises
     UserError for anything else, and if `out` exists."""
     if out.exists():
-        raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
+        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
     known = sorted(
         path.stem
         for folder in (CONF, *([config_dir] if config_dir else []))
@@ -77,7 +79,9 @@ def embed_into(
     )
     if source and Path(source).is_dir():
         if overrides:
-            raise UserError(f"{overrides[0]}: of a data set, and {source} is a folder of images")
+            raise UserError(
+                f"{overrides[0]}: this is for a data set, but {source} is a folder of images"
+            )
         split, skipped = folder_split(run, Path(source), skip_broken)
     elif source in known:
         split, skipped = dataset_split(run, source, overrides, part, config_dir)

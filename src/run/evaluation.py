@@ -99,8 +99,8 @@ def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: 
     for key, had in (("channels", channels), ("size", size)):
         if typed.get(key) not in (None, had):
             raise UserError(
-                f"dataset.{key}={typed[key]}: the model was trained with {had}, to which images are "
-                "brought: leave it out"
+                f"dataset.{key}={typed[key]}: the model was trained with {had}, and images are "
+                "converted to that: leave it out"
             )
 
 
@@ -139,8 +139,8 @@ def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
             )
     if closed and reads_folder(dataset) and not run.is_unchanged(dataset["root"]):
         raise UserError(
-            f"dataset.root={dataset['root']}: has changed since the run was trained, and what it would "
-            "test may have been trained on: evaluate a folder of new images"
+            f"dataset.root={dataset['root']}: has changed since the run was trained; it may now test "
+            "images that were trained on: evaluate a folder of new images"
         )
 
 

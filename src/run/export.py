@@ -66,7 +66,7 @@ def export(run: Trained, kind: str, out: Path) -> float:
     UserError, and leaves no file, if one exists, a package is missing, or the difference is above
     TOLERANCE."""
     if out.exists():
-        raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
+        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
     for package in NEEDS[kind]:
         try:
             __import__(package)

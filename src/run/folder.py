@@ -41,6 +41,9 @@ PACKAGES = (
 )
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
 STALE = ".stale"  # beside the runs of a sweep: those that other code had finished
+# The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
+# same, because leaving it out would flatter its setting.
+DONE = ("finished", "collapsed")
 # The state a run ended in, by what ended it; anything else is a failure.
 STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
     (KeyboardInterrupt, SystemExit),
@@ -73,8 +76,9 @@ def is_claimed(folder: Path) -> bool:
 
 @contextmanager
 def recorded(folder: Path, summary: dict) -> Iterator[None]:
-    """Write `summary` to `summary.json` when the block ends, with the state it ended in (finished,
-    failed, diverged, pruned or interrupted), why, and the seconds it took. Exceptions go on."""
+    """Write `summary` to `summary.json` when the block ends, with the state it ended in (finished unless
+    the block says collapsed; by an exception failed, diverged, pruned or interrupted), why, and the
+    seconds it took. Exceptions go on."""
     began = time.perf_counter()
     summary["state"] = "finished"
     try:
@@ -124,10 +128,14 @@ def identity_in(folder: Path) -> str | None:
         return None
 
 
+def is_done(summary: dict | None) -> bool:
+    """Whether a run was trained and evaluated to its end."""
+    return bool(summary) and summary.get("state") in DONE
+
+
 def holds_work(folder: Path) -> bool:
     """Whether a folder holds anything of a run that took time: a checkpoint, or the end of training."""
-    finished = (read_summary(folder) or {}).get("state") == "finished"
-    return finished or (folder / "checkpoint.pt").exists()
+    return is_done(read_summary(folder)) or (folder / "checkpoint.pt").exists()
 
 
 def set_aside(folder: Path, sources: str) -> Path:

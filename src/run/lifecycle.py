@@ -13,11 +13,20 @@ from ..datasets import BrokenImage
 from ..datasets.files import name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
-from ..losses import MarginHead
+from ..losses import MarginHead, sufficient_scale
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
-from .build import Run, build_run
-from .folder import append_row, claimed, holds_work, objective_of, read_summary, recorded, versions
+from .build import Run, build_run, warn_of_large_scale
+from .folder import (
+    append_row,
+    claimed,
+    holds_work,
+    is_done,
+    objective_of,
+    read_summary,
+    recorded,
+    versions,
+)
 from .identity import code_of, config_hash, describe_code, same_sources
 from .resume import restore, save_run
 from .schema import check_config
@@ -55,12 +64,12 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
     summary = read_summary(folder)
     if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
         raise refusal
-    if summary and summary.get("state") == "finished":
+    if is_done(summary):
         if same_sources(summary.get("code"), code):
             return "finished"
         raise UserError(
             f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
-            f"now {describe_code(code)}); name a new folder, or take this one away"
+            f"now {describe_code(code)}); name a new folder, or move this one away"
         )
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
@@ -71,14 +80,14 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         changed = [] if saved["versions"] == versions() else ["versions"]
         changed += [] if same_sources(saved["code"], code) else ["code"]
     except Exception as error:  # torn, foreign: whatever torch makes of it
-        log.warning(f"the checkpoint cannot be read ({error}): starting from the first epoch again")
+        log.warning(f"the checkpoint cannot be read ({error}): starting again from the first epoch")
         (folder / "metrics.csv").unlink(missing_ok=True)
         return None
     if identity_there != identity:
         raise refusal
     if changed:
         what = " and ".join(changed)
-        log.warning(f"the checkpoint is of other {what}: starting from the first epoch again")
+        log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
         (folder / "metrics.csv").unlink(missing_ok=True)
         return None
     return saved
@@ -109,6 +118,10 @@ def train_and_evaluate(
         speed = train(run, tracker)
         result, embeddings = run.evaluate("test")
         summary["metrics"] = result.metrics
+        collapsed = run.collapsed(result, embeddings)
+        if collapsed:
+            summary |= {"state": "collapsed", "collapse": collapsed}
+            tracker.tag("collapsed")
         if run.watched == "validation":
             summary["validation"] = run.evaluate("validation")[0].metrics
         summary["classes"] = list(run.data.test.classes)
@@ -118,6 +131,8 @@ def train_and_evaluate(
         summary["images_per_second"] = speed and round(speed)
         write_artifacts(run, result, embeddings, tracker)
 
+    if collapsed:
+        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
@@ -130,6 +145,10 @@ def announce(run: Run) -> None:
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
+    if run.head.has_scale:
+        head, scale = run.head, run.head.scale.item()
+        name, sizes = run.config["loss"]["name"], (head.num_classes, head.embedding_dim)
+        warn_of_large_scale(name, type(head), scale, *sizes)
     if run.steps < FEW_STEPS:
         size = run.config["batch_size"]
         log.warning(f"{run.steps} steps an epoch are few: a batch_size below {size} takes more")
@@ -189,6 +208,11 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
     objective, epochs = run.config["objective"], run.config["epochs"]
     result, embeddings = run.evaluate(run.watched)
     metrics = result.metrics
+    if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
+        collapsed = run.collapsed(result, embeddings)
+        if collapsed:
+            run.warned_of_collapse = True
+            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
     others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
@@ -226,8 +250,20 @@ def likely_causes(run: Run) -> str:
         smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
         causes.append(
             f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; {smaller} is a small one)"
+            f"dimensions; try {smaller})"
         )
     if run.device.amp:
         causes.append("device.precision=bf16")
     return "usual causes are " + ", ".join(causes)
+
+
+def remedies(run: Run) -> str:
+    """What usually helps a run that collapsed, with values to type."""
+    head, lr = run.head, run.config["optimizer"]["lr"]
+    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
+    if getattr(head, "gradient", None) == "exact":
+        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
+    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
+        smaller = sufficient_scale(head.num_classes)
+        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
+    return f"try {' or '.join(remedy)}"

@@ -13,7 +13,7 @@ from ..errors import UserError
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
 from .build import build_device, build_head, build_model, read_data
-from .folder import read_summary
+from .folder import DONE, read_summary
 from .targets import REBUILT, check_trusted, locate
 
 
@@ -40,7 +40,7 @@ class Trained:
         """What to tell the user about a run that did not get to its end; None if it did."""
         state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
         epochs = self.config["epochs"]
-        if self.epoch == epochs and state in ("finished", "without a summary.json"):
+        if self.epoch == epochs and state in (*DONE, "without a summary.json"):
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 

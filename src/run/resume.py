@@ -39,11 +39,13 @@ def restore(run: Run, saved: dict) -> None:
     """Put a run where its checkpoint was written. Raises UserError if its images are others now."""
     if saved["data"] != run.data.fingerprint:
         raise UserError(
-            f"{run.folder}: was begun with other images than dataset={run.config['dataset']['name']} "
+            f"{run.folder}: started with other images than dataset={run.config['dataset']['name']} "
             "has now; name a new folder"
         )
     if saved["device"] != run.device.description:
-        log.warning(f"begun on {saved['device']}, now on {run.device.description}: last digits differ")
+        log.warning(
+            f"started on {saved['device']}, now on {run.device.description}: last digits will differ"
+        )
     for part in STATEFUL:
         getattr(run, part).load_state_dict(saved[part])
     run.shuffling.set_state(saved["random"]["shuffling"])

@@ -92,7 +92,7 @@ def check_keys(config: dict) -> None:
             raise UserError(f"{key}: missing, the configuration is not one of src.train")
     for group, known in KEYS.items():
         if not isinstance(config[group], dict):
-            raise UserError(f"{group}={config[group]}: give what is wanted, as in {group}.{known[0]}=…")
+            raise UserError(f"{group}={config[group]}: give its keys, as in {group}.{known[0]}=…")
         if config["evaluation"] is config[group] and "name" not in config[group]:
             raise UserError(f"evaluation={config[group]}: choose one of {', '.join(EVALUATIONS)}")
     for key, value in config.items():
@@ -178,7 +178,7 @@ def options_of(group: str, section: dict, target: Callable) -> dict:
         return {key: value for key, value in section.items() if key not in KEYS["dataset"]}
     if not isinstance(section["options"], dict):
         raise UserError(
-            f"{group}.options={section['options']}: give what is wanted, as in {group}.options.x=1"
+            f"{group}.options={section['options']}: give its keys, as in {group}.options.x=1"
         )
     others = {key: section[key] for key in ("name", "pretrained") if group == "model" and key in section}
     return call_arguments(target, others, section["options"])

@@ -26,9 +26,9 @@ class Board:
             TextColumn("{task.fields[counts]}"),
             BarColumn(bar_width=20),
             TimeElapsedColumn(),
-            TextColumn("gone,"),
+            TextColumn("elapsed,"),
             TimeRemainingColumn(),
-            TextColumn("to go"),
+            TextColumn("left"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -59,6 +59,7 @@ class Board:
             state = summary.get("state", "failed")
             if result.status == JobStatus.COMPLETED:
                 said = f"{run.values['objective']} {result.return_value:.4f}"
+                said += "  [bold]collapsed[/bold]" * (state == "collapsed")
             else:
                 self.failed += state != "pruned"
                 why = str(result._return_value)

@@ -27,7 +27,7 @@ class GridSweeper(PlannedSweeper):
         twice, done = len(jobs) - len(runs), len(runs) - len(todo)
         console.print(
             f"{len(runs)} runs"
-            + (f" ({twice} more were asked for twice)" if twice else "")
+            + (f" ({twice} duplicates dropped)" if twice else "")
             + (f", {done} finished already, {len(todo)} to go" if done else "")
             + f" -> {self.shown_folder}"
         )
@@ -60,7 +60,9 @@ def combinations(overrides: list[Override], grids: list[list[Override]]) -> list
         jobs += [list(job) for job in itertools.product(*(fixed | line | both).values())]
     if not jobs:
         asked = " ".join(override.input_line for override in overrides)
-        raise UserError(f"{asked}: none of hydra.sweeper.grids has that, so there is nothing to run")
+        raise UserError(
+            f"{asked}: no grid in hydra.sweeper.grids has these values, so there is nothing to run"
+        )
     return jobs
 
 

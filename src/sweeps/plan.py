@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..run.command_line import explain, to_dict
-from ..run.folder import identity_in, objective_of, read_summary, record_failure
+from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
 from ..run.identity import NOT_IDENTITY, code_of, config_hash, same_sources
 from ..run.schema import check_config
 
@@ -50,7 +50,7 @@ class Planned:
     def lost(self, why: str) -> JobReturn:
         """The result of a run whose process ended without giving one, recorded in its folder."""
         summary = read_summary(self.folder) or {}
-        if summary.get("state") == "finished" and summary.get("config_hash") == self.identity:
+        if is_done(summary) and summary.get("config_hash") == self.identity:
             # It ended after its last step.
             return self.finished(objective_of(summary, self.values["objective"]))
         record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
@@ -77,7 +77,7 @@ def plan(
         runs.setdefault(identity, run)
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
-        raise UserError(f"no run was started, these cannot be:{lines}")
+        raise UserError(f"no run was started, because these are not valid:{lines}")
     settle_folders(list(runs.values()), sweep_dir, stale)
     return list(runs.values())
 
@@ -89,7 +89,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, stale: str) -> None:
         identity = identity_in(folder)
         if identity:
             taken[folder.name] = identity
-            finished = (read_summary(folder) or {}).get("state") == "finished"
+            finished = is_done(read_summary(folder))
             if finished or identity not in existing:
                 existing[identity] = folder, finished
     for run in runs:

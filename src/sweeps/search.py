@@ -69,7 +69,8 @@ class SearchSweeper(PlannedSweeper):
         rest = [override for override in overrides if override.key_or_group != "seed"]
         self.space = Space.of(rest, self.parse_grids(), self.parse)
         self.space.check_ranges()
-        self.plan([*corner, self.seeds[0]] for corner in self.space.corners())
+        corners = self.plan([*corner, self.seeds[0]] for corner in self.space.corners())
+        self.sources = sorted({run.code["sources"] for run in corners})
         self.save_command()
         self.study = self.open_study()
         self.unfinished = [
@@ -116,7 +117,9 @@ class SearchSweeper(PlannedSweeper):
         if self.parallel != "auto":
             return self.parallel
         if isinstance(self.launcher, ClusterLauncher):
-            raise UserError("hydra.sweeper.parallel=auto: on a cluster say how many trials at a time")
+            raise UserError(
+                "hydra.sweeper.parallel=auto: on a cluster, give the number of trials at a time"
+            )
         return len(getattr(self.launcher, "workers", [None]))
 
     def open_study(self) -> "optuna.Study":
@@ -147,6 +150,7 @@ class SearchSweeper(PlannedSweeper):
                     f"{there[what]} instead of {value}; name a new folder"
                 )
         study.set_user_attr("search", asked)
+        self.check_code(study)
         # Seeded anew after a restart: the same draws again would be the same trials again.
         seed = self.seed + len(study.trials)
         if self.sampler == "tpe":
@@ -154,6 +158,17 @@ class SearchSweeper(PlannedSweeper):
         else:
             study.sampler = optuna.samplers.RandomSampler(seed=seed)
         return study
+
+    def check_code(self, study: "optuna.Study") -> None:
+        """Raise UserError if other code computed the trials that are there."""
+        recorded = study.user_attrs.get("sources", self.sources)
+        if recorded != self.sources and self.stale != "keep":
+            raise UserError(
+                f"hydra.sweep.dir={self.folder}: a search by other code is there "
+                f"({', '.join(recorded)}; this is {', '.join(self.sources)}): name a new folder, or "
+                "hydra.sweeper.stale=keep goes on with its trials"
+            )
+        study.set_user_attr("sources", self.sources)
 
     def work(self, board: Board) -> None:
         """One trial after another, until there are enough."""

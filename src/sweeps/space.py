@@ -49,7 +49,7 @@ class Space:
                     (merged | {k: v for k, v in line.items() if k not in merged}).values()
                 )
         if not lines:
-            raise UserError("none of hydra.sweeper.grids has what the command line asks for")
+            raise UserError("no grid in hydra.sweeper.grids has the values of the command line")
         return cls(lines)
 
     def check_ranges(self) -> None:

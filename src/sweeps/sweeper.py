@@ -91,7 +91,7 @@ class PlannedSweeper(Sweeper):
                 return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
-            print(f"interrupted; finished runs stay, to go on: {command}", file=sys.stderr)
+            print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
             sys.exit(130)
         finally:
             close = getattr(self.launcher, "close", None)
@@ -132,7 +132,7 @@ class PlannedSweeper(Sweeper):
             kept = sum(run.objective is not None for run in own)
             fate = [f"{kept} kept"] * bool(kept) + [f"{len(own) - kept} run again"] * (kept < len(own))
             console.print(
-                f"{len(own)} finished by other code, {code}, now {describe_code(own[0].code)}: "
+                f"{len(own)} finished by other code ({code}; this is {describe_code(own[0].code)}): "
                 f"{', '.join(fate)} (hydra.sweeper.stale={self.stale})",
                 markup=False,
             )
@@ -146,17 +146,17 @@ class PlannedSweeper(Sweeper):
         try:
             compare_sweeps([self.folder], log_to_wandb=True)
         except UserError as error:
-            print(f"no comparison: {error}", file=sys.stderr)
+            print(f"no comparison was written: {error}", file=sys.stderr)
         except Exception:
             command = f"python -m src.compare {self.folder}"
-            log.exception(f"no comparison; the runs are there, try {command}")
+            log.exception(f"no comparison was written; the runs are complete, try {command}")
 
 
 def end_once(*_) -> None:
     """Ctrl-C for a sweep: pressing it again while the runs end must not tear anything."""
     for asked in ENDINGS:
         signal.signal(asked, signal.SIG_IGN)
-    print("ending what runs, which takes some seconds", file=sys.stderr)
+    print("ending the current runs; this takes a few seconds", file=sys.stderr)
     raise KeyboardInterrupt
 
 

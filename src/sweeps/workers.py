@@ -81,7 +81,7 @@ class WorkersLauncher(Launcher):
         worker = self.free.get()
         try:
             if self.stopping:
-                return run.failed(UserError("not started: the sweep was ended before"))
+                return run.failed(UserError("not started: the sweep ended first"))
             board.started()
             result = self.outcome(run, worker)
             failed = result.status == JobStatus.FAILED
@@ -198,4 +198,4 @@ def last_words(exit_code: int) -> str:
     name = signal.Signals(-exit_code).name
     if name == "SIGKILL":
         return "its process was killed (SIGKILL): by hand, or because memory ran out"
-    return f"its process crashed ({name}); where it was is in the log"
+    return f"its process crashed ({name}); the log says where"

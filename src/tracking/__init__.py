@@ -26,6 +26,9 @@ class Tracker:
     def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
         """Final metrics, pictures, and a cloud (N, 4 or 6) from `point_cloud`."""
 
+    def tag(self, name: str) -> None:
+        """One more tag on the run."""
+
 
 class WandbTracker(Tracker):
     def __init__(self, run):
@@ -47,6 +50,9 @@ class WandbTracker(Tracker):
         }
         self.run.log(pictures | {"embedding": wandb.Object3D(cloud)})
         self.run.summary.update(metrics)
+
+    def tag(self, name: str) -> None:
+        self.run.tags = (*(self.run.tags or ()), name)
 
 
 def point_cloud(points: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -99,7 +99,7 @@ def validated_and_tested(root: Path) -> None:
         (another_size, r"^size=null: .*p00_0001.png is 12×10, .*z.png 44×33.*size=\[112,112\]"),
         (stray, r"stray.png: an image beside the class folders"),
         (archive, r"p01/more.zip: an archive among the images"),
-        (no_folders, r"no folders in it; one folder a class is wanted"),
+        (no_folders, r"no folders in it; expected one folder per class"),
         (
             splits_without_a_test,
             r"has train/, val/, which look like splits; wanted are train/ and test/",

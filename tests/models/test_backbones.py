@@ -141,7 +141,7 @@ def test_without_a_network_pretrained_weights_are_one_line(body, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # or it tries for a minute
-    said = r"^pretrained=true: the weights of resnet34 could not be had"
+    said = r"^pretrained=true: the weights of resnet34 could not be downloaded"
     with pytest.raises(ValueError, match=said) as caught:
         body((3, 64, 64), name="resnet34", pretrained=True)
     assert "\n" not in str(caught.value)

@@ -156,7 +156,7 @@ def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
         root = tmp_path / "people"
         root = root.rename(tmp_path / change)  # or what was read is remembered
         other = build_run(config | {"dataset": config["dataset"] | {"root": str(root)}}, tmp_path)
-        with pytest.raises(UserError, match=r"was begun with other images than dataset=image_folder"):
+        with pytest.raises(UserError, match=r"started with other images than dataset=image_folder"):
             restore(other, saved)
         root.rename(tmp_path / "people")
 

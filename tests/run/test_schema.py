@@ -187,7 +187,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["model.options.hidden=-1"], "model.options.hidden=-1: a whole number from 1"),
         (["model.options.width=x", "model=small_cnn"], "model.options.width=x: "),
         (["model=pixels", "model.norm=true"], "model.norm=True: pixels has no neck"),
-        (["augment=null"], "augment=None: give what is wanted"),
+        (["augment=null"], "augment=None: give its keys"),
         (
             ["evaluation.name=open_set", "objective=auc"],
             "evaluation.name=open_set: choose the whole group",

@@ -321,7 +321,7 @@ def test_a_data_set_is_embedded_by_name(digits_run, call, tmp_path):
     [
         ("nothing", [], r"'nothing': neither a folder nor a data set; those are cifar10"),
         ("", [], r"'': neither a folder nor a data set"),
-        (".", [], r"x/broken.png: not an image that can be read.*--skip-broken leaves such out"),
+        (".", [], r"x/broken.png: not an image that can be read.*--skip-broken leaves such files out"),
         (".", ["dataset.size=3"], r"dataset.size=3: of a data set, and .* is a folder"),
         ("empty", [], r"empty: no image is in it"),
     ],
@@ -348,7 +348,7 @@ def test_nothing_is_written_over(module, digits_run, call, tmp_path):
     (tmp_path / "there").write_text("mine")
     more = ["digits"] if module is embed else []
     _, ended = call(module, digits_run, *more, "--out", tmp_path / "there")
-    assert "is there already, and would be overwritten" in ended
+    assert "exists already and would be overwritten" in ended
     assert (tmp_path / "there").read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
 
 

@@ -181,6 +181,11 @@ def test_another_search_in_the_same_folder_is_refused(sweep, tmp_path):
     assert finish(sweep(*first, "margin.value=interval(0.1,0.6)"))[0] == 0
     code, _, err = finish(sweep(*first, "margin.value=interval(0.1,0.9)"))
     assert code == 1 and "a search with another space is there" in err and "Traceback" not in err
+    study(tmp_path).set_user_attr("sources", ["0" * 12])  # as if the code had been another one
+    code, _, err = finish(sweep(*first, "margin.value=interval(0.1,0.6)"))
+    assert code == 1 and "a search by other code is there (000000000000" in err
+    kept = sweep(*first, "margin.value=interval(0.1,0.6)", "hydra.sweeper.stale=keep")
+    assert finish(kept)[0] == 0
 
 
 def test_fail_fast_ends_a_search_with_its_first_failure(sweep, tmp_path):

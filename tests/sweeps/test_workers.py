@@ -119,7 +119,7 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on(how, sweep, tmp_path):
     os.killpg(process.pid, how) if how == signal.SIGINT else os.kill(process.pid, how)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err
-    assert re.search(r"to go on: python -m src\.train -m .*hydra\.sweep\.dir=", err)
+    assert re.search(r"To go on: python -m src\.train -m .*hydra\.sweep\.dir=", err)
     assert states(tmp_path)[run_name(seed=0)] == "finished"
     assert states(tmp_path)[hanging.name] == "interrupted"
     with pytest.raises(ProcessLookupError):

@@ -1,0 +1,65 @@
+"""A run that ends where nothing is told apart says so, in its folder, its log and the comparison."""
+
+import math
+
+import pytest
+import torch
+
+from src.analysis import compare_sweeps
+from src.evaluation import collapse
+from src.run.folder import read_summary
+from src.run.lifecycle import train_run
+from tests.conftest import FAST
+
+COLLAPSING = ("epochs=10", "schedule=constant", "optimizer.lr=0.1", "model=small_cnn")
+WELL = {"target_angle_mean": 0.3, "accuracy": 0.9}
+
+
+def directions(*degrees: float) -> torch.Tensor:
+    angles = torch.tensor(degrees) * math.pi / 180
+    return torch.stack([angles.cos(), angles.sin()], 1)
+
+
+PROTOTYPES = directions(0, 120, 240)
+SEPARATED = directions(*(10 * i for i in range(36)))
+
+
+@pytest.mark.parametrize(
+    ("metrics", "embeddings", "prototypes", "said"),
+    [
+        ({}, SEPARATED, PROTOTYPES, None),
+        ({"target_angle_mean": 1.6}, SEPARATED, PROTOTYPES, "92° from their own prototype"),
+        ({"accuracy": 1 / 3}, SEPARATED, PROTOTYPES, "accuracy 33.3% is no better than chance"),
+        ({}, directions(1, 2, 3), PROTOTYPES, "all embeddings lie in one direction"),
+        ({}, SEPARATED, directions(1, 2, 3), "all prototypes lie in one direction"),
+        ({}, directions(1, 2, 30), directions(1, 2, 30), None),
+    ],
+)
+def test_collapse_is_told_from_separation(metrics, embeddings, prototypes, said):
+    found = collapse(WELL | metrics, embeddings, prototypes, angular=True)
+    assert found is None if said is None else said in found
+
+
+def test_angles_say_nothing_of_a_loss_that_does_not_use_them():
+    assert collapse(WELL | {"target_angle_mean": 2}, SEPARATED, PROTOTYPES, angular=False) is None
+
+
+def test_a_collapsed_run_warns_at_once_counts_and_is_named_first(composed, tmp_path, caplog, capsys):
+    caplog.set_level("INFO")
+    config = composed(*FAST, *COLLAPSING)
+    objective = train_run(config, tmp_path / "sweep" / "bad")
+    warning = next(line for line in caplog.messages if "training has collapsed" in line)
+    assert "epoch 2: " in warning and "optimizer.lr=0.01" in warning and "scale.value=10" in warning
+    summary = read_summary(tmp_path / "sweep" / "bad")
+    assert summary["state"] == "collapsed" and "one direction" in summary["collapse"]
+    assert summary["validation"]["accuracy"] == objective
+    assert train_run(config, tmp_path / "sweep" / "bad") == objective  # done, not tried again
+
+    train_run(composed(*FAST, "loss=cosface"), tmp_path / "sweep" / "good")
+    assert read_summary(tmp_path / "sweep" / "good")["state"] == "finished"
+    found = compare_sweeps([tmp_path / "sweep"])
+    assert len(found.settings) == 2 and not found.failures
+    said = " ".join(capsys.readouterr().out.split())
+    assert "arcface (1 collapsed)" in said
+    first = said.partition("separable from the first, 95% for all of them together ")[2]
+    assert first.startswith("Collapsed: arcface (1 of 1 runs), as in arcface: accuracy ")
