@@ -11,6 +11,7 @@ if __name__ == "__main__" and {"-m", "--multirun"} & set(sys.argv):
 import logging
 import os
 import signal
+import warnings
 from pathlib import Path
 
 import hydra
@@ -49,6 +50,8 @@ def task(composed: DictConfig) -> float:
 
 def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice is as good as Ctrl-C
+    # hydra-ray-launcher has an option of the same name, which ours replaces.
+    warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()

@@ -84,4 +84,4 @@ def show_failures(failures: list[tuple[Planned, Exception]]) -> None:
         state = (read_summary(run.folder) or {}).get("state", "not run")
         log = os.path.relpath(run.folder / "train.log")
         table.add_row(*(escape(text) for text in (run.name, state, str(error).split("\n")[0], log)))
-    Console(width=None if console.is_terminal else 160).print(table)
+    Console(width=None if console.is_terminal else 250).print(table)

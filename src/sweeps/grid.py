@@ -86,7 +86,14 @@ def alternatives(override: Override) -> list[str]:
         return [override.input_line or f"{key}={override.get_value_element_as_str()}"]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: a range to search in, use hydra/sweeper=search")
-    values = override.sweep_string_iterator()
-    if isinstance(override.value(), RangeSweep):  # its third step of 0.1 is 0.30000000000000004
-        values = (f"{float(value):.12g}" for value in values)
-    return [f"{key}={value}" for value in values]
+    if isinstance(override.value(), RangeSweep):
+        return [f"{key}={value:.12g}" for value in range_values(override.value())]
+    return [f"{key}={value}" for value in override.sweep_string_iterator()]
+
+
+def range_values(sweep: RangeSweep) -> list[float]:
+    """The values of Hydra's range, which in floating point can step to 0.30000000000000004, or reach an
+    end that it should leave out."""
+    values = [float(f"{float(value):.12g}") for value in sweep.range()]
+    inside = float.__lt__ if sweep.step > 0 else float.__gt__
+    return [value for value in values if inside(value, float(sweep.stop))]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ..errors import UserError
-from .grid import alternatives, common
+from .grid import alternatives, common, range_values
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
     import optuna
@@ -106,7 +106,7 @@ def suggested(trial: "optuna.Trial", override: Override, suffix: str) -> str:
             return f"{key}={trial.suggest_int(name, sweep.start, sweep.end, log=log)}"
         return f"{key}={trial.suggest_float(name, sweep.start, sweep.end, log=log):.6g}"
     if isinstance(sweep, RangeSweep):
-        values = [float(value) for value in sweep.range()]
+        values = range_values(sweep)
         if all(value.is_integer() for value in values):
             low, high, step = int(values[0]), int(values[-1]), int(abs(sweep.step))
             return f"{key}={trial.suggest_int(name, min(low, high), max(low, high), step=step)}"

@@ -13,7 +13,7 @@ from tests.conftest import FAST, ROOT
 
 # Runs of a sweep get their threads from the launcher, and perhaps a fault from their optimizer.
 QUICK = tuple(override for override in FAST if not override.startswith("device.threads"))
-FAULTY = "optimizer._target_=tests.faults.Adam"
+FAULTY = "optimizer=faulty"
 
 
 @pytest.fixture
@@ -30,6 +30,7 @@ def sweep(tmp_path):
                 "-m",
                 "src.train",
                 "-m",
+                "--config-dir=tests/conf",
                 *QUICK,
                 FAULTY,
                 no_comparison,

@@ -154,7 +154,7 @@ def test_the_command_line_narrows_a_grid(planned):
 
 
 def test_a_grid_of_nothing_is_refused_and_numbers_are_compared_as_numbers(planned):
-    with pytest.raises(UserError, match=r"loss=magface.*: none of hydra\.sweeper\.grids has that"):
+    with pytest.raises(UserError, match=r"loss=magface.*: no grid in hydra\.sweeper\.grids has these"):
         planned("experiment=margins loss=magface")
     assert names(planned("loss=arcface margin.value=0.10", "loss=arcface margin.value=0.1,0.2")) == [
         "loss=arcface,margin=0.1"

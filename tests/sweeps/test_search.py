@@ -77,7 +77,7 @@ def test_grids_of_one_loss_are_told_apart_and_narrowed_by_the_command_line():
     grids.append(parse("loss=cosface margin.value=0.2"))
     narrow = Space.of(parse("loss=cosface,softmax"), grids, parse_all)
     assert list(narrow.as_text().values()) == [["loss=cosface", "margin.value=0.2"]]
-    with pytest.raises(UserError, match=r"none of hydra\.sweeper\.grids"):
+    with pytest.raises(UserError, match=r"no grid in hydra\.sweeper\.grids"):
         Space.of(parse("loss=magface"), grids, parse_all)
 
 

@@ -139,7 +139,7 @@ def test_workers_die_with_a_sweep_that_is_killed(sweep, tmp_path):
 
 def test_a_run_gives_the_same_numbers_alone_and_in_a_sweep(sweep, command, tmp_path):
     assert finish(sweep("seed=0,1", "hydra.launcher.workers=2", "device.threads=1"))[0] == 0
-    alone = command(*FAST, FAULTY, "seed=1")
+    alone = command("--config-dir=tests/conf", *FAST, FAULTY, "seed=1")
     assert alone.returncode == 0
     ours = tmp_path / "sweep" / run_name(seed=1)
     assert (ours / "metrics.csv").read_bytes() == (tmp_path / "out" / "metrics.csv").read_bytes()
