@@ -21,14 +21,14 @@ def evaluation_pairs(
     for split, images in splits.items():
         if images is None:
             continue
-        check_classes(config, images, trained_on)
+        check_tested_classes(config, images, trained_on)
         if name != "closed_set":
             pairs[split] = pairs_of(config, images)
             check_kinds(config, split, pairs[split])
     return pairs
 
 
-def check_classes(config: dict, images: Split, trained_on: tuple[str, ...]) -> None:
+def check_tested_classes(config: dict, images: Split, trained_on: tuple[str, ...]) -> None:
     """A closed set tests classes that were trained on, an open set others."""
     name, source = config["evaluation"]["name"], config["dataset"]["name"]
     if name == "closed_set":
