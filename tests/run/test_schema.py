@@ -18,7 +18,11 @@ from tests.conftest import FAST
 COSINE_OPTIONS = {"label_smoothing", "class_weights", "inter_topk", "inter_topk_margin"}
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glob("[!_]*.yaml"))]
-BUILT = [(g, path.stem) for g, path in FILES if path.stem not in ("cuda", "mps", "fashion_mnist_sphere")]
+BUILT = [
+    (g, path.stem)
+    for g, path in FILES
+    if path.stem not in ("cuda", "mps", "original_demo", "fashion_mnist_sphere")
+]
 
 
 @pytest.mark.parametrize(("group", "path"), FILES, ids=lambda value: getattr(value, "stem", value))
@@ -44,7 +48,7 @@ def test_a_choice_names_its_class_and_itself(group, choice, composed):
 @pytest.mark.parametrize(("group", "choice"), BUILT)
 def test_each_choice_is_built(group, choice, composed, tmp_path, request):
     overrides = ["model=mlp", "logger=none", f"{group}={choice}", "batch_size=8"]
-    if choice in ("fashion_mnist", "omniglot", "omniglot_open_set"):
+    if choice in ("fashion_mnist", "fashion_mnist_small", "omniglot", "omniglot_open_set"):
         overrides.append(f"dataset.root={request.getfixturevalue('data_root')}")
     if choice in ("image_folder", "faces_folder", "pairs"):
         overrides.append(f"dataset.root={request.getfixturevalue('faces')}")
@@ -62,13 +66,22 @@ def test_each_choice_is_built(group, choice, composed, tmp_path, request):
 
 
 def test_the_original_demos_setting_is_complete(composed):
-    config = composed("experiment=fashion_mnist_sphere", "loss=cosface")
+    config = composed("experiment=original_demo", "loss=cosface")
     check_config(config)
     assert (config["model"]["name"], config["dataset"]["name"]) == ("convnet", "fashion_mnist")
     assert (config["epochs"], config["batch_size"], config["optimizer"]["lr"]) == (40, 512, 0.01)
     assert config["schedule"]["name"] == "step"
     assert config["schedule"]["options"] == {"every": 8, "factor": 0.25}
     assert (config["optimizer"]["name"], config["model"]["embedding_dim"]) == ("adam", 3)
+
+
+def test_the_original_demo_put_right_differs_in_its_rate_alone(composed):
+    first, second = (
+        composed(f"experiment={name}") for name in ("original_demo", "fashion_mnist_sphere")
+    )
+    assert second["optimizer"]["lr"] == 0.003
+    second["optimizer"]["lr"] = 0.01
+    assert first == second
 
 
 def test_the_command_line_beats_an_experiment(composed):
