@@ -83,9 +83,20 @@ def check_arguments(
                 raise ValueError(f"{name}={value}: {rule.explain(value)}")
 
 
+LISTED = 20  # names in a message; more help nobody
+
+
 def suggestion(name: str, known: Mapping[str, object] | list[str]) -> str:
-    """In words, which of the `known` names comes nearest, or all of them where none does."""
-    near = difflib.get_close_matches(name, list(known), 1, 0.6)
-    if near:
-        return f"did you mean {near[0]}?"
-    return f"there are {', '.join(sorted(known))}" if known else "there are none"
+    """In words, which of the `known` names comes nearest, or what there is where none does. Of dotted
+    names the last part counts, and those in the same group come first."""
+    group, last = name.split(".")[0], name.rpartition(".")[2]
+    same = [key for key in known if "." in name and key.split(".")[0] == group] or list(known)
+    for keys, cutoff in ((same, 0.6), (list(known), 0.75)):
+        by_last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+        near = difflib.get_close_matches(last, list(by_last), 1, cutoff)
+        if near:
+            return f"did you mean {by_last[near[0]]}?"
+    if not same:
+        return "there are none"
+    more = f" and {len(same) - LISTED} more (--cfg job)" if len(same) > LISTED else ""
+    return f"there are {', '.join(sorted(same)[:LISTED])}{more}"

@@ -14,6 +14,7 @@ from .evaluation import EVALUATIONS, METRICS
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
 from .run.load import load_trained
 from .run.schema import check_config
+from .run.targets import REBUILT
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     try:
         run = load_trained(given.run, allowed=given.allow)
         config = with_overrides(run, given.overrides, given.config_dir)
-        check_config(config)
+        check_config(config, REBUILT)
         if config["device"] != run.config["device"]:
             run = run.on(config["device"])
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"

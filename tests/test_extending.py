@@ -153,6 +153,38 @@ def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
     assert not (tmp_path / "called").exists()
 
 
+def test_evaluating_imports_nothing_that_it_does_not_call(digits_run, tmp_path):
+    """An optimizer or a schedule in a run folder is not looked at, so its module does not run."""
+    saved = load_checkpoint(digits_run / "checkpoint.pt")
+    for group in ("optimizer", "schedule"):
+        saved["config"][group]["_target_"] = "payload_of_test.X"
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run" / "checkpoint.pt", **saved)
+    (tmp_path / "payload_of_test.py").write_text("open('/dev/null'); raise SystemExit('it ran')")
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    for module in (["evaluate", "--out", "e"], ["embed", "digits", "--out", "x.npz"]):
+        name, *more, out = module
+        words = [sys.executable, "-m", f"src.{name}", str(tmp_path / "run"), *more, str(tmp_path / out)]
+        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "it ran" not in done.stderr, done.stderr
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("digits")
+    command = [sys.executable, "-m", "src.train", *FAST, "epochs=1", f"hydra.run.dir={folder}/run"]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    return folder / "run"
+
+
+def test_weights_that_do_not_fit_are_one_line(digits_run, tmp_path):
+    saved = load_checkpoint(digits_run / "checkpoint.pt")
+    saved["backbone"].popitem()
+    save_checkpoint(tmp_path / "checkpoint.pt", **saved)
+    with pytest.raises(UserError, match="its weights do not fit Sequential"):
+        load_trained(tmp_path)
+
+
 def test_what_a_users_class_refuses_is_one_line_with_its_key(run, folder):
     for more, line in (
         (["loss.options.power=0.5"], "loss.options.power=0.5: a number from 1"),

@@ -167,6 +167,16 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     assert files(out) == before
 
 
+def test_files_of_something_else_are_left_alone(command, tmp_path):
+    (tmp_path / "out").mkdir()
+    for name in ("metrics.csv", "summary.json"):
+        (tmp_path / "out" / name).write_text('{"mine": 1}')
+    before = files(tmp_path / "out")
+    done = command(*FAST)
+    assert done.returncode == 1 and "holds files of something else" in done.stderr
+    assert files(tmp_path / "out") == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
@@ -175,6 +185,7 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
+        (["margin=null"], "margin=null: choose one of few_classes, paper, warmup"),
         (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.options.weight_decay?"),
         (["+early_stopping.patience=3"], "early_stopping.patience=3: nothing reads this key"),
         (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .. import plots, tracking
+from .. import tracking
 from ..evaluation import METRICS, Evaluated
 from ..evaluation.embeddings import save_embeddings
 from ..losses import Head, MarginHead
@@ -14,6 +14,8 @@ FRAME_POINTS = 2000  # of an animation
 
 
 def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tracking.Tracker) -> None:
+    from .. import plots  # matplotlib takes a second, which a refusal should not
+
     config, split = run.config, run.data.test
     x, y = embeddings.cpu().numpy(), split.labels.cpu().numpy()
     prototypes = run.head.prototypes.cpu().numpy()
@@ -39,8 +41,10 @@ def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     points = embeddings[:FRAME_POINTS].cpu()
     if run.config["evaluation"]["name"] == "closed_set":
         return points, run.head.prototypes.detach().cpu()
+    from ..plots import class_means
+
     labels = run.watched_images.labels[:FRAME_POINTS]
-    return points, torch.from_numpy(plots.class_means(points.numpy(), labels.cpu().numpy()))
+    return points, torch.from_numpy(class_means(points.numpy(), labels.cpu().numpy()))
 
 
 def run_title(config: dict, head: Head) -> str:

@@ -22,11 +22,12 @@ from ..training import (
     embed,
     margin_schedule,
 )
+from .options import keys_of, model_arguments, options_of
 from .pairs import evaluation_pairs
-from .schema import keys_of, options_of
 from .targets import locate, qualified
 
 log = logging.getLogger(__name__)
+SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
 
 
 @dataclass
@@ -104,7 +105,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     if backbone.normalisation:
         data.normalise_by(*backbone.normalisation)
     backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-    with qualified("model", {}, f"model={config['model']['name']}"):
+    with qualified({}, f"model={config['model']['name']}"):
         dimension = embed(backbone, data.test, device, first=2).shape[1]
     if config["batch_size"] == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
         name = config["model"]["name"]
@@ -129,7 +130,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
 
 
 def build_device(device: dict) -> Device:
-    with qualified("device", {"name": "device"}, "device"):
+    with qualified({"name": "device"}, "device"):
         return choose_device(**device)
 
 
@@ -147,7 +148,7 @@ def read_data(config: dict, device: Device) -> Dataset:
     dataset = config["dataset"]
     reader = locate("dataset", dataset["_target_"])
     keys = keys_of("dataset", config) | {"split": "evaluation"}
-    with qualified("dataset", keys, f"dataset={dataset['name']}"):
+    with qualified(keys, f"dataset={dataset['name']}"):
         return load(
             reader,
             dataset["root"],
@@ -155,22 +156,21 @@ def read_data(config: dict, device: Device) -> Dataset:
             name=dataset["name"],
             val_fraction=dataset["val_fraction"],
             memory=dataset["memory"],
-            **options_of("dataset", dataset, reader),
+            **options_of("dataset", dataset),
         )
 
 
 def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
     """The backbone, body and neck; `fetch` says whether learned weights are looked for."""
     model = config["model"]
-    body = locate("model", model["_target_"])
-    options = options_of("model", model, body)
-    if "pretrained" in options:
-        options["fetch"] = fetch
+    body, arguments = locate("model", model["_target_"]), model_arguments(model)
+    if "pretrained" in arguments:
+        arguments["fetch"] = fetch
     shape = "×".join(map(str, image_shape))
     what = f"model.name={model['name']} for images {shape}, model.options={model['options']}"
-    with qualified("model", keys_of("model", config), what):
+    with qualified(keys_of("model", config), what, arguments):
         return build_backbone(
-            body(image_shape, **options),
+            body(image_shape, **arguments),
             image_shape,
             model["embedding_dim"],
             norm=model["norm"],
@@ -181,7 +181,7 @@ def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = T
 def build_head(config: dict, embedding_dim: int, num_classes: int) -> Head:
     """The loss with its class weights, margin and scale."""
     loss = config["loss"]
-    with qualified("loss", keys_of("loss", config), f"loss.options={loss['options']}"):
+    with qualified(keys_of("loss", config), f"loss.options={loss['options']}", loss["options"]):
         return locate("loss", loss["_target_"])(
             embedding_dim, num_classes, **head_arguments(config, num_classes)
         )
@@ -208,7 +208,8 @@ def head_arguments(config: dict, num_classes: int) -> dict:
 def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
     """The optimizer, and its schedule over `steps` training steps in each epoch."""
     choice, rates = config["optimizer"], config["schedule"]
-    with qualified("optimizer", keys_of("optimizer", config), f"optimizer.options={choice['options']}"):
+    options = f"optimizer.options={choice['options']}"
+    with qualified(keys_of("optimizer", config), options, choice["options"]):
         optimizer = build_optimizer(
             locate("optimizer", choice["_target_"]),
             backbone,
@@ -217,7 +218,8 @@ def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
             head_lr=choice["head_lr"],
             **choice["options"],
         )
-    with qualified("schedule", keys_of("schedule", config), f"schedule.options={rates['options']}"):
+    options = f"schedule.options={rates['options']}"
+    with qualified(keys_of("schedule", config), options, rates["options"]):
         schedule = build_schedule(
             locate("schedule", rates["_target_"]),
             optimizer,
@@ -226,6 +228,16 @@ def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
             **rates["options"],
         )
     return optimizer, schedule
+
+
+def check_parts(config: dict) -> None:
+    """Build what needs no data, and throw it away: values that a constructor refuses are found before
+    the first run of a sweep, or the reading of images."""
+    weights = config["loss"]["options"].get("class_weights")
+    classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
+    with torch.random.fork_rng(devices=[]):
+        head = build_head(config, 2, classes)
+        build_training(config, nn.Linear(1, 1), head, steps=SOME_STEPS)
 
 
 @functools.cache  # once for all runs of a sweep

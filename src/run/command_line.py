@@ -16,7 +16,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from ..arguments import suggestion
 from ..errors import UserError
-from .folder import holds_work, identity_in, is_done, read_summary
+from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
 
 CONF = ROOT / "conf"
@@ -38,18 +38,31 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
     """Raise UserError for `margin=0.3`, which Hydra answers in a way that does not help."""
     for override in overrides:
         group, _, value = override.partition("=")
-        if group == "dataset" and "/" in value:
+        if value == "null" and group != "experiment" and (groups / group).is_dir():
+            raise UserError(f"{override}: choose one of {choices_of(groups / group)}")
+        if group == "dataset" and value.startswith(("/", ".", "~")):
             raise UserError(
                 f"{override}: a folder goes to dataset.root, as in dataset=image_folder "
                 f"dataset.root={value}"
             )
-        if (value[:1].isdigit() or value[:1] in {"-", "."}) and (groups / group).is_dir():
+        if is_number_text(value.split(",")[0]) and (groups / group).is_dir():
             if group in ("margin", "scale"):
                 raise UserError(
                     f"{override}: {group} takes a name; for a value use {group}.value={value}"
                 )
-            names = ", ".join(sorted(path.stem for path in (groups / group).glob("[!_]*.yaml")))
-            raise UserError(f"{override}: choose one of {names}")
+            raise UserError(f"{override}: choose one of {choices_of(groups / group)}")
+
+
+def choices_of(group: Path) -> str:
+    return ", ".join(sorted(path.stem for path in group.glob("[!_]*.yaml")))
+
+
+def is_number_text(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def explain(error: Exception, overrides: list[str] | None = None) -> str:
@@ -107,6 +120,8 @@ class KeepRuns(Callback):
         folder = Path(config.hydra.run.dir)
         there = identity_in(folder)
         if there is None:
+            if holds_foreign_files(folder):
+                sys.exit(f"hydra.run.dir={folder}: holds files of something else; name a new folder")
             return
         try:
             values = to_dict(config)

@@ -13,13 +13,13 @@ from .command_line import CONF
 from .evaluation import with_overrides
 from .load import Trained
 from .schema import check_config
-from .targets import qualified
+from .targets import REBUILT, qualified
 
 
 def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[StreamedSplit, list[Path]]:
     """All images in a folder and below, read as they are embedded and labelled by the folder they lie
     in; and those that were left out. Raises UserError for one that is broken, or if there are none."""
-    with qualified("dataset", {"root": "dataset.root"}, ""):
+    with qualified({"root": "dataset.root"}, ""):
         paths = find_images(folder)
     headers, broken = examine(paths, whole=True)
     if broken and not skip_broken:
@@ -48,7 +48,7 @@ def dataset_split(
 ) -> tuple[Split, tuple[str, ...]]:
     """The `train`, `validation` or `test` part of a data set, and the files that were left out."""
     config = with_overrides(run, [f"dataset={source}", *overrides], config_dir)
-    check_config(config)
+    check_config(config, REBUILT)
     needs = {} if run.owns(config["dataset"]) or part == "validation" else {"val_fraction": 0}
     data: Dataset = run.data(config["dataset"] | needs)
     split = getattr(data, {"validation": "val"}.get(part, part))

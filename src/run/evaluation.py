@@ -13,7 +13,6 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
-from .. import plots
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
@@ -43,7 +42,9 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
     run had; the run's own images stay split as they were. Raises UserError for anything else."""
     keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
     for override, key in zip(overrides, keys, strict=True):
-        if key.partition(".")[0] not in OVERRIDDEN or "=" not in override:
+        group, _, rest = key.partition(".")
+        known = group in OVERRIDDEN and not (group == "objective" and rest)
+        if not known or "=" not in override or override.startswith("~"):
             raise UserError(
                 f"{override}: a trained run takes {', '.join(OVERRIDDEN)} only, as in dataset=pairs"
             )
@@ -54,7 +55,7 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
     dataset = run.config["dataset"]
     asked = (composed["dataset"] if "dataset" in groups else dataset) | typed.get("dataset", {})
     own = run.owns(asked)
-    if own:  # as it was split; check_untrained refuses what is asked for besides
+    if own:  # as it was split; check_untrained refuses any other change
         composed["dataset"] = dataset | {"root": asked.get("root")}
     elif "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
@@ -69,6 +70,8 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
 
 def compose_choices(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
     """A configuration with these groups, and the values that were typed, as plain data."""
+    if config_dir and not config_dir.is_dir():
+        raise UserError(f"--config-dir {config_dir}: no such folder")
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
@@ -146,6 +149,8 @@ def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
 
 def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Path) -> None:
     """Embeddings, figures and `summary.json` into a new folder, which is there whole or not at all."""
+    from .. import plots
+
     result, embeddings, images, skipped = evaluation
     unfinished = out.with_name(f".unfinished-{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)

@@ -40,7 +40,7 @@ PACKAGES = (
     "hydra-core",
 )
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
-STALE = ".stale"  # beside the runs of a sweep: those that other code had finished
+STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
 DONE = ("finished", "collapsed")
@@ -126,6 +126,23 @@ def identity_in(folder: Path) -> str | None:
         return config_hash(OmegaConf.to_container(config, resolve=True))
     except Exception:  # not a run's folder, or one that was killed while Hydra wrote
         return None
+
+
+def holds_foreign_files(folder: Path) -> bool:
+    """Whether files lie in a folder under a run's names that no run of this project left there."""
+    names = ("summary.json", "checkpoint.pt", "metrics.csv", "embeddings.npz", "plots")
+    return identity_in(folder) is None and any((folder / name).exists() for name in names)
+
+
+def set_attempt_aside(folder: Path, why: str) -> None:
+    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way."""
+    kept, number = folder / STALE / why, 2
+    while kept.exists():
+        kept, number = kept.with_name(f"{why},{number}"), number + 1
+    for name in ("checkpoint.pt", "metrics.csv"):
+        if (folder / name).exists():
+            kept.mkdir(parents=True, exist_ok=True)
+            (folder / name).rename(kept / name)
 
 
 def is_done(summary: dict | None) -> bool:

@@ -40,15 +40,8 @@ NEUTRAL = {
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
-COMPUTING = (
-    "losses",
-    "models",
-    "datasets",
-    "training",
-    "evaluation",
-    "run/build.py",
-    "run/lifecycle.py",
-)
+COMPUTING = ("losses", "models", "datasets", "training", "evaluation")
+COMPUTING += tuple(f"run/{part}.py" for part in ("build", "lifecycle", "options", "pairs", "resume"))
 
 
 def config_hash(config: dict) -> str:
@@ -74,13 +67,18 @@ def computed(config: dict) -> dict[str, object]:
             del flat[name]
     if flat.get("optimizer.head_lr") == flat.get("optimizer.lr"):
         flat.pop("optimizer.head_lr", None)  # null means the same
+    own = {group for group in config if str(flat.get(f"{group}._target_", "src.")).startswith("src.")}
     return {
         key: normalised(value)
         for key, value in flat.items()
-        if value is not None
-        and not any(key == no or key.startswith(f"{no}.") for no in (*NOT_IDENTITY, *NOT_COMPUTED))
-        and not (key in NEUTRAL and normalised(value) == NEUTRAL[key])
+        if not any(key == no or key.startswith(f"{no}.") for no in (*NOT_IDENTITY, *NOT_COMPUTED))
+        and not (is_neutral(key, value) and (key.partition(".")[0] in own or key == "precision"))
     }
+
+
+def is_neutral(key: str, value: object) -> bool:
+    """Whether a value does nothing. Only this project's own classes promise so of null and NEUTRAL."""
+    return value is None or (key in NEUTRAL and normalised(value) == NEUTRAL[key])
 
 
 def flattened(config: dict, prefix: str = "") -> dict[str, object]:
@@ -127,12 +125,14 @@ OWN_SOURCES = computing_sources()
 
 @functools.cache
 def foreign_sources(module: str) -> str:
-    """A hash of the Python files beside the one that defines somebody else's class."""
-    try:
-        origin = importlib.util.find_spec(module).origin
-        return hash_of_files(Path(origin).parent.glob("*.py"))
-    except (ImportError, AttributeError, TypeError, ValueError, OSError):  # built in, or not there
-        return "unknown"
+    """A hash of somebody else's Python files, those below the folder of the module that a target names;
+    `module` may go on with names of classes in it."""
+    while module:
+        try:
+            return hash_of_files(Path(importlib.util.find_spec(module).origin).parent.rglob("*.py"))
+        except (ImportError, AttributeError, TypeError, ValueError, OSError):  # a class, or built in
+            module = module.rpartition(".")[0]
+    return "unknown"
 
 
 @functools.cache
@@ -172,8 +172,9 @@ def describe_code(code: object) -> str:
     """`3f2a9c1b0d4e (commit 37736bf, with changes)`."""
     if not isinstance(code, dict) or not code.get("sources"):
         return "unknown"
-    at = f" (commit {code['commit'][:7]}{', with changes' if code.get('dirty') else ''})"
-    return code["sources"] + (at if code.get("commit") else "")
+    if not code.get("commit"):
+        return code["sources"]
+    return f"{code['sources']} (commit {code['commit'][:7]}{', with changes' * bool(code.get('dirty'))})"
 
 
 def _digest(text: str) -> str:

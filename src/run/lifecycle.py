@@ -16,7 +16,7 @@ from ..evaluation import EVALUATIONS
 from ..losses import MarginHead, sufficient_scale
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
-from .build import Run, build_run, warn_of_large_scale
+from .build import Run, build_run, check_parts, warn_of_large_scale
 from .folder import (
     append_row,
     claimed,
@@ -25,6 +25,7 @@ from .folder import (
     objective_of,
     read_summary,
     recorded,
+    set_attempt_aside,
     versions,
 )
 from .identity import code_of, config_hash, describe_code, same_sources
@@ -81,14 +82,14 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         changed += [] if same_sources(saved["code"], code) else ["code"]
     except Exception as error:  # torn, foreign: whatever torch makes of it
         log.warning(f"the checkpoint cannot be read ({error}): starting again from the first epoch")
-        (folder / "metrics.csv").unlink(missing_ok=True)
+        set_attempt_aside(folder, "unreadable")
         return None
     if identity_there != identity:
         raise refusal
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
-        (folder / "metrics.csv").unlink(missing_ok=True)
+        set_attempt_aside(folder, str(saved["code"].get("sources")))
         return None
     return saved
 
@@ -98,6 +99,7 @@ def train_and_evaluate(
 ) -> float:
     """Everything between claiming a folder and writing `summary`, which is filled on the way."""
     check_config(config)
+    check_parts(config)
     run = build_run(config, folder, fetch=saved is None)
     if saved:
         restore(run, saved)

@@ -129,10 +129,18 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     config["device"] = device or config["device"] | {"name": "auto"}
     where = build_device(config["device"])
     backbone = build_model(config, shape, fetch=False)
-    backbone.load_state_dict(saved["backbone"])
+    load_weights(backbone, saved["backbone"], path)
     dimension = backbone.eval()(torch.zeros(1, *shape)).shape[1]
     head = build_head(config, dimension, len(classes))
-    head.load_state_dict(saved["head"])
+    load_weights(head, saved["head"], path)
     backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
     head = head.to(where.torch).eval()
     return Trained(folder, config, where, backbone, head, classes, shape, mean, std, fingerprint, epoch)
+
+
+def load_weights(module: nn.Module, weights: dict, path: Path) -> None:
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[-1].strip()
+        raise UserError(f"{path}: its weights do not fit {type(module).__name__} ({first})") from None

@@ -1,52 +1,46 @@
 """What a configuration may say, checked before anything runs.
 
-What a class takes, its own signature says; which values a loss, a margin or a reader accepts, they know
-themselves. Here stands what no class can know: the keys that are read at all, and what crosses groups.
+What a class takes, its own signature says, and which values are legal, it knows itself (options.py).
+This module holds what no class can know: the keys that are read at all, and what crosses groups.
 Configurations are plain dicts, as Hydra composed them.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable
 
-from ..arguments import check_arguments, is_number, is_whole, parameters, suggestion
-from ..datasets import Augmentation, load
+from ..arguments import is_number, is_whole, parameters, suggestion
+from ..datasets import Augmentation
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
 from ..losses import CosineHead, Head, MarginHead
-from ..models import build_backbone, check_neck
 from ..tracking import check_logger
 from ..training import WARMUPS
 from .identity import VALUE_ONLY, flattened
-from .targets import call_arguments, in_keys, locate, qualified
+from .options import FILLED_IN, OWN_KEYS, check_targets
+from .targets import locate
 
 TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
 # The keys of each group that are read, besides the arguments of its class.
 KEYS = {
-    "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),
+    **OWN_KEYS,
     "margin": ("name", "value", "start", "epochs", "shape"),
     "scale": ("name", "value"),
-    "model": ("_target_", "name", "pretrained", "embedding_dim", "norm", "dropout", "options"),
     "evaluation": ("name", "objective", "pairs"),
-    "dataset": ("_target_", "name", "root", "val_fraction", "memory", "embedding_dim", "published"),
-    "optimizer": ("_target_", "name", "lr", "head_lr", "options"),
-    "schedule": ("_target_", "name", "options"),
     "device": ("name", "threads", "precision"),
     "logger": ("name", "mode", "project", "entity", "group", "tags"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
 }
-FEW_CLASSES = ("margin", "scale", "head_lr")
-# Parameters that a run fills in itself.
-FILLED_IN = {
-    "loss": (
-        *("embedding_dim", "num_classes", "margin", "scale"),
-        *("learnable_scale", "dynamic_scale"),
-    ),
-    "model": ("image_shape", "fetch"),
-    "dataset": ("root",),
-    "optimizer": ("params", "lr", "foreach"),
-    "schedule": ("optimizer", "steps", "epochs"),
+# Those of them that a group can do without.
+OPTIONAL = {
+    "loss": ("few_classes",),
+    "margin": ("start", "epochs", "shape"),
+    "model": ("pretrained",),
+    "evaluation": ("objective", "pairs"),
+    "dataset": ("embedding_dim", "published"),
+    "logger": ("mode", "project", "entity", "group", "tags"),
 }
+OPTIONAL["augment"] = KEYS["augment"]
+FEW_CLASSES = ("margin", "scale", "head_lr")
 CHOICES = {
     "margin.name": (*VALUE_ONLY, "warmup"),
     "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
@@ -58,8 +52,9 @@ CHOICES = {
 WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
 
 
-def check_config(config: dict) -> None:
-    """Raise UserError, one line, for the first thing that is wrong in a resolved configuration."""
+def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None:
+    """Raise UserError, one line, for the first thing that is wrong in a resolved configuration. Only the
+    classes of `groups` are imported and asked what they take."""
     check_keys(config)
     flat = flattened(config)
     for key, choices in CHOICES.items():
@@ -77,7 +72,7 @@ def check_config(config: dict) -> None:
             raise UserError(f"{key}={rate}: a number above 0 and below a million")
     if type(flat.get("plots.animate")) is not bool:
         raise UserError(f"plots.animate={flat.get('plots.animate')}: true or false")
-    check_targets(config)
+    check_targets(config, groups)
     check_evaluation(config)
     loss = locate("loss", config["loss"]["_target_"])
     check_margin(config["loss"]["name"], loss, config["margin"])
@@ -86,15 +81,18 @@ def check_config(config: dict) -> None:
 
 
 def check_keys(config: dict) -> None:
-    """Refuse keys that nothing reads, however they came in: with `+`, or from somebody's YAML."""
+    """Refuse keys that nothing reads, however they came in, with `+` or from somebody's YAML; and name
+    those that are missing."""
     for key in (*TOP_LEVEL, *KEYS):
         if key not in config:
             raise UserError(f"{key}: missing, the configuration is not one of src.train")
     for group, known in KEYS.items():
         if not isinstance(config[group], dict):
             raise UserError(f"{group}={config[group]}: give its keys, as in {group}.{known[0]}=…")
-        if config["evaluation"] is config[group] and "name" not in config[group]:
-            raise UserError(f"evaluation={config[group]}: choose one of {', '.join(EVALUATIONS)}")
+        wandb = group == "logger" and config["logger"].get("name") == "wandb"
+        for key in known:
+            if key not in config[group] and (wandb or key not in OPTIONAL.get(group, ())):
+                raise UserError(f"{group}.{key}: missing, give it, or choose a whole {group} group")
     for key, value in config.items():
         if key in TOP_LEVEL:
             continue
@@ -102,10 +100,13 @@ def check_keys(config: dict) -> None:
             refuse_key(key, value, config)
         for name, inner in value.items():
             unread = key == "logger" and config["logger"]["name"] == "none" and name != "name"
-            # What a data set has besides are its reader's arguments, which check_targets looks at.
+            # A data set's other keys are its reader's arguments, which check_targets looks at.
             if unread or (name not in KEYS[key] and key != "dataset"):
                 refuse_key(f"{key}.{name}", inner, config)
-    for name, inner in (config["loss"].get("few_classes") or {}).items():
+    few_classes = config["loss"].get("few_classes") or {}
+    if not isinstance(few_classes, dict):
+        raise UserError(f"loss.few_classes={few_classes}: give its keys, {', '.join(FEW_CLASSES)}")
+    for name, inner in few_classes.items():
         if name not in FEW_CLASSES:
             refuse_key(f"loss.few_classes.{name}", inner, config)
 
@@ -131,75 +132,6 @@ def readable_keys(config: dict) -> list[str]:
             continue
         keys += [f"{prefix}{name}" for name in names if name not in (*filled, *KEYS[group])]
     return keys
-
-
-def keys_of(group: str, config: dict) -> dict[str, str]:
-    """The key of each argument of a group's class: `hidden` -> `model.options.hidden`."""
-    section = config[group]
-    prefix, given = (
-        (f"{group}.", section) if group == "dataset" else (f"{group}.options.", section["options"])
-    )
-    names = (*parameters(locate(group, section["_target_"])), *given)
-    own = {key: f"{group}.{key}" for key in KEYS[group] if key != "options"}
-    return (
-        {name: f"{prefix}{name}" for name in names}
-        | own
-        | ({"name": "dataset"} if group == "dataset" else {})
-    )
-
-
-def check_targets(config: dict) -> None:
-    """Each group's class can be imported, is of the right kind, and takes the options that are given."""
-    for group, filled in FILLED_IN.items():
-        section = config[group]
-        if not isinstance(section.get("_target_"), str):
-            raise UserError(
-                f"{group}._target_={section.get('_target_')}: name a class, as in a.module.Class"
-            )
-        target = locate(group, section["_target_"])
-        if group == "loss" and not (isinstance(target, type) and issubclass(target, Head)):
-            raise UserError(f"loss._target_={section['_target_']}: not a subclass of src.losses.Head")
-        given = options_of(group, section, target)
-        with_keys = keys_of(group, config)
-        check_given(target, given, with_keys, filled, f"{group}={section['name']}")
-    neck = {key: config["model"][key] for key in ("embedding_dim", "norm", "dropout")}
-    check_given(build_backbone, neck, {key: f"model.{key}" for key in neck})
-    body = locate("model", config["model"]["_target_"])
-    with qualified("model", {key: f"model.{key}" for key in neck}, "model"):
-        check_neck(body, norm=neck["norm"], dropout=neck["dropout"])
-    reading = {key: config["dataset"].get(key) for key in ("root", "val_fraction", "memory")}
-    check_given(load, reading, {key: f"dataset.{key}" for key in reading})
-    check_given(Augmentation, config["augment"], {key: f"augment.{key}" for key in KEYS["augment"]})
-
-
-def options_of(group: str, section: dict, target: Callable) -> dict:
-    """What a group gives to its class."""
-    if group == "dataset":
-        return {key: value for key, value in section.items() if key not in KEYS["dataset"]}
-    if not isinstance(section["options"], dict):
-        raise UserError(
-            f"{group}.options={section['options']}: give its keys, as in {group}.options.x=1"
-        )
-    others = {key: section[key] for key in ("name", "pretrained") if group == "model" and key in section}
-    return call_arguments(target, others, section["options"])
-
-
-def check_given(
-    target: Callable,
-    given: Mapping,
-    keys: Mapping[str, str],
-    filled: tuple[str, ...] = (),
-    what: str = "",
-) -> None:
-    try:
-        check_arguments(target, given, filled)
-    except ValueError as error:
-        message = str(error).replace(
-            "no such option", f"{what} has no such option" if what else "no such key"
-        )
-        message = re.sub(r"(?<=did you mean )\w+", lambda near: keys.get(near[0], near[0]), message)
-        name = message.partition("=")[0]
-        raise UserError(in_keys(message, {name: keys.get(name, name)} | dict(keys))) from None
 
 
 def check_evaluation(config: dict) -> None:

@@ -5,7 +5,7 @@ import importlib
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from hydra.utils import get_object
 
@@ -23,6 +23,7 @@ PACKAGES = {
 # What rebuilding a trained run calls; optimizers and schedules are only ever made by a command that was
 # typed.
 REBUILT = ("loss", "model", "dataset")
+MESSAGE_LENGTH = 300  # of what a constructor says
 
 
 @functools.cache
@@ -60,16 +61,22 @@ def call_arguments(target: Callable, keys: Mapping, options: Mapping) -> dict:
 
 
 @contextmanager
-def qualified(group: str, keys: Mapping[str, str], otherwise: str) -> Iterator[None]:
+def qualified(
+    keys: Mapping[str, str], otherwise: str, values: Mapping[str, object] = MappingProxyType({})
+) -> Iterator[None]:
     """Turn what a constructor raises about its own arguments into a UserError about configuration keys.
 
     `keys` gives the key of each argument. In a message, the key takes the place of `<argument>=`; a
-    message that names no argument and no file is prefixed with `otherwise`.
+    message that begins with an argument's name is prefixed with its key and its value of `values`, one
+    that names no argument and no file with `otherwise`.
     """
     try:
         yield
     except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
-        message = (str(error) or type(error).__name__).splitlines()[0]
+        message = (str(error) or type(error).__name__).splitlines()[0][:MESSAGE_LENGTH]
+        name = message.split(" ")[0]
+        if name in keys and name in values:
+            raise UserError(f"{keys[name]}={values[name]}: {message}") from error
         raise UserError(in_keys(message, keys, otherwise)) from error
 
 

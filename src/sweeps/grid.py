@@ -96,4 +96,7 @@ def range_values(sweep: RangeSweep) -> list[float]:
     end that it should leave out."""
     values = [float(f"{float(value):.12g}") for value in sweep.range()]
     inside = float.__lt__ if sweep.step > 0 else float.__gt__
-    return [value for value in values if inside(value, float(sweep.stop))]
+    values = [value for value in values if inside(value, float(sweep.stop))]
+    if not values:
+        raise UserError(f"range({sweep.start},{sweep.stop},{sweep.step}): has no values")
+    return values

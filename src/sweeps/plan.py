@@ -15,7 +15,8 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..run.command_line import explain, to_dict
+from ..run.build import check_parts
+from ..run.command_line import check_group_values, explain, to_dict
 from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
 from ..run.identity import NOT_IDENTITY, code_of, config_hash, same_sources
 from ..run.schema import check_config
@@ -66,9 +67,11 @@ def plan(
     runs, refused = {}, Counter()
     for overrides in jobs:
         try:
+            check_group_values(overrides)
             config = context.config_loader.load_sweep_config(master, list(overrides))
             values = to_dict(config)
             check_config(values)
+            check_parts(values)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             refused[explain(error, list(overrides))] += 1
             continue

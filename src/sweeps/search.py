@@ -71,8 +71,8 @@ class SearchSweeper(PlannedSweeper):
         self.space.check_ranges()
         corners = self.plan([*corner, self.seeds[0]] for corner in self.space.corners())
         self.sources = sorted({run.code["sources"] for run in corners})
-        self.save_command()
         self.study = self.open_study()
+        self.save_command()
         self.unfinished = [
             optuna.Trial(self.study, trial._trial_id)
             for trial in self.study.trials

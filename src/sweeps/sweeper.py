@@ -62,7 +62,10 @@ class PlannedSweeper(Sweeper):
     def parse_grids(self) -> list[list[Override]]:
         if isinstance(self.grids, str):
             raise UserError(f"hydra.sweeper.grids={self.grids}: a list, as in '[\"loss=softmax\"]'")
-        return [self.parse(shlex.split(grid)) for grid in self.grids]
+        try:
+            return [self.parse(shlex.split(str(grid))) for grid in self.grids]
+        except ValueError as error:
+            raise UserError(f"hydra.sweeper.grids: {error}") from None
 
     def plan(self, jobs) -> list[Planned]:
         return plan(self.context, self.config, jobs, self.stale)

@@ -93,6 +93,27 @@ def test_somebody_elses_class_is_part_of_the_code(tmp_path, monkeypatch, compose
     assert not same_sources(code_of(config), with_mine)
 
 
+def test_a_class_inside_a_class_is_found_in_its_file(tmp_path, monkeypatch, composed):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "nested_of_test.py").write_text("class A:\n    class B: ...")
+    assert "unknow" not in code_of(composed("loss._target_=nested_of_test.A.B"))["sources"]
+
+
+def test_of_somebody_elses_class_no_value_is_known_to_be_neutral(composed):
+    config = composed("loss._target_=somebody.A")
+    with_value = config_hash(config)
+    del config["loss"]["options"]["label_smoothing"]
+    assert config_hash(config) != with_value
+
+
+def test_code_is_described_with_and_without_git():
+    code = {"sources": "a" * 12, "commit": None, "dirty": False}
+    assert identity.describe_code(code) == "a" * 12
+    with_git = code | {"commit": "b" * 12, "dirty": True}
+    assert identity.describe_code(with_git) == f"{'a' * 12} (commit bbbbbbb, with changes)"
+    assert identity.describe_code(None) == "unknown"
+
+
 def test_identity_needs_no_torch():
     code = "import sys, src.run.identity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -107,6 +107,8 @@ def test_a_checkpoint_of_other_versions_or_code_is_begun_again(what, composed, t
     train_run(config, tmp_path)
     assert "resumed_after_epoch" not in read_summary(tmp_path)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+    (kept,) = (tmp_path / ".stale").iterdir()  # and the attempt is not lost
+    assert {path.name for path in kept.iterdir()} == {"checkpoint.pt", "metrics.csv"}
 
 
 def test_a_run_finished_by_other_code_is_neither_passed_off_nor_overwritten(composed, tmp_path):

@@ -8,9 +8,10 @@ import torch
 from src.arguments import parameters
 from src.errors import UserError
 from src.losses import MarginHead
-from src.run.build import build_run, head_arguments
+from src.run.build import build_run, check_parts, head_arguments
 from src.run.command_line import CONF, check_group_values
-from src.run.schema import CHOICES, FILLED_IN, check_config
+from src.run.options import FILLED_IN
+from src.run.schema import CHOICES, check_config
 from src.run.targets import PACKAGES, locate
 from tests.conftest import FAST
 
@@ -205,14 +206,32 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
             ["evaluation.name=open_set", "objective=auc"],
             "evaluation.name=open_set: choose the whole group",
         ),
-        (["schedule=step", "schedule.options.every=0"], "schedule.options=.*every"),
+        (["schedule=step", "schedule.options.every=0"], "schedule.options.every=0: every is"),
         (["optimizer.options.weight_decay=-1"], "optimizer.options=.*weight_decay"),
+        (
+            ["loss.options.label_smoothing=3"],
+            "loss.options.label_smoothing=3: label_smoothing is from 0",
+        ),
+        (["schedule.options.rising=foo"], "schedule.options="),
+        (["+model.pretrained=true"], "model.pretrained=True: model=mlp has no such option"),
+        (["+dataset.published=foo", "dataset=image_folder"], "dataset.published=foo: "),
+        (["dataset.published=false"], "dataset.published=False: says whether"),
+        (["+loss.options.margin=1"], "loss.options.margin=1: loss=arcface has no such option"),
+        (["+optimizer.options.lr=1"], "optimizer.options.lr=1: optimizer=adam has no such option"),
+        (["+model.options.name=alexnet", "model=torchvision"], "model.options.name=alexnet: "),
+        (["+loss.few_classes=3"], "loss.few_classes=3: give its keys"),
+        (["~loss.name"], "loss.name: missing"),
+        (["~loss.options"], "loss.options: missing"),
+        (["~model.norm"], "model.norm: missing"),
+        (["~schedule.options"], "schedule.options: missing"),
+        (["~device.threads"], "device.threads: missing"),
     ],
 )
 def test_each_mistake_is_one_line_naming_key_and_value(overrides, said, composed, tmp_path):
     with pytest.raises(UserError, match=said) as caught:
         config = composed(*FAST, *overrides)
         check_config(config)
+        check_parts(config)
         build_run(config, tmp_path)
     assert "\n" not in str(caught.value)
 

@@ -1,0 +1,120 @@
+"""What groups with a class hold, what of it the class gets, and whether the class takes it."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from ..arguments import check_arguments, parameters
+from ..datasets import Augmentation, load
+from ..errors import UserError
+from ..losses import Head
+from ..models import build_backbone, check_neck
+from .targets import call_arguments, in_keys, locate, qualified
+
+# The keys of each group besides its class's own arguments.
+OWN_KEYS = {
+    "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),
+    "model": ("_target_", "name", "pretrained", "embedding_dim", "norm", "dropout", "options"),
+    "dataset": ("_target_", "name", "root", "val_fraction", "memory", "embedding_dim", "published"),
+    "optimizer": ("_target_", "name", "lr", "head_lr", "options"),
+    "schedule": ("_target_", "name", "options"),
+}
+# Keys of the model group that its class gets too, where it has a parameter for them.
+GIVEN_BY_GROUP = ("name", "pretrained")
+# Parameters that a run fills in itself, so that no option may.
+FILLED_IN = {
+    "loss": (
+        *("embedding_dim", "num_classes", "margin", "scale"),
+        *("learnable_scale", "dynamic_scale"),
+    ),
+    "model": ("image_shape", "fetch", *GIVEN_BY_GROUP),
+    "dataset": ("root",),
+    "optimizer": ("params", "lr", "foreach"),
+    "schedule": ("optimizer", "steps", "epochs"),
+}
+
+
+def keys_of(group: str, config: dict) -> dict[str, str]:
+    """The key of each argument of a group's class: `hidden` -> `model.options.hidden`."""
+    section = config[group]
+    known = parameters(locate(group, section["_target_"]))
+    if group == "dataset":
+        return {name: f"dataset.{name}" for name in (*known, *section)} | {"name": "dataset"}
+    keys = {name: f"{group}.options.{name}" for name in (*known, *section["options"])}
+    return keys | ({name: f"model.{name}" for name in GIVEN_BY_GROUP} if group == "model" else {})
+
+
+def options_of(group: str, section: dict) -> dict:
+    """What a user gives to a group's class."""
+    if group == "dataset":
+        return {key: value for key, value in section.items() if key not in OWN_KEYS["dataset"]}
+    if not isinstance(section["options"], dict):
+        raise UserError(
+            f"{group}.options={section['options']}: give its keys, as in {group}.options.x=1"
+        )
+    return dict(section["options"])
+
+
+def model_arguments(model: dict) -> dict:
+    """What the body of a model is called with, besides the images' shape."""
+    body = locate("model", model["_target_"])
+    own = {key: model[key] for key in GIVEN_BY_GROUP if key in model}
+    return call_arguments(body, own, options_of("model", model))
+
+
+def check_targets(config: dict, groups: Iterable[str]) -> None:
+    """Each group's class can be imported, is of the right kind, and takes the options that are given."""
+    for group in groups:
+        section = config[group]
+        if not isinstance(section["_target_"], str):
+            raise UserError(
+                f"{group}._target_={section['_target_']}: name a class, as in a.module.Class"
+            )
+        target = locate(group, section["_target_"])
+        if group == "loss" and not (isinstance(target, type) and issubclass(target, Head)):
+            raise UserError(f"loss._target_={section['_target_']}: not a subclass of src.losses.Head")
+        prefix = "dataset." if group == "dataset" else f"{group}.options."
+        options = options_of(group, section)
+        check_given(target, options, prefix, FILLED_IN[group], f"{group}={section['name']}")
+    if "model" in groups:
+        check_model(config["model"])
+    if "dataset" in groups:
+        check_data(config["dataset"])
+    check_given(Augmentation, config["augment"], "augment.")
+
+
+def check_model(model: dict) -> None:
+    body = locate("model", model["_target_"])
+    if "pretrained" in model and "pretrained" not in parameters(body):
+        name = model["name"]
+        raise UserError(f"model.pretrained={model['pretrained']}: model={name} has no such option")
+    given = {key: model[key] for key in GIVEN_BY_GROUP if key in model and key in parameters(body)}
+    check_given(body, given, "model.")
+    neck = {key: model[key] for key in ("embedding_dim", "norm", "dropout")}
+    check_given(build_backbone, neck, "model.")
+    with qualified({key: f"model.{key}" for key in neck}, "model"):
+        check_neck(body, norm=neck["norm"], dropout=neck["dropout"])
+
+
+def check_data(dataset: dict) -> None:
+    check_given(load, {key: dataset[key] for key in ("root", "val_fraction", "memory")}, "dataset.")
+    reader = locate("dataset", dataset["_target_"])
+    published = getattr(reader, "published", False)
+    if dataset.get("published", False) is not published:
+        raise UserError(
+            f"dataset.published={dataset.get('published')}: says whether images are the same whatever the "
+            f"root; for dataset={dataset['name']} that is {str(published).lower()}"
+        )
+
+
+def check_given(
+    target: Callable, given: Mapping, prefix: str, filled: tuple[str, ...] = (), what: str = ""
+) -> None:
+    """Raise UserError, naming `<prefix><argument>`, for what `target` does not take."""
+    try:
+        check_arguments(target, given, filled)
+    except ValueError as error:
+        message = str(error)
+        if what:
+            message = message.replace("no such option", f"{what} has no such option")
+        message = re.sub(r"(?<=did you mean )(?=\w)", prefix, message)
+        raise UserError(in_keys(message, {name: f"{prefix}{name}" for name in given})) from None
