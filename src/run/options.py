@@ -101,7 +101,7 @@ def check_data(dataset: dict) -> None:
     published = getattr(reader, "published", False)
     if dataset.get("published", False) is not published:
         raise UserError(
-            f"dataset.published={dataset.get('published')}: says whether images are the same whatever the "
+            f"dataset.published={dataset.get('published')}: says whether images are the same in every "
             f"root; for dataset={dataset['name']} that is {str(published).lower()}"
         )
 
