@@ -28,6 +28,7 @@ class _Cosines(torch.autograd.Function):
         (a, a_norms), (b, b_norms) = unit(a), unit(b)
         ctx.save_for_backward(a, a_norms, b, b_norms)
         ctx.mark_non_differentiable(a, b)
+        ctx.set_materialize_grads(False)  # else zeros are made for a and b
         return a @ b.T, a, b
 
     @staticmethod
