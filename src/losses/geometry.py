@@ -33,7 +33,9 @@ class _Cosines(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor, *_):
+    def backward(ctx, grad: Tensor | None, *_):
+        if grad is None:
+            return None, None
         a, a_norms, b, b_norms = ctx.saved_tensors
         to_a, to_b = ctx.needs_input_grad
         return (
