@@ -9,8 +9,8 @@ import torch
 from benchmarks.timing import interleaved, machine
 from src.datasets import Augmentation, Split
 from src.losses import ArcFace
-from src.models import build_backbone
-from src.training import build_optimizer, choose_device
+from src.models import build_backbone, small_cnn
+from src.training import adam, build_optimizer, choose_device
 
 EVERYTHING = {
     "flip": 0.5,
@@ -31,10 +31,10 @@ def main() -> None:
     for name, (count, pixels, size) in CASES.items():
         images = torch.randint(256, (count, 1, pixels, pixels), dtype=torch.uint8, device=device)
         train = Split(images, torch.randint(10, (count,), device=device), [73.0], [90.0])
-        backbone = build_backbone("small_cnn", (1, pixels, pixels), 3)
+        backbone = build_backbone(small_cnn((1, pixels, pixels)), (1, pixels, pixels), 3)
         backbone = backbone.to(device, memory_format=torch.channels_last)
         head = ArcFace(3, 10, margin=0.5, scale=64.0).to(device)
-        optimizer = build_optimizer("adam", backbone, head, lr=0.003, head_lr=None)
+        optimizer = build_optimizer(adam, backbone, head, lr=0.003, head_lr=None)
         index = torch.randperm(count, device=device)[:size]
 
         def step(train=train, index=index, backbone=backbone, head=head, optimizer=optimizer) -> None:

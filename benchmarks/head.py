@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import interleaved, machine
-from src.config import head_options, to_dict
-from src.losses import HEADS
-from src.train import CONF
+from src.run.build import build_head
+from src.run.command_line import CONF, to_dict
 
 SIZES = {"small": (512, 3, 10, 60, 20), "large": (512, 512, 10_000, 8, 1)}  # B, D, C, rounds, calls
 BASE = "normalise + linear + cross entropy"
@@ -24,7 +23,7 @@ BASE = "normalise + linear + cross entropy"
 def published(name: str, dimension: int, classes: int) -> torch.nn.Module:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = to_dict(compose("train", overrides=[f"loss={name}"]))
-    return HEADS[name](dimension, classes, **head_options(config, classes))
+    return build_head(config, dimension, classes)
 
 
 def compare(size: str) -> None:
@@ -45,7 +44,7 @@ def compare(size: str) -> None:
         head(x, y).backward()
 
     ways = {BASE: plain}
-    for name in HEADS:
+    for name in sorted(path.stem for path in (CONF / "loss").glob("[!_]*.yaml")):
         ways[name] = partial(step, published(name, dimension, classes).to(device))
     seconds = interleaved(ways, rounds, calls)
 

@@ -7,16 +7,17 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from src import plots
-from src.config import head_options, to_dict
-from src.losses import HEADS
-from src.train import CONF
+from src.run.build import build_head
+from src.run.command_line import CONF, to_dict
+
+LOSSES = sorted(path.stem for path in (CONF / "loss").glob("[!_]*.yaml"))
 
 
 def curve(name: str, angles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """t(θ) and −dt/dθ of a member in evaluation mode, for embeddings of length 20."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = to_dict(compose("train", overrides=[f"loss={name}"]))
-    head = HEADS[name](2, 2, **head_options(config, 10)).double().eval()
+    head = build_head(config, 2, 2).double().eval()
     with torch.no_grad():
         head.weight.copy_(-torch.eye(2).view(2, *[1] * (head.weight.ndim - 2), 2))
         head.weight[0] = torch.tensor([1.0, 0.0])
@@ -32,7 +33,7 @@ def curve(name: str, angles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 def main() -> None:
     angles = torch.linspace(0.002, np.pi - 0.002, 400, dtype=torch.double)
-    made = plots.plot_logits({name: curve(name, angles) for name in HEADS}, angles.numpy())
+    made = plots.plot_logits({name: curve(name, angles) for name in LOSSES}, angles.numpy())
     print(plots.save(made, Path(__file__).parent / "logits.png"))
 
 

@@ -41,8 +41,8 @@ TRUE_OR_FALSE = Legal("true or false", lambda value: type(value) is bool)
 
 
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
-    """The named parameters of a function or class. Where a constructor passes `**options` on to the class
-    it inherits from, that one's are included."""
+    """The named parameters of a function or class. Where a constructor passes `**options` on to the
+    class it inherits from, that one's are included."""
     if not inspect.isclass(target):
         return _named(inspect.signature(target))
     found: dict[str, inspect.Parameter] = {}
@@ -67,7 +67,9 @@ def takes_any(target: Callable) -> bool:
     )
 
 
-def check_arguments(target: Callable, given: Mapping[str, object], reserved: tuple[str, ...] = ()) -> None:
+def check_arguments(
+    target: Callable, given: Mapping[str, object], reserved: tuple[str, ...] = ()
+) -> None:
     """Raise ValueError, beginning with `name=value: `, for an argument that `target` does not take or
     whose value is not legal. `reserved` are parameters that the caller sets itself."""
     known = {name: p for name, p in parameters(target).items() if name not in reserved}

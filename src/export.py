@@ -1,167 +1,27 @@
-"""Hand out a trained backbone: `python -m src.export <run> --format onnx|torchscript|safetensors`.
-
-ONNX and TorchScript files take pixels as they are, 0…255, and normalise them inside; a safetensors file
-holds the backbone's weights alone. Each carries, as JSON, what is needed to use it: `describe`.
-"""
+"""Hand out a trained backbone: `python -m src.export <run> --format onnx|torchscript|safetensors`."""
 
 import argparse
-import json
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 
-import torch
-from torch import Tensor, nn
-
 from .errors import UserError
-from .models import build_backbone
-from .runs import versions
-from .trained import Trained, load_trained
+from .run.export import SUFFIXES, export
+from .run.load import load_trained
 
-TOLERANCE = 1e-4  # of `difference`, on pixels drawn at random
-KEY = "angular_penalty"  # under which the description is kept
-SUFFIXES = {"onnx": ".onnx", "torchscript": ".pt", "safetensors": ".safetensors"}
-NEEDS = {
-    "onnx": ("onnx", "onnxscript", "onnxruntime"),
-    "safetensors": ("safetensors",),
-    "torchscript": (),
-}
-
-
-class OnPixels(nn.Module):
-    """A backbone with its normalisation: pixels 0…255 (B, channels, height, width) -> (B, D)."""
-
-    def __init__(self, run: Trained):
-        super().__init__()
-        self.backbone = run.backbone
-        self.register_buffer("mean", torch.tensor(run.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(run.std).view(-1, 1, 1))
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.backbone((pixels - self.mean) / self.std)
-
-
-def describe(run: Trained, normalises: bool) -> dict:
-    """What one has to know to use the file."""
-    return {
-        "input": "pixels, float32 (batch, channels, height, width), 0…255"
-        + (", normalised inside" if normalises else ", first (pixels - mean) / std"),
-        "output": "embeddings, float32 (batch, embedding_dim), to be compared by their cosine",
-        "image_shape": list(run.image_shape),
-        "mean": run.mean,
-        "std": run.std,
-        "resize": "bilinear, antialiased",
-        "embedding_dim": run.head.embedding_dim,
-        "classes": list(run.classes),
-        "model": run.config["model"],
-        "loss": run.config["loss"]["name"],
-        "epoch": run.epoch,
-        "versions": versions(),
-    }
-
-
-@torch.no_grad()
-def export(run: Trained, kind: str, out: Path) -> float:
-    """Write the file, and return the `difference` of its embeddings from the model's. Raises
-    UserError if there is a file, if a package is missing, or if the difference is above TOLERANCE; then
-    none is left."""
-    if out.exists():
-        raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
-    for package in NEEDS[kind]:
-        try:
-            __import__(package)
-        except ImportError:
-            raise UserError(
-                f"--format {kind}: {package} is missing, pip install -e '.[export]'"
-            ) from None
-    out.parent.mkdir(parents=True, exist_ok=True)
-    model = OnPixels(run).cpu().to(memory_format=torch.contiguous_format).eval()
-    # Other numbers of images than the model was traced with, the sharpest that there can be.
-    random = torch.Generator().manual_seed(0)
-    batches = [torch.randint(256, (n, *run.image_shape), generator=random).float() for n in (3, 1, 5)]
-    unfinished = out.with_name(f"{out.name}.unfinished")  # torch wants a name before the last dot
-    try:
-        written = WRITERS[kind](run, model, batches[0], unfinished)
-        worst = max(difference(written(batch), model(batch)) for batch in batches)
-        if not worst <= TOLERANCE:
-            raise UserError(
-                f"--format {kind}: its embeddings differ from the model's by {worst:.1e}, more "
-                f"than {TOLERANCE:g}"
-            )
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return worst
-
-
-def difference(found: Tensor, wanted: Tensor) -> float:
-    """The largest, as a share of the longest embedding where that is longer than 1: embeddings are
-    compared by their direction, and some are hundreds long."""
-    return float((found - wanted).abs().max() / wanted.norm(dim=1).max().clamp(min=1))
-
-
-def to_onnx(run: Trained, model: nn.Module, batch: Tensor, path: Path):
-    import onnx
-    import onnxruntime
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            program = torch.onnx.export(
-                model,
-                (batch,),
-                dynamo=True,
-                verbose=False,
-                input_names=["pixels"],
-                output_names=["embeddings"],
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-            )
-        except Exception as error:  # an operator that it does not know, or a path that data decide
-            why = str(error.__cause__ or error).splitlines()[0]
-            raise UserError(
-                f"--format onnx: torch's exporter cannot take {run.config['model']['name']} ({why}); "
-                "--format torchscript may"
-            ) from error
-    made = program.model_proto
-    onnx.helper.set_model_props(made, {KEY: json.dumps(describe(run, True))})
-    onnx.save(made, path)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return lambda pixels: torch.from_numpy(session.run(None, {"pixels": pixels.numpy()})[0])
-
-
-def to_torchscript(run: Trained, model: nn.Module, batch: Tensor, path: Path):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit's age; what reads its files is everywhere
-        traced = torch.jit.trace(model, batch)
-        torch.jit.save(traced, path, _extra_files={f"{KEY}.json": json.dumps(describe(run, True))})
-        return torch.jit.load(path)
-
-
-def to_safetensors(run: Trained, model: nn.Module, batch: Tensor, path: Path):
-    from safetensors.torch import load_file, save
-
-    weights = {key: value.cpu().contiguous() for key, value in run.backbone.state_dict().items()}
-    path.write_bytes(save(weights, {KEY: json.dumps(describe(run, False))}))
-    fresh = build_backbone(image_shape=run.image_shape, **run.config["model"], fetch=False).eval()
-    fresh.load_state_dict(load_file(path))
-    return lambda pixels: fresh((pixels - model.mean) / model.std)
-
-
-# Each writes a file, and returns what reads it back: pixels -> embeddings.
-WRITERS = {"onnx": to_onnx, "torchscript": to_torchscript, "safetensors": to_safetensors}
+CPU = {"name": "cpu", "threads": None, "precision": "fp32"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.export", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m src.export", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx")
     parser.add_argument("--out", type=Path, help="the file to write; default: <run>/export/backbone.<…>")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="PACKAGE", help="trust its classes"
+    )
     given = parser.parse_args()
     try:
-        run = load_trained(given.run, {"name": "cpu", "threads": None, "precision": "fp32"})
+        run = load_trained(given.run, CPU, given.allow)
         out = given.out or given.run / "export" / f"backbone{SUFFIXES[given.format]}"
         if run.unfinished:
             print(run.unfinished)

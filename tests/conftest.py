@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,24 @@ import torch
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src.config import to_dict
+from src.run.command_line import to_dict
 
 ROOT = Path(__file__).parents[1]
 FAST = ("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1")
 
 torch.set_num_threads(1)  # of two processes, see the Makefile
+
+
+def pytest_configure(config) -> None:
+    """One font cache for all tests, and for the processes they start in other home directories:
+    matplotlib builds one anew for each, which takes seconds and a line on stderr."""
+    cache = Path(tempfile.gettempdir()) / f"matplotlib-of-tests-{os.getuid()}"
+    cache.mkdir(exist_ok=True)
+    os.environ.setdefault("MPLCONFIGDIR", str(cache))
+    if not hasattr(config, "workerinput"):  # before workers and their children can race for it
+        subprocess.run([sys.executable, "-c", "import matplotlib.font_manager"], capture_output=True)
+
+
 # A shell's background jobs start with SIGINT ignored, and so would what they start; tests send it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -51,7 +64,7 @@ def command(tmp_path):
             env=kept | home | environment,
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=900,
         )
 
     return run

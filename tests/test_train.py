@@ -9,8 +9,11 @@ import torch
 import yaml
 
 from src.errors import Diverged, UserError
-from src.train import prepare, train_run
-from src.training import load_checkpoint
+from src.run.build import build_run
+from src.run.command_line import CONF, to_dict
+from src.run.lifecycle import train_run
+from src.training import embed, load_checkpoint
+from tests import faults
 from tests.conftest import FAST
 
 
@@ -23,9 +26,6 @@ def finished(tmp_path_factory):
     """A short ArcFace run: (configuration, folder)."""
     from hydra import compose, initialize_config_dir
 
-    from src.config import to_dict
-    from src.train import CONF
-
     folder = tmp_path_factory.mktemp("run")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = to_dict(compose("train", overrides=[*FAST, "epochs=3"]))
@@ -36,7 +36,7 @@ def test_a_finished_run_leaves_its_folder_as_promised(finished):
     _, folder, objective = finished
     found = summary(folder)
     assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
-    assert {"config_hash", "versions", "device", "threads", "seconds", "recall"} <= set(found)
+    assert {"config_hash", "code", "versions", "device", "threads", "seconds", "recall"} <= set(found)
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -58,9 +58,7 @@ def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished
     config, folder, _ = finished
     saved = load_checkpoint(folder / "checkpoint.pt")
     assert saved["epoch"] == 3 and saved["config"] == config
-    from src.training import embed
-
-    again = prepare(saved["config"], tmp_path)
+    again = build_run(saved["config"], tmp_path)
     again.backbone.load_state_dict(saved["backbone"])
     again.head.load_state_dict(saved["head"])
     kept = np.load(folder / "embeddings.npz")["embeddings"]
@@ -82,7 +80,7 @@ def test_the_same_seed_gives_the_same_metrics_bit_for_bit_and_another_does_not(f
     "loss", ["asoftmax", "adaface", "subcenter_arcface", "kappaface", "elasticface_arc"]
 )
 def test_evaluation_moves_no_running_statistics(loss, composed, tmp_path):
-    run = prepare(composed(*FAST, f"loss={loss}"), tmp_path)
+    run = build_run(composed(*FAST, f"loss={loss}"), tmp_path)
     run.head.train()
     before = {key: value.clone() for key, value in run.head.state_dict().items()}
     first, second = (run.evaluate("test")[0].metrics for _ in range(2))
@@ -104,8 +102,8 @@ def test_a_finished_run_is_left_as_it_is(finished):
 
 
 def test_settings_are_chosen_by_images_that_are_neither_trained_nor_tested_on(composed, tmp_path):
-    run = prepare(composed(*FAST), tmp_path)
-    held = prepare(composed(*FAST, "dataset.val_fraction=0"), tmp_path)
+    run = build_run(composed(*FAST), tmp_path)
+    held = build_run(composed(*FAST, "dataset.val_fraction=0"), tmp_path)
     assert run.watched == "validation" and held.watched == "test" and held.data.val is None
     train_run(held.config, tmp_path)
     found = summary(tmp_path)
@@ -130,12 +128,13 @@ def test_divergence_stops_the_run_and_says_why(composed, tmp_path):
 
 
 def test_an_error_in_the_code_is_recorded_with_its_traceback(composed, tmp_path, monkeypatch, caplog):
-    def broken(*_):
-        raise ZeroDivisionError("a bug")
+    def broken(optimizer):
+        if (tmp_path / "checkpoint.pt").exists():
+            raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr("src.train.show", broken)
+    monkeypatch.setattr(faults, "strike", broken)
     with pytest.raises(ZeroDivisionError), caplog.at_level("DEBUG", logger="src"):
-        train_run(composed(*FAST), tmp_path)
+        train_run(composed(*FAST, "optimizer._target_=tests.faults.Adam"), tmp_path)
     assert summary(tmp_path)["state"] == "failed" and summary(tmp_path)["error"] == "a bug"
     assert "Traceback" in caplog.text
     assert (tmp_path / "checkpoint.pt").exists() and (tmp_path / "metrics.csv").exists()
@@ -157,6 +156,14 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     assert again.returncode == 0 and "finished already" in again.stdout
     assert files(out) == before
 
+    edit = summary(out)
+    edit["code"]["sources"] = "0" * 12  # as if a line of a loss had been another one
+    (out / "summary.json").write_text(json.dumps(edit))
+    before = files(out)
+    again = command("loss=arcface", *FAST)
+    assert again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+    assert files(out) == before
+
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
@@ -165,7 +172,9 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
         (["margin=0.3"], "margin=0.3: margin takes a name, a value goes to margin.value=0.3"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
-        (["nothing=1"], "Could not override 'nothing'"),
+        (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
+        (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.options.weight_decay?"),
+        (["+early_stopping.patience=3"], "early_stopping.patience=3: nothing reads this key"),
         (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),
         (["margin.value=[1"], "no viable alternative"),
         (["optimizer.lr=1e5", "scale=learnable", "logger=wandb"], "the loss was not a finite number"),

@@ -1,40 +1,42 @@
-"""CIFAR-10 and CIFAR-100 through torchvision."""
+"""CIFAR-10 and CIFAR-100 (Krizhevsky 2009), read by torchvision."""
 
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
 from .splits import Labelled, Source
 
 
 def cifar10(root: Path) -> Source:
+    """50,000 training and 10,000 test photographs of ten things, 32×32, RGB. Reads
+    `root`/cifar-10-batches-py, which torchvision downloads if it is not there. Raises ValueError if it
+    cannot."""
     return _read("CIFAR10", root)
 
 
 def cifar100(root: Path) -> Source:
+    """50,000 training and 10,000 test photographs of a hundred things, 32×32, RGB. Reads
+    `root`/cifar-100-python, which torchvision downloads if it is not there. Raises ValueError if it
+    cannot."""
     return _read("CIFAR100", root)
 
 
-def _read(name: str, root: Path) -> Source:
-    """`root`/cifar-10-batches-py or cifar-100-python, as torchvision extracts them; it checks their
-    md5."""
-    from ..vision import datasets
+def _read(class_name: str, root: Path) -> Source:
+    from ..torchvision_compat import datasets
 
-    kind = getattr(datasets, name)
-    folder = root / kind.base_folder
+    cifar = getattr(datasets, class_name)
+    folder = root / cifar.base_folder
     try:
-        # Once the batches are there and right, nothing is downloaded or written.
-        train, test = (kind(root, train=part, download=not folder.is_dir()) for part in (True, False))
+        # torchvision checks md5 sums; where they are right it downloads and writes nothing.
+        train, test = (cifar(root, train=part, download=not folder.is_dir()) for part in (True, False))
     except Exception as error:  # torchvision passes on whatever its network stack or pickle raises
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"dataset.root={root}: {folder} is not torchvision's {name}, or not there and could not be "
+        raise ValueError(
+            f"root={root}: {folder} is not torchvision's {class_name}, or not there and could not be "
             f"downloaded ({reason}): put it there, or set DATA_ROOT"
         ) from error
-    return Source(
-        *(
-            Labelled(part.data.transpose(0, 3, 1, 2), np.array(part.targets), tuple(part.classes))
-            for part in (train, test)
-        )
-    )
+
+    def labelled(part) -> Labelled:
+        return Labelled(part.data.transpose(0, 3, 1, 2), np.array(part.targets), tuple(part.classes))
+
+    return Source(train=labelled(train), test=labelled(test))

@@ -8,8 +8,9 @@ from .splits import Labelled, Source
 
 
 def digits(root: Path) -> Source:
-    """1437 training and 360 test images, split by class shares, always the same way; 0…16 grey."""
-    # Here, because importing scikit-learn takes a second, which no other data set should pay.
+    """1437 training and 360 test images (1, 8, 8), grey from 0 to 16, always the same ones, with equal
+    class shares in both. `root` is not used."""
+    # Imported here because scikit-learn takes a second, which no other data set should pay.
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -18,5 +19,5 @@ def digits(root: Path) -> Source:
     train_x, test_x, train_y, test_y = train_test_split(
         images, bunch.target, test_size=0.2, stratify=bunch.target, random_state=0
     )
-    names = tuple(str(digit) for digit in range(10))
-    return Source(Labelled(train_x, train_y, names), Labelled(test_x, test_y, names))
+    classes = tuple(str(digit) for digit in range(10))
+    return Source(train=Labelled(train_x, train_y, classes), test=Labelled(test_x, test_y, classes))

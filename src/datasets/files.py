@@ -1,45 +1,58 @@
-"""Images in files: found, checked, and decoded to bytes."""
+"""Images in files: find them, check them, decode them to bytes."""
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from ..errors import UserError
-
 SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".webp"}
 SUFFIXES |= {".tif", ".tiff"}
-UNREAD = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".svg"}
+UNSUPPORTED = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".svg"}
 ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
-LARGEST = 256  # pixels a side that are kept as they are without being asked for
-LISTED = 10  # of what is left out, in a message
+LARGEST_SIDE = 256  # pixels; larger images need an explicit size
+ORIENTATION = 274  # the EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
 PIL_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
 
 
+class BrokenImage(ValueError):
+    """A file turned out not to be an image when it was read, perhaps in the middle of training."""
+
+
+class Header(NamedTuple):
+    """What an image file says of itself: its number of channels, and its size (height, width) once it is
+    turned upright."""
+
+    channels: int
+    size: tuple[int, int]
+
+
 def channels_of(image: Image.Image) -> int:
+    """1 for a grey image, 3 for any other."""
     return 1 if image.mode in GREY else 3
 
 
 def eight_bits(image: Image.Image) -> Image.Image:
-    """A deep grey image by its upper bits, which `convert` would cut at 255. Raises ValueError where 0
-    and white are nobody's guess."""
+    """The upper eight bits of a deep grey image, where `convert` would clip at 255. Raises ValueError if
+    the value of white is unknown."""
     if image.mode == "F":
-        raise ValueError("floating-point pixels, of which nobody says what is white: save 8 or 16 bits")
+        raise ValueError("floating-point pixels, whose white is unknown: save 8 or 16 bits")
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)
     if image.mode == "I" and (pixels.min() < 0 or not 0xFF < pixels.max() <= 0xFFFF):
-        raise ValueError("32-bit pixels, of which nobody says what is white: save 8 or 16 bits")
+        raise ValueError("32-bit pixels, whose white is unknown: save 8 or 16 bits")
     return Image.fromarray((pixels >> 8).astype(np.uint8))
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """What is transparent shows white, as on paper: below, there is often nothing but black."""
+    """The image on white paper: what lies under transparent pixels is often black."""
     if not image.has_transparency_data:
         return image
     image = image.convert("RGBA")
@@ -47,9 +60,9 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = None) -> np.ndarray:
-    """An image as bytes (channels, height, width) of `shape`: turned upright, grey or RGB as asked,
-    on white, resized (bilinear over the whole area, so that thin lines survive). Raises UserError naming
-    it."""
+    """An image as bytes (channels, height, width) of `shape`: turned upright, on white, grey or RGB, and
+    resized (bilinear over the whole area, so that thin lines survive). Raises ValueError that calls the
+    file `name`, or by its path, if it is not an image."""
     channels, height, width = shape
     try:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
@@ -59,12 +72,12 @@ def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = Non
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(image)
     except PIL_ERRORS as error:
-        raise UserError(f"{name or file}: not an image that can be read ({error})") from None
+        raise BrokenImage(f"{name or file}: not an image that can be read ({error})") from None
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
 
-def in_parallel(function, items: Iterable, threads: int | None = None) -> list:
-    """`function` of each item, in order; decoding lets other threads run."""
+def in_parallel(function: Callable, items: Iterable, threads: int | None = None) -> list:
+    """`function` of each item, in order. Threads pay off because decoding releases Python's lock."""
     items = list(items)
     if threads == 1 or len(items) < 8:
         return [function(item) for item in items]
@@ -73,10 +86,11 @@ def in_parallel(function, items: Iterable, threads: int | None = None) -> list:
 
 
 class Files:
-    """Images of one `shape` (channels, height, width), in files, decoded when asked for."""
+    """Image files that decode to one shape, when they are needed. `shape` is (N, channels, height,
+    width), as if they were an array."""
 
-    def __init__(self, paths: np.ndarray, shape: tuple[int, int, int]):
-        self.paths, self.shape = paths, (len(paths), *shape)
+    def __init__(self, paths: np.ndarray, image_shape: tuple[int, int, int]):
+        self.paths, self.shape = paths, (len(paths), *image_shape)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -85,119 +99,127 @@ class Files:
         return Files(self.paths[rows], self.shape[1:])
 
     def decode(self, threads: int | None = None) -> np.ndarray:
-        """All of them as bytes (N, channels, height, width). Raises UserError naming a broken file."""
-        out = np.empty(self.shape, np.uint8)
+        """All of them as bytes (N, channels, height, width). Raises ValueError that names a broken
+        file."""
+        pixels = np.empty(self.shape, np.uint8)
 
-        def put(row: int) -> None:
-            out[row] = to_bytes(self.paths[row], self.shape[1:])
+        def decode_one(row: int) -> None:
+            pixels[row] = to_bytes(self.paths[row], self.shape[1:])
 
-        in_parallel(put, range(len(self)), threads)
-        return out
+        in_parallel(decode_one, range(len(self)), threads)
+        return pixels
 
     @property
     def nbytes(self) -> int:
+        """The memory that they take once decoded."""
         return int(np.prod(self.shape, dtype=np.int64))
 
 
 def find_images(folder: Path) -> list[Path]:
-    """Image files in a folder and below, sorted, links followed. Hidden files and what are no images are
-    passed over; archives and images of kinds that are not read, which would be missed, are refused by
-    name, as is what cannot be read."""
-    found = []
-    for directory, subfolders, files in os.walk(folder, onerror=_refuse, followlinks=True):
-        above = map(os.path.realpath, Path(directory).parents)
-        if os.path.islink(directory) and os.path.realpath(directory) in above:  # back up: for ever
-            subfolders.clear()
+    """The image files in a folder and below, sorted; links are followed. Hidden files and files of other
+    kinds are ignored. Raises ValueError for an archive or an unsupported image format, whose images
+    would be missed, and for what cannot be read."""
+    images = []
+    for directory, subdirectories, files in os.walk(folder, onerror=_unreadable, followlinks=True):
+        ancestors = map(os.path.realpath, Path(directory).parents)
+        if os.path.islink(directory) and os.path.realpath(directory) in ancestors:  # an endless loop
+            subdirectories.clear()
             continue
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
+        subdirectories[:] = sorted(name for name in subdirectories if not _is_hidden(name))
         for path in (Path(directory, name) for name in sorted(files) if not name.startswith(".")):
-            if path.suffix.lower() in ARCHIVES:
-                raise UserError(f"{path}: an archive among the images: extract it, or take it away")
-            if path.suffix.lower() in UNREAD:
-                raise UserError(
-                    f"{path}: an image of a kind that is not read: save it as PNG, or take it away"
+            suffix = path.suffix.lower()
+            if suffix in ARCHIVES:
+                raise ValueError(
+                    f"{path}: an archive among the images: extract it, or move it elsewhere"
                 )
-            if path.suffix.lower() in SUFFIXES:
-                found.append(_named(path))
-    return found
+            if suffix in UNSUPPORTED:
+                raise ValueError(
+                    f"{path}: an unsupported image format: save it as PNG, or move it elsewhere"
+                )
+            if suffix in SUFFIXES:
+                images.append(_utf8(path))
+    return images
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """Folders right below one, sorted, hidden ones left out. Raises UserError naming what cannot be
-    read."""
+    """The folders directly below one, sorted, without hidden ones. Raises ValueError if the folder
+    cannot be read."""
     try:
         return sorted(
-            _named(path)
-            for path in folder.iterdir()
-            if path.is_dir() and not path.name.startswith((".", "__MACOSX"))
+            _utf8(path) for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)
         )
     except OSError as error:
-        _refuse(error)
+        _unreadable(error)
 
 
-def _named(path: Path) -> Path:
-    """Refuses a name that is no text, as of an old archive, which no table or picture could show."""
+def _is_hidden(name: str) -> bool:
+    return name.startswith((".", "__MACOSX"))
+
+
+def _utf8(path: Path) -> Path:
+    """Raise ValueError for a name that is not text, as in old archives: no table could show it."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
-        raise UserError(f"{str(path)!a}: a name that is not UTF-8: rename it") from None
+        raise ValueError(f"{str(path)!a}: a name that is not UTF-8: rename it") from None
     return path
 
 
-def _refuse(error: OSError) -> None:
-    raise UserError(f"dataset.root: {error.filename} cannot be read ({error.strerror})") from None
+def _unreadable(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def examine(
-    paths: list[Path], whole: bool
-) -> tuple[list[tuple[int, tuple[int, int]] | None], dict[Path, str]]:
-    """Of each file its (channels, (height, width)), None for a broken one, and the broken ones with the
-    reason. Reads headers only, or, if `whole`, every pixel."""
+def examine(paths: Sequence[Path], whole: bool) -> tuple[list[Header | None], dict[Path, str]]:
+    """The header of each file, None for a broken one, and the reason for each broken one. Reads every
+    pixel if `whole`, and otherwise headers only."""
 
-    def look(path: Path):
+    def header_or_error(path: Path) -> Header | str:
         try:
             with Image.open(path) as image:
                 if whole:
                     image.load()
                     eight_bits(image)
-                turned = image.getexif().get(274) in (5, 6, 7, 8)  # EXIF: lying on its side
-                return channels_of(image), image.size if turned else image.size[::-1]
+                sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+                return Header(channels_of(image), image.size if sideways else image.size[::-1])
         except PIL_ERRORS as error:
             return str(error)
 
-    seen = in_parallel(look, paths)
-    broken = {path: what for path, what in zip(paths, seen, strict=True) if isinstance(what, str)}
-    return [None if isinstance(what, str) else what for what in seen], broken
+    results = in_parallel(header_or_error, paths)
+    broken = {path: why for path, why in zip(paths, results, strict=True) if isinstance(why, str)}
+    return [None if isinstance(result, str) else result for result in results], broken
 
 
 def common_shape(
-    paths: list[Path],
-    kinds: list[tuple[int, tuple[int, int]]],
-    size: tuple[int, int] | None,
+    paths: Sequence[Path],
+    headers: Sequence[Header],
+    size: Sequence[int] | None,
     channels: int | None,
 ) -> tuple[int, int, int]:
-    """The shape that all images are brought to: `size` (height, width), or the one that they share;
-    RGB if any is, unless `channels` says otherwise. Raises UserError naming two that differ."""
-    channels = channels or max(kind[0] for kind in kinds)
+    """The shape (channels, height, width) that all images are brought to: `size` (height, width), or the
+    one they share; `channels`, or RGB if any image is. Raises ValueError that names two images which
+    differ."""
+    channels = channels or max(header.channels for header in headers)
     if size:
         return channels, *size
-    first = kinds[0][1]
-    for path, (_, other) in zip(paths, kinds, strict=True):
-        if other != first:
-            raise UserError(
-                f"dataset.size=null: images differ in size ({paths[0]} is {first[0]}×{first[1]}, {path} "
-                f"{other[0]}×{other[1]}, height × width): give one for all, as in dataset.size=[112,112]"
+    height, width = headers[0].size
+    for path, header in zip(paths, headers, strict=True):
+        if header.size != (height, width):
+            raise ValueError(
+                f"size=null: images differ in size ({paths[0]} is {height}×{width}, {path} "
+                f"{header.size[0]}×{header.size[1]}, height × width): give one for all, as in "
+                "size=[112,112]"
             )
-    if max(first) > LARGEST:
-        raise UserError(
-            f"dataset.size=null: images of {first[0]}×{first[1]} are more than a backbone wants: give a "
-            "size, as in dataset.size=[112,112]"
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(
+            f"size=null: images of {height}×{width} are more than a backbone needs: give a size, as in "
+            "size=[112,112]"
         )
-    return channels, *first
+    return channels, height, width
 
 
-def remove_empty(folder: Path, root: Path) -> None:
-    """What a failed download made below `root`: a folder, and those above it, if they are empty."""
+def remove_empty_folders(folder: Path, root: Path) -> None:
+    """Remove what a failed download leaves: `folder`, and its parents below `root`, as far as they are
+    empty."""
     for path in (folder, *folder.parents):
         if path == root:
             return
@@ -207,8 +229,8 @@ def remove_empty(folder: Path, root: Path) -> None:
             return
 
 
-def listed(names: Iterable[object]) -> str:
-    """The first few of many names, and how many there are more."""
+def name_some(names: Iterable[object], most: int = 10) -> str:
+    """The first few of many names, and how many more there are."""
     names = [str(name) for name in names]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

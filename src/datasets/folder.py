@@ -1,173 +1,189 @@
-"""The user's own images: one folder a class."""
+"""The user's own images: one folder per class."""
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
-from .files import Files, common_shape, examine, find_images, subfolders
+from .files import Files, Header, common_shape, examine, find_images, subfolders
+from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
 from .splits import Labelled, Source
 
-SPLITS = {"train", "training", "val", "valid", "validation", "test", "testing"}
+SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
+NOT_SPLIT = ""  # stands for the one part where there are no train/ and test/
 
 
 def image_folder(
     root: Path,
     *,
-    split: str = "open_set",
-    test_fraction: float = 0.2,
-    split_seed: int = 0,
-    size: tuple[int, int] | None = None,
-    channels: int | None = None,
-    min_images: int | None = None,
-    skip_broken: bool = False,
+    split: ClosedOrOpen = "open_set",
+    test_fraction: TestFraction = 0.2,
+    split_seed: Seed = 0,
+    size: Size = None,
+    channels: Channels = None,
+    min_images: MinImages = None,
+    skip_broken: SkipBroken = False,
 ) -> Source:
-    """`root`/<class>/…/<image>, or the same in `root`/train and `root`/test (and `root`/val).
+    """Images `root`/<class>/…/<image>, or the same in `root`/train and `root`/test (and `root`/val).
 
-    Without train/ and test/, `split` says what is held out for testing: `closed_set`, that share of each
-    class's images; `open_set` (or `verification`), that share of the classes; 1 trains on none. Raises
-    UserError naming what is wrong: a file that is no image, a class without images, or with fewer than
-    two, or than `min_images`; with `skip_broken`, or where `min_images` is given, these are left out and
-    named in `skipped`."""
-    if not root.is_dir():
-        raise UserError(
-            f"dataset.root={root}: no such folder; name the one that your class folders are in"
-        )
-    given = {folder.name: folder for folder in subfolders(root)}
-    parts = {"train", "test"} <= set(given)
-    if given and not parts and {name.lower() for name in given} <= SPLITS:
-        raise UserError(
-            f"dataset.root={root}: has {'/, '.join(given)}/, which look like splits; wanted are train/ "
-            "and test/ (and val/), or one folder a class"
-        )
-    if parts and set(given) - {"train", "val", "test"}:
-        other = sorted(set(given) - {"train", "val", "test"})[0]
-        raise UserError(
-            f"dataset.root={root}: has train/ and test/, and beside them {other}/: which is it?"
-        )
-    folders = given if parts else {"": root}
-    found = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
-    skipped = tuple(
-        os.path.relpath(path, root) for _, _, left_out in found.values() for path in left_out
+    Without train/ and test/, `split_seed` draws the test images: `test_fraction` of each class's images
+    if `split` is `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on.
+    Classes of fewer than `min_images` are left out and named in `skipped`, as are unreadable images and
+    empty classes with `skip_broken`.
+
+    Raises ValueError for unreadable images and empty classes without `skip_broken`, for a class of one
+    image without `min_images`, for images that differ in size without `size`, and for folders that do
+    not fit the `split`."""
+    folders = part_folders(root)
+    class_files = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
+    shape = common_shape(
+        [path for part in class_files.values() for path in part.paths],
+        [header for part in class_files.values() for header in part.headers],
+        size,
+        channels,
     )
-    paths = [path for files, _, _ in found.values() for path in files]
-    kinds = [kind for _, seen, _ in found.values() for kind in seen]
-    shape = common_shape(paths, kinds, size, channels)
-    labelled = {part: label(folders[part], files, root, shape) for part, (files, _, _) in found.items()}
-    if parts:
-        train, test = labelled["train"], labelled["test"]
-        check_parts(root, split, train, test)
-        if split == "closed_set":
-            test = in_terms_of(train, test)
-        val = labelled.get("val")
-        if val:
-            check_parts(root, split, train, val, ("train", "val"))
-            if split != "closed_set":
-                check_parts(root, split, val, test, ("val", "test"))
-            val = in_terms_of(train, val) if split == "closed_set" else val
-        return Source(train, test, val, skipped)
-    whole = labelled[""]
-    if len(whole.classes) < 2:
-        raise UserError(f"dataset.root={root}: one folder a class, here is {len(whole.classes)}")
-    if test_fraction == 1:
-        return Source(None, whole, skipped=skipped)
+    parts = {part: label(folders[part], files.paths, root, shape) for part, files in class_files.items()}
+    skipped = tuple(
+        os.path.relpath(path, root) for files in class_files.values() for path in files.skipped
+    )
+    if NOT_SPLIT in parts:
+        train, test = draw_test(root, parts[NOT_SPLIT], split, test_fraction, split_seed)
+        return Source(train=train, test=test, skipped=skipped)
+    check_classes(root, split, parts)
     if split == "closed_set":
-        return Source(*by_sample(whole, test_fraction, split_seed), skipped=skipped)
-    both = whole.split_classes(test_fraction, split_seed)
-    if both is None:
-        raise UserError(
-            f"dataset.test_fraction={test_fraction}: of {len(whole.classes)} classes in {root} leaves "
-            "fewer than 2 to train on: use less, more classes, or evaluation=closed_set"
+        parts = {part: relabelled(labelled, parts["train"].classes) for part, labelled in parts.items()}
+    return Source(train=parts["train"], val=parts.get("val"), test=parts["test"], skipped=skipped)
+
+
+def part_folders(root: Path) -> dict[str, Path]:
+    """The folders train, test and perhaps val, by name; `root` as the only part if it holds class
+    folders. Raises ValueError if it could be either."""
+    if not root.is_dir():
+        raise ValueError(f"root={root}: no such folder; name the one that your class folders are in")
+    folders = {folder.name: folder for folder in subfolders(root)}
+    if not {"train", "test"} <= set(folders):
+        if folders and {name.lower() for name in folders} <= SPLIT_NAMES:
+            raise ValueError(
+                f"root={root}: has {'/, '.join(folders)}/, which look like splits; wanted are train/ "
+                "and test/ (and val/), or one folder a class"
+            )
+        return {NOT_SPLIT: root}
+    others = sorted(set(folders) - {"train", "val", "test"})
+    if others:
+        raise ValueError(
+            f"root={root}: has train/ and test/, and beside them {others[0]}/: which is it?"
         )
-    return Source(*both, skipped=skipped)
+    return folders
 
 
-def collect(folder: Path, min_images: int | None, skip_broken: bool):
-    """Image files below a folder, by class and name; what each is; and what was left out, as paths."""
-    if not subfolders(folder):
-        raise UserError(f"dataset.root={folder}: no folders in it; one folder a class is wanted")
-    stray = [path for path in find_images(folder) if path.parent == folder]
+class ClassFiles(NamedTuple):
+    """Image files by class and name, the header of each, and the files and class folders left out."""
+
+    paths: list[Path]
+    headers: list[Header]
+    skipped: list[Path]
+
+
+def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFiles:
+    """The readable images of the class folders in `folder`. Raises ValueError that names what is wrong,
+    as `image_folder` does."""
+    class_folders = subfolders(folder)
+    if not class_folders:
+        raise ValueError(f"root={folder}: no folders in it; one folder a class is wanted")
+    stray = next((path for path in find_images(folder) if path.parent == folder), None)
     if stray:
-        raise UserError(
-            f"{stray[0]}: an image beside the class folders: put it into one, or take it away"
+        raise ValueError(
+            f"{stray}: an image beside the class folders: put it into one, or move it elsewhere"
         )
-    paths, kinds, left_out = [], [], []
-    for class_folder in subfolders(folder):
-        files = find_images(class_folder)
-        seen, broken = examine(files, whole=True)
-        if broken and not skip_broken:
-            path, why = next(iter(broken.items()))
-            others = f" (and {len(broken) - 1} more in its class)" if len(broken) > 1 else ""
-            raise UserError(
-                f"{path}: not an image that can be read{others}: {why}; dataset.skip_broken=true leaves "
-                "such out"
+    result = ClassFiles([], [], [])
+    for class_folder in class_folders:
+        paths = find_images(class_folder)
+        headers, broken = examine(paths, whole=True)
+        readable = [path for path in paths if path not in broken]
+        if not skip_broken:
+            refuse_broken(class_folder, broken, readable)
+        if len(readable) == 1 and min_images is None:
+            raise ValueError(
+                f"{class_folder}: a class of one image ({readable[0].name}), which no other resembles: "
+                "min_images=2 leaves such classes out, min_images=1 keeps them"
             )
-        good = [path for path in files if path not in broken]
-        left_out += broken
-        if not good and not skip_broken:
-            raise UserError(
-                f"{class_folder}: a class without images: delete it, or dataset.skip_broken=true leaves "
-                "it out"
-            )
-        if len(good) < 2 and min_images is None and good:
-            raise UserError(
-                f"{class_folder}: a class of one image ({good[0].name}), which is like nothing else: "
-                "dataset.min_images=2 leaves such classes out, dataset.min_images=1 keeps them"
-            )
-        if len(good) < (min_images or 1):
-            left_out.append(class_folder)
+        result.skipped.extend(broken)
+        if len(readable) < (min_images or 1):
+            result.skipped.append(class_folder)
             continue
-        paths += good
-        kinds += [kind for kind in seen if kind]
-    if not paths:
-        raise UserError(f"dataset.root={folder}: no image is left of it")
-    return paths, kinds, left_out
+        result.paths.extend(readable)
+        result.headers.extend(header for header in headers if header)
+    if not result.paths:
+        raise ValueError(f"root={folder}: no image in it is left")
+    return result
+
+
+def refuse_broken(class_folder: Path, broken: dict[Path, str], readable: list[Path]) -> None:
+    """Raise ValueError if a class has `broken` images, or none that are `readable`."""
+    if broken:
+        path, why = next(iter(broken.items()))
+        others = f" (and {len(broken) - 1} more in its class)" if len(broken) > 1 else ""
+        raise ValueError(
+            f"{path}: not an image that can be read{others}: {why}; skip_broken=true leaves such out"
+        )
+    if not readable:
+        raise ValueError(
+            f"{class_folder}: a class without images: delete it, or skip_broken=true leaves it out"
+        )
 
 
 def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, int]) -> Labelled:
-    of_class = [path.relative_to(folder).parts[0] for path in paths]
-    classes, labels = np.unique(of_class, return_inverse=True)
+    """Files of one `shape`, each labelled by the folder directly below `folder` that it is in, and named
+    by its path from `root`."""
+    class_of_each = [path.relative_to(folder).parts[0] for path in paths]
+    classes, labels = np.unique(class_of_each, return_inverse=True)
     names = np.array([Path(os.path.relpath(path, root)).as_posix() for path in paths])
-    held = np.array([str(path) for path in paths])
-    return Labelled(Files(held, shape), labels, tuple(classes.tolist()), names)
+    files = Files(np.array([str(path) for path in paths]), shape)
+    return Labelled(files, labels, tuple(classes.tolist()), names)
 
 
-def check_parts(
-    root: Path,
-    split: str,
-    train: Labelled,
-    test: Labelled,
-    parts: tuple[str, str] = ("train", "test"),
-) -> None:
-    """Classes of the two parts are the same in a closed set, and others in an open one."""
-    first, part = parts
-    both = set(train.classes) & set(test.classes)
-    if split != "closed_set" and both:
-        raise UserError(
-            f"evaluation={split}: class {min(both)} is in both {root}/{first} and {root}/{part}; an "
-            "open set tests classes that nothing was chosen by: evaluation=closed_set?"
+def check_classes(root: Path, split: str, parts: dict[str, Labelled]) -> None:
+    """Raise ValueError if a part of a closed set has classes that are not trained on, or if two parts of
+    an open set have a class in common."""
+    classes = {part: set(labelled.classes) for part, labelled in parts.items()}
+    for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
+        if not {first, second} <= set(parts):
+            continue
+        common, new = classes[first] & classes[second], classes[second] - classes[first]
+        if split != "closed_set" and common:
+            raise ValueError(
+                f"split={split}: class {min(common)} is in both {root}/{first} and {root}/{second}; an "
+                "open set tests classes that nothing was chosen by: split=closed_set?"
+            )
+        if split == "closed_set" and first == "train" and new:
+            raise ValueError(
+                f"split=closed_set: class {min(new)} is in {root}/{second} and not in {root}/train: "
+                "split=open_set tests classes that were not trained on"
+            )
+
+
+def relabelled(part: Labelled, classes: tuple[str, ...]) -> Labelled:
+    """`part` with labels that index `classes`, which include its own."""
+    new_label = np.array([classes.index(name) for name in part.classes])
+    return part._replace(labels=new_label[part.labels], classes=classes)
+
+
+def draw_test(
+    root: Path, whole: Labelled, split: str, fraction: float, seed: int
+) -> tuple[Labelled | None, Labelled]:
+    """Parts to train on and to test on: `fraction` of each class's images, at least one, or of the
+    classes, is tested on; all of them if it is 1. Raises ValueError if there are too few classes."""
+    if len(whole.classes) < 2:
+        raise ValueError(f"root={root}: one folder a class, here is {len(whole.classes)}")
+    if fraction == 1:
+        return None, whole
+    if split == "closed_set":
+        return whole.split_samples(fraction, seed, keep_both=True)
+    parts = whole.split_classes(fraction, seed)
+    if parts is None:
+        raise ValueError(
+            f"test_fraction={fraction}: of {len(whole.classes)} classes in {root} leaves fewer than 2 "
+            "to train on: use less, more classes, or split=closed_set"
         )
-    new = set(test.classes) - set(train.classes)
-    if split == "closed_set" and new:
-        raise UserError(
-            f"evaluation=closed_set: class {min(new)} is in {root}/{part} and not in {root}/train: "
-            "evaluation=open_set tests classes that were not trained on"
-        )
-
-
-def in_terms_of(train: Labelled, test: Labelled) -> Labelled:
-    """`test`, labelled by the classes of `train`."""
-    labels = np.array([train.classes.index(name) for name in test.classes])[test.labels]
-    return test._replace(labels=labels, classes=train.classes)
-
-
-def by_sample(whole: Labelled, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
-    """Two parts with all classes in each; `fraction` of each class's images, and one at least, drawn by
-    `seed`, in the second, as long as it has two."""
-    rng, out = np.random.default_rng(seed), np.zeros(len(whole.labels), bool)
-    for each in range(len(whole.classes)):
-        members = np.flatnonzero(whole.labels == each)
-        held = min(max(1, round(fraction * len(members))), len(members) - 1)
-        out[rng.choice(members, held, replace=False)] = True
-    return whole.pick(~out), whole.pick(out)
+    return parts

@@ -1,5 +1,5 @@
-"""MNIST, Fashion-MNIST and Kuzushiji-MNIST through torchvision, without touching what already lies in
-the folder."""
+"""MNIST, Fashion-MNIST and Kuzushiji-MNIST, read by torchvision without changing files that are
+there."""
 
 import gzip
 import hashlib
@@ -7,57 +7,61 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from ..errors import UserError
-from .files import remove_empty
+from .files import remove_empty_folders
 from .splits import Labelled, Source
 
 
 def mnist(root: Path) -> Source:
+    """60,000 training and 10,000 test images of handwritten digits (LeCun et al. 1998), 28×28. Reads
+    `root`/MNIST/raw, downloads what is not there, and raises ValueError if it cannot."""
     return _read("MNIST", root)
 
 
 def fashion_mnist(root: Path) -> Source:
+    """60,000 training and 10,000 test images of clothes (Xiao et al. 2017), 28×28. Reads
+    `root`/FashionMNIST/raw, downloads what is not there, and raises ValueError if it cannot."""
     return _read("FashionMNIST", root)
 
 
 def kmnist(root: Path) -> Source:
+    """60,000 training and 10,000 test images of cursive Japanese characters (Clanuwat et al. 2018),
+    28×28. Reads `root`/KMNIST/raw, downloads what is not there, and raises ValueError if it cannot."""
     return _read("KMNIST", root)
 
 
-def _read(name: str, root: Path) -> Source:
-    from ..vision import datasets
+def _read(class_name: str, root: Path) -> Source:
+    from ..torchvision_compat import datasets
 
-    source = getattr(datasets, name)
-    folder = root / name / "raw"
-    archives = [folder / file for file, _ in source.resources]
+    published = getattr(datasets, class_name)
+    folder = root / class_name / "raw"
+    archives = [folder / file for file, _ in published.resources]
     missing = [file for file in archives if not (file.exists() or file.with_suffix("").exists())]
     if missing:
         try:
-            source(root, download=True)
+            published(root, download=True)
         except Exception as error:  # torchvision passes on whatever its network stack raises
-            remove_empty(folder, root)
+            remove_empty_folders(folder, root)
             reason = str(error).strip().splitlines()[-1]
-            raise UserError(
-                f"dataset.root={root}: {missing[0]} is not there and could not be downloaded "
+            raise ValueError(
+                f"root={root}: {missing[0]} is not there and could not be downloaded "
                 f"({reason}): put torchvision's {missing[0].name} there, or set DATA_ROOT"
             ) from error
-    # torchvision extracts beside the archives, over whatever is there: it reads a copy instead.
+    # torchvision extracts archives next to themselves, over whatever is there: let it read a copy.
     with tempfile.TemporaryDirectory() as scratch:
-        copy = Path(scratch) / name / "raw"
+        copy = Path(scratch) / class_name / "raw"
         copy.mkdir(parents=True)
-        for archive, (_, md5) in zip(archives, source.resources, strict=True):
+        for archive, (_, md5) in zip(archives, published.resources, strict=True):
             _extract(archive, md5, copy / archive.stem)
         try:
-            train, test = source(scratch, train=True), source(scratch, train=False)
+            train, test = published(scratch, train=True), published(scratch, train=False)
         except Exception as error:
-            raise UserError(f"dataset.root={root}: {folder} holds a broken file: {error}") from error
-        names = tuple(name.split(" - ")[0] for name in source.classes)
-        return Source(
-            *(
-                Labelled(part.data.unsqueeze(1).numpy(), part.targets.numpy(), names)
-                for part in (train, test)
-            )
-        )
+            raise ValueError(f"root={root}: {folder} holds a broken file: {error}") from error
+    classes = tuple(name.split(" - ")[0] for name in published.classes)
+
+    def labelled(part) -> Labelled:
+        return Labelled(part.data.unsqueeze(1).numpy(), part.targets.numpy(), classes)
+
+    return Source(train=labelled(train), test=labelled(test))
 
 
 def _extract(archive: Path, md5: str, target: Path) -> None:
@@ -65,12 +69,12 @@ def _extract(archive: Path, md5: str, target: Path) -> None:
     if extracted.exists():
         try:
             target.symlink_to(extracted.resolve())
-        except OSError:  # Windows wants a privilege for it
+        except OSError:  # Windows requires a privilege for links
             shutil.copyfile(extracted, target)
         return
     if hashlib.md5(archive.read_bytes()).hexdigest() != md5:
-        raise UserError(
+        raise ValueError(
             f"{archive} is not the published file (its md5 differs): delete it, or replace it"
         )
-    with gzip.open(archive) as source, open(target, "wb") as out:
-        shutil.copyfileobj(source, out)
+    with gzip.open(archive) as compressed, open(target, "wb") as out:
+        shutil.copyfileobj(compressed, out)

@@ -1,94 +1,100 @@
 """Omniglot (Lake et al. 2015): 1623 hand-drawn characters, 20 drawings each, for open-set evaluation."""
 
 import zipfile
+from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from ..errors import UserError
-from .files import ARCHIVES, find_images, in_parallel, remove_empty, to_bytes
+from .files import ARCHIVES, find_images, in_parallel, remove_empty_folders, to_bytes
+from .options import Size
 from .splits import Labelled, Source
 
 DRAWINGS = 20
-PARTS = {"background": 964, "evaluation": 659}  # characters, no alphabet in both
+CHARACTERS = {"background": 964, "evaluation": 659}  # of two parts that share no alphabet
+
+Drawings = dict[str, bytes | Path]  # by <alphabet>/<character>/<file>
 
 
-def omniglot(root: Path, *, size: tuple[int, int] | None = None) -> Source:
+def omniglot(root: Path, *, size: Size = None) -> Source:
     """The official split: trained on the background characters, tested on those of the evaluation set.
+    Drawings are 105×105, grey, ink 0; `size` (height, width) resizes them.
 
     Reads, from `root`/omniglot-py or `root` itself, a folder images_<part>/<alphabet>/<character>/*.png,
-    or else any images_*.zip that holds as many characters and drawings as published; otherwise
-    torchvision downloads it. Drawings are 105×105, grey, ink 0; `size` (height, width) resizes them.
-    Raises UserError naming a file or folder that is not right; nothing is extracted or written over."""
+    or else any images_*.zip with as many characters and drawings as were published; otherwise
+    torchvision downloads it. Nothing is extracted or overwritten. Raises ValueError that names a wrong
+    file or folder."""
     shape = (1, *(size or (105, 105)))
-    return Source(*(_labelled(part, _files(part, root), shape) for part in PARTS))
+    train, test = (_labelled(_find(part, root), shape) for part in ("background", "evaluation"))
+    return Source(train=train, test=test)
 
 
-def _files(part: str, root: Path) -> dict[str, bytes | Path]:
-    """The drawings of a part by `<alphabet>/<character>/<file>`."""
+def _find(part: str, root: Path) -> Drawings:
     for folder in (root / "omniglot-py", root):
         tree = folder / f"images_{part}"
         if tree.is_dir():
-            held = {path.relative_to(tree).as_posix(): path for path in find_images(tree)}
-            return _counted(part, held, tree)
-        # By what they hold, not by their md5: the images are the same however they were zipped.
+            drawings = {path.relative_to(tree).as_posix(): path for path in find_images(tree)}
+            return _complete(part, drawings, tree)
+        # Judged by content, not by md5: the images are the same however they were zipped.
         for archive in sorted(folder.glob("images_*.zip")):
-            held = _in_archive(archive, part)
-            if held:
-                return _counted(part, held, archive)
-    try:
-        from ..vision import datasets
+            drawings = _in_archive(archive, part)
+            if drawings:
+                return _complete(part, drawings, archive)
+    _download(part, root)
+    return _find(part, root)
 
+
+def _download(part: str, root: Path) -> None:
+    from ..torchvision_compat import datasets
+
+    try:
         datasets.Omniglot(root, background=part == "background", download=True)
     except Exception as error:  # torchvision passes on whatever its network stack raises
-        remove_empty(root / "omniglot-py", root)
+        remove_empty_folders(root / "omniglot-py", root)
         reason = str(error).strip().splitlines()[-1]
-        raise UserError(
-            f"dataset.root={root}: no omniglot-py/images_{part} there, nor an images_{part}.zip, and it "
+        raise ValueError(
+            f"root={root}: no omniglot-py/images_{part} there, nor an images_{part}.zip, and it "
             f"could not be downloaded ({reason}): put one there, or set DATA_ROOT"
         ) from error
-    return _files(part, root)
 
 
-def _in_archive(archive: Path, part: str) -> dict[str, bytes]:
-    """The drawings of `part` in a zip, by their path below images_<part>/."""
+def _in_archive(archive: Path, part: str) -> Drawings:
+    """The drawings below images_<part>/ in a zip; none if it holds something else."""
     try:
         with zipfile.ZipFile(archive) as opened:
-            held = {}
+            drawings = {}
             for name in (entry.filename for entry in opened.infolist() if not entry.is_dir()):
                 path = PurePosixPath(name)
                 if ".." in path.parts or path.is_absolute() or "\\" in name:
-                    raise UserError(
+                    raise ValueError(
                         f"{archive}: holds {name}, a path out of the folder: not the published file"
                     )
                 if path.suffix.lower() in ARCHIVES:
-                    raise UserError(
-                        f"{archive}: holds an archive, {name}: extract that one into its place"
+                    raise ValueError(
+                        f"{archive}: holds an archive, {name}: extract that one in its place"
                     )
                 if path.parts[0] == f"images_{part}" and path.suffix == ".png":
-                    held["/".join(path.parts[1:])] = opened.read(name)
-            return held
+                    drawings["/".join(path.parts[1:])] = opened.read(name)
+            return drawings
     except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise UserError(f"{archive}: cannot be read ({error}): delete it, or replace it") from None
+        raise ValueError(f"{archive}: cannot be read ({error}): delete it, or replace it") from None
 
 
-def _counted(part: str, held: dict[str, bytes | Path], where: Path) -> dict[str, bytes | Path]:
-    """`held`, if it has as many characters and drawings as were published."""
-    drawings: dict[str, int] = {}
-    for name in held:
-        character = name.rpartition("/")[0]
-        drawings[character] = drawings.get(character, 0) + 1
-    odd = next((f"{name} has {n}" for name, n in drawings.items() if n != DRAWINGS), None)
-    if len(drawings) != PARTS[part] or odd:
-        raise UserError(
-            f"{where}: {len(drawings)} characters, {len(held)} drawings; published are {PARTS[part]} "
-            f"with {DRAWINGS} each{f' ({odd})' if odd else ''}: delete it, or replace it"
+def _complete(part: str, drawings: Drawings, where: Path) -> Drawings:
+    """The drawings, if there are as many of them, and of characters, as were published."""
+    counts = Counter(name.rpartition("/")[0] for name in drawings)
+    wrong = next((f"{name} has {count}" for name, count in counts.items() if count != DRAWINGS), None)
+    if len(counts) != CHARACTERS[part] or wrong:
+        raise ValueError(
+            f"{where}: {len(counts)} characters, {len(drawings)} drawings; published are "
+            f"{CHARACTERS[part]} with {DRAWINGS} each{f' ({wrong})' if wrong else ''}: delete it, or "
+            "replace it"
         )
-    return held
+    return drawings
 
 
-def _labelled(part: str, held: dict[str, bytes | Path], shape: tuple[int, int, int]) -> Labelled:
-    names = sorted(held)
-    images = np.stack(in_parallel(lambda name: to_bytes(held[name], shape, name), names))
+def _labelled(drawings: Drawings, shape: tuple[int, int, int]) -> Labelled:
+    names = sorted(drawings)
+    images = np.stack(in_parallel(lambda name: to_bytes(drawings[name], shape, name), names))
     classes, labels = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)
     return Labelled(images, labels, tuple(classes.tolist()), np.array(names))

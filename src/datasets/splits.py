@@ -1,7 +1,8 @@
-"""Labelled images, as a reader finds them and as training sees them."""
+"""Labelled images: first as a reader returns them, then as training and evaluation use them."""
 
 import multiprocessing
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -9,13 +10,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..errors import UserError
-from .files import Files
+from .files import BrokenImage, Files
 
 
 class Pairs(NamedTuple):
-    """Rows `first` and `second` (P,) of a split, whether they are of the `same` class (P,), and the
-    `fold` (P,) of a protocol that each pair belongs to."""
+    """Pairs of images to verify: rows `first` and `second` (P,) of a split, whether both show the `same`
+    class (P,), and the `fold` (P,) of the protocol that the pair belongs to."""
 
     first: np.ndarray
     second: np.ndarray
@@ -24,53 +24,70 @@ class Pairs(NamedTuple):
 
 
 class Labelled(NamedTuple):
-    """What a reader returns for a split: bytes (N, channels, height, width), or files that hold them,
-    labels (N,) into `classes`, and where they came from, if from files."""
+    """One split as a reader returns it: images as bytes (N, channels, height, width) or as files, labels
+    (N,) that index `classes`, and, for images from files, their `names` (N,) of str."""
 
     images: np.ndarray | Files
     labels: np.ndarray
     classes: tuple[str, ...]
-    names: np.ndarray | None = None  # (N,) of str
+    names: np.ndarray | None = None
     pairs: Pairs | None = None
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
-        """Samples `rows` (indices or a mask); with `classes` (indices), labels count those alone."""
-        labels, names = self.labels[rows], self.classes
+        """The samples in `rows` (indices or a mask). With `classes` (indices), only those classes remain
+        and labels index them."""
+        labels, class_names = self.labels[rows], self.classes
         if classes is not None:
-            new = np.full(len(self.classes), -1)
-            new[classes] = np.arange(len(classes))
-            labels, names = new[labels], tuple(self.classes[i] for i in classes)
-        kept = None if self.names is None else self.names[rows]
-        return Labelled(self.images[rows], labels, names, kept)
+            new_label = np.full(len(self.classes), -1)
+            new_label[classes] = np.arange(len(classes))
+            labels, class_names = new_label[labels], tuple(self.classes[i] for i in classes)
+        names = None if self.names is None else self.names[rows]
+        return Labelled(self.images[rows], labels, class_names, names)
+
+    def split_samples(
+        self, fraction: float, seed: int, keep_both: bool = False
+    ) -> "tuple[Labelled, Labelled]":
+        """Two parts with the same classes. The second gets `fraction` of each class's samples, drawn by
+        `seed`; with `keep_both`, each class of two samples or more has at least one in both parts."""
+        rng, in_second = np.random.default_rng(seed), np.zeros(len(self.labels), bool)
+        for label in np.unique(self.labels):
+            members = np.flatnonzero(self.labels == label)
+            count = round(fraction * len(members))
+            if keep_both:
+                count = min(max(1, count), len(members) - 1)
+            in_second[rng.choice(members, count, replace=False)] = True
+        return self.pick(~in_second), self.pick(in_second)
 
     def split_classes(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled] | None":
-        """Two parts without a class in common, the second of that share of the classes, drawn by
-        `seed`, and of two at least: one alone has nothing to be told from. None where that leaves
-        fewer than two."""
-        count = len(self.classes)
-        held = max(2, round(fraction * count))
-        if count - held < 2:
+        """Two parts without a common class. The second gets `fraction` of the classes, drawn by `seed`,
+        and at least two, since a single class has no other to be confused with. None if fewer than two
+        would remain for the first."""
+        total = len(self.classes)
+        count = max(2, round(fraction * total))
+        if total - count < 2:
             return None
-        drawn = np.random.default_rng(seed).permutation(count)
+        order = np.random.default_rng(seed).permutation(total)
         return tuple(
             self.pick(np.isin(self.labels, chosen), np.sort(chosen))
-            for chosen in (drawn[held:], drawn[:held])
+            for chosen in (order[count:], order[:count])
         )
 
 
-class Source(NamedTuple):
-    """What a reader returns. `val` where the data come with one; `skipped` names files left out."""
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """What a reader returns. `train` is None where there is nothing to train on, `val` where the data
+    come without a validation split. `skipped` names the files and classes that were left out."""
 
     train: Labelled | None
-    test: Labelled
     val: Labelled | None = None
+    test: Labelled
     skipped: tuple[str, ...] = ()
 
 
 class Split:
-    """Images uint8 (N, channels, height, width) resident on a device, channels last in memory, the
-    order in which convolutions are fastest, with labels int64 (N,). `mean` and `std` are of the bytes,
-    one a channel."""
+    """Images uint8 (N, channels, height, width) on a device, with labels int64 (N,) that index
+    `classes`. `mean` and `std` are those of the bytes, one per channel. In memory channels come last,
+    which is the fastest order for convolutions."""
 
     def __init__(
         self,
@@ -87,23 +104,23 @@ class Split:
         self.normalise_by(mean, std)
         if isinstance(images, Tensor):
             self.images = images.to(memory_format=torch.channels_last)
-            self._pixels = self.images.permute(0, 2, 3, 1)  # as they lie, so that rows are picked whole
+            self._pixels = self.images.permute(0, 2, 3, 1)  # contiguous, so that a row is one copy
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
-        """Take bytes of this mean and deviation, one a channel, to 0 and 1."""
+        """From now on, `normalise` by this mean and standard deviation, one per channel."""
         self.mean, self.std = mean, std
         self._mean = torch.tensor(mean, device=self.labels.device).view(-1, 1, 1)
         self._scale = 1 / torch.tensor(std, device=self.labels.device).view(-1, 1, 1)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bytes (…, channels, height, width) -> float32."""
+        """Bytes (…, channels, height, width) -> float32 of the same shape."""
         return torch.sub(images, self._mean).mul_(self._scale)
 
     def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
-        """Images `rows` (n,) as bytes (n, height, width, channels), sides thinned to `most`."""
+        """Images `rows` (n,) as bytes (n, height, width, channels), at most `most` pixels a side."""
         step = -(-max(self.images.shape[2:]) // most)
         return self._pixels[torch.from_numpy(rows).to(self.labels.device), ::step, ::step].cpu().numpy()
 
@@ -113,12 +130,13 @@ class Split:
         return self.normalise(images), self.labels.index_select(0, index)
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """`batch` of each `size` rows of `order`, one after the other; the last may be smaller."""
+        """A `batch` for every `size` rows of `order`; the last may be smaller."""
         return map(self.batch, order.split(size))
 
 
 class StreamedSplit(Split):
-    """A split whose images stay in their files until a batch wants them."""
+    """A split whose images stay in their files until a batch needs them. Reading raises ValueError that
+    names a file which is no longer an image."""
 
     images: Files
 
@@ -131,19 +149,20 @@ class StreamedSplit(Split):
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         index = order.cpu().split(size)
-        # A sweep's workers are daemons, which may have no children; these end with their parent.
+        # A sweep's workers are daemons, which may not have children; these end with their parent.
         multiprocessing.current_process().daemon = False
         loader = DataLoader(
-            _Decoded(self.images),
+            _DecodedBatches(self.images),
             sampler=index,
             batch_size=None,
-            num_workers=min(torch.get_num_threads(), len(index)),  # as many as the run may use cores
+            num_workers=min(torch.get_num_threads(), len(index)),  # one for each core the run may use
             pin_memory=self.labels.device.type == "cuda",
-            generator=torch.Generator(),  # its own: the run draws what it draws when resident
+            # Its own, so that the run draws the same numbers as with images in memory.
+            generator=torch.Generator(),
         )
         for rows, images in zip(index, loader, strict=True):
             if isinstance(images, str):
-                raise UserError(images)
+                raise BrokenImage(images)
             yield self._to_device(images, rows)
 
     def _to_device(self, images: np.ndarray | Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
@@ -152,9 +171,9 @@ class StreamedSplit(Split):
         return self.normalise(images), self.labels[index.to(self.labels.device)]
 
 
-class _Decoded(torch.utils.data.Dataset):
-    """Batches of bytes by their rows. An error is returned, not raised: a DataLoader would pass on a
-    page of traceback in its place."""
+class _DecodedBatches(torch.utils.data.Dataset):
+    """Batches of bytes by their rows. An error is returned as its text, not raised: a DataLoader would
+    replace its message by a page of traceback."""
 
     def __init__(self, files: Files):
         self.files = files
@@ -162,14 +181,15 @@ class _Decoded(torch.utils.data.Dataset):
     def __getitem__(self, rows: Tensor) -> Tensor | str:
         try:
             return torch.from_numpy(self.files[rows.numpy()].decode(threads=1))
-        except UserError as error:
+        except BrokenImage as error:
             return str(error)
 
 
-class Dataset(NamedTuple):
-    """Splits with one normalisation. `val` is held out to choose settings by; None where nothing was.
-    `train` is None only where a finished run is evaluated. `skipped` names files that were left out;
-    `fingerprint` is the same for the same images, whichever folder they are in."""
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Splits that share one normalisation. Settings are chosen on `val`, which is None if there is no
+    validation split. `train` is None only where a finished run is evaluated. `skipped` names the files
+    and classes that were left out. The same images have the same `fingerprint` in any folder."""
 
     train: Split | None
     val: Split | None
@@ -178,15 +198,17 @@ class Dataset(NamedTuple):
     fingerprint: str = ""
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
+        """Normalise every split by this mean and standard deviation of bytes, one per channel."""
         for split in (self.train, self.val, self.test):
             if split is not None:
                 split.normalise_by(mean, std)
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Those that are trained on."""
+        """The classes that are trained on."""
         return self.train.classes
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width)"""
         return tuple(self.test.images.shape[1:])

@@ -1,68 +1,67 @@
 """Clusters on a sphere, drawn from von Mises–Fisher distributions: as many classes as wanted."""
 
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
-from ..errors import UserError
+from ..arguments import Legal, is_number, whole_from
+from .options import ClosedOrOpen, Seed
 from .splits import Labelled, Source
 
 
 def von_mises_fisher(
     labels: np.ndarray, means: np.ndarray, concentration: float, seed: int
 ) -> np.ndarray:
-    """Unit vectors (N, D) float32 around the means (C, D) of their labels (N,), density ∝
-    exp(κ cos of the angle to the mean), κ the concentration (Fisher 1953; drawn by scipy)."""
+    """Unit vectors (N, D) float32 around the unit vectors `means` (C, D) of their labels (N,): density ∝
+    exp(κ cos θ) at the angle θ from the mean, κ the concentration (Fisher 1953; drawn by scipy)."""
     from scipy.stats import vonmises_fisher
 
     dimension = means.shape[1]
     pole = np.eye(dimension)[0]
-    drawn = vonmises_fisher(pole, concentration).rvs(len(labels), random_state=seed)
-    # A reflection takes the pole to each mean: one draw does for all classes.
-    mirror = pole - means.astype(np.float64)
-    length = np.linalg.norm(mirror, axis=1, keepdims=True)
-    mirror = (mirror / np.maximum(length, 1e-12))[labels]
-    return (drawn - 2 * (drawn * mirror).sum(1, keepdims=True) * mirror).astype(np.float32)
+    around_pole = vonmises_fisher(pole, concentration).rvs(len(labels), random_state=seed)
+    # A reflection takes the pole to each mean, so that one draw serves all classes.
+    normal = pole - means.astype(np.float64)
+    length = np.linalg.norm(normal, axis=1, keepdims=True)
+    normal = (normal / np.maximum(length, 1e-12))[labels]
+    reflected = around_pole - 2 * (around_pole * normal).sum(1, keepdims=True) * normal
+    return reflected.astype(np.float32)
 
 
 def synthetic(
     root: Path,
     *,
-    split: str = "closed_set",
-    classes: int = 10,
-    dimension: int = 16,
-    concentration: float = 40.0,
-    per_class: int = 100,
-    test_per_class: int = 20,
-    data_seed: int = 0,
+    split: ClosedOrOpen = "closed_set",
+    classes: Annotated[int, whole_from(2)] = 10,
+    dimension: Annotated[int, whole_from(2)] = 16,
+    concentration: Annotated[
+        float, Legal("a number above 0", lambda value: is_number(value) and value > 0)
+    ] = 40.0,
+    per_class: Annotated[int, whole_from(1)] = 100,
+    test_per_class: Annotated[int, whole_from(1)] = 20,
+    data_seed: Seed = 0,
 ) -> Source:
-    """Vectors as images (1, 1, `dimension`): 128 + 127 times each coordinate, as a byte, stretched by
-    the largest one. In a closed set the test samples are of the same classes, in an open set of as
-    many others."""
-    if min(classes, dimension) < 2 or min(per_class, test_per_class) < 1 or concentration <= 0:
-        raise UserError(
-            f"dataset.classes={classes} dimension={dimension} concentration={concentration} per_class="
-            f"{per_class} test_per_class={test_per_class}: 2, 2, above 0, 1 and 1 at least"
-        )
+    """Vectors as images (1, 1, `dimension`): each coordinate is stretched by what takes the largest of
+    all to 127, and 128 is added, to make a byte of it. In a closed set the test samples come from the
+    same classes, in an open set from as many others. `root` is not used."""
     rng = np.random.default_rng(data_seed)
     means = rng.normal(size=(2 * classes, dimension))
     means /= np.linalg.norm(means, axis=1, keepdims=True)
-    parts = []
-    for count, first, seed in (
-        (per_class, 0, 1),
-        (test_per_class, classes * (split != "closed_set"), 2),
-    ):
-        labels = np.repeat(np.arange(classes), count)
-        of_part = means[first : first + classes]
-        parts.append((von_mises_fisher(labels, of_part, concentration, data_seed + seed), labels, first))
-    stretch = 127 / max(np.abs(points).max() for points, _, _ in parts)
-    return Source(
-        *(
-            Labelled(
-                np.rint(128 + stretch * points).astype(np.uint8)[:, None, None],
-                labels,
-                tuple(str(first + each) for each in range(classes)),
-            )
-            for points, labels, first in parts
+    first_test_class = 0 if split == "closed_set" else classes
+
+    def points(first_class: int, count: int, seed: int) -> np.ndarray:
+        own_means = means[first_class : first_class + classes]
+        return von_mises_fisher(np.repeat(np.arange(classes), count), own_means, concentration, seed)
+
+    train = points(0, per_class, data_seed + 1)
+    test = points(first_test_class, test_per_class, data_seed + 2)
+    stretch = 127 / max(np.abs(train).max(), np.abs(test).max())
+
+    def labelled(points: np.ndarray, first_class: int) -> Labelled:
+        return Labelled(
+            np.rint(128 + stretch * points).astype(np.uint8)[:, None, None],
+            np.repeat(np.arange(classes), len(points) // classes),
+            tuple(str(first_class + label) for label in range(classes)),
         )
-    )
+
+    return Source(train=labelled(train, 0), test=labelled(test, first_test_class))

@@ -1,65 +1,58 @@
-"""Tensors in, numbers out: what embeddings are worth, for classes that were trained on and for new
-ones."""
+"""How good embeddings are, for classes trained on and for new ones: tensors in, numbers out."""
 
 from typing import NamedTuple
 
 from torch import Tensor
 
-from . import closed_set as _closed
-from . import geometry as _geometry
-from . import retrieval as _retrieval
-from . import verification as _verification
-from .closed_set import ClosedSet, closed_set
-from .geometry import geometry, widest_angle
-from .retrieval import Retrieval, retrieval
-from .verification import PairScores, Roc, roc, sample_pairs, score, supported, verification
+from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
+from .geometry import GEOMETRY_METRICS, geometry, widest_angle
+from .metrics import Metric
+from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
+from .verification import (
+    VERIFICATION_METRICS,
+    PairScores,
+    Roc,
+    roc,
+    sample_pairs,
+    score_pairs,
+    supported_metrics,
+    verification,
+)
 
-# The names that configurations use, and the metrics of each; conf/evaluation/ holds a file for each.
+# Each evaluation that `evaluate` knows, and the names of its metrics.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
-    "closed_set": (*_closed.METRICS, *_geometry.METRICS),
-    "open_set": (*_retrieval.METRICS, *_verification.METRICS, *_geometry.METRICS),
-    "verification": _verification.METRICS,
+    "closed_set": (*CLOSED_SET_METRICS, *GEOMETRY_METRICS),
+    "open_set": (*RETRIEVAL_METRICS, *VERIFICATION_METRICS, *GEOMETRY_METRICS),
+    "verification": tuple(VERIFICATION_METRICS),
 }
-METRICS = tuple(dict.fromkeys(name for names in EVALUATIONS.values() for name in names))
-LOWER_IS_BETTER = ("target_angle", "eer", "intra_angle", "uniformity")
+METRICS: dict[str, Metric] = (
+    CLOSED_SET_METRICS | GEOMETRY_METRICS | RETRIEVAL_METRICS | VERIFICATION_METRICS
+)
 
 __all__ = [
     "EVALUATIONS",
     "METRICS",
     "ClosedSet",
     "Evaluated",
+    "Metric",
     "PairScores",
     "Retrieval",
     "Roc",
     "closed_set",
     "evaluate",
     "geometry",
-    "higher_is_better",
-    "kind_of",
     "retrieval",
     "roc",
     "sample_pairs",
-    "score",
-    "supported",
+    "score_pairs",
+    "supported_metrics",
     "verification",
     "widest_angle",
 ]
 
 
-def kind_of(metric: str) -> str:
-    """What a metric's number is: an `angle` in radians, a `share` of one, or another `number`."""
-    if "_angle_" in metric:
-        return "angle"
-    return "number" if metric in ("uniformity", "effective_dimension") else "share"
-
-
-def higher_is_better(metric: str) -> bool:
-    """Samples should be near their own prototype and class, errors rare, and everything else large."""
-    return not metric.startswith(LOWER_IS_BETTER)
-
-
 class Evaluated(NamedTuple):
-    """What an evaluation found: `metrics` by name, and the parts that it looked at."""
+    """The result of an evaluation: `metrics` by name, and the details behind them, where it has any."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None
@@ -74,15 +67,20 @@ def evaluate(
     labels: Tensor,
     pairs: tuple[Tensor, ...] | None = None,
 ) -> Evaluated:
-    """The evaluation `name` of embeddings (N, D) with labels (N,). A closed set is judged by the head,
-    an open set and verification by `pairs` (first, second, same, fold; each (P,)), the first of the
-    two by neighbours too."""
+    """The evaluation `name`, one of EVALUATIONS, of embeddings (N, D) with labels (N,). A closed set is
+    judged by the head's prototypes (C, D), verification by `pairs` (first, second, same, fold; each
+    (P,)), and an open set by `pairs` and by nearest neighbours. Raises ValueError for another name, and
+    for missing pairs."""
+    if name not in EVALUATIONS:
+        raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
     if name == "closed_set":
         closed = closed_set(head, embeddings, labels)
         return Evaluated(closed.metrics | geometry(embeddings, labels, head.prototypes), closed)
-    scores = score(embeddings, *pairs)
+    if pairs is None:
+        raise ValueError(f"evaluation {name!r} needs pairs")
+    scores = score_pairs(embeddings, *pairs)
     if name == "verification":
         return Evaluated(verification(scores), scores=scores)
-    found = retrieval(embeddings, labels)
-    lying = geometry(embeddings, labels, head.prototypes)
-    return Evaluated(found.metrics | verification(scores) | lying, retrieved=found, scores=scores)
+    retrieved = retrieval(embeddings, labels)
+    metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, head.prototypes)
+    return Evaluated(metrics, retrieved=retrieved, scores=scores)

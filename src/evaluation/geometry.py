@@ -6,37 +6,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-METRICS = (
-    "intra_angle_mean",
-    "inter_angle_mean",
-    "inter_angle_min",
-    "prototype_angle_min",
-    "prototype_separation",
-    "uniformity",
-    "effective_dimension",
+from .metrics import Metric, by_name
+
+GEOMETRY_METRICS = by_name(
+    Metric.angle("intra_angle_mean", higher_is_better=False),
+    Metric.angle("inter_angle_mean", higher_is_better=True),
+    Metric.angle("inter_angle_min", higher_is_better=True),
+    Metric.angle("prototype_angle_min", higher_is_better=True),
+    Metric.share("prototype_separation"),
+    # exp(−2‖x − y‖²) of unit vectors lies between exp(−8) and 1.
+    Metric("uniformity", "number", higher_is_better=False, lowest=-8.0, highest=0.0),
+    Metric("effective_dimension", "number", higher_is_better=True, lowest=0.0, highest=math.inf),
 )
-SOME = 4096  # samples, evenly picked, whose pairs uniformity is taken over
+UNIFORMITY_SAMPLES = 4096  # evenly picked; there are too many pairs among more
 
 
 @torch.no_grad()
 def geometry(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = None) -> dict[str, float]:
-    """Of embeddings (N, D) with labels (N,), and of prototypes (C, D), all taken as directions; radians.
+    """Metrics of the directions of embeddings (N, D) with labels (N,), and of prototypes (C, D), C ≥ 2;
+    angles in radians. Those that need two samples, two classes or prototypes are absent without them.
 
-    intra_angle_mean      from a sample to its class's mean direction, mean
-    inter_angle_mean      from a class's mean direction to the nearest other class's, mean over classes
-    inter_angle_min       the same, the smallest
-    prototype_angle_min   between the two nearest prototypes
-    prototype_separation  that, as a share of `widest_angle(C, D)`, which no C directions can exceed
-    uniformity            log of the mean of exp(−2‖x − y‖²) over pairs; −4 at the least, 0 if all are
-                          one (Wang & Isola 2020, arXiv 2005.10242)
-    effective_dimension   (Σλ)² / Σλ² of the directions' covariance: in how many they spread
-                          (participation ratio); 0 if all are one
+    intra_angle_mean      angle from a sample to its class's mean direction, mean over samples
+    inter_angle_mean      angle from a class's mean direction to the nearest other one, mean over classes
+    inter_angle_min       the smallest of these
+    prototype_angle_min   angle between the two nearest prototypes
+    prototype_separation  prototype_angle_min as a share of `widest_angle(C, D)`, its upper bound
+    uniformity            log of the mean of exp(−2‖x − y‖²) over pairs of samples; 0 if all directions
+                          are equal, about −4 if they spread evenly (Wang & Isola 2020, arXiv 2005.10242)
+    effective_dimension   (Σλ)² / Σλ² of the eigenvalues of the directions' covariance, the participation
+                          ratio: how many dimensions they spread in; 0 if all directions are equal
     """
     x = F.normalize(embeddings.float(), dim=1)
     present, compact = labels.unique(return_inverse=True)
     sums = torch.zeros(len(present), x.shape[1], device=x.device).index_add_(0, compact, x)
     means = F.normalize(sums, dim=1)
-    metrics = {"intra_angle_mean": float(angles(x, means[compact]).mean())}
+    metrics = {"intra_angle_mean": float(angles_between(x, means[compact]).mean())}
     if len(present) > 1:
         nearest = nearest_angles(means)
         metrics |= {"inter_angle_mean": float(nearest.mean()), "inter_angle_min": float(nearest.min())}
@@ -44,27 +48,38 @@ def geometry(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = Non
         smallest = float(nearest_angles(F.normalize(prototypes.float(), dim=1)).min())
         metrics["prototype_angle_min"] = smallest
         metrics["prototype_separation"] = smallest / widest_angle(*prototypes.shape)
-    some = x[torch.linspace(0, len(x) - 1, min(len(x), SOME), device=x.device).long()]
-    if len(some) > 1:
-        squared = 2 - 2 * (some @ some.T)
-        total = squared.clamp_(min=0).mul_(-2).exp_().sum(dtype=torch.float32) - len(some)
-        metrics["uniformity"] = math.log(max(float(total), 1e-30) / (len(some) * (len(some) - 1)))
-    x = x - x.mean(0)
-    spread = x.T @ x
-    total = float(spread.trace())
-    there_is = total > 1e-10 * len(x)  # less is rounding: all of one direction
-    metrics["effective_dimension"] = total**2 / float(spread.square().sum()) if there_is else 0.0
+    if len(x) > 1:
+        metrics["uniformity"] = _uniformity(x)
+    metrics["effective_dimension"] = _effective_dimension(x)
     return metrics
 
 
-def angles(x: Tensor, y: Tensor) -> Tensor:
-    """Between rows of unit length, in radians; exact for small angles too, where the arccosine is
-    not."""
+def _uniformity(x: Tensor) -> float:
+    count = min(len(x), UNIFORMITY_SAMPLES)
+    x = x[torch.linspace(0, len(x) - 1, count, device=x.device).long()]
+    squared_distances = 2 - 2 * (x @ x.T)
+    total = squared_distances.clamp_(min=0).mul_(-2).exp_().sum(dtype=torch.float32) - count
+    return math.log(max(float(total), 1e-30) / (count * (count - 1)))
+
+
+def _effective_dimension(x: Tensor) -> float:
+    x = x - x.mean(0)
+    scatter = x.T @ x
+    variance = float(scatter.trace())
+    if variance <= 1e-10 * len(x):  # rounding errors of equal directions
+        return 0.0
+    return variance**2 / float(scatter.square().sum())
+
+
+def angles_between(x: Tensor, y: Tensor) -> Tensor:
+    """Angles (…,) in radians between unit vectors (…, D); precise for small ones, unlike an
+    arccosine."""
     return 2 * torch.atan2((x - y).norm(dim=-1), (x + y).norm(dim=-1))
 
 
 def nearest_angles(directions: Tensor, tile: int = 2**24) -> Tensor:
-    """Of each unit vector (C, D), the angle to the nearest other one."""
+    """Angles (C,) in radians from each unit vector (C, D) to the nearest other one, with about `tile`
+    cosines in memory at a time."""
     nearest = []
     for rows in torch.arange(len(directions), device=directions.device).split(
         max(1, tile // len(directions))
@@ -72,14 +87,16 @@ def nearest_angles(directions: Tensor, tile: int = 2**24) -> Tensor:
         cosines = directions[rows] @ directions.T
         cosines[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
         nearest.append(cosines.argmax(1))
-    return angles(directions, directions[torch.cat(nearest)])
+    return angles_between(directions, directions[torch.cat(nearest)])
 
 
 def widest_angle(count: int, dimension: int) -> float:
-    """An angle, in radians, that the nearest two of `count` directions in `dimension` cannot exceed;
-    they reach it where count ≤ dimension + 1, count ≤ 2·dimension, or dimension is 2, and in three
-    dimensions at 3, 4, 6 and 12 (Rankin 1955; Fejes Tóth 1943; otherwise disjoint caps cannot outgrow
-    the sphere)."""
+    """An upper bound, in radians, on the smallest angle between `count` directions in `dimension`
+    dimensions. It is reached if count ≤ 2·dimension, in two dimensions, and in three for 3, 4, 6 and 12
+    directions (Rankin 1955; Fejes Tóth 1943). The general bound: disjoint caps cannot cover more than
+    the sphere. Raises ValueError for fewer than two directions."""
+    if count < 2:
+        raise ValueError(f"{count} directions have no smallest angle: at least 2 do")
     if dimension == 2:
         return 2 * math.pi / count
     if count <= dimension + 1:

@@ -1,4 +1,4 @@
-"""Every sample a query, all the others what is searched: how many of its own class come first."""
+"""Retrieval: each sample is a query for its class, and all other samples are searched."""
 
 from typing import NamedTuple
 
@@ -6,69 +6,75 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .metrics import Metric, by_name
+
 RANKS = (1, 5, 10)
-METRICS = (*(f"recall_at_{k}" for k in RANKS), "r_precision", "map_at_r")
-TILE = 2**26  # cosines that are held at once: 256 MiB; products of fewer rows are slower
-BLOCK = 64  # columns that are looked at together
+RETRIEVAL_METRICS = by_name(
+    *(Metric.share(f"recall_at_{k}") for k in RANKS),
+    Metric.share("r_precision"),
+    Metric.share("map_at_r"),
+)
+TILE = 2**26  # cosines in memory at a time: 256 MiB; matrix products of fewer rows are slower
+BLOCK = 64  # columns whose maximum is taken first
 
 
 class Retrieval(NamedTuple):
-    """`metrics` by the names in METRICS, empty where no class has two samples; `nearest` (N, K) the rows
-    nearest to each sample, nearest first."""
+    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `nearest` (N, K), the
+    rows nearest to each sample, nearest first, K = min(10, N − 1)."""
 
     metrics: dict[str, float]
     nearest: Tensor
 
 
-def largest(values: Tensor, k: int) -> Tensor:
-    """Columns of the `k` largest values (rows, columns) of each row, largest first. They are in the k
-    blocks of largest maxima, and to find those takes a fraction of the time that sorting all would."""
+def top_columns(values: Tensor, k: int) -> Tensor:
+    """Columns (rows, k) of the `k` largest of values (rows, columns) in each row, largest first; columns
+    is a multiple of BLOCK. The k largest are in the k blocks with the largest maxima, and a search in
+    those alone takes a fraction of the time."""
     blocks = values.unflatten(1, (-1, BLOCK))
     if 4 * k > blocks.shape[1]:
         return values.topk(k).indices
     best = blocks.amax(2).topk(k).indices
-    near = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
-    found = near.topk(k).indices
-    return best.gather(1, found // BLOCK) * BLOCK + found % BLOCK
+    candidates = blocks.gather(1, best[:, :, None].expand(-1, -1, BLOCK)).flatten(1)
+    position = candidates.topk(k).indices
+    return best.gather(1, position // BLOCK) * BLOCK + position % BLOCK
 
 
 @torch.no_grad()
-def retrieval(embeddings: Tensor, labels: Tensor) -> Retrieval:
-    """Search embeddings (N, D) with labels (N,) by cosine, chunk by chunk: no N×N matrix.
+def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval:
+    """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time.
 
-    recall_at_k  share of queries with one of their class among the k nearest
-    r_precision  share of their class among the R nearest, R the others that the class has, mean of
-                 queries
-    map_at_r     mean over i ≤ R of the precision among the i nearest where the i-th is of the class,
-                 else 0 (Musgrave et al. 2020, arXiv 2003.08505)
+    recall_at_k  share of queries with a sample of their class among the k nearest
+    r_precision  share of the query's class among the R nearest, where R is the number of other samples
+                 of that class; mean over queries
+    map_at_r     1/R · Σ of the precision among the i nearest, over those i ≤ R whose sample is of the
+                 query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
 
-    A sample alone in its class is searched but does not ask."""
+    A sample alone in its class is searched, but is no query."""
     x = F.normalize(embeddings.float(), dim=1)
     count = len(x)
-    sizes = torch.bincount(labels)
-    others = sizes[labels] - 1  # (N,) R of each query
-    most = min(max(*RANKS, int(others.max())), count - 1)
-    ranks = torch.arange(1, most + 1, device=x.device)
-    totals = torch.zeros(len(METRICS), dtype=torch.float64)
-    kept = min(max(RANKS), most)
+    relevant = torch.bincount(labels)[labels] - 1  # (N,) R of each query
+    depth = min(max(*RANKS, int(relevant.max())), count - 1)
+    ranks = torch.arange(1, depth + 1, device=x.device)
+    totals = torch.zeros(len(RETRIEVAL_METRICS), dtype=torch.float64)
+    kept = min(max(RANKS), depth)
     nearest = torch.empty(count, kept, dtype=torch.int64, device=x.device)
-    searched = F.pad(x, (0, 0, 0, -count % BLOCK))  # whole blocks; what is added is never found
-    step = max(1, TILE // count)
-    held = torch.empty(min(step, count), len(searched), device=x.device)  # one, or each costs its pages
+    gallery = F.pad(x, (0, 0, 0, -count % BLOCK))  # to whole blocks
+    step = max(1, tile // count)
+    buffer = torch.empty(min(step, count), len(gallery), device=x.device)  # reused: pages cost time
     for rows in torch.arange(count, device=x.device).split(step):
-        cosines = torch.mm(x[rows], searched.T, out=held[: len(rows)])
-        cosines[:, count:] = -torch.inf
-        cosines[torch.arange(len(rows), device=x.device), rows] = -torch.inf  # not itself
-        found = largest(cosines, most)
-        nearest[rows] = found[:, :kept]
-        right = labels[found] == labels[rows, None]
-        within = ranks <= others[rows, None]
-        hits = (right & within).float()
+        cosines = torch.mm(x[rows], gallery.T, out=buffer[: len(rows)])
+        cosines[:, count:] = -torch.inf  # padding is never a neighbour
+        cosines[torch.arange(len(rows), device=x.device), rows] = -torch.inf  # nor is the query itself
+        neighbours = top_columns(cosines, depth)
+        nearest[rows] = neighbours[:, :kept]
+        same_class = labels[neighbours] == labels[rows, None]
+        within_r = ranks <= relevant[rows, None]
+        hits = (same_class & within_r).float()
         precision = hits.cumsum(1) / ranks
-        r = others[rows].clamp(min=1)
-        values = [right[:, :k].any(1).float() for k in RANKS]
+        r = relevant[rows].clamp(min=1)
+        values = [same_class[:, :k].any(1).float() for k in RANKS]
         values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
-        totals += torch.stack(values)[:, others[rows] > 0].sum(1).cpu().double()
-    asked = int((others > 0).sum())
-    metrics = dict(zip(METRICS, (totals / asked).tolist(), strict=True)) if asked else {}
+        totals += torch.stack(values)[:, relevant[rows] > 0].sum(1).cpu().double()
+    queries = int((relevant > 0).sum())
+    metrics = dict(zip(RETRIEVAL_METRICS, (totals / queries).tolist(), strict=True)) if queries else {}
     return Retrieval(metrics, nearest)

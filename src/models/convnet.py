@@ -11,10 +11,11 @@ class Maximum(nn.Module):
 
 
 def convnet(image_shape: tuple[int, int, int]) -> nn.Module:
-    """Five 3×3 convolutions, each with ReLU then BatchNorm, and a maximum over the image.
+    """Features (B, 512): five 3×3 convolutions, each with ReLU, then BatchNorm, and a maximum over the
+    image.
 
-    The original is made for 28×28. Its convolutions lose two pixels each, so images under 14 pixels
-    are padded, and the last maximum adapts to whatever size is left (8×8 in the original).
+    The original was made for 28×28. Its convolutions lose two pixels each, so images under 14 pixels are
+    padded, and the last maximum adapts to whatever size is left (8×8 in the original).
     """
     channels, height, width = image_shape
     padding = 0 if min(height, width) >= 14 else 1

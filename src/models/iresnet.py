@@ -1,13 +1,16 @@
-"""The residual network of face recognition (Duta et al., arXiv 2004.04989, as ArcFace's reference code
-trains it): made for 112×112."""
+"""The residual network of face recognition, made for 112×112 (Duta et al., arXiv 2004.04989, as in
+ArcFace's reference code)."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
+from typing import Annotated
 
 from torch import Tensor, nn
 
+from ..arguments import Legal, check_arguments, is_whole
+
 
 class Block(nn.Module):
-    """BatchNorm, 3×3, BatchNorm, PReLU, 3×3 by `stride`, BatchNorm, and the way around."""
+    """BatchNorm, 3×3, BatchNorm, PReLU, 3×3 by `stride`, BatchNorm, and a shortcut around them."""
 
     def __init__(self, n_in: int, n_out: int, stride: int):
         super().__init__()
@@ -29,30 +32,42 @@ class Block(nn.Module):
         return self.residual(images) + self.around(images)
 
 
-def iresnet(depths: tuple[int, ...]) -> Callable[..., nn.Module]:
-    """The body with `depths` blocks in its four stages."""
+def _are_depths(value: object) -> bool:
+    return (
+        isinstance(value, (list, tuple))
+        and len(value) > 0
+        and all(is_whole(depth) and depth >= 1 for depth in value)
+    )
 
-    def body(image_shape: tuple[int, int, int], width: int = 64) -> nn.Module:
-        """Stages of `width`, 2·, 4· and 8· channels, each by steps of 2. The stem keeps the size, so
-        that it suits small images too; 112×112 leave 7×7, 28×28 leave 2×2, all of which are
-        features."""
-        if width % 8:  # of fewer channels, oneDNN's strided 1×1 convolutions crash in torch 2.13
-            raise ValueError("width is a multiple of 8")
-        channels = image_shape[0]
-        layers = [
-            nn.Conv2d(channels, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
-            nn.PReLU(width),
-        ]
-        n_in = width
-        for stage, depth in enumerate(depths):
-            n_out = width * 2**stage
-            layers += [Block(n_in if i == 0 else n_out, n_out, 2 if i == 0 else 1) for i in range(depth)]
-            n_in = n_out
-        net = nn.Sequential(*layers, nn.BatchNorm2d(n_in), nn.Flatten())
-        for module in net.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, 0, 0.1)
-        return net
 
-    return body
+def iresnet(
+    image_shape: tuple[int, int, int],
+    *,
+    depths: Annotated[
+        Sequence[int], Legal("blocks in each stage, 1 or more, as in depths=[2,2,2,2]", _are_depths)
+    ],
+    # With fewer channels, oneDNN's strided 1×1 convolutions crash in torch 2.13.
+    width: Annotated[
+        int, Legal("a multiple of 8", lambda value: is_whole(value) and value > 0 and value % 8 == 0)
+    ] = 64,
+) -> nn.Module:
+    """Stages of `depths` blocks and of `width`, 2·, 4· and 8· channels, each of which halves the image.
+    All that remains is features (B, F). The stem keeps the size, so that small images work too: 112×112
+    become 7×7, 28×28 become 2×2. Raises ValueError for an illegal width, which could crash the process.
+    """
+    check_arguments(iresnet, {"depths": depths, "width": width})
+    layers = [
+        nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False),
+        nn.BatchNorm2d(width),
+        nn.PReLU(width),
+    ]
+    n_in = width
+    for stage, depth in enumerate(depths):
+        n_out = width * 2**stage
+        layers += [Block(n_in if i == 0 else n_out, n_out, 2 if i == 0 else 1) for i in range(depth)]
+        n_in = n_out
+    net = nn.Sequential(*layers, nn.BatchNorm2d(n_in), nn.Flatten())
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.normal_(module.weight, 0, 0.1)
+    return net

@@ -1,12 +1,15 @@
 """A plain multilayer perceptron."""
 
 import math
+from typing import Annotated
 
 from torch import nn
 
+from ..arguments import whole_from
 
-def mlp(image_shape: tuple[int, int, int], hidden: int = 256) -> nn.Module:
-    """Two hidden layers of `hidden` units with BatchNorm and ReLU."""
+
+def mlp(image_shape: tuple[int, int, int], *, hidden: Annotated[int, whole_from(1)] = 256) -> nn.Module:
+    """Features (B, hidden): two layers of `hidden` units with BatchNorm and ReLU."""
     return nn.Sequential(
         nn.Flatten(),
         nn.Linear(math.prod(image_shape), hidden, bias=False),

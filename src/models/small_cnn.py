@@ -1,12 +1,18 @@
 """A network small enough for a laptop's processor and good enough for digits and clothes."""
 
+from typing import Annotated
+
 from torch import nn
 
+from ..arguments import whole_from
 
-def small_cnn(image_shape: tuple[int, int, int], width: int = 32) -> nn.Module:
-    """Three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·, 4· channels), two poolings, and
-    a maximum over 2×2 regions, which share a row or column where the number is odd. Works from 4×4
-    pixels."""
+
+def small_cnn(
+    image_shape: tuple[int, int, int], *, width: Annotated[int, whole_from(1)] = 32
+) -> nn.Module:
+    """Features (B, F) of images from 4×4: three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·
+    and 4· channels), two poolings, and a maximum over each quarter of what is left. Where its height or
+    width is odd, quarters share a row or column."""
     channels, sides = image_shape[0], [side // 4 for side in image_shape[1:]]
 
     def layer(n_in: int, n_out: int) -> list[nn.Module]:

@@ -1,8 +1,9 @@
-"""Pictures from arrays: matplotlib figures, knowing no tracker and no configuration."""
+"""Matplotlib figures from arrays and results; nothing here knows a tracker or a configuration."""
 
 from .animation import animate
 from .comparison import (
     Sphere,
+    aligned_spheres,
     plot_angle_ranges,
     plot_budgets,
     plot_gallery,
@@ -10,10 +11,10 @@ from .comparison import (
     plot_learning,
     plot_margins,
     plot_ranking,
-    turned_alike,
 )
 from .confusion import plot_confusion
 from .curves import plot_curves
+from .evaluation import evaluation_figures
 from .histograms import plot_angles
 from .logits import plot_logits
 from .open_set import plot_neighbours, plot_pairs, plot_roc
@@ -23,9 +24,11 @@ from .style import class_colours, save
 
 __all__ = [
     "Sphere",
+    "aligned_spheres",
     "animate",
     "class_colours",
     "class_means",
+    "evaluation_figures",
     "plot_angle_ranges",
     "plot_angles",
     "plot_budgets",
@@ -43,5 +46,4 @@ __all__ = [
     "plot_roc",
     "save",
     "to_dimensions",
-    "turned_alike",
 ]

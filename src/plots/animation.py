@@ -1,4 +1,4 @@
-"""How embeddings move while training: a GIF, a frame an epoch."""
+"""How embeddings move during training: a GIF with one frame per epoch."""
 
 from pathlib import Path
 
@@ -6,12 +6,13 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from .comparison import Sphere, turned_alike
+from .comparison import Sphere, aligned_spheres
 from .projection import to_dimensions
-from .sphere import draw_flat, draw_globe, legend, thin
-from .style import STYLE, figure
+from .sphere import add_legend, draw_flat, draw_globe, thin
+from .style import STYLE, new_figure
 
-FRAME_MS, LAST_MS = 200, 2000
+FRAME_MS, LAST_FRAME_MS = 200, 2000
+POINTS_PER_CLASS = 100
 
 
 def animate(
@@ -21,29 +22,31 @@ def animate(
     path: Path,
     title: str = "",
 ) -> Path:
-    """Write frames of (embeddings (N, D), prototypes (C, D)) as a GIF. In three dimensions each is
-    turned onto the last one's prototypes; in others, all are projected on one plane."""
+    """Write a GIF of frames (embeddings (N, D), prototypes (C, D)), one per epoch, with labels (N,), and
+    return its path. In three dimensions, each frame is rotated onto the last one's prototypes; in
+    others, all are projected onto one plane."""
     if frames[0][0].shape[1] == 3:
         spheres = [Sphere("", x, labels, prototypes) for x, prototypes in reversed(frames)]
-        shown = [(sphere.points, sphere.prototypes) for sphere in reversed(turned_alike(spheres))]
+        aligned = reversed(aligned_spheres(spheres))
+        projected = [(sphere.points, sphere.prototypes) for sphere in aligned]
     else:
-        # One projection for all: points and prototypes of every frame in one go.
-        everything = np.concatenate([part for frame in frames for part in frame])
-        flat, _ = to_dimensions(everything, frames[-1][1], 2)
-        parts = np.split(flat, np.cumsum([len(part) for frame in frames for part in frame])[:-1])
-        shown = list(zip(parts[::2], parts[1::2], strict=True))
-    pictures = []
+        # Frames are comparable only on a common plane, so all of them determine it.
+        parts = [part for frame in frames for part in frame]
+        flat, _ = to_dimensions(np.concatenate(parts), frames[-1][1], 2)
+        parts = np.split(flat, np.cumsum([len(part) for part in parts])[:-1])
+        projected = list(zip(parts[::2], parts[1::2], strict=True))
+    images = []
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        for epoch, (points, ends) in enumerate(shown, 1):
-            made = figure(6.4, 7.2)
-            axes = made.subplots()
-            draw = draw_globe if ends.shape[1] == 3 else draw_flat
-            draw(axes, *thin(points, labels, 100), ends, classes)
-            made.suptitle(f"{title}, epoch {epoch}", x=0.01, ha="left", fontsize=11)
-            legend(made, np.unique(labels), classes)
-            made.canvas.draw()
-            pictures.append(Image.fromarray(np.asarray(made.canvas.buffer_rgba())).convert("RGB"))
+        for epoch, (points, prototypes) in enumerate(projected, 1):
+            fig = new_figure(6.4, 7.2)
+            axes = fig.subplots()
+            draw = draw_globe if prototypes.shape[1] == 3 else draw_flat
+            draw(axes, *thin(points, labels, POINTS_PER_CLASS), prototypes, classes)
+            fig.suptitle(f"{title}, epoch {epoch}", x=0.01, ha="left", fontsize=11)
+            add_legend(fig, np.unique(labels), classes)
+            fig.canvas.draw()
+            images.append(Image.fromarray(np.asarray(fig.canvas.buffer_rgba())).convert("RGB"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    times = [FRAME_MS] * (len(pictures) - 1) + [LAST_MS]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:], duration=times, loop=0)
+    durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
+    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
     return path

@@ -1,18 +1,19 @@
-"""Angles to the own and to the nearest other prototype."""
+"""How far samples are from their own prototype and from the nearest other one."""
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .style import COLOURS, STYLE, figure
+from .style import COLOURS, STYLE, new_figure
 
 
 def plot_angles(target: np.ndarray, other: np.ndarray, title: str = "") -> Figure:
-    """Histograms of angles (N,) in radians, drawn in degrees; the less they overlap the better."""
+    """Histograms of angles (N,) in radians to the own prototype (target) and to the nearest other one,
+    drawn in degrees; the less they overlap the better."""
     with matplotlib.rc_context(STYLE):
-        made = figure(8, 4.2)
-        axes = made.subplots()
+        fig = new_figure(8, 4.2)
+        axes = fig.subplots()
         target, other = np.degrees(target), np.degrees(other)
         bins = np.linspace(0, max(10.0, target.max(), other.max()), 61)
         for angles, name, colour, hatch in (
@@ -27,4 +28,4 @@ def plot_angles(target: np.ndarray, other: np.ndarray, title: str = "") -> Figur
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_title(title)
         axes.legend(loc="upper right")
-    return made
+    return fig

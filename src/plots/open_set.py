@@ -1,91 +1,90 @@
-"""Classes that were never trained on: pairs told apart, and what is found nearest."""
+"""Classes that were not trained on: pairs, their ROC curve, and nearest neighbours."""
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import COLOURS, FAINT, INK, STYLE, figure, shortened
+from .style import COLOURS, FAINT, INK, STYLE, new_figure, shortened
 
-MOST_POINTS = 2000  # of a curve
+CURVE_POINTS = 2000
+QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
+SAME_FRAME = {"color": COLOURS[0], "linewidth": 3, "linestyle": "-"}
+OTHER_FRAME = {"color": COLOURS[1], "linewidth": 3, "linestyle": (0, (2, 1))}
 
 
 def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure:
-    """Angles between the two embeddings of a pair, from cosines (P,), where they are of one class,
-    `same` (P,), and where not; each kind's shares add up to one. The less they overlap the better."""
+    """Histograms of the angles of pairs, given by their cosines (P,): one for pairs of the `same` (P,)
+    class and one for the others, each adding up to 1. The less they overlap the better."""
     angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
     with matplotlib.rc_context(STYLE):
-        made = figure(8, 4.2)
-        axes = made.subplots()
+        fig = new_figure(8, 4.2)
+        axes = fig.subplots()
         bins = np.linspace(0, max(10.0, angles.max()), 91)
-        for kind, name, colour, hatch in (
+        for chosen, name, colour, hatch in (
             (same, "same class", COLOURS[0], ""),
             (~same, "different classes", COLOURS[1], "//"),
         ):
-            label = f"{name}, {kind.sum():,} pairs, median {np.median(angles[kind]):.1f}°"
-            weights = np.full(kind.sum(), 1 / kind.sum())
-            axes.hist(
-                angles[kind], bins, weights=weights, color=colour, alpha=0.65, label=label, hatch=hatch,
-                ec="white", lw=0.3,
-            )  # fmt: skip
+            count = chosen.sum()
+            label = f"{name}, {count:,} pairs, median {np.median(angles[chosen]):.1f}°"
+            look = {"color": colour, "alpha": 0.65, "hatch": hatch, "ec": "white", "lw": 0.3}
+            axes.hist(angles[chosen], bins, weights=np.full(count, 1 / count), label=label, **look)
         axes.set(xlabel="angle between two embeddings (degrees)", ylabel="share of such pairs")
         axes.set(xlim=(0, bins[-1]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(title)
         axes.legend(loc="upper right")
-    return made
+    return fig
 
 
-def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, fewest: float, title: str = "") -> Figure:
-    """True over false accept rate (K,), false ones on a logarithmic axis down to `fewest`, a pair's
-    share."""
-    thin = np.unique(np.linspace(0, len(far) - 1, 50 * MOST_POINTS).astype(int))
-    kept = thin[
-        np.unique(
-            np.searchsorted(far[thin], np.geomspace(fewest, 1, MOST_POINTS)).clip(max=len(thin) - 1)
-        )
-    ]
+def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, title: str = "") -> Figure:
+    """True accept rates (K,) over rising false accept rates (K,) on a logarithmic axis from `lowest_far`
+    to 1, with the point of equal error rates, `eer`."""
+    rows = np.searchsorted(far, np.geomspace(lowest_far, 1, CURVE_POINTS))
+    rows = np.unique(rows.clip(max=len(far) - 1))
     with matplotlib.rc_context(STYLE):
-        made = figure(8, 4.6)
-        axes = made.subplots()
-        axes.step(far[kept], tar[kept], where="post", color=COLOURS[0], lw=2)
-        chance = np.geomspace(fewest, 1, 100)
+        fig = new_figure(8, 4.6)
+        axes = fig.subplots()
+        axes.step(far[rows], tar[rows], where="post", color=COLOURS[0], lw=2)
+        chance = np.geomspace(lowest_far, 1, 100)
         axes.plot(chance, chance, color=FAINT, lw=1, ls="--", label="chance")
         axes.plot(eer, 1 - eer, "o", color=COLOURS[1], mec=INK, label=f"equal errors, {eer:.2%}")
-        axes.set(xscale="log", xlim=(fewest, 1), ylim=(0, 1.02))
+        axes.set(xscale="log", xlim=(lowest_far, 1), ylim=(0, 1.02))
         axes.set(xlabel="false accept rate", ylabel="true accept rate")
         axes.set_title(title)
         axes.legend(loc="lower right")
-    return made
+    return fig
 
 
 def plot_neighbours(
-    queries: np.ndarray, found: np.ndarray, right: np.ndarray, names: list[str], title: str = ""
+    queries: np.ndarray,
+    neighbours: np.ndarray,
+    same_class: np.ndarray,
+    query_classes: list[str],
+    title: str = "",
 ) -> Figure:
-    """Query images (Q, height, width, channels), beside each those found nearest (Q, K, height, width,
-    channels), nearest first; `right` (Q, K) says which are of the query's class."""
-    count, most = found.shape[:2]
-    brightest = max(1, int(max(queries.max(), found.max())))
+    """A row per query: the name of its class, its image (Q, height, width, channels), and the images of
+    its neighbours (Q, K, height, width, channels), nearest first, framed by whether they are of the
+    `same_class` (Q, K) as the query."""
+    count, columns = neighbours.shape[:2]
+    brightest = max(1, int(max(queries.max(), neighbours.max())))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        made = figure(8, 1.1 + 0.83 * count)
-        grid = made.subplots(count, most + 1, squeeze=False, gridspec_kw={"hspace": 0.08})
+        fig = new_figure(8, 1.1 + 0.83 * count)
+        grid = fig.subplots(count, columns + 1, squeeze=False, gridspec_kw={"hspace": 0.08})
         for row in range(count):
             for column, axes in enumerate(grid[row]):
-                image = queries[row] if column == 0 else found[row, column - 1]
-                axes.imshow(
-                    image[..., 0] if image.shape[-1] == 1 else image, cmap="gray", vmin=0, vmax=brightest
-                )
+                image = queries[row] if column == 0 else neighbours[row, column - 1]
+                image = image[..., 0] if image.shape[-1] == 1 else image
+                axes.imshow(image, cmap="gray", vmin=0, vmax=brightest)
                 axes.set(xticks=[], yticks=[])
-                hit = column == 0 or right[row, column - 1]
-                axes.spines[:].set(
-                    visible=True,
-                    color=INK if column == 0 else COLOURS[0] if hit else COLOURS[1],
-                    linewidth=1 if column == 0 else 3,
-                    linestyle="-" if hit else (0, (2, 1)),
-                )
+                if column == 0:
+                    frame = QUERY_FRAME
+                else:
+                    frame = SAME_FRAME if same_class[row, column - 1] else OTHER_FRAME
+                axes.spines[:].set(visible=True, **frame)
                 if row == 0:
                     axes.set_title("query" if column == 0 else f"{column}.", fontsize=10, loc="center")
-            lines = "\n".join(shortened(part) for part in names[row].split("/")[-2:])
+            lines = "\n".join(shortened(part) for part in query_classes[row].split("/")[-2:])
             grid[row, 0].set_ylabel(lines, rotation=0, ha="right", va="center", fontsize=9)
-        made.suptitle(title, x=0.01, ha="left", fontsize=12)
-    return made
+        fig.suptitle(title, x=0.01, ha="left", fontsize=12)
+    return fig

@@ -1,48 +1,50 @@
-"""Embeddings as directions: on a sphere (D 3), on a circle (D 2), projected to a plane above."""
+"""Embeddings as directions: on a circle (D = 2), on a sphere (D = 3), or projected onto a plane."""
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from .projection import to_dimensions
-from .style import FAINT, INK, NAMED_CLASSES, STYLE, colour, figure, marker, shortened
+from .style import FAINT, INK, NAMED_CLASSES, STYLE, colour, marker, new_figure, shortened
 
-POINTS_PER_CLASS = 400  # more only paint over each other
+POINTS_PER_CLASS = 400  # more would only hide each other
+LEGEND_WIDTH = 780  # pixels
+LETTER_WIDTH, NAME_HEIGHT = 8, 18  # pixels, at most, of names beside prototypes
 
 
 def plot_embedding(
     embeddings: np.ndarray,
     labels: np.ndarray,
-    prototypes: np.ndarray,
+    directions: np.ndarray,
     classes: tuple[str, ...],
     title: str = "",
-    ends_are: str = "prototype",
+    directions_label: str = "prototype",
 ) -> Figure:
-    """Embeddings (N, D) coloured by labels (N,), and prototypes (C, D), or what `ends_are` says, as
-    marked directions."""
+    """Embeddings (N, D) coloured by labels (N,), with a marked direction (C, D) per class: its
+    prototype, or what `directions_label` says."""
     dimension = embeddings.shape[1]
-    points, ends = to_dimensions(embeddings, prototypes, 3 if dimension == 3 else 2)
+    points, directions = to_dimensions(embeddings, directions, 3 if dimension == 3 else 2)
     points, labels = thin(points, labels, POINTS_PER_CLASS)
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         if dimension == 3:
-            made = figure(8, 4.9)
-            front, back = made.subplots(1, 2)
-            # Turned so that no prototype hides behind another more than it must.
-            turn = _view(ends)
-            draw_globe(front, points @ turn.T, labels, ends @ turn.T, classes)
-            around = np.diag([-1.0, 1.0, -1.0]) @ turn
-            draw_globe(back, points @ around.T, labels, ends @ around.T, classes)
+            fig = new_figure(8, 4.9)
+            front, back = fig.subplots(1, 2)
+            rotation = _best_view(directions)
+            draw_globe(front, points @ rotation.T, labels, directions @ rotation.T, classes)
+            rotation = np.diag([-1.0, 1.0, -1.0]) @ rotation
+            draw_globe(back, points @ rotation.T, labels, directions @ rotation.T, classes)
             front.set_xlabel("one side")
             back.set_xlabel("the other side")
         else:
-            made = figure(8, 6.4)
-            axes = made.subplots()
-            draw_flat(axes, points, labels, ends, classes, dimension == 2)
+            fig = new_figure(8, 6.4)
+            axes = fig.subplots()
+            draw_flat(axes, points, labels, directions, classes, circle=dimension == 2)
             axes.set_xlabel("" if dimension == 2 else f"first two principal components of {dimension}")
-        made.suptitle(title, x=0.01, ha="left", fontsize=12)
-        legend(made, np.unique(labels), classes, ends_are)
-    return made
+        fig.suptitle(title, x=0.01, ha="left", fontsize=12)
+        add_legend(fig, np.unique(labels), classes, directions_label)
+    return fig
 
 
 def thin(points: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -52,19 +54,19 @@ def thin(points: np.ndarray, labels: np.ndarray, most: int) -> tuple[np.ndarray,
     return points[keep], labels[keep]
 
 
-def _view(ends: np.ndarray) -> np.ndarray:
-    """The rotation (3, 3), of a fixed set of random ones, that sets prototypes furthest apart on
-    the two pictures together; the same for the same prototypes."""
+def _best_view(directions: np.ndarray) -> np.ndarray:
+    """The rotation (3, 3) that shows the two nearest directions (C, 3) furthest apart, front and back
+    together. The candidates are random but fixed, so that the same directions give the same figure."""
     rng = np.random.default_rng(0)
     best, best_gap = np.eye(3), -1.0
     for _ in range(200):
-        turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))
-        turn[0] *= np.sign(np.linalg.det(turn))
-        seen = ends @ turn.T
-        flat = np.column_stack([seen[:, :2], 3 * np.sign(seen[:, 2])])  # the sides do not overlap
-        gaps = np.linalg.norm(flat[:, None] - flat[None], axis=-1) + 9 * np.eye(len(flat))
+        rotation, _ = np.linalg.qr(rng.normal(size=(3, 3)))
+        rotation[0] *= np.sign(np.linalg.det(rotation))
+        x, y, z = rotation @ directions.T
+        places = np.column_stack([x, y, 3 * np.sign(z)])  # front and back do not hide each other
+        gaps = np.linalg.norm(places[:, None] - places[None], axis=-1) + 9 * np.eye(len(places))
         if gaps.min() > best_gap:
-            best, best_gap = turn, gaps.min()
+            best, best_gap = rotation, gaps.min()
     return best
 
 
@@ -74,40 +76,56 @@ def _frame(axes: Axes, reach: float = 1.24) -> None:
 
 
 def _circle(axes: Axes) -> None:
-    turn = np.linspace(0, 2 * np.pi, 200)
-    axes.plot(np.cos(turn), np.sin(turn), color=FAINT, lw=1, zorder=0)
+    angle = np.linspace(0, 2 * np.pi, 200)
+    axes.plot(np.cos(angle), np.sin(angle), color=FAINT, lw=1, zorder=0)
     _frame(axes)
 
 
-def draw_globe(axes: Axes, points, labels, ends, classes) -> None:
-    """An orthographic view along −z: the near half clear, the far half seen dimly through it."""
+def draw_globe(
+    axes: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    directions: np.ndarray,
+    classes: tuple[str, ...],
+) -> None:
+    """An orthographic view, along −z, of points (N, 3) with labels (N,) and of directions (C, 3): the
+    near half is clear, points of the far half are dim."""
     _circle(axes)
     _grid(axes)
     far = points[:, 2] < 0
     _points(axes, points[far], labels[far], alpha=0.08, size=8)
     _points(axes, points[~far], labels[~far], alpha=0.55)
-    near = ends[:, 2] >= 0
-    _prototypes(axes, ends, classes, True, near)
+    near = np.flatnonzero(directions[:, 2] >= 0)
+    _draw_directions(axes, directions, near, classes, rays=True)
 
 
-def draw_flat(axes: Axes, points, labels, ends, classes, circle: bool = False) -> None:
-    """Points in a plane; with `circle`, directions on the unit circle."""
+def draw_flat(
+    axes: Axes,
+    points: np.ndarray,
+    labels: np.ndarray,
+    directions: np.ndarray,
+    classes: tuple[str, ...],
+    circle: bool = False,
+) -> None:
+    """Points (N, 2) with labels (N,) and directions (C, 2) in a plane, or, with `circle`, on the unit
+    circle."""
     if circle:
         _circle(axes)
     _points(axes, points, labels, alpha=0.5, size=18)
-    _prototypes(axes, ends, classes, circle)
+    _draw_directions(axes, directions, np.arange(len(directions)), classes, rays=circle)
 
 
 def _grid(axes: Axes) -> None:
+    """Circles of latitude and longitude, of which the near half is visible."""
     tilt = np.radians(20)
-    turn = np.linspace(0, 2 * np.pi, 200)
+    angle = np.linspace(0, 2 * np.pi, 200)
     circles = [
         np.stack(
-            [np.cos(lat) * np.cos(turn), np.full_like(turn, np.sin(lat)), np.cos(lat) * np.sin(turn)]
+            [np.cos(lat) * np.cos(angle), np.full_like(angle, np.sin(lat)), np.cos(lat) * np.sin(angle)]
         )
         for lat in np.radians((-60, -30, 0, 30, 60))
     ] + [
-        np.stack([np.sin(turn) * np.cos(lon), np.cos(turn), np.sin(turn) * np.sin(lon)])
+        np.stack([np.sin(angle) * np.cos(lon), np.cos(angle), np.sin(angle) * np.sin(lon)])
         for lon in np.radians(range(0, 180, 30))
     ]
     for x, y, z in circles:
@@ -117,75 +135,79 @@ def _grid(axes: Axes) -> None:
         )
 
 
-def _points(axes: Axes, points, labels, alpha: float, size: float = 13) -> None:
+def _points(axes: Axes, points: np.ndarray, labels: np.ndarray, alpha: float, size: float = 13) -> None:
     for label in np.unique(labels):
-        of = points[labels == label]
-        axes.scatter(
-            of[:, 0],
-            of[:, 1],
-            s=size,
-            color=colour(label),
-            marker=marker(label),
-            alpha=alpha,
-            linewidths=0,
-            zorder=2,
-        )
+        x, y = points[labels == label, :2].T
+        look = {"color": colour(label), "marker": marker(label), "alpha": alpha, "linewidths": 0}
+        axes.scatter(x, y, s=size, zorder=2, **look)
 
 
-def _prototypes(axes: Axes, ends, classes, directions: bool, shown=None) -> None:
-    """Prototypes as black-rimmed markers with their names; with `directions`, lines from the centre."""
-    written = []  # middles and half widths of names, in pixels
-    for label, end in enumerate(ends):
-        if shown is not None and not shown[label]:
-            continue
-        x, y = end[:2]
-        if directions:
-            axes.plot([0, x], [0, y], color=INK, lw=0.8, alpha=0.35, zorder=1)
-        axes.scatter(
-            x, y, s=70, color=colour(label), marker=marker(label), edgecolors=INK, lw=1.3, zorder=4
-        )
-        if label < len(classes) <= NAMED_CLASSES:
-            # Outwards from the sphere or circle; in a projection, where there is no outwards, above, or
-            # below where another name is in the way.
-            outwards = end[:2] / (np.hypot(x, y) or 1.0) if directions else np.array([0.0, 1.0])
-            name = shortened(classes[label])
-            if not directions:
-                middle, half = axes.transData.transform(end[:2]), 4 * len(name)
-                above = middle + np.array([0, 18])
-                if any(abs(above - m)[0] < half + h and abs(above - m)[1] < 18 for m, h in written):
-                    outwards = -outwards
-                written.append((middle + 18 * outwards, half))
-            axes.annotate(
-                name,
-                end[:2],
-                xytext=13 * outwards,
-                textcoords="offset points",
-                ha="center",
-                va="center",
-                fontsize=10,
-                color=INK,
-                zorder=5,
-                bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.75},
-            )
-
-
-def legend(
-    made: Figure, labels: np.ndarray, classes: tuple[str, ...], ends_are: str = "prototype"
+def _draw_directions(
+    axes: Axes, directions: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], rays: bool
 ) -> None:
+    """Black-rimmed markers at the directions (C, 2 or 3) of `labels`, with the names of `classes`; with
+    `rays`, lines from the centre."""
+    for label in labels:
+        x, y = directions[label, :2]
+        if rays:
+            axes.plot([0, x], [0, y], color=INK, lw=0.8, alpha=0.35, zorder=1)
+        look = {"s": 70, "color": colour(label), "marker": marker(label), "edgecolors": INK}
+        axes.scatter(x, y, lw=1.3, zorder=4, **look)
     if len(classes) > NAMED_CLASSES:
-        made.text(0.99, 0.01, f"{len(classes)} classes", ha="right", fontsize=10)
         return
-    from matplotlib.lines import Line2D
+    labels = labels[labels < len(classes)]
+    names, places = [shortened(classes[label]) for label in labels], directions[labels, :2]
+    if rays:
+        sides = places / np.maximum(np.linalg.norm(places, axis=1, keepdims=True), 1e-12)
+    else:
+        sides = _free_sides(axes, places, names)
+    for name, place, side in zip(names, places, sides, strict=True):
+        axes.annotate(
+            name,
+            place,
+            xytext=13 * side,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=10,
+            color=INK,
+            zorder=5,
+            bbox={"boxstyle": "round,pad=0.12", "fc": "white", "ec": "none", "alpha": 0.75},
+        )
 
+
+def _free_sides(axes: Axes, places: np.ndarray, names: list[str]) -> list[np.ndarray]:
+    """On which side (2,) of places (n, 2) to write names: above, or below if an earlier name is in the
+    way above."""
+    axes.autoscale_view()  # places in pixels depend on the limits of the axes
+    sides, written = [], []
+    for place, name in zip(axes.transData.transform(places), names, strict=True):
+        half_width, side = LETTER_WIDTH * len(name) / 2, np.array([0.0, 1.0])
+        for other, other_half_width in written:
+            dx, dy = abs(place + NAME_HEIGHT * side - other)
+            if dx < half_width + other_half_width and dy < NAME_HEIGHT:
+                side = np.array([0.0, -1.0])
+                break
+        sides.append(side)
+        written.append((place + NAME_HEIGHT * side, half_width))
+    return sides
+
+
+def add_legend(
+    fig: Figure, labels: np.ndarray, classes: tuple[str, ...], directions_label: str = "prototype"
+) -> None:
+    """Name the classes of `labels` below the axes, or count the classes if there are too many."""
+    if len(classes) > NAMED_CLASSES:
+        fig.text(0.99, 0.01, f"{len(classes)} classes", ha="right", fontsize=10)
+        return
     names = [shortened(name) for name in classes]
     handles = [
         Line2D([], [], ls="", marker=marker(label), color=colour(label), ms=7, label=names[label])
         for label in labels
     ]
-    prototype = Line2D([], [], ls="", marker="o", mfc="white", mec=INK, ms=9, mew=1.3, label=ends_are)
-    fit = 780 // (75 + 9 * max(map(len, [*names, ends_are])))  # columns, of 9 pixels a letter
-    made.legend(
-        handles=[*handles, prototype],
-        loc="outside lower center",
-        ncols=max(1, min(6, fit, len(handles) + 1)),
-    )
+    rim = {"marker": "o", "mfc": "white", "mec": INK, "ms": 9, "mew": 1.3}
+    handles.append(Line2D([], [], ls="", label=directions_label, **rim))
+    longest = max(map(len, [*names, directions_label]))
+    columns = LEGEND_WIDTH // (75 + 9 * longest)  # a marker with its spacing, and 9 pixels a letter
+    columns = max(1, min(6, columns, len(handles)))
+    fig.legend(handles=handles, loc="outside lower center", ncols=columns)

@@ -1,4 +1,4 @@
-"""What all figures share: size, type, and a colour and a marker for each class."""
+"""What all figures share: size, fonts, and a colour and a marker for each class."""
 
 from pathlib import Path
 
@@ -8,16 +8,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-# Ten colours that colour-blind readers tell apart (Petroff, arXiv 2107.02270). Past ten they come
-# again with another marker, so that a class is a pair of the two.
+# Ten colours that colour-blind readers can tell apart (Petroff, arXiv 2107.02270). After ten classes,
+# colours repeat with another marker.
 COLOURS = tuple(matplotlib.color_sequences["petroff10"])
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
-NAMED_CLASSES = 20  # legends and tick labels hold no more
+NAMED_CLASSES = 20  # more names do not fit in a legend or along an axis
 INK, FAINT = "#222222", "#bbbbbb"
 
 STYLE = {
     "font.size": 11,
-    "text.parse_math": False,  # a $ in a name is a $
+    "text.parse_math": False,  # names may contain a $
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.edgecolor": "#888888",
@@ -39,24 +39,24 @@ def marker(label: int) -> str:
 
 
 def shortened(name: str, most: int = 20) -> str:
-    """A long name by its beginning and its end, which tells more apart."""
+    """At most `most` characters: the beginning and the end of a long name, where names differ most."""
     return name if len(name) <= most else f"{name[: most // 3]}…{name[most // 3 + 1 - most :]}"
 
 
 def class_colours(classes: int) -> np.ndarray:
-    """(C, 3) in 0…255, the colours of the figures."""
+    """The classes' colours in figures, RGB (C, 3) from 0 to 255."""
     return np.array([to_rgb(colour(label)) for label in range(classes)]) * 255
 
 
-def figure(width: float = 8.0, height: float = 5.0) -> Figure:
-    """A figure without pyplot's global state, 800 pixels wide by default."""
-    made = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
-    FigureCanvasAgg(made)
-    return made
+def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
+    """A figure of so many inches, 100 pixels each, outside pyplot's global state."""
+    fig = Figure(figsize=(width, height), dpi=100, layout="constrained", facecolor="white")
+    FigureCanvasAgg(fig)
+    return fig
 
 
-def save(made: Figure, path: Path) -> Path:
-    """Write a PNG, and return its path."""
+def save(fig: Figure, path: Path) -> Path:
+    """Write a figure in the format of the path's suffix, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    made.savefig(path)
+    fig.savefig(path)
     return path

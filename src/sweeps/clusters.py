@@ -15,8 +15,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError
+from .console import Board
 from .plan import Planned, plan
-from .report import Board
 
 
 class ClusterLauncher(Launcher):

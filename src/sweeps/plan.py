@@ -4,21 +4,24 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from hydra.types import HydraContext
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import NOT_IDENTITY, check, config_hash, explain, identity_in, to_dict
 from ..errors import UserError
-from ..runs import objective_of, read_summary, record_failure
+from ..run.command_line import explain, to_dict
+from ..run.folder import identity_in, objective_of, read_summary, record_failure
+from ..run.identity import NOT_IDENTITY, code_of, config_hash, same_sources
+from ..run.schema import check_config
 
 NAME_LENGTH = 120  # bytes, of the 255 that a file name may have
+STALE = ("auto", "keep", "rerun")  # what is done with runs that other code finished
 
 
 @dataclass
@@ -30,7 +33,9 @@ class Planned:
     values: dict  # the same without it, plain and resolved
     identity: str
     folder: Path
-    objective: float | None  # of the finished run, where there is one
+    code: dict = field(default_factory=dict)  # that it would run with
+    objective: float | None = None  # of the finished run, where there is one that counts
+    other_code: dict | None = None  # of the finished run, where that is not this code
 
     @property
     def name(self) -> str:
@@ -46,12 +51,15 @@ class Planned:
         """The result of a run whose process ended without giving one, recorded in its folder."""
         summary = read_summary(self.folder) or {}
         if summary.get("state") == "finished" and summary.get("config_hash") == self.identity:
-            return self.finished(objective_of(summary, self.values["objective"]))  # it came so far
-        record_failure(self.folder, why, config_hash=self.identity, config=self.values)
+            # It ended after its last step.
+            return self.finished(objective_of(summary, self.values["objective"]))
+        record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))
 
 
-def plan(context: HydraContext, master: DictConfig, jobs: Iterable[list[str]]) -> list[Planned]:
+def plan(
+    context: HydraContext, master: DictConfig, jobs: Iterable[list[str]], stale: str = "auto"
+) -> list[Planned]:
     """The runs that lists of overrides describe, each once, in folders of their own below
     `hydra.sweep.dir`. Raises UserError, a line for each kind, if some of them cannot be."""
     sweep_dir = Path(master.hydra.sweep.dir).absolute()
@@ -59,38 +67,39 @@ def plan(context: HydraContext, master: DictConfig, jobs: Iterable[list[str]]) -
     for overrides in jobs:
         try:
             config = context.config_loader.load_sweep_config(master, list(overrides))
-            values = to_dict(OmegaConf.masked_copy(config, [key for key in config if key != "hydra"]))
-            check(values)
+            values = to_dict(config)
+            check_config(values)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            refused[explain(error)] += 1
+            refused[explain(error, list(overrides))] += 1
             continue
         identity = config_hash(values)
-        runs.setdefault(identity, Planned(overrides, config, values, identity, sweep_dir, None))
+        run = Planned(overrides, config, values, identity, sweep_dir, code_of(values))
+        runs.setdefault(identity, run)
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
         raise UserError(f"no run was started, these cannot be:{lines}")
-    settle_folders(list(runs.values()), sweep_dir)
+    settle_folders(list(runs.values()), sweep_dir, stale)
     return list(runs.values())
 
 
-def settle_folders(runs: list[Planned], sweep_dir: Path) -> None:
+def settle_folders(runs: list[Planned], sweep_dir: Path, stale: str) -> None:
     """Give each run the folder in which it lies already, finished or not, or a new one."""
-    taken, lying = {}, {}
+    taken, existing = {}, {}
     for folder in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
         identity = identity_in(folder)
         if identity:
             taken[folder.name] = identity
-            done = (read_summary(folder) or {}).get("state") == "finished"
-            if done or identity not in lying:
-                lying[identity] = folder, done
+            finished = (read_summary(folder) or {}).get("state") == "finished"
+            if finished or identity not in existing:
+                existing[identity] = folder, finished
     for run in runs:
-        if run.identity in lying:
-            run.folder, done = lying[run.identity]
-            if done:
-                run.objective = objective_of(read_summary(run.folder), run.values["objective"])
+        if run.identity in existing:
+            run.folder, finished = existing[run.identity]
+            if finished:
+                settle_finished(run, read_summary(run.folder), stale)
         else:
             name = run_name(run.overrides)
-            if taken.get(name, run.identity) != run.identity:  # defaults have changed since
+            if taken.get(name, run.identity) != run.identity:  # the defaults have changed since
                 name += f",{run.identity[:6]}"
             taken[name] = run.identity
             run.folder = sweep_dir / name
@@ -102,6 +111,17 @@ def settle_folders(runs: list[Planned], sweep_dir: Path) -> None:
             f"hydra.sweep.dir='{sweep_dir}'",
             f"hydra.sweep.subdir='{run.name}'",
         ]
+
+
+def settle_finished(run: Planned, summary: dict, stale: str) -> None:
+    """Whether a finished run counts: not if the sources that compute have changed since, unless the user
+    wants to keep it; and if only other files have, then only with `stale=rerun` it does not."""
+    recorded = summary.get("code")
+    if recorded != run.code:
+        run.other_code = recorded if isinstance(recorded, dict) else {}
+    computes_alike = same_sources(recorded, run.code)
+    if stale == "keep" or run.other_code is None or (computes_alike and stale == "auto"):
+        run.objective = objective_of(summary, run.values["objective"])
 
 
 def run_name(overrides: list[str]) -> str:

@@ -4,139 +4,31 @@ The study lies in the sweep's folder (`study.db`); started again, a search goes 
 trials that were under way. Look at it with `optuna-dashboard sqlite:///<sweep>/study.db`.
 """
 
-import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from math import prod
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 
 from ..errors import UserError
-from ..evaluation import higher_is_better
-from ..runs import read_rows, read_summary
+from ..evaluation import METRICS
+from ..run.folder import read_rows, read_summary
 from .clusters import ClusterLauncher
-from .grid import PlannedSweeper, alternatives, common
-from .plan import Planned, plan
-from .report import Board, console
+from .console import Board, console
+from .grid import alternatives
+from .plan import Planned
+from .space import Space
+from .sweeper import PlannedSweeper
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
     import optuna
 
 SAMPLERS = ("tpe", "random")
 PRUNERS = ("median", "hyperband", "none")
-CORNERS = 64  # of the search space that are composed before anything runs
 LOOK_SECONDS = 0.2  # between looks at a run's epochs
-LINE = "grid"  # the parameter that says which of several grids
-
-
-@dataclass
-class Space:
-    """Where a search looks: the command line's overrides, or a choice between several lists of them."""
-
-    lines: dict[str, list[Override]]  # by what is fixed in them, as "loss=arcface"
-
-    @classmethod
-    def of(
-        cls, overrides: list[Override], grids: list[list[Override]], parse: Callable[[list[str]], list]
-    ) -> "Space":
-        """As in a sweep over grids, a key in both keeps of a grid's values what the command line has."""
-        line, lines = {override.key_or_group: override for override in overrides}, {}
-        for grid in grids or [[]]:
-            label = " ".join(
-                override.input_line for override in grid if not override.is_sweep_override()
-            )
-            merged = {override.key_or_group: override for override in grid}
-            for key in merged.keys() & line.keys():
-                if any(isinstance(o.value(), IntervalSweep) for o in (merged[key], line[key])):
-                    merged[key] = line[key]
-                    continue
-                both = common(alternatives(merged[key]), alternatives(line[key]))
-                values = ",".join(assignment.partition("=")[2] for assignment in both)
-                merged[key] = parse([f"{line[key].get_key_element()}={values}"])[0] if both else None
-            if None not in merged.values():
-                label = label or f"grid {len(lines)}"
-                label += f" ({len(lines)})" if label in lines else ""
-                lines[label] = list(
-                    (merged | {k: v for k, v in line.items() if k not in merged}).values()
-                )
-        if not lines:
-            raise UserError("none of hydra.sweeper.grids has what the command line asks for")
-        return cls(lines)
-
-    def check(self) -> None:
-        """Raises UserError for a range that Optuna does not take, as a logarithmic one from 0."""
-        import optuna
-
-        for line in self.lines.values():
-            for override in line:
-                try:
-                    suggested(optuna.create_study().ask(), override, "")
-                except ValueError as error:
-                    raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from None
-
-    def said(self) -> dict[str, list[str]]:
-        return {label: [override.input_line for override in line] for label, line in self.lines.items()}
-
-    def suggest(self, trial: "optuna.Trial") -> list[str]:
-        """The overrides of a trial; what it has been given before, it is given again."""
-        several = len(self.lines) > 1
-        label = trial.suggest_categorical(LINE, list(self.lines)) if several else next(iter(self.lines))
-        return [
-            suggested(trial, override, f" [{label}]" if several else "")
-            for override in self.lines[label]
-        ]
-
-    def corners(self) -> list[list[str]]:
-        """Settings at the ends of the space: all of them, or, of many, each choice in a group (loss,
-        margin, scale) with each end of everything else."""
-        found = []
-        for line in self.lines.values():
-            ends = [extremes(override) for override in line]
-            if prod(map(len, ends)) <= CORNERS:
-                found += map(list, itertools.product(*ends))
-                continue
-            leading = [i for i, override in enumerate(line) if "." not in override.key_or_group]
-            for choice in itertools.product(*(ends[i] for i in leading)):
-                first = [values[0] for values in ends]
-                for i, value in zip(leading, choice, strict=True):
-                    first[i] = value
-                for i, values in enumerate(ends):
-                    if i not in leading:
-                        found += [[*first[:i], value, *first[i + 1 :]] for value in values]
-        return found
-
-
-def suggested(trial: "optuna.Trial", override: Override, suffix: str) -> str:
-    """`margin.value=interval(0.1,0.6)` -> `margin.value=0.31`."""
-    if not override.is_sweep_override():
-        return alternatives(override)[0]
-    key, sweep = override.get_key_element(), override.value()
-    name, log = key + suffix, "log" in sweep.tags
-    if isinstance(sweep, IntervalSweep):
-        if isinstance(sweep.start, int) and isinstance(sweep.end, int):
-            return f"{key}={trial.suggest_int(name, sweep.start, sweep.end, log=log)}"
-        return f"{key}={trial.suggest_float(name, sweep.start, sweep.end, log=log):.6g}"
-    if isinstance(sweep, RangeSweep):
-        values = [float(value) for value in sweep.range()]
-        if all(value.is_integer() for value in values):
-            low, high, step = int(values[0]), int(values[-1]), int(abs(sweep.step))
-            return f"{key}={trial.suggest_int(name, min(low, high), max(low, high), step=step)}"
-        low, high = min(values), max(values)
-        return f"{key}={trial.suggest_float(name, low, high, step=abs(float(sweep.step))):.6g}"
-    return f"{key}=" + trial.suggest_categorical(name, list(override.sweep_string_iterator()))
-
-
-def extremes(override: Override) -> list[str]:
-    sweep = override.value() if override.is_sweep_override() else None
-    if isinstance(sweep, IntervalSweep):
-        return [f"{override.get_key_element()}={end}" for end in (sweep.start, sweep.end)]
-    values = alternatives(override)
-    return [values[0], values[-1]] if isinstance(sweep, RangeSweep) else values
 
 
 class SearchSweeper(PlannedSweeper):
@@ -157,16 +49,17 @@ class SearchSweeper(PlannedSweeper):
         parallel: int | str,
         grids: list[str],
         compare: bool,
+        stale: str,
     ):
         self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
         self.direction, self.seed, self.parallel = direction, seed, parallel
-        self.grids, self.compare = grids, compare
+        self.grids, self.compare, self.stale = grids, compare, stale
 
     def run(self, overrides: list[Override]) -> float:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.check()
+        self.check_settings()
         self.seeds = [
             alternative
             for override in overrides
@@ -175,8 +68,8 @@ class SearchSweeper(PlannedSweeper):
         ] or [f"seed={self.config.seed}"]
         rest = [override for override in overrides if override.key_or_group != "seed"]
         self.space = Space.of(rest, self.parse_grids(), self.parse)
-        self.space.check()
-        plan(self.context, self.config, ([*corner, self.seeds[0]] for corner in self.space.corners()))
+        self.space.check_ranges()
+        self.plan([*corner, self.seeds[0]] for corner in self.space.corners())
         self.save_command()
         self.study = self.open_study()
         self.unfinished = [
@@ -184,7 +77,7 @@ class SearchSweeper(PlannedSweeper):
             for trial in self.study.trials
             if not trial.state.is_finished()
         ]
-        parallel = self.at_once()
+        parallel = self.trials_at_a_time()
         before = len(self.study.trials)
         console.print(
             f"{self.trials} trials × {len(self.seeds)} seeds"
@@ -205,7 +98,7 @@ class SearchSweeper(PlannedSweeper):
             task.result()
         return self.conclude()
 
-    def check(self) -> None:
+    def check_settings(self) -> None:
         for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
             if getattr(self, key) not in choices:
                 given = f"hydra.sweeper.{key}={getattr(self, key)}"
@@ -219,8 +112,7 @@ class SearchSweeper(PlannedSweeper):
         if self.parallel != "auto" and (type(self.parallel) is not int or self.parallel < 1):
             raise UserError(f"hydra.sweeper.parallel={self.parallel}: auto or a whole number from 1")
 
-    def at_once(self) -> int:
-        """Trials at a time."""
+    def trials_at_a_time(self) -> int:
         if self.parallel != "auto":
             return self.parallel
         if isinstance(self.launcher, ClusterLauncher):
@@ -232,7 +124,8 @@ class SearchSweeper(PlannedSweeper):
 
         direction = self.direction
         if direction == "auto":
-            direction = "maximize" if higher_is_better(self.config.objective) else "minimize"
+            up = METRICS[self.config.objective].higher_is_better
+            direction = "maximize" if up else "minimize"
         study = optuna.create_study(
             study_name="search",
             storage=f"sqlite:///{self.folder.absolute() / 'study.db'}",
@@ -245,7 +138,7 @@ class SearchSweeper(PlannedSweeper):
             load_if_exists=True,
         )
         asked = {"direction": direction, "objective": self.config.objective, "seeds": self.seeds}
-        asked["space"] = self.space.said()
+        asked["space"] = self.space.as_text()
         there = study.user_attrs.get("search", asked)
         for what, value in asked.items():
             if there[what] != value:
@@ -274,7 +167,7 @@ class SearchSweeper(PlannedSweeper):
                     return
                 overrides = self.space.suggest(trial)
                 try:
-                    runs = plan(self.context, self.config, ([*overrides, seed] for seed in self.seeds))
+                    runs = self.plan([*overrides, seed] for seed in self.seeds)
                 except UserError as error:  # inside the space, where no corner is
                     self.fail(trial, str(error))
                     continue
@@ -295,7 +188,7 @@ class SearchSweeper(PlannedSweeper):
         for number, run in enumerate(runs):
             if self.stopped:
                 return  # it goes on when the search does
-            result = self.once(run, board, self.watcher(trial, run) if number == 0 else None)
+            result = self.result_of(run, board, self.watcher(trial, run) if number == 0 else None)
             if result.status == JobStatus.COMPLETED:
                 values.append(result.return_value)
                 continue
@@ -315,7 +208,7 @@ class SearchSweeper(PlannedSweeper):
         self.study.tell(trial, state=TrialState.FAIL)
         self.failed.append(f"trial {trial.number} failed: {why}")
 
-    def once(self, run: Planned, board: Board, look: Callable[[], None] | None) -> JobReturn:
+    def result_of(self, run: Planned, board: Board, look: Callable[[], None] | None) -> JobReturn:
         """A run's result: new, or the one it has already, or that of another trial with its settings."""
         if run.objective is not None:
             return run.finished(run.objective)

@@ -4,36 +4,31 @@ A run that takes its process down takes down nothing else: every worker is a Peb
 which Pebble replaces when it dies or when its time is up.
 """
 
-import faulthandler
-import multiprocessing
 import os
 import queue
 import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from pathlib import Path
 
 import pebble
 import torch
 from hydra import version
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from ..errors import UserError
-from ..runs import read_summary
+from ..run.folder import read_summary
 from ..training import available_cores
-from ..warm import workers_context
+from .console import Board
+from .forkserver import workers_context
 from .plan import Planned, plan
-from .report import Board
+from .worker import TERMINATED, begin_worker, error_text, execute
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
-TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
 FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
 
 
@@ -113,7 +108,7 @@ class WorkersLauncher(Launcher):
         except pebble.ProcessExpired as death:
             error = last_words(death.exitcode)
         except Exception as unexpected:  # no fault of one run or of ours may end the others
-            error = describe(unexpected)
+            error = error_text(unexpected)
         return run.lost(error)
 
     def stop(self) -> None:
@@ -151,8 +146,8 @@ class Worker:
                 self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
-    def schedule(self, *what, **how) -> pebble.ProcessFuture:
-        self.future = self.pool.schedule(*what, **how)
+    def schedule(self, *task, **options) -> pebble.ProcessFuture:
+        self.future = self.pool.schedule(*task, **options)
         if self.ended:  # meanwhile
             self.future.cancel()
         return self.future
@@ -204,77 +199,3 @@ def last_words(exit_code: int) -> str:
     if name == "SIGKILL":
         return "its process was killed (SIGKILL): by hand, or because memory ran out"
     return f"its process crashed ({name}); where it was is in the log"
-
-
-running = False  # whether this process, a worker, is in the middle of a run
-
-
-def begin_worker(environment: dict[str, str]) -> None:
-    """In a new worker: its device, and how it ends."""
-    os.environ.update(environment)
-    signal.signal(signal.SIGTERM, end_run)
-    faulthandler.enable()  # a crash writes to stderr, which is the run's log, where it was
-    sys.stdout.reconfigure(line_buffering=True)
-    threading.Thread(target=die_with_parent, daemon=True).start()
-
-
-def end_run(*_) -> None:
-    if running:
-        raise KeyboardInterrupt  # recorded as such in the run's folder
-    os._exit(TERMINATED)
-
-
-def die_with_parent() -> None:
-    """A sweep that is killed takes its workers along: they would train on, in folders that the same
-    sweep, started again, wants."""
-    multiprocessing.parent_process().join()
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def execute(
-    task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
-) -> tuple[float | None, str | None]:
-    """One run, in a worker: its objective, or why there is none. All it says goes to its log."""
-    global running
-    setup_globals()
-    version.setbase(version_base)
-    with output_to(Path(config.hydra.sweep.dir, config.hydra.sweep.subdir, "train.log")):
-        running = True
-        try:
-            result = run_job(
-                hydra_context=context,
-                task_function=task,
-                config=config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-            )
-        except KeyboardInterrupt:
-            os._exit(TERMINATED)
-        except BaseException as error:  # sys.exit somewhere; Hydra makes a result of other exceptions
-            return None, describe(error)
-        finally:
-            running = False
-    if result.status == JobStatus.FAILED:
-        return None, describe(result._return_value)
-    return result.return_value, None
-
-
-def describe(error: BaseException) -> str:
-    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-
-
-@contextmanager
-def output_to(path: Path) -> Iterator[None]:
-    """Everything that this process prints goes to a file, whatever prints it: Python, C++, a crash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "ab") as file:
-        for stream in (1, 2):
-            os.dup2(file.fileno(), stream)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2):
-            os.dup2(nowhere, stream)
-        os.close(nowhere)

@@ -61,7 +61,7 @@ def point_cloud(points: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> 
     return np.column_stack([points, colours[labels]])
 
 
-def check(logger: dict) -> None:
+def check_logger(logger: dict) -> None:
     """Raises UserError for a mode that does not exist, or an online run without a key."""
     if logger["name"] == "none":
         return
@@ -213,10 +213,10 @@ def report(logger: dict, group: str, title: str, text: list[str], metric: str, k
     )
 
 
-def publish(made, path: Path) -> str:
+def publish(report, path: Path) -> str:
     """Save a report online, and return its address; without a key write it to `path`, and say so."""
     if has_key():
-        made.save()
-        return f"W&B report: {made.url}"
-    path.write_text(made._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+        report.save()
+        return f"W&B report: {report.url}"
+    path.write_text(report._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
     return f"no W&B key here (wandb login): the report was not published, its source is in {path}"

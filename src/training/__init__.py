@@ -2,32 +2,43 @@
 
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
 from .device import Device, available_cores, choose_device
-from .loop import embed, fit
-from .progress import TrainingBar
-from .schedules import (
-    OPTIMIZERS,
-    SCHEDULES,
+from .loop import NotFinite, embed, fit
+from .optimizers import (
     WARMUPS,
+    adam,
+    adamw,
     build_optimizer,
     build_schedule,
+    constant_rate,
+    cosine_decay,
     margin_schedule,
+    one_cycle,
+    sgd,
+    step_decay,
 )
+from .progress import TrainingBar
 
 __all__ = [
-    "OPTIMIZERS",
-    "SCHEDULES",
     "WARMUPS",
     "Device",
+    "NotFinite",
     "TrainingBar",
+    "adam",
+    "adamw",
     "available_cores",
     "build_optimizer",
     "build_schedule",
     "choose_device",
+    "constant_rate",
+    "cosine_decay",
     "embed",
     "fit",
     "load_checkpoint",
     "margin_schedule",
+    "one_cycle",
     "random_states",
     "save_checkpoint",
     "set_random_states",
+    "sgd",
+    "step_decay",
 ]

@@ -1,4 +1,4 @@
-"""All that a run needs to be used, or to go on: plain tensors and numbers, no pickled code."""
+"""What it takes to use a run, or to resume it: plain tensors and numbers, no pickled code."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ import torch
 def save_checkpoint(path: Path, **state) -> None:
     """Write `state` so that `path` always holds a whole checkpoint, even after a kill."""
     unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)  # by path: on its way through a file object Ctrl-C can get lost
+    torch.save(state, unfinished)  # by path: through a file object, Ctrl-C can get lost
     with open(unfinished, "rb+") as file:
         os.fsync(file.fileno())
     os.replace(unfinished, path)

@@ -5,8 +5,6 @@ from typing import NamedTuple
 
 import torch
 
-from ..errors import UserError
-
 
 class Device(NamedTuple):
     """`torch` is the device; `amp` the autocast type of the backbone, None for float32."""
@@ -40,13 +38,13 @@ def available_cores() -> int:
 
 def choose_device(name: str, threads: int | None, precision: str) -> Device:
     """`name` auto, cpu, cuda or mps; `threads` None for all cores this process may use;
-    `precision` fp32 or bf16. Makes repeated runs equal bit for bit, as far as the device allows.
-    Raises UserError for a device that this machine lacks."""
+    `precision` fp32 or bf16. Repeated runs are then equal bit for bit, as far as the device allows.
+    Raises ValueError for a device that this machine lacks."""
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available(kind))
     if not available(name):
         others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
-        raise UserError(f"device={name}: torch {torch.__version__} sees none here, use {others} or auto")
+        raise ValueError(f"name={name}: torch {torch.__version__} sees none here, use {others} or auto")
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     if name == "cuda":

@@ -9,15 +9,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..errors import Diverged
 from .device import Device
 
-# That are embedded at once, in at most 1024 images: what a backbone makes of them adds up.
+# How many pixels are embedded at once, in at most 1024 images: a backbone's activations take memory.
 CHUNK_PIXELS = 2**23
 
 
+class NotFinite(ArithmeticError):
+    """A loss was not a finite number."""
+
+    def __init__(self, epoch: int, step: int, steps: int):
+        super().__init__(f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}")
+
+
 class Epoch(NamedTuple):
-    """What an epoch leaves: its number from 1, mean loss, and the images trained per second."""
+    """An epoch's number from 1, its mean loss, and the images trained per second."""
 
     number: int
     loss: float
@@ -45,8 +51,8 @@ def fit(
     `train` has a length and `batches(order, size)`; an epoch is one permutation of it, without the last
     incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
     gives the head's margin from the epochs trained, a fraction; `augment` changes a batch of images.
-    Nothing in a step waits for the device: losses stay there until the epoch ends. Raises Diverged if
-    one is not finite.
+    Nothing in a step waits for the device: losses stay there until the epoch ends. Raises NotFinite if
+    one is not a finite number.
     """
     steps = len(train) // batch_size
     for epoch in range(after + 1, epochs + 1):
@@ -71,26 +77,9 @@ def fit(
         finite = losses.isfinite()
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
-            raise Diverged(
-                f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}: "
-                f"{suspects(head, optimizer, device)}"
-            )
+            raise NotFinite(epoch, step, steps)
         speed = steps * batch_size / (time.perf_counter() - began)
         yield Epoch(epoch, float(losses.mean()), speed)
-
-
-def suspects(head: nn.Module, optimizer: Optimizer, device: Device) -> str:
-    """Why a loss stops being finite: what is usually to blame, with this run's values."""
-    rates = [group.get("max_lr", group["initial_lr"]) for group in optimizer.param_groups]
-    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
-    if head.has_scale:
-        causes.append(
-            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; {'scale=adacos' if head.softmax_type else 'scale.value=8'} is a small one)"
-        )
-    if device.amp:
-        causes.append("device.precision=bf16")
-    return "usual causes are " + ", ".join(causes)
 
 
 @torch.no_grad()

@@ -1,30 +1,44 @@
 """Real images, read right, and never written over."""
 
 import gzip
+import hashlib
+import pickle
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from src.datasets import check_labels, load
-from src.errors import UserError
+from src.datasets import (
+    Labelled,
+    Source,
+    Split,
+    check_labels,
+    cifar10,
+    cifar100,
+    digits,
+    fashion_mnist,
+    kmnist,
+    load,
+    mnist,
+)
+from src.torchvision_compat import datasets as published
 
 CPU = torch.device("cpu")
 
 
 def test_digits_are_scikit_learns_split_by_class_and_always_the_same():
-    data = load("digits", "unused", CPU)
+    data = load(digits, "unused", CPU)
     assert data.image_shape == (1, 8, 8) and (len(data.train), len(data.test)) == (1437, 360)
     both = torch.cat([data.train.images, data.test.images]).flatten(1).numpy()
     expected = load_digits().data.astype(np.uint8)
     assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
     assert data.test.labels.bincount().tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
-    assert (load("digits", "unused", CPU).test.labels == data.test.labels).all()
+    assert (load(digits, "unused", CPU).test.labels == data.test.labels).all()
 
 
 def test_normalisation_is_the_training_splits_own():
-    data = load("digits", "unused", CPU)
+    data = load(digits, "unused", CPU)
     images, labels = data.train.batch(torch.arange(len(data.train)))
     assert images.dtype == torch.float32 and labels.dtype == torch.int64
     assert images.mean().item() == pytest.approx(0, abs=1e-5)
@@ -36,8 +50,6 @@ def test_normalisation_is_the_training_splits_own():
 
 
 def test_colour_images_keep_their_channels():
-    from src.datasets import Split
-
     images = torch.randint(256, (6, 3, 4, 5), dtype=torch.uint8)
     mean, std = [10.0, 20.0, 30.0], [2.0, 3.0, 4.0]
     split = Split(images, torch.arange(6), mean, std)
@@ -48,15 +60,13 @@ def test_colour_images_keep_their_channels():
 
 
 def test_labels_outside_the_classes_are_named():
-    with pytest.raises(UserError, match=r"dataset=mine: 2 of 4 test labels are outside its 3 classes"):
+    with pytest.raises(ValueError, match=r"^name=mine: 2 of 4 test labels are outside its 3 classes"):
         check_labels("mine", "test", np.array([0, 3, -1, 2]), ("a", "b", "c"))
 
 
 def test_a_missing_data_set_names_folder_and_file(tmp_path):
-    with pytest.raises(
-        UserError, match=rf"dataset.root={tmp_path}.*MNIST/raw/train-images-idx3-ubyte.gz"
-    ):
-        load("mnist", tmp_path, CPU)
+    with pytest.raises(ValueError, match=rf"^root={tmp_path}.*MNIST/raw/train-images-idx3-ubyte.gz"):
+        load(mnist, tmp_path, CPU)
 
 
 def test_a_broken_archive_is_named_and_left_alone(tmp_path):
@@ -65,8 +75,8 @@ def test_a_broken_archive_is_named_and_left_alone(tmp_path):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not images"))
     before = {path: path.read_bytes() for path in raw.iterdir()}
-    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz is not the published file"):
-        load("fashion_mnist", tmp_path, CPU)
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is not the published file"):
+        load(fashion_mnist, tmp_path, CPU)
     assert {path: path.read_bytes() for path in raw.iterdir()} == before
 
 
@@ -75,13 +85,13 @@ def test_a_broken_extracted_file_is_named(tmp_path):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"FashionMNIST/raw holds a broken file"):
-        load("fashion_mnist", tmp_path, CPU)
+    with pytest.raises(ValueError, match=r"FashionMNIST/raw holds a broken file"):
+        load(fashion_mnist, tmp_path, CPU)
 
 
 def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root):
     before = sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir())
-    data = load("fashion_mnist", data_root, CPU)
+    data = load(fashion_mnist, data_root, CPU)
     assert (len(data.train), len(data.test), data.image_shape) == (60_000, 10_000, (1, 28, 28))
     assert data.train.labels.bincount().tolist() == [6000] * 10 and data.classes[9] == "Ankle boot"
     # The statistics that everybody uses for it.
@@ -90,8 +100,12 @@ def test_fashion_mnist_is_read_whole_and_its_folder_is_left_as_it_was(data_root)
     assert sorted(path.name for path in (data_root / "FashionMNIST" / "raw").iterdir()) == before
 
 
-@pytest.mark.parametrize(("name", "folder"), [("kmnist", "KMNIST"), ("mnist", "MNIST")])
-def test_extracted_files_of_mnists_format_are_read(tmp_path, name, folder):
+@pytest.mark.parametrize(
+    ("reader", "folder"),
+    [(kmnist, "KMNIST"), (mnist, "MNIST"), (fashion_mnist, "FashionMNIST")],
+    ids=["kmnist", "mnist", "fashion_mnist"],
+)
+def test_extracted_files_of_mnists_format_are_read(tmp_path, reader, folder):
     raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -103,39 +117,34 @@ def test_extracted_files_of_mnists_format_are_read(tmp_path, name, folder):
         header = np.array([0x801, count], ">i4").tobytes()
         (raw / f"{part}-labels-idx1-ubyte").write_bytes(header + labels.astype(np.uint8).tobytes())
         written[part] = images
-    data = load(name, tmp_path, CPU)
+    data = load(reader, tmp_path, CPU)
     np.testing.assert_array_equal(data.train.images[:, 0], written["train"])
     np.testing.assert_array_equal(data.test.images[:, 0], written["t10k"])
     assert data.test.labels.tolist() == [*range(10), 0, 1] and len(data.classes) == 10
 
 
-@pytest.mark.parametrize(("name", "classes"), [("cifar10", 10), ("cifar100", 100)])
-def test_cifar_is_read_from_torchvisions_folder_channels_first(tmp_path, name, classes):
-    """Its pickled batches, whose md5 torchvision checks: written here, and their md5 with them."""
-    import hashlib
-    import pickle
-
-    from src.vision import datasets
-
-    kind = getattr(datasets, name.upper())
-    folder = tmp_path / kind.base_folder
+@pytest.mark.parametrize(("reader", "classes"), [(cifar10, 10), (cifar100, 100)])
+def test_cifar_is_read_from_torchvisions_folder_channels_first(tmp_path, reader, classes):
+    """Pickled batches are written here, and so are the md5 sums that torchvision checks."""
+    cifar = getattr(published, reader.__name__.upper())
+    folder = tmp_path / cifar.base_folder
     folder.mkdir()
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (20, 3072), np.uint8)
     key = "fine_labels" if classes == 100 else "labels"
     sums = {}
-    for file, _ in [*kind.train_list, *kind.test_list]:
+    for file, _ in [*cifar.train_list, *cifar.test_list]:
         (folder / file).write_bytes(pickle.dumps({"data": images, key: list(range(10)) * 2}))
         sums[file] = hashlib.md5((folder / file).read_bytes()).hexdigest()
-    meta = {kind.meta["key"]: [f"thing {i}" for i in range(classes)]}
-    (folder / kind.meta["filename"]).write_bytes(pickle.dumps(meta))
-    sums["meta"] = hashlib.md5((folder / kind.meta["filename"]).read_bytes()).hexdigest()
+    meta = {cifar.meta["key"]: [f"thing {i}" for i in range(classes)]}
+    (folder / cifar.meta["filename"]).write_bytes(pickle.dumps(meta))
+    sums["meta"] = hashlib.md5((folder / cifar.meta["filename"]).read_bytes()).hexdigest()
     with pytest.MonkeyPatch.context() as patched:
         for which in ("train_list", "test_list"):
-            listed = [[file, sums[file]] for file, _ in getattr(kind, which)]
-            patched.setattr(kind, which, listed)
-        patched.setattr(kind, "meta", kind.meta | {"md5": sums["meta"]})
-        data = load(name, tmp_path, CPU)
+            with_sums = [[file, sums[file]] for file, _ in getattr(cifar, which)]
+            patched.setattr(cifar, which, with_sums)
+        patched.setattr(cifar, "meta", cifar.meta | {"md5": sums["meta"]})
+        data = load(reader, tmp_path, CPU)
     assert data.image_shape == (3, 32, 32) and len(data.classes) == classes
     np.testing.assert_array_equal(data.test.images[:20].flatten(1), images)
     assert data.classes[3] == "thing 3" and data.test.labels[:12].tolist() == [*range(10), 0, 1]
@@ -145,17 +154,17 @@ def test_a_broken_cifar_is_named_and_left_alone(tmp_path):
     folder = tmp_path / "cifar-10-batches-py"
     folder.mkdir()
     (folder / "data_batch_1").write_bytes(b"broken")
-    with pytest.raises(UserError, match=r"cifar-10-batches-py is not torchvision's CIFAR10") as caught:
-        load("cifar10", tmp_path, CPU)
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py is not torchvision's CIFAR10") as caught:
+        load(cifar10, tmp_path, CPU)
     assert "\n" not in str(caught.value) and (folder / "data_batch_1").read_bytes() == b"broken"
 
 
-def test_a_share_of_each_class_is_held_out_always_the_same_and_never_trained_on():
-    data, whole = load("digits", "unused", CPU, 0.1), load("digits", "unused", CPU)
+def test_validation_is_a_share_of_each_class_always_the_same_and_never_trained_on():
+    data, whole = load(digits, "unused", CPU, val_fraction=0.1), load(digits, "unused", CPU)
     assert whole.val is None and len(data.train) + len(data.val) == len(whole.train)
     shares = data.val.labels.bincount() / whole.train.labels.bincount()
     assert ((shares - 0.1).abs() < 0.005).all()
-    again = load("digits", "unused", CPU, 0.1)
+    again = load(digits, "unused", CPU, val_fraction=0.1)
     assert torch.equal(data.val.images, again.val.images)
     assert torch.equal(data.test.images, whole.test.images)
 
@@ -170,5 +179,46 @@ def test_a_share_of_each_class_is_held_out_always_the_same_and_never_trained_on(
 
 
 def test_too_small_a_share_is_refused():
-    with pytest.raises(UserError, match=r"dataset.val_fraction=0.0001: leaves no image"):
-        load("digits", "unused", CPU, 0.0001)
+    with pytest.raises(ValueError, match=r"^val_fraction=0.0001: leaves no image of name=digits to val"):
+        load(digits, "unused", CPU, name="digits", val_fraction=0.0001)
+
+
+def tiny(root, *, shades=(10, 200), images: int = 4) -> Source:
+    """Somebody's own reader: as many classes as `shades`, each an open set's in its own right."""
+    pixels = np.repeat(np.array(shades, np.uint8), images)[:, None, None, None]
+    labels = np.repeat(np.arange(len(shades)), images)
+    train = Labelled(pixels, labels, tuple(f"train {shade}" for shade in shades))
+    return Source(train=train, test=train._replace(classes=tuple(f"test {s}" for s in shades)))
+
+
+def test_any_callable_that_returns_a_source_is_a_reader_and_is_called_once_per_options(tmp_path):
+    calls = []
+
+    def reader(root, *, shades=(10, 200), more=None):
+        calls.append((root, shades, more))
+        return tiny(root, shades=shades)
+
+    first = load(reader, tmp_path, CPU, shades=[5, 7])
+    assert load(reader, str(tmp_path), CPU, shades=[5, 7]).fingerprint == first.fingerprint
+    assert first.train.images.unique().tolist() == [5, 7] and first.val is None
+    assert calls == [(tmp_path, (5, 7), None)]
+    other = load(reader, tmp_path, CPU, shades=[5, 8], more={"unhashable": [1]})
+    assert other.fingerprint != first.fingerprint and len(calls) == 2
+
+
+def test_an_option_that_a_reader_does_not_take_is_named():
+    with pytest.raises(ValueError, match=r"^shade=5: no such option, did you mean shades\?"):
+        load(tiny, "unused", CPU, shade=5)
+    with pytest.raises(ValueError, match=r"^size=5: no such option, there are none"):
+        load(digits, "unused", CPU, size=5)
+
+
+def test_two_classes_are_too_few_to_validate_on_others():
+    said = r"^val_fraction=0.5: name=mine has 2 classes to train on, too few to hold some out"
+    with pytest.raises(ValueError, match=said):
+        load(tiny, "unused", CPU, name="mine", val_fraction=0.5)
+
+
+def test_a_reader_without_test_images_is_named():
+    with pytest.raises(ValueError, match=r"^name=mine: leaves no image to test on"):
+        load(tiny, "unused", CPU, name="mine", images=0)

@@ -8,8 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from src.datasets import load
-from src.errors import UserError
+from src.datasets import load, pairs
 
 CPU = torch.device("cpu")
 
@@ -20,8 +19,8 @@ def image_bytes(value: int, size=(10, 12), mode="RGB") -> bytes:
     return out.getvalue()
 
 
-def test_lfws_format_is_read_and_trained_on_those_whom_no_pair_names(faces):
-    data = load("pairs", faces, CPU)
+def test_lfws_format_is_read_and_training_uses_people_in_no_pair(faces):
+    data = load(pairs, faces, CPU)
     first, second, same, fold = data.test.pairs
     assert same.tolist() == [True, True, False, False] * 2 and fold.tolist() == [0] * 4 + [1] * 4
     named = [(data.test.names[a], data.test.names[b]) for a, b in zip(first, second, strict=True)]
@@ -41,8 +40,8 @@ def test_names_of_several_words_stand_between_tabs_and_one_number_heads_a_single
     for i in (1, 2):
         (root / "Ann B" / f"p00_000{i}.png").rename(root / "Ann B" / f"Ann B_000{i}.png")
     (root / "dev.txt").write_text("1\nAnn B\t1\t2\nAnn B\t2\tp01\t1\n")
-    pairs = load("pairs", root, CPU, pairs="dev.txt").test.pairs
-    assert pairs.same.tolist() == [True, False] and pairs.fold.tolist() == [0, 0]
+    listed = load(pairs, root, CPU, pairs="dev.txt").test.pairs
+    assert listed.same.tolist() == [True, False] and listed.fold.tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -60,39 +59,47 @@ def test_names_of_several_words_stand_between_tabs_and_one_number_heads_a_single
 )
 def test_a_wrong_line_of_a_pairs_file_is_named(faces, text, said):
     (faces / "pairs.txt").write_text(text)
-    with pytest.raises(UserError, match=said) as caught:
-        load("pairs", faces, CPU)
+    with pytest.raises(ValueError, match=said) as caught:
+        load(pairs, faces, CPU)
     assert "\n" not in str(caught.value)
 
 
-def test_whom_a_pair_names_may_not_be_trained_on(faces):
-    with pytest.raises(UserError, match=r"dataset.train=.: p00 is in it and in .*pairs.txt"):
-        load("pairs", faces, CPU, train=".")
+def test_a_root_that_is_the_pairs_file_itself_is_answered_with_what_reads_it(faces):
+    file = faces / "pairs.txt"
+    with pytest.raises(
+        ValueError, match=rf"^root={file}: a file; root={faces} pairs=pairs.txt reads it"
+    ):
+        load(pairs, file, CPU)
+
+
+def test_people_in_a_pair_may_not_be_trained_on(faces):
+    with pytest.raises(ValueError, match=r"^train=.: p00 is in it and in .*pairs.txt"):
+        load(pairs, faces, CPU, train=".")
 
 
 def test_a_broken_image_of_a_pair_is_not_skipped(faces):
     (faces / "p01" / "p01_0001.png").write_bytes(b"x")
-    with pytest.raises(UserError, match=r"p01_0001.png: named in .*pairs.txt, not an image"):
-        load("pairs", faces, CPU, skip_broken=True)
+    with pytest.raises(ValueError, match=r"p01_0001.png: named in .*pairs.txt, not an image"):
+        load(pairs, faces, CPU, skip_broken=True)
 
 
 def test_a_missing_pairs_file_is_named(faces):
-    with pytest.raises(UserError, match=r"dataset.pairs=other.txt: not in dataset.root=.*faces"):
-        load("pairs", faces, CPU, pairs="other.txt")
+    with pytest.raises(ValueError, match=r"^pairs=other.txt: not in root=.*faces"):
+        load(pairs, faces, CPU, pairs="other.txt")
 
 
 VALUES, SAME = [10, 10, 20, 200, 90, 90, 7, 77], [True, False, True, False]
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-@pytest.mark.parametrize("kind", [bytes, "array"])
+@pytest.mark.parametrize("encoding", [bytes, "array"])
 @pytest.mark.parametrize("flags", [list, np.array])
-def test_a_bin_file_is_read_whatever_wrote_it(tmp_path, protocol, kind, flags):
-    held = [image_bytes(value) for value in VALUES]
-    if kind == "array":
-        held = [np.frombuffer(one, np.uint8) for one in held]
-    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((held, flags(SAME)), protocol=protocol))
-    data = load("pairs", tmp_path, CPU, pairs="lfw.bin")
+def test_a_bin_file_of_any_pickle_protocol_and_array_type_is_read(tmp_path, protocol, encoding, flags):
+    images = [image_bytes(value) for value in VALUES]
+    if encoding == "array":
+        images = [np.frombuffer(image, np.uint8) for image in images]
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps((images, flags(SAME)), protocol=protocol))
+    data = load(pairs, tmp_path, CPU, pairs="lfw.bin")
     assert data.train is None and data.image_shape == (3, 12, 10)
     assert data.test.images[:, 0, 0, 0].tolist() == VALUES
     assert data.test.pairs.same.tolist() == SAME
@@ -106,15 +113,15 @@ def test_a_bin_file_of_python_2_is_read(tmp_path):
     assert len(image) < 256
     one = b"U" + bytes([len(image)]) + image
     (tmp_path / "old.bin").write_bytes(b"\x80\x02](" + one + one + b"e](\x88e\x86.")
-    data = load("pairs", tmp_path, CPU, pairs="old.bin")
+    data = load(pairs, tmp_path, CPU, pairs="old.bin")
     assert data.test.images.flatten().tolist() == [5] * 8 and data.test.pairs.same.tolist() == [True]
 
 
 def test_ten_folds_of_a_bin_file_lie_one_after_the_other(tmp_path):
-    held, same = [image_bytes(1, (4, 4))] * 80, [True, False] * 20
-    (tmp_path / "x.bin").write_bytes(pickle.dumps((held, same)))
+    images, same = [image_bytes(1, (4, 4))] * 80, [True, False] * 20
+    (tmp_path / "x.bin").write_bytes(pickle.dumps((images, same)))
     assert (
-        load("pairs", tmp_path, CPU, pairs="x.bin").test.pairs.fold.tolist()
+        load(pairs, tmp_path, CPU, pairs="x.bin").test.pairs.fold.tolist()
         == np.repeat(range(10), 4).tolist()
     )
 
@@ -130,8 +137,8 @@ class Harmful:
 @pytest.mark.parametrize("protocol", [0, 2, 5])
 def test_code_in_a_bin_file_is_refused_and_not_run(tmp_path, protocol):
     (tmp_path / "evil.bin").write_bytes(pickle.dumps(Harmful(tmp_path / "ran"), protocol))
-    with pytest.raises(UserError, match=r"evil.bin: not a verification .bin .*builtin.*exec"):
-        load("pairs", tmp_path, CPU, pairs="evil.bin")
+    with pytest.raises(ValueError, match=r"evil.bin: not a verification .bin .*builtin.*exec"):
+        load(pairs, tmp_path, CPU, pairs="evil.bin")
     assert not (tmp_path / "ran").exists()
 
 
@@ -148,17 +155,17 @@ def test_code_in_a_bin_file_is_refused_and_not_run(tmp_path, protocol):
 )
 def test_a_bin_file_that_is_none_is_named(tmp_path, content, said):
     (tmp_path / "bad.bin").write_bytes(content)
-    with pytest.raises(UserError, match=said) as caught:
-        load("pairs", tmp_path, CPU, pairs="bad.bin")
+    with pytest.raises(ValueError, match=said) as caught:
+        load(pairs, tmp_path, CPU, pairs="bad.bin")
     assert "\n" not in str(caught.value)
 
 
 def test_a_bin_file_beside_a_folder_to_train_on(folder_of):
     root = folder_of("people/train", people=5, images=3, mode="RGB").parent
-    held = [image_bytes(value, (30, 30)) for value in VALUES]
-    (root / "lfw.bin").write_bytes(pickle.dumps((held, SAME)))
-    data = load("pairs", root, CPU, pairs="lfw.bin", train="train", size=[8, 8])
+    images = [image_bytes(value, (30, 30)) for value in VALUES]
+    (root / "lfw.bin").write_bytes(pickle.dumps((images, SAME)))
+    data = load(pairs, root, CPU, pairs="lfw.bin", train="train", size=[8, 8])
     away = (root / "train").rename(root.parent / "away")
-    elsewhere = load("pairs", root, CPU, pairs="lfw.bin", train=str(away), size=[8, 8])
+    elsewhere = load(pairs, root, CPU, pairs="lfw.bin", train=str(away), size=[8, 8])
     assert len(elsewhere.train) == 15 and elsewhere.train.names[0].startswith("../away/p00/")
     assert len(data.train) == 15 and data.image_shape == (3, 8, 8) and len(data.test) == 8

@@ -5,8 +5,7 @@ import pytest
 import torch
 from scipy.special import ive
 
-from src.datasets import load, von_mises_fisher
-from src.errors import UserError
+from src.datasets import load, synthetic, von_mises_fisher
 
 CPU = torch.device("cpu")
 
@@ -29,26 +28,29 @@ def test_samples_lie_around_their_mean_as_the_distribution_has_it(dimension, con
 
 def test_as_many_classes_as_wanted_closed_or_open():
     options = {"classes": 50, "dimension": 8, "per_class": 6, "test_per_class": 4}
-    closed = load("synthetic", "unused", CPU, **options)
+    closed = load(synthetic, "unused", CPU, **options)
     assert closed.image_shape == (1, 1, 8) and closed.classes == closed.test.classes
     assert (len(closed.train), len(closed.test)) == (300, 200)
-    opened = load("synthetic", "unused", CPU, split="open_set", **options)
+    opened = load(synthetic, "unused", CPU, split="open_set", **options)
     assert not set(opened.train.classes) & set(opened.test.classes) and len(opened.test.classes) == 50
-    again = load("synthetic", "elsewhere", CPU, split="open_set", **options)
+    again = load(synthetic, "elsewhere", CPU, split="open_set", **options)
     assert torch.equal(opened.train.images, again.train.images)
-    other = load("synthetic", "unused", CPU, data_seed=1, **options)
+    other = load(synthetic, "unused", CPU, data_seed=1, **options)
     assert not torch.equal(other.train.images, closed.train.images)
 
 
 def test_the_nearest_class_mean_is_nearly_always_the_own_ones_where_clusters_are_tight():
-    data = load("synthetic", "unused", CPU, concentration=300.0)
+    data = load(synthetic, "unused", CPU, concentration=300.0)
     (x, y), (test, _) = (split.batch(torch.arange(len(split))) for split in (data.train, data.test))
     means = torch.stack([x[y == c].mean(0) for c in range(10)])
-    found = torch.cdist(test.flatten(1), means.flatten(1)).argmin(1)
-    assert (found == data.test.labels).float().mean() > 0.97
+    nearest = torch.cdist(test.flatten(1), means.flatten(1)).argmin(1)
+    assert (nearest == data.test.labels).float().mean() > 0.97
 
 
-@pytest.mark.parametrize("wrong", [{"classes": 1}, {"dimension": 1}, {"concentration": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"classes": 1}, {"dimension": 1}, {"concentration": 0.0}, {"test_per_class": 0}]
+)
 def test_impossible_ones_are_refused(wrong):
-    with pytest.raises(UserError, match=f"dataset.classes={wrong.get('classes', 10)} dimension="):
-        load("synthetic", "unused", CPU, **wrong)
+    ((option, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"^{option}={value}: a (whole )?number (from|above) \d"):
+        load(synthetic, "unused", CPU, **wrong)

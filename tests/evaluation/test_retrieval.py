@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.evaluation import retrieval
-from src.evaluation.retrieval import METRICS, RANKS, largest
+from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, top_columns
 
 RNG = np.random.default_rng(0)
 
@@ -21,7 +21,7 @@ def by_hand(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
     """Each definition in words, one query after the other, in float64."""
     x, y = x.double().numpy(), y.numpy()
     x = x / np.linalg.norm(x, axis=1, keepdims=True)
-    found = {name: [] for name in METRICS}
+    values = {name: [] for name in RETRIEVAL_METRICS}
     for query in range(len(x)):
         cosines = x @ x[query]
         order = [i for i in np.argsort(-cosines) if i != query]
@@ -30,20 +30,17 @@ def by_hand(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
         if r == 0:
             continue
         for k in RANKS:
-            found[f"recall_at_{k}"].append(any(right[:k]))
-        found["r_precision"].append(sum(right[:r]) / r)
-        found["map_at_r"].append(sum(sum(right[: i + 1]) / (i + 1) for i in range(r) if right[i]) / r)
-    return {name: float(np.mean(values)) for name, values in found.items()}
+            values[f"recall_at_{k}"].append(any(right[:k]))
+        values["r_precision"].append(sum(right[:r]) / r)
+        values["map_at_r"].append(sum(sum(right[: i + 1]) / (i + 1) for i in range(r) if right[i]) / r)
+    return {name: float(np.mean(each)) for name, each in values.items()}
 
 
 @pytest.mark.parametrize("sizes", [[20] * 10, [1, 2, 3, 5, 40], [2, 2], [15, 1, 1, 1]])
 @pytest.mark.parametrize("tile", [1, 1000, 2**26])
-def test_numbers_are_those_of_the_definitions(sizes, tile, monkeypatch):
-    import sys
-
-    monkeypatch.setattr(sys.modules["src.evaluation.retrieval"], "TILE", tile)
+def test_numbers_are_those_of_the_definitions(sizes, tile):
     x, y = clusters(sizes)
-    assert retrieval(x, y).metrics == pytest.approx(by_hand(x, y), abs=1e-6)
+    assert retrieval(x, y, tile).metrics == pytest.approx(by_hand(x, y), abs=1e-6)
 
 
 def test_r_precision_and_map_at_r_are_pytorch_metric_learnings():
@@ -75,19 +72,19 @@ def test_neighbours_are_the_nearest_in_order_and_never_the_query():
 
 
 @pytest.mark.parametrize("k", [1, 3, 40])
-def test_the_largest_are_those_of_a_full_sort(k):
-    values = torch.randn(20, 64 * 30, generator=torch.Generator().manual_seed(0))
-    values[:, 100:164] += 3  # several in one block
-    found = largest(values, k)
-    assert torch.equal(values.gather(1, found), values.topk(k).values)
+def test_the_top_columns_are_those_of_a_full_sort(k):
+    values = torch.randn(20, BLOCK * 30, generator=torch.Generator().manual_seed(0))
+    values[:, 100 : 100 + BLOCK] += 3  # several in one block
+    columns = top_columns(values, k)
+    assert torch.equal(values.gather(1, columns), values.topk(k).values)
 
 
-def test_a_sample_alone_in_its_class_is_searched_but_does_not_ask():
-    # The lone one lies between the two of class 0, so that it is what they find first.
+def test_a_sample_alone_in_its_class_is_searched_but_is_no_query():
+    # It lies between the two samples of class 0, and is the nearest to both.
     x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    found = retrieval(x, torch.tensor([0, 0, 1])).metrics
-    assert found["recall_at_1"] == 0 and found["recall_at_5"] == 1 and found["map_at_r"] == 0
+    metrics = retrieval(x, torch.tensor([0, 0, 1])).metrics
+    assert metrics["recall_at_1"] == 0 and metrics["recall_at_5"] == 1 and metrics["map_at_r"] == 0
 
 
-def test_without_two_of_a_kind_there_is_nothing_to_say():
+def test_without_two_samples_of_a_class_there_are_no_metrics():
     assert retrieval(torch.eye(3), torch.arange(3)).metrics == {}

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from src.runs import read_summary
+from src.run.folder import read_summary
 from tests.conftest import FAST, ROOT
 
-# Runs of a sweep get their threads from the launcher.
+# Runs of a sweep get their threads from the launcher, and perhaps a fault from their optimizer.
 QUICK = tuple(override for override in FAST if not override.startswith("device.threads"))
+FAULTY = "optimizer._target_=tests.faults.Adam"
 
 
 @pytest.fixture
 def sweep(tmp_path):
     """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
-    `faults` are planted (see faulty.py)."""
+    `faults` are planted (see tests/faults.py)."""
     no_comparison = "hydra.sweeper.compare=false"
     started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
 
@@ -27,9 +28,10 @@ def sweep(tmp_path):
             [
                 sys.executable,
                 "-m",
-                "tests.sweeps.faulty",
+                "src.train",
                 "-m",
                 *QUICK,
+                FAULTY,
                 no_comparison,
                 *arguments,
                 where,
@@ -50,11 +52,11 @@ def sweep(tmp_path):
 
 
 def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 
 
-def wait_for(path, seconds=180):
+def wait_for(path, seconds=900):
     deadline = time.monotonic() + seconds
     while not path.exists():
         assert time.monotonic() < deadline, f"no {path} after {seconds} s"
@@ -74,7 +76,9 @@ def states(folder: Path) -> dict[str, str]:
 def run_name(**differs) -> str:
     """The folder of a QUICK run in which these differ."""
     fixed = dict(
-        override.split("=") for override in QUICK if not override.startswith(("logger", "device"))
+        override.split("=")
+        for override in (*QUICK, FAULTY)
+        if not override.startswith(("logger", "device"))
     )
     both = fixed | {key: str(value) for key, value in differs.items()}
     return ",".join(f"{key}={value}" for key, value in sorted(both.items()))

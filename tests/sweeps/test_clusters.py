@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from src.runs import read_summary
+from src.run.folder import read_summary
 
 from .conftest import finish, run_name, states, wait_for
 

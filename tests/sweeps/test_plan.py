@@ -12,11 +12,10 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.errors import UserError
-from src.runs import read_summary, write_json
-from src.sweeps import register
+from src.run.command_line import CONF
+from src.run.folder import read_summary, write_json
 from src.sweeps.grid import combinations
 from src.sweeps.plan import NAME_LENGTH, plan, run_name
-from src.train import CONF
 
 
 def parse(line: str):
@@ -26,9 +25,8 @@ def parse(line: str):
 @pytest.fixture
 def planned(tmp_path):
     """planned("loss=arcface,cosface seed=0", grids…) -> the runs of that sweep into tmp_path."""
-    register()
 
-    def of(line: str, *grids: str, then=()):
+    def of(line: str, *grids: str, then=(), stale: str = "auto"):
         with initialize_config_dir(str(CONF), version_base="1.3"):
             hydra = GlobalHydra.instance().hydra
             arguments = [*line.split(), f"hydra.sweep.dir={tmp_path}", *then]
@@ -36,7 +34,7 @@ def planned(tmp_path):
             task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
             grids = [*grids, *master.hydra.sweeper.grids]
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
-            return plan(HydraContext(hydra.config_loader, Callbacks()), master, jobs)
+            return plan(HydraContext(hydra.config_loader, Callbacks()), master, jobs, stale)
 
     return of
 
@@ -77,7 +75,12 @@ def test_a_finished_run_is_found_under_any_name_and_an_unfinished_one_goes_on_in
     first.folder.mkdir()
     write_json(
         first.folder / "summary.json",
-        {"config_hash": first.identity, "state": "finished", "metrics": {"accuracy": 0.9}},
+        {
+            "config_hash": first.identity,
+            "code": first.code,
+            "state": "finished",
+            "metrics": {"accuracy": 0.9},
+        },
     )
     (second.folder / ".hydra").mkdir(parents=True)
     values = OmegaConf.create(second.values)
@@ -176,10 +179,44 @@ def test_a_range_of_steps_is_a_grid(planned):
 
 
 def test_every_launcher_and_sweeper_names_its_class_and_its_command():
-    from src import sweeps
+    import hydra_plugins.angular_penalty as plugins
 
     for path in sorted(Path(CONF, "hydra").glob("*/*.yaml")):
         text = path.read_text()
         assert text.startswith("# python -m src.train -m "), path
-        target = OmegaConf.load(path)._target_.rpartition(".")[2]
-        assert hasattr(sweeps, target), path
+        module, _, name = OmegaConf.load(path)._target_.rpartition(".")
+        assert module == plugins.__name__ and hasattr(plugins, name), path
+
+
+def finish_by(run, code) -> None:
+    run.folder.mkdir(exist_ok=True)
+    summary = {"config_hash": run.identity, "state": "finished", "metrics": {"accuracy": 0.9}}
+    write_json(run.folder / "summary.json", summary | {"code": code})
+
+
+@pytest.mark.parametrize(
+    ("change", "counts"),
+    [
+        ({}, {"auto": True, "keep": True, "rerun": True}),
+        ({"commit": "0" * 12}, {"auto": True, "keep": True, "rerun": False}),
+        ({"sources": "0" * 12}, {"auto": False, "keep": True, "rerun": False}),
+        (None, {"auto": False, "keep": True, "rerun": False}),  # from before code was recorded
+    ],
+)
+def test_a_finished_run_of_other_code_counts_only_if_it_computes_alike_or_is_kept(
+    change, counts, planned
+):
+    (run,) = planned("seed=0")
+    finish_by(run, None if change is None else run.code | change)
+    for stale, counted in counts.items():
+        (again,) = planned("seed=0", stale=stale)
+        assert (again.objective is not None) == counted, stale
+        assert (again.other_code is not None) == (change != {}), stale
+
+
+def test_one_value_in_two_spellings_is_one_run(planned, tmp_path):
+    assert len(planned("scale.value=64,64.0,6.4e1 seed=0,1")) == 2
+    assert len(planned("margin.value=0.5,0.50 margin=paper,warmup")) == 2
+    assert names(planned("margin.value=range(0.2,0.4,0.1)")) == ["margin=0.2", "margin=0.3"]
+    exactly = planned("margin.value=0.3,0.30000000000000004")
+    assert len(exactly) == 1

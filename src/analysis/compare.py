@@ -1,0 +1,84 @@
+"""From sweeps' folders to the answer: read, ranked, drawn, written and printed."""
+
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from .. import plots, tracking
+from .figures import comparison_figures, read_spheres
+from .ranking import Comparison, rank_runs
+from .read import read_runs
+from .report import write_report
+from .tables import ranking_cells, ranking_header, settings_rows, write_tables
+from .wording import answer_sentences, number
+
+TABLE_ROWS = 20
+
+
+def compare_sweeps(
+    folders: list[Path],
+    metric: str | None = None,
+    baseline: str | None = None,
+    out: Path | None = None,
+    *,
+    log_to_wandb: bool = False,
+    wandb_report: bool = False,
+) -> Comparison:
+    """Compare the runs in `folders`, write everything into `out` (default: `comparison` in the first),
+    and print the answer. With `log_to_wandb` it becomes a run of their W&B group, if the runs are there;
+    with `wandb_report` a W&B Report. Raises UserError if there is nothing to compare."""
+    runs, problems = read_runs(folders)
+    comparison = rank_runs(
+        runs, problems, metric or runs[0].config.get("objective", "accuracy"), baseline
+    )
+    out = out or folders[0] / "comparison"
+    out.mkdir(parents=True, exist_ok=True)
+    write_tables(comparison, out)
+    spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
+    pictures = {
+        name: plots.save(fig, out / f"{name}.png")
+        for name, fig in comparison_figures(comparison, spheres).items()
+    }
+    page = write_report(comparison, pictures, spheres, out)
+    print_comparison(comparison, page)
+    logger = {"project": "angular-penalty", "entity": None, "group": None} | runs[0].config["logger"]
+    group = logger["group"] or tracking.sweep_group(folders[0])
+    if log_to_wandb:
+        header, *rows = settings_rows(comparison)
+        tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), page)
+    if wandb_report:
+        keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+        title = f"{comparison.best.loss} and others: {group}"
+        report = tracking.report(
+            logger, group, title, answer_sentences(comparison), comparison.metric, keys
+        )
+        print(tracking.publish(report, out / "wandb_report.json"))
+    return comparison
+
+
+def print_comparison(comparison: Comparison, page: Path) -> None:
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    table = Table(
+        title=f"{comparison.metric}, in the order of the {comparison.chosen_on}", title_justify="left"
+    )
+    for column in (*ranking_header(comparison), "to the best"):
+        table.add_column(column, justify="left" if column == "setting" else "right")
+    for rank, setting in enumerate(comparison.settings[:TABLE_ROWS], 1):
+        gap = setting.to_best
+        behind = number(comparison.metric, gap.mean, signed=True) if gap else ""
+        behind += " *" if gap and gap.separable else ""
+        table.add_row(*map(escape, ranking_cells(comparison, rank, setting)), behind)
+    console.print(table)
+    more = len(comparison.settings) - TABLE_ROWS
+    if more > 0:
+        console.print(f"and {more} more; ", end="")
+    console.print("* separable from the first, 95% for all of them together")
+    for line in [*answer_sentences(comparison), *comparison.problems]:
+        console.print(line, markup=False)
+    for run in comparison.failures:
+        console.print(f"{run.state}: {run.folder}: {run.error or ''}".splitlines()[0], markup=False)
+    console.print(f"-> {os.path.relpath(page)}", markup=False)

@@ -1,0 +1,152 @@
+"""What lies in a sweep's folder: its runs, in whatever state, and what is no run at all."""
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from ..errors import UserError
+from ..evaluation import EVALUATIONS
+from ..run.folder import is_claimed, objective_of
+from ..run.identity import setting_hash
+
+NEEDED = (
+    "loss._target_",
+    "loss.name",
+    "margin",
+    "scale",
+    "dataset.name",
+    "model.name",
+    "logger",
+    "device",
+)
+BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run folder. `state` is summary.json's, or running or unfinished where there is none;
+    `metrics` are of the test split, `validation` of the one that settings are chosen by."""
+
+    folder: Path
+    state: str
+    config: dict
+    metrics: dict[str, float] | None = None
+    validation: dict[str, float] | None = None
+    error: str | None = None
+    seconds: float | None = None
+    classes: tuple[str, ...] = ()
+    code: dict | None = None  # that computed it, see run/identity.py
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def seed(self) -> int:
+        return self.config["seed"]
+
+    @property
+    def setting(self) -> str:
+        """What runs that differ in their seed only have in common."""
+        return setting_hash(self.config)
+
+    def chosen_by(self, metric: str) -> float:
+        """What the run counts when a setting is chosen."""
+        return objective_of({"metrics": self.metrics, "validation": self.validation}, metric)
+
+
+def read_runs(folders: list[Path]) -> tuple[list[RunRecord], list[str]]:
+    """All runs in sweeps' folders, and a line for each thing in them that is none. Raises UserError for
+    a folder without a run."""
+    runs, problems = [], []
+    for sweep in folders:
+        if not sweep.is_dir():
+            raise UserError(f"{sweep}: no such folder")
+        candidates = [sweep] if (sweep / ".hydra").is_dir() else sorted(sweep.iterdir())
+        count = 0
+        for folder in candidates:
+            if not folder.is_dir() or folder.name in BESIDE_RUNS or folder.name.startswith("."):
+                continue
+            try:
+                runs.append(read_run(folder))
+                count += 1
+            except (OSError, ValueError) as error:
+                why = str(error).splitlines()[0] if str(error) else type(error).__name__
+                problems.append(f"{folder}: skipped, {why}")
+        if not count:
+            raise UserError(f"{sweep}: holds no run" + "".join(f"\n  {line}" for line in problems))
+    return runs, problems
+
+
+def read_run(folder: Path) -> RunRecord:
+    """Raises ValueError for a folder that holds no run, or one with a broken summary."""
+    path = folder / "summary.json"
+    if not path.exists():
+        return RunRecord(
+            folder, "running" if is_claimed(folder) else "unfinished", composed_config(folder)
+        )
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"summary.json cannot be read: {error}") from error
+    if not isinstance(summary, dict) or not isinstance(summary.get("state"), str):
+        raise ValueError("summary.json is not a run's: it has no state")
+    config = checked_config(summary.get("config"))
+    finished = summary["state"] == "finished"
+    return RunRecord(
+        folder,
+        summary["state"],
+        config,
+        validated(summary.get("metrics"), "metrics", config) if finished else None,
+        validated(summary["validation"], "validation", config)
+        if finished and summary.get("validation")
+        else None,
+        str(summary["error"]) if summary.get("error") else None,
+        summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
+        tuple(summary.get("classes") or ()),
+        summary["code"] if isinstance(summary.get("code"), dict) else None,
+    )
+
+
+def composed_config(folder: Path) -> dict:
+    """The configuration as Hydra wrote it."""
+    source = folder / ".hydra" / "config.yaml"
+    if not source.exists():
+        raise ValueError("no configuration is in it, neither in summary.json nor in .hydra/config.yaml")
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(source), resolve=True)
+    except Exception as error:  # half written, or not ours
+        raise ValueError(f".hydra/config.yaml cannot be read: {error}") from error
+    return checked_config(config)
+
+
+def checked_config(config: object) -> dict:
+    """Raises ValueError if what comparing needs is not there."""
+    for key in ("seed", *NEEDED):
+        value = config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if not isinstance(value, int if key == "seed" else str | dict):
+            raise ValueError(f"its configuration is not a run's: it has no {key}")
+    return config
+
+
+def evaluation_of(config: dict) -> str:
+    return (config.get("evaluation") or {}).get("name", "closed_set")
+
+
+def validated(metrics: object, what: str, config: dict) -> dict[str, float]:
+    """Raises ValueError unless the metric that the run was judged by is there, and every one a
+    number."""
+    known, objective = EVALUATIONS.get(evaluation_of(config), ()), config.get("objective")
+    names = [name for name in known if isinstance(metrics, dict) and name in metrics]
+    for name in dict.fromkeys([*([objective] if objective in known else []), *names]):
+        value = metrics.get(name) if isinstance(metrics, dict) else None
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"its summary.json has no number for {name} in {what}, but {value}")
+    if not names:
+        raise ValueError(f"its summary.json has no metric in {what}")
+    return metrics

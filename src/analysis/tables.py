@@ -1,0 +1,66 @@
+"""The comparison as tables: `results.csv`, a row a run, and `summary.csv`, a row a setting."""
+
+import csv
+from pathlib import Path
+
+from ..evaluation import METRICS
+from .ranking import Comparison, Setting, shown_values
+from .statistics import Difference, Interval
+from .wording import interval_ends, number
+
+TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a folder may be called anything
+
+
+def write_tables(comparison: Comparison, out: Path) -> None:
+    """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
+    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
+    with open(out / "results.csv", "w", newline="", **TEXT) as file:
+        writer = csv.writer(file)
+        had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
+        validated = [f"validation_{name}" for name in had]
+        writer.writerow(["run", "state", "setting", *keys, "seed", *had, *validated, "seconds", "error"])
+        for run in comparison.runs:
+            setting, flat = of_run.get(run.folder), shown_values(run.config)
+            writer.writerow(
+                [str(run.folder), run.state, setting.label if setting else ""]
+                + [flat.get(key, "") for key in keys]
+                + [run.seed]
+                + [(run.metrics or {}).get(name, "") for name in had]
+                + [(run.validation or {}).get(name, "") for name in had]
+                + [run.seconds, run.error or ""]
+            )
+    with open(out / "summary.csv", "w", newline="", **TEXT) as file:
+        csv.writer(file).writerows(
+            ["" if value is None else value for value in row] for row in settings_rows(comparison)
+        )
+
+
+def settings_rows(comparison: Comparison) -> list[list]:
+    """A row a setting, from the best down, after a header."""
+    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    chosen = f"{comparison.chosen_on.split()[0]}_mean"
+    header = ["rank", "setting", *keys, "metric", chosen, *Interval._fields]
+    header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in Difference._fields]
+    rows = []
+    for rank, setting in enumerate(comparison.settings, 1):
+        row = [rank, setting.label, *(setting.differs.get(key) for key in keys), comparison.metric]
+        row += [setting.chosen.mean, *setting.test]
+        for difference in (setting.to_baseline, setting.to_best):
+            row += list(difference) if difference else [None] * len(Difference._fields)
+        rows.append(row)
+    return [header, *rows]
+
+
+def ranking_header(comparison: Comparison) -> list[str]:
+    """The columns of the table that people read, in the terminal and in the report."""
+    chosen = f"{comparison.chosen_on.split()[0]} (chosen by)"
+    return ["", "setting", "seeds", chosen, "test", "95% interval"]
+
+
+def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[str]:
+    """A setting's row under `ranking_header`."""
+    metric, test = comparison.metric, setting.test
+    spread = "" if test.low is None else " … ".join(interval_ends(metric, test))
+    means = number(metric, setting.chosen.mean), number(metric, test.mean)
+    return [str(rank), setting.label, str(test.n), *means, spread]

@@ -1,0 +1,183 @@
+"""From a reader to a `Dataset`: labels checked, a validation split set apart, images in memory if they
+fit."""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import torch
+
+from ..arguments import Legal, check_arguments, is_number
+from .files import Files
+from .splits import Dataset, Labelled, Source, Split, StreamedSplit
+
+STATISTICS_BYTES = 2**26  # of training images, evenly spaced, give mean and standard deviation
+GIB = 2**30
+SPLITS = ("train", "val", "test")
+
+
+def load(
+    reader: Callable[..., Source],
+    root: Annotated[
+        str | Path,
+        Legal(
+            "a folder, a number in quotes: 'root=\"2024\"'",
+            lambda value: isinstance(value, (str, Path)),
+        ),
+    ],
+    device: torch.device,
+    *,
+    name: str = "data",
+    val_fraction: Annotated[
+        float,
+        Legal(
+            "a share of the training images, from 0 to below 1",
+            lambda value: is_number(value) and 0 <= value < 1,
+        ),
+    ] = 0.0,
+    memory: Annotated[
+        float, Legal("GiB, 0 or more", lambda value: is_number(value) and value >= 0)
+    ] = 4.0,
+    **options,
+) -> Dataset:
+    """The data set that `reader(root, **options)` reads, on `device`.
+
+    `val_fraction` of the training images become the validation split, unless the data come with one.
+    Images in files are read into memory if they take at most `memory` GiB, and otherwise batch by batch.
+    Messages call the data set `name`. The last two data sets are kept, so that the runs of a sweep read
+    theirs once. Raises ValueError if an option, a file or a label is wrong."""
+    check_arguments(reader, options, reserved=("root",))
+    hashable = _Options({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
+    loaded = _load(reader, Path(root).expanduser(), name, val_fraction, memory, hashable)
+
+    def on_device(part: Labelled) -> Split:
+        labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
+        details = (loaded.mean, loaded.std, part.classes, part.names, part.pairs)
+        if isinstance(part.images, Files):
+            return StreamedSplit(part.images, labels, *details)
+        return Split(torch.from_numpy(part.images).to(device), labels, *details)
+
+    splits = {split: on_device(part) for split, part in loaded.parts.items()}
+    return Dataset(
+        train=splits.get("train"),
+        val=splits.get("val"),
+        test=splits["test"],
+        skipped=loaded.skipped,
+        fingerprint=loaded.fingerprint,
+    )
+
+
+class _Options(dict):
+    """Options that a cache can look up, whatever their values are."""
+
+    def __hash__(self) -> int:
+        return hash(repr(sorted(self.items())))
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    parts: dict[str, Labelled]  # those of SPLITS that there are, in that order
+    mean: list[float]
+    std: list[float]
+    skipped: tuple[str, ...]
+    fingerprint: str
+
+
+@functools.lru_cache(maxsize=2)
+def _load(
+    reader: Callable[..., Source],
+    root: Path,
+    name: str,
+    val_fraction: float,
+    memory: float,
+    options: _Options,
+) -> _Loaded:
+    source = reader(root, **options)
+    for split, part in parts_of(source).items():
+        check_labels(name, split, part.labels, part.classes)
+    if not len(source.test.labels):
+        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
+    parts = into_memory(parts_of(with_validation(name, source, val_fraction)), memory)
+    mean, std = statistics(parts.get("train", parts["test"]).images)
+    return _Loaded(parts, mean, std, source.skipped, fingerprint(parts, mean, std))
+
+
+def parts_of(source: Source) -> dict[str, Labelled]:
+    """The splits that there are, by name."""
+    parts = {split: getattr(source, split) for split in SPLITS}
+    return {split: part for split, part in parts.items() if part is not None}
+
+
+def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Raise ValueError for a label that no class has. Losses do not check: that would slow each step."""
+    wrong = labels[(labels < 0) | (labels >= len(classes))]
+    if len(wrong):
+        raise ValueError(
+            f"name={name}: {len(wrong)} of {len(labels)} {split} labels are outside its "
+            f"{len(classes)} classes (0…{len(classes) - 1}), the first is {int(wrong[0])}"
+        )
+
+
+def with_validation(name: str, source: Source, fraction: float) -> Source:
+    """Set `fraction` of the training images apart for validation, so that validation asks what the test
+    asks: a share of each class if the test classes are trained on, and otherwise whole classes. Every
+    run gets the same images, whatever its seed. Raises ValueError if a part would be empty."""
+    whole = source.train
+    if source.val is not None or whole is None or not fraction:
+        return source
+    if set(whole.classes) >= set(source.test.classes):
+        parts = whole.split_samples(fraction, seed=0)
+    else:
+        parts = whole.split_classes(fraction, seed=0)
+    if parts is None:
+        raise ValueError(
+            f"val_fraction={fraction}: name={name} has {len(whole.classes)} classes to train on, too "
+            "few to hold some out: use 0 for no validation split"
+        )
+    train, val = parts
+    for part, remedy in (
+        (train, "train on, use less"),
+        (val, "validate on, use more, or 0 for no validation split"),
+    ):
+        if not len(part.labels):
+            raise ValueError(f"val_fraction={fraction}: leaves no image of name={name} to {remedy}")
+    return replace(source, train=train, val=val)
+
+
+def into_memory(parts: dict[str, Labelled], gib: float) -> dict[str, Labelled]:
+    """The splits with their files decoded, if all of them together take at most `gib` GiB."""
+    in_files = {split: part for split, part in parts.items() if isinstance(part.images, Files)}
+    if sum(part.images.nbytes for part in in_files.values()) > gib * GIB:
+        return parts
+    return parts | {
+        split: part._replace(images=part.images.decode()) for split, part in in_files.items()
+    }
+
+
+def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's bytes."""
+    count = min(len(images), max(1, STATISTICS_BYTES // int(np.prod(images.shape[1:]))))
+    pixels = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    pixels = pixels.decode() if isinstance(pixels, Files) else pixels
+    means, deviations = [], []
+    for channel in range(pixels.shape[1]):
+        # Exact, and far cheaper than np.std.
+        counts = np.bincount(pixels[:, channel].ravel(), minlength=256)
+        mean = float(np.average(np.arange(256), weights=counts))
+        means.append(mean)
+        deviations.append(float(np.average((np.arange(256) - mean) ** 2, weights=counts)) ** 0.5 or 1.0)
+    return means, deviations
+
+
+def fingerprint(parts: dict[str, Labelled], mean: list[float], std: list[float]) -> str:
+    """A hash of names, labels, shapes and statistics, sixteen hexadecimal digits."""
+    digest = hashlib.sha256(repr((mean, std)).encode())
+    for split, part in parts.items():
+        names = None if part.names is None else part.names.tolist()
+        digest.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
+        digest.update(part.labels.astype(np.int64).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""What is known of a metric besides its values: unit, direction and bounds, and how people read it."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+Unit = Literal["share", "angle", "number"]
+
+
+class _Display(NamedTuple):
+    factor: float
+    axis_unit: str
+    symbol: str
+    decimals: int
+
+
+_DISPLAY = {
+    "share": _Display(100.0, " (%)", "%", 1),
+    "angle": _Display(180 / math.pi, " (degrees)", "°", 1),
+    "number": _Display(1.0, "", "", 2),
+}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """Values are shares of 1, angles in radians, or plain numbers, from `lowest` to `highest`. People
+    read shares in percent and angles in degrees, which `display_factor` converts to."""
+
+    name: str
+    unit: Unit
+    higher_is_better: bool
+    lowest: float
+    highest: float
+
+    @classmethod
+    def share(cls, name: str, *, higher_is_better: bool = True) -> "Metric":
+        """A share, from 0 to 1."""
+        return cls(name, "share", higher_is_better, 0.0, 1.0)
+
+    @classmethod
+    def angle(cls, name: str, *, higher_is_better: bool) -> "Metric":
+        """An angle in radians, from 0 to π."""
+        return cls(name, "angle", higher_is_better, 0.0, math.pi)
+
+    @property
+    def label(self) -> str:
+        """The name in words: "worst recall"."""
+        return self.name.replace("_", " ")
+
+    @property
+    def axis_label(self) -> str:
+        """The name in words with the unit that people read: "worst recall (%)"."""
+        return self.label + _DISPLAY[self.unit].axis_unit
+
+    @property
+    def tick_format(self) -> str:
+        """A format for numbers `x` that people read, for an axis whose label names no unit."""
+        return "{x:g}" + _DISPLAY[self.unit].symbol
+
+    @property
+    def display_factor(self) -> float:
+        """Takes a value to the number that people read: 100 for shares, 180/π for angles, else 1."""
+        return _DISPLAY[self.unit].factor
+
+    def format(self, value: float, signed: bool = False) -> str:
+        """A value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference between two
+        values: "+1.2 points", "-3.0°", "+0.10"."""
+        factor, _, symbol, decimals = _DISPLAY[self.unit]
+        if signed:
+            symbol = " points" if self.unit == "share" else symbol
+            return f"{value * factor:+.{decimals}f}{symbol}"
+        return f"{value * factor:.{decimals}f}{symbol}"
+
+    def clip(self, low: float, high: float) -> tuple[float, float]:
+        """The part of an interval that the metric can reach, of which a t interval knows nothing."""
+        return max(low, self.lowest), min(high, self.highest)
+
+
+def by_name(*metrics: Metric) -> dict[str, Metric]:
+    """Metrics by their names, in their order."""
+    return {metric.name: metric for metric in metrics}

@@ -1,0 +1,55 @@
+"""What a finished run leaves to look at: embeddings.npz, plots/*.png, and both in the tracker."""
+
+import torch
+from torch import Tensor
+
+from .. import plots, tracking
+from ..evaluation import METRICS, Evaluated
+from ..evaluation.embeddings import save_embeddings
+from ..losses import Head, MarginHead
+from .build import Run
+from .folder import read_rows
+
+FRAME_POINTS = 2000  # of an animation
+
+
+def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tracking.Tracker) -> None:
+    config, split = run.config, run.data.test
+    x, y = embeddings.cpu().numpy(), split.labels.cpu().numpy()
+    prototypes = run.head.prototypes.cpu().numpy()
+    save_embeddings(run.folder / "embeddings.npz", x, split, prototypes)
+    title = run_title(config, run.head)
+    figures = plots.evaluation_figures(result, x, split, prototypes, title)
+    rows = read_rows(run.folder / "metrics.csv")
+    figures["curves"] = plots.plot_curves(rows, METRICS[config["objective"]], title, run.watched)
+    paths = [plots.save(fig, run.folder / "plots" / f"{name}.png") for name, fig in figures.items()]
+    if len(run.frames) == config["epochs"]:
+        frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
+        images = run.watched_images
+        labels = images.labels[: len(frames[0][0])].cpu().numpy()
+        path = run.folder / "plots" / "training.gif"
+        paths.append(plots.animate(frames, labels, images.classes, path, title))
+    points, _ = plots.to_dimensions(x, prototypes, 3)
+    cloud = tracking.point_cloud(points, y, plots.class_colours(len(split.classes)))
+    tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, paths, cloud)
+
+
+def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
+    """Some embeddings, and the prototypes; class means in an open set, whose classes have none."""
+    points = embeddings[:FRAME_POINTS].cpu()
+    if run.config["evaluation"]["name"] == "closed_set":
+        return points, run.head.prototypes.detach().cpu()
+    labels = run.watched_images.labels[:FRAME_POINTS]
+    return points, torch.from_numpy(plots.class_means(points.numpy(), labels.cpu().numpy()))
+
+
+def run_title(config: dict, head: Head) -> str:
+    """`arcface on digits, margin 0.5, scale 64`, with the values at the end of training."""
+    title = f"{config['loss']['name']} on {config['dataset']['name']}"
+    if isinstance(head, MarginHead):
+        margin = head.margin.tolist()
+        parts = margin if isinstance(margin, list) else [margin]
+        title += f", margin {', '.join(f'{part:.4g}' for part in parts)}"
+    if head.has_scale:
+        title += f", scale {head.scale.item():.4g}"
+    return title

@@ -1,0 +1,248 @@
+"""From a checked configuration to the objects that a run trains."""
+
+import functools
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..datasets import Augmentation, Dataset, Split, load
+from ..errors import UserError
+from ..evaluation import Evaluated, evaluate
+from ..losses import Head, MarginHead, adacos_scale, sufficient_scale
+from ..models import build_backbone
+from ..training import (
+    Device,
+    build_optimizer,
+    build_schedule,
+    choose_device,
+    embed,
+    margin_schedule,
+)
+from .pairs import evaluation_pairs
+from .schema import keys_of, options_of
+from .targets import locate, qualified
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Run:
+    """What a configuration describes, built and ready to train."""
+
+    config: dict
+    folder: Path
+    device: Device
+    data: Dataset
+    backbone: nn.Module
+    head: Head
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LRScheduler
+    margin: Callable[[float], Tensor] | None  # as a function of the epochs trained; None: it is fixed
+    shuffling: torch.Generator
+    augmentation: Augmentation
+    pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
+    epochs_trained: int = 0  # by earlier processes
+    frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
+
+    @property
+    def steps(self) -> int:
+        """Training steps in an epoch."""
+        return len(self.data.train) // self.config["batch_size"]
+
+    @property
+    def watched(self) -> str:
+        """The split that is measured after each epoch, and that settings are chosen by."""
+        return "test" if self.data.val is None else "validation"
+
+    @property
+    def watched_images(self) -> Split:
+        return self.data.test if self.data.val is None else self.data.val
+
+    @property
+    def sizes_in_words(self) -> str:
+        parts = {"training": self.data.train, "validation": self.data.val, "test": self.data.test}
+        sizes = [
+            f"{name} on {len(split):,} images of {len(split.classes):,} classes"
+            for name, split in parts.items()
+            if split is not None
+        ]
+        dimensions = f"embeddings of {self.head.embedding_dim} dimensions"
+        return f"{', '.join(sizes)}; {self.steps:,} steps an epoch; {dimensions}"
+
+    def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
+        """Results on the split `validation` or `test`, and its embeddings (N, D)."""
+        self.head.eval()  # otherwise these images would move its running statistics
+        images = self.data.test if split == "test" else self.data.val
+        embeddings = embed(self.backbone, images, self.device)
+        name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
+        return evaluate(name, self.head, embeddings, images.labels, pairs), embeddings
+
+
+def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
+    """Build everything, with weights drawn from the run's seed or, of a pretrained model, fetched.
+    Raises UserError for what turns out not to work only here, with the data at hand."""
+    device = build_device(config["device"])
+    data = build_data(config, device)
+    if config["batch_size"] > len(data.train):
+        raise UserError(
+            f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
+            f"{len(data.train)} images to train on, use that or less"
+        )
+    pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
+    torch.manual_seed(config["seed"])
+    backbone = build_model(config, data.image_shape, fetch)
+    if backbone.normalisation:
+        data.normalise_by(*backbone.normalisation)
+    backbone = backbone.to(device.torch, memory_format=torch.channels_last)
+    with qualified("model", {}, f"model={config['model']['name']}"):
+        dimension = embed(backbone, data.test, device, first=2).shape[1]
+    if config["batch_size"] == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
+        name = config["model"]["name"]
+        raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
+    head = build_head(config, dimension, len(data.classes)).to(device.torch)
+    optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
+    if head.has_scale:
+        warn_of_large_scale(
+            config["loss"]["name"], type(head), head.scale.item(), head.num_classes, dimension
+        )
+    shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
+    return Run(
+        config=config,
+        folder=folder,
+        device=device,
+        data=data,
+        backbone=backbone,
+        head=head,
+        optimizer=optimizer,
+        schedule=schedule,
+        margin=margin_over_time(config["margin"], head),
+        shuffling=shuffling,
+        augmentation=Augmentation(changing, **config["augment"]),
+        pairs=pairs,
+    )
+
+
+def build_device(device: dict) -> Device:
+    with qualified("device", {"name": "device"}, "device"):
+        return choose_device(**device)
+
+
+def build_data(config: dict, device: Device) -> Dataset:
+    """The data set of a configuration. Raises UserError if there is nothing to train on."""
+    data = read_data(config, device)
+    if data.train is None:
+        dataset = config["dataset"]
+        option = "test_fraction=0.2" if "test_fraction" in dataset else "train=<folder>"
+        raise UserError(f"dataset={dataset['name']}: has nothing to train on, give dataset.{option}")
+    return data
+
+
+def read_data(config: dict, device: Device) -> Dataset:
+    dataset = config["dataset"]
+    reader = locate("dataset", dataset["_target_"])
+    keys = keys_of("dataset", config) | {"split": "evaluation"}
+    with qualified("dataset", keys, f"dataset={dataset['name']}"):
+        return load(
+            reader,
+            dataset["root"],
+            device.torch,
+            name=dataset["name"],
+            val_fraction=dataset["val_fraction"],
+            memory=dataset["memory"],
+            **options_of("dataset", dataset, reader),
+        )
+
+
+def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
+    """The backbone, body and neck; `fetch` says whether learned weights are looked for."""
+    model = config["model"]
+    body = locate("model", model["_target_"])
+    options = options_of("model", model, body)
+    if "pretrained" in options:
+        options["fetch"] = fetch
+    shape = "×".join(map(str, image_shape))
+    what = f"model.name={model['name']} for images {shape}, model.options={model['options']}"
+    with qualified("model", keys_of("model", config), what):
+        return build_backbone(
+            body(image_shape, **options),
+            image_shape,
+            model["embedding_dim"],
+            norm=model["norm"],
+            dropout=model["dropout"],
+        )
+
+
+def build_head(config: dict, embedding_dim: int, num_classes: int) -> Head:
+    """The loss with its class weights, margin and scale."""
+    loss = config["loss"]
+    with qualified("loss", keys_of("loss", config), f"loss.options={loss['options']}"):
+        return locate("loss", loss["_target_"])(
+            embedding_dim, num_classes, **head_arguments(config, num_classes)
+        )
+
+
+def head_arguments(config: dict, num_classes: int) -> dict:
+    """Keyword arguments for the head that a checked configuration asks for."""
+    loss, arguments = locate("loss", config["loss"]["_target_"]), dict(config["loss"]["options"])
+    if issubclass(loss, MarginHead):
+        arguments["margin"] = config["margin"]["value"]
+    if loss.has_scale:
+        arguments["scale"] = config["scale"]["value"]
+        name = config["scale"]["name"]
+        arguments["learnable_scale"] = name == "learnable"
+        arguments["dynamic_scale"] = name == "adacos_dynamic"
+        if name.startswith("adacos"):
+            try:
+                arguments["scale"] = adacos_scale(num_classes)
+            except ValueError as error:
+                raise UserError(f"scale={name}: {error}, use scale.value=…") from None
+    return arguments
+
+
+def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
+    """The optimizer, and its schedule over `steps` training steps in each epoch."""
+    choice, rates = config["optimizer"], config["schedule"]
+    with qualified("optimizer", keys_of("optimizer", config), f"optimizer.options={choice['options']}"):
+        optimizer = build_optimizer(
+            locate("optimizer", choice["_target_"]),
+            backbone,
+            head,
+            lr=choice["lr"],
+            head_lr=choice["head_lr"],
+            **choice["options"],
+        )
+    with qualified("schedule", keys_of("schedule", config), f"schedule.options={rates['options']}"):
+        schedule = build_schedule(
+            locate("schedule", rates["_target_"]),
+            optimizer,
+            steps=steps,
+            epochs=config["epochs"],
+            **rates["options"],
+        )
+    return optimizer, schedule
+
+
+@functools.cache  # once for all runs of a sweep
+def warn_of_large_scale(
+    loss: str, head: type[Head], scale: float, num_classes: int, dimension: int
+) -> None:
+    enough = sufficient_scale(num_classes)
+    smaller = "scale=adacos or scale.value=16" if head.softmax_type else "experiment=few_classes"
+    if scale > (4 if head.softmax_type else 2) * enough:
+        log.warning(
+            f"scale {scale:g} of {loss} is far above the {enough:.0f} that {num_classes} classes need "
+            f"(in {dimension} dimensions): if training is unstable, try {smaller}"
+        )
+
+
+def margin_over_time(margin: dict, head: Head) -> Callable[[float], Tensor] | None:
+    """The head's margin as a function of the epochs trained; None where it stays as it is."""
+    if margin["name"] != "warmup":
+        return None
+    start = head.no_margin if margin["start"] is None else margin["start"]
+    start = torch.as_tensor(start, dtype=head.margin.dtype, device=head.margin.device)
+    return margin_schedule(start, head.margin.clone(), margin["epochs"], margin["shape"])

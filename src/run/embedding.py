@@ -1,0 +1,96 @@
+"""Images embedded by a trained run, into a file."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..datasets import Dataset, Files, Split, StreamedSplit
+from ..datasets.files import examine, find_images, name_some
+from ..errors import UserError
+from .command_line import CONF
+from .evaluation import with_overrides
+from .load import Trained
+from .schema import check_config
+from .targets import qualified
+
+
+def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[StreamedSplit, list[Path]]:
+    """All images in a folder and below, read as they are embedded and labelled by the folder they lie
+    in; and those that were left out. Raises UserError for one that is broken, or if there are none."""
+    with qualified("dataset", {"root": "dataset.root"}, ""):
+        paths = find_images(folder)
+    headers, broken = examine(paths, whole=True)
+    if broken and not skip_broken:
+        path, why = next(iter(broken.items()))
+        raise UserError(f"{path}: not an image that can be read: {why}; --skip-broken leaves such out")
+    paths = [path for path, header in zip(paths, headers, strict=True) if header]
+    if not paths:
+        raise UserError(f"{folder}: no image is in it")
+    names = [path.relative_to(folder) for path in paths]
+    classes, labels = np.unique([name.parent.as_posix() for name in names], return_inverse=True)
+    split = StreamedSplit(
+        Files(np.array([str(path) for path in paths]), run.image_shape),
+        torch.from_numpy(labels).to(run.device.torch),
+        run.mean,
+        run.std,
+        tuple(classes.tolist()),
+        np.array([name.as_posix() for name in names]),
+    )
+    return split, list(broken)
+
+
+def dataset_split(
+    run: Trained, source: str, overrides: list[str], part: str, config_dir: Path | None
+) -> tuple[Split, tuple[str, ...]]:
+    """The `train`, `validation` or `test` part of a data set, and the files that were left out."""
+    config = with_overrides(run, [f"dataset={source}", *overrides], config_dir)
+    check_config(config)
+    needs = {} if run.owns(config["dataset"]) or part == "validation" else {"val_fraction": 0}
+    data: Dataset = run.data(config["dataset"] | needs)
+    split = getattr(data, {"validation": "val"}.get(part, part))
+    if split is None:
+        raise UserError(f"--split {part}: dataset={source} has none")
+    return split, data.skipped
+
+
+def embed_into(
+    run: Trained,
+    source: str,
+    out: Path,
+    *,
+    overrides: list[str],
+    part: str,
+    skip_broken: bool,
+    config_dir: Path | None = None,
+) -> str:
+    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
+    `out`; return a line that says so. `source` is a folder of images or the name of a data set. Raises
+    UserError for anything else, and if `out` exists."""
+    if out.exists():
+        raise UserError(f"--out {out}: is there already, and would be overwritten; name a new file")
+    known = sorted(
+        path.stem
+        for folder in (CONF, *([config_dir] if config_dir else []))
+        for path in (folder / "dataset").glob("[!_]*.yaml")
+    )
+    if source and Path(source).is_dir():
+        if overrides:
+            raise UserError(f"{overrides[0]}: of a data set, and {source} is a folder of images")
+        split, skipped = folder_split(run, Path(source), skip_broken)
+    elif source in known:
+        split, skipped = dataset_split(run, source, overrides, part, config_dir)
+    else:
+        raise UserError(f"{source!r}: neither a folder nor a data set; those are {', '.join(known)}")
+    embeddings = run.embed(split).cpu().numpy()
+    arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
+    if split.names is not None:
+        arrays["names"] = split.names.astype(str)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = out.with_name(f".{out.name}.tmp")
+    with open(unfinished, "wb") as file:
+        np.savez_compressed(file, embeddings=embeddings, **arrays)
+    os.replace(unfinished, out)
+    left_out = f"; {len(skipped)} left out: {name_some(skipped)}" if skipped else ""
+    return f"{len(embeddings):,} embeddings of {embeddings.shape[1]} dimensions -> {out}{left_out}"

@@ -1,0 +1,172 @@
+"""A trained run on other data, or measured in another way."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import Tensor
+from yaml import YAMLError
+
+from .. import plots
+from ..datasets import Split
+from ..errors import UserError
+from ..evaluation import Evaluated, evaluate
+from ..evaluation.embeddings import save_embeddings
+from .command_line import CONF, explain, to_dict
+from .folder import versions, write_json
+from .load import Trained, reads_folder, same_folder
+from .pairs import evaluation_pairs
+
+OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
+# Which images are tested follows from these; a run's own images stay split as they were.
+SPLITTING = ("split", "split_seed", "test_fraction", "min_images", "skip_broken")
+
+
+class Evaluation(NamedTuple):
+    """Results on a data set's test images, their embeddings (N, D), the images, and files left out."""
+
+    result: Evaluated
+    embeddings: Tensor
+    images: Split
+    skipped: tuple[str, ...]
+
+
+def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None = None) -> dict:
+    """A run's configuration, with another data set, evaluation or device. A group, as in
+    `dataset=pairs`, is composed anew (also from the user's own `config_dir`), a value goes into what the
+    run had; the run's own images stay split as they were. Raises UserError for anything else."""
+    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
+    for override, key in zip(overrides, keys, strict=True):
+        if key.partition(".")[0] not in OVERRIDDEN or "=" not in override:
+            raise UserError(
+                f"{override}: a trained run takes {', '.join(OVERRIDDEN)} only, as in dataset=pairs"
+            )
+    chosen = [override for override, key in zip(overrides, keys, strict=True) if "." not in key]
+    values = [override.lstrip("+~") for override in overrides if override not in chosen]
+    composed, typed = compose_choices(chosen, values, config_dir)
+    groups = set(keys) & set(OVERRIDDEN)
+    dataset = run.config["dataset"]
+    asked = (composed["dataset"] if "dataset" in groups else dataset) | typed.get("dataset", {})
+    own = run.owns(asked)
+    if own:  # as it was split; check_untrained refuses what is asked for besides
+        composed["dataset"] = dataset | {"root": asked.get("root")}
+    elif "dataset" in groups:
+        groups.add("evaluation")  # a data set brings the one that suits it
+    if "evaluation" in groups:
+        groups.add("objective")
+    config = run.config | {key: composed[key] for key in groups}
+    check_values(values, config)
+    config = OmegaConf.to_container(OmegaConf.merge(config, typed))
+    settle_data(run, config, own, groups, typed.get("dataset", {}))
+    return config
+
+
+def compose_choices(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
+    """A configuration with these groups, and the values that were typed, as plain data."""
+    search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            composed = to_dict(compose("train", overrides=[*chosen, *search]))
+        return composed, OmegaConf.to_container(OmegaConf.from_dotlist(values))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(explain(error, [*chosen, *values])) from None
+    except (ValueError, YAMLError) as error:
+        raise UserError(f"{' '.join([*chosen, *values])}: {explain(error)}") from None
+
+
+def check_values(values: list[str], config: dict) -> None:
+    for value in values:
+        group, _, key = value.partition("=")[0].partition(".")
+        if group != "dataset" and key not in config[group]:  # a reader's options are checked later
+            raise UserError(f"{value}: no such key, {group} has {', '.join(config[group])}")
+
+
+def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: dict) -> None:
+    """Which images of the data set are tested: by default all, if they are not the run's own; all are
+    brought to the model's shape."""
+    dataset = config["dataset"]
+    if "evaluation" in groups and "split" in dataset and "split" not in typed:
+        dataset["split"] = config["evaluation"]["name"]
+    if not own and "test_fraction" in dataset and "test_fraction" not in typed:
+        dataset["test_fraction"] = 1  # of other images all are new
+    channels, *size = run.image_shape
+    for key, had in (("channels", channels), ("size", size)):
+        if typed.get(key) not in (None, had):
+            raise UserError(
+                f"dataset.{key}={typed[key]}: the model was trained with {had}, to which images are "
+                "brought: leave it out"
+            )
+
+
+def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print) -> Evaluation:
+    """Evaluate a run on the test images of a configuration's data set; `say` hears what is not known
+    about them. Raises UserError where what would be tested was trained on."""
+    dataset, own = config["dataset"], run.config["dataset"]
+    same, closed = run.owns(dataset), config["evaluation"]["name"] == "closed_set"
+    if same:
+        check_untrained(run, dataset, closed)
+    data = run.data(dataset if same else dataset | {"val_fraction": 0})
+    test = data.test
+    both, here = set(test.classes) & set(run.classes), same or same_folder(dataset, own)
+    if closed and not same:
+        say(f"whether {dataset['root']} holds images that were trained on is not known here")
+    elif both and not here:  # people are often numbers
+        say(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
+    pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
+    if closed:
+        place = torch.tensor([run.classes.index(name) for name in test.classes])
+        test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
+    embeddings = run.embed(test)
+    result = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
+    return Evaluation(result, embeddings, test, data.skipped)
+
+
+def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
+    """Refuse to split a run's own images anew, or to test a folder that has changed since."""
+    own = run.config["dataset"]
+    for key in SPLITTING:
+        asked, had = dataset.get(key), own.get(key)
+        if asked != had and (key != "split" or "closed_set" in (asked, had)):
+            raise UserError(
+                f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
+                "would test"
+            )
+    if closed and reads_folder(dataset) and not run.is_unchanged(dataset["root"]):
+        raise UserError(
+            f"dataset.root={dataset['root']}: has changed since the run was trained, and what it would "
+            "test may have been trained on: evaluate a folder of new images"
+        )
+
+
+def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Path) -> None:
+    """Embeddings, figures and `summary.json` into a new folder, which is there whole or not at all."""
+    result, embeddings, images, skipped = evaluation
+    unfinished = out.with_name(f".unfinished-{out.name}")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    try:
+        x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
+        save_embeddings(unfinished / "embeddings.npz", x, images, prototypes)
+        trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
+        title = f"{run.config['loss']['name']} on {tested_on}"
+        title += f", trained on {trained_on}" * (trained_on != tested_on)
+        for name, fig in plots.evaluation_figures(result, x, images, prototypes, title).items():
+            plots.save(fig, unfinished / "plots" / f"{name}.png")
+        summary = {
+            "run": str(run.folder),
+            "epoch": run.epoch,
+            "config": {key: config[key] for key in OVERRIDDEN},
+            "metrics": result.metrics,
+            "skipped": list(skipped),
+            "versions": versions(),
+        }
+        write_json(unfinished / "summary.json", summary)
+        unfinished.rename(out)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,0 +1,233 @@
+"""The life of a run: its folder claimed, an earlier attempt resumed, trained, evaluated, recorded."""
+
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from .. import tracking
+from ..datasets import BrokenImage
+from ..datasets.files import name_some
+from ..errors import Diverged, Pruned, UserError
+from ..evaluation import EVALUATIONS
+from ..losses import MarginHead
+from ..training import NotFinite, TrainingBar, fit, load_checkpoint
+from .artifacts import animation_frame, write_artifacts
+from .build import Run, build_run
+from .folder import append_row, claimed, holds_work, objective_of, read_summary, recorded, versions
+from .identity import code_of, config_hash, describe_code, same_sources
+from .resume import restore, save_run
+from .schema import check_config
+
+log = logging.getLogger(__name__)
+FEW_STEPS = 3  # an epoch of so few is mostly evaluation
+# What says most about a run in one line.
+HEADLINE_METRICS = ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
+
+
+def train_run(config: dict, folder: Path, group: str | None = None) -> float:
+    """Train what a resolved configuration describes, leave everything in `folder`, and return the
+    objective. A run that was cut short goes on after its last epoch; a finished one is left as it is.
+    `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
+    saying how it ended."""
+    identity, code = config_hash(config), code_of(config)
+    with claimed(folder):
+        saved = earlier_attempt(folder, identity, code)
+        if saved == "finished":
+            return objective_of(read_summary(folder), config["objective"])
+        for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
+            (folder / leftover).unlink(missing_ok=True)
+        summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
+        with recorded(folder, summary):
+            try:
+                return train_and_evaluate(config, folder, group, summary, saved)
+            except BrokenImage as error:  # of those that are read batch by batch
+                raise UserError(str(error)) from None
+
+
+def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["finished"] | None:
+    """What an earlier attempt at this very run left in `folder`: a checkpoint to go on from, "finished",
+    or nothing. Raises UserError if the folder holds another run, or this one finished by other code."""
+    refusal = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
+    summary = read_summary(folder)
+    if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
+        raise refusal
+    if summary and summary.get("state") == "finished":
+        if same_sources(summary.get("code"), code):
+            return "finished"
+        raise UserError(
+            f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
+            f"now {describe_code(code)}); name a new folder, or take this one away"
+        )
+    if not (folder / "checkpoint.pt").exists():
+        (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
+        return None
+    try:
+        saved = load_checkpoint(folder / "checkpoint.pt")
+        identity_there = config_hash(saved["config"])
+        changed = [] if saved["versions"] == versions() else ["versions"]
+        changed += [] if same_sources(saved["code"], code) else ["code"]
+    except Exception as error:  # torn, foreign: whatever torch makes of it
+        log.warning(f"the checkpoint cannot be read ({error}): starting from the first epoch again")
+        (folder / "metrics.csv").unlink(missing_ok=True)
+        return None
+    if identity_there != identity:
+        raise refusal
+    if changed:
+        what = " and ".join(changed)
+        log.warning(f"the checkpoint is of other {what}: starting from the first epoch again")
+        (folder / "metrics.csv").unlink(missing_ok=True)
+        return None
+    return saved
+
+
+def train_and_evaluate(
+    config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None
+) -> float:
+    """Everything between claiming a folder and writing `summary`, which is filled on the way."""
+    check_config(config)
+    run = build_run(config, folder, fetch=saved is None)
+    if saved:
+        restore(run, saved)
+        summary["resumed_after_epoch"] = run.epochs_trained
+    announce(run)
+    summary |= {"device": run.device.description, "threads": run.device.threads}
+    if run.data.skipped:
+        summary["skipped"] = list(run.data.skipped)
+    with tracking.track(
+        config["logger"],
+        config=config | {"config_hash": summary["config_hash"]},
+        folder=folder,
+        name=f"{folder.parent.name}/{folder.name}",
+        group=group,
+        tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
+        resumed=saved is not None,
+    ) as tracker:
+        speed = train(run, tracker)
+        result, embeddings = run.evaluate("test")
+        summary["metrics"] = result.metrics
+        if run.watched == "validation":
+            summary["validation"] = run.evaluate("validation")[0].metrics
+        summary["classes"] = list(run.data.test.classes)
+        if result.closed:
+            recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+            summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+        summary["images_per_second"] = speed and round(speed)
+        write_artifacts(run, result, embeddings, tracker)
+
+    log.info(
+        f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
+        f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
+    )
+    return objective_of(summary, config["objective"])
+
+
+def announce(run: Run) -> None:
+    """Log what is about to be trained, and on what."""
+    if run.epochs_trained:
+        log.info(f"going on after epoch {run.epochs_trained}")
+    log.info(run.sizes_in_words)
+    if run.steps < FEW_STEPS:
+        size = run.config["batch_size"]
+        log.warning(f"{run.steps} steps an epoch are few: a batch_size below {size} takes more")
+    if run.data.skipped:
+        log.warning(f"{len(run.data.skipped)} files and classes left out: {name_some(run.data.skipped)}")
+
+
+def headline(evaluation: str, metrics: dict[str, float]) -> str:
+    """The metrics that say most, in a line, and by name those that the test data were too few for."""
+    if evaluation == "closed_set":
+        own, other = (math.degrees(metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
+        return (
+            f"test accuracy {metrics['accuracy']:.4f}, worst class {metrics['worst_recall']:.2f}, angle "
+            f"to own prototype {own:.1f}°, nearest other {other:.1f}°"
+        )
+    values = [f"{key} {metrics[key]:.4f}" for key in HEADLINE_METRICS if key in metrics]
+    missing = [name for name in EVALUATIONS[evaluation] if name not in metrics]
+    return f"test {', '.join(values)}" + (
+        f" (too few pairs for {', '.join(missing)})" if missing else ""
+    )
+
+
+def train(run: Run, tracker: tracking.Tracker) -> float | None:
+    """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
+    their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
+    config, epochs, speeds = run.config, run.config["epochs"], []
+    augment = {"augment": run.augmentation} if run.augmentation else {}
+    with TrainingBar(epochs, run.steps, config["batch_size"], config["objective"]) as bar:
+        try:
+            for epoch in fit(
+                run.backbone,
+                run.head,
+                run.data.train,
+                run.optimizer,
+                run.schedule,
+                run.device,
+                epochs=epochs,
+                after=run.epochs_trained,
+                batch_size=config["batch_size"],
+                generator=run.shuffling,
+                margin=run.margin,
+                on_step=bar.step,
+                **augment,
+            ):
+                value = record_epoch(run, epoch, tracker, quietly=bar.live)
+                speeds.append(epoch.speed)
+                bar.epoch_done(epoch.number, epoch.loss, value)
+                if epoch.number < epochs and (run.folder / "stop").exists():
+                    raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
+        except NotFinite as error:
+            raise Diverged(f"{error}: {likely_causes(run)}") from None
+    return float(np.median(speeds)) if speeds else None
+
+
+def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> float:
+    """Evaluate after an epoch, write its row and checkpoint, and return the objective."""
+    objective, epochs = run.config["objective"], run.config["epochs"]
+    result, embeddings = run.evaluate(run.watched)
+    metrics = result.metrics
+    if run.config["plots"]["animate"]:
+        run.frames.append(animation_frame(run, embeddings))
+    others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
+    append_row(
+        run.folder / "metrics.csv", {"epoch": epoch.number, "loss": epoch.loss} | metrics | others
+    )
+    watched = {f"{run.watched}/{key}": value for key, value in metrics.items()}
+    tracker.epoch(others | watched | {"images_per_second": epoch.speed})
+    save_run(run, epoch.number)
+    log.log(
+        logging.DEBUG if quietly else logging.INFO,
+        f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} "
+        f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
+    )
+    return metrics[objective]
+
+
+def current_settings(run: Run) -> dict:
+    """What can change over the epochs, as it is now."""
+    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups)
+    row = {"lr": lr, "head_lr": head_lr}
+    if isinstance(run.head, MarginHead):
+        row["margin"] = run.head.margin.tolist()
+    if run.head.has_scale:
+        row["scale"] = run.head.scale.item()
+    return row
+
+
+def likely_causes(run: Run) -> str:
+    """Why a loss stops being finite: what is usually to blame, with this run's values."""
+    head = run.head
+    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups]
+    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
+    if head.has_scale:
+        smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
+        causes.append(
+            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
+            f"dimensions; {smaller} is a small one)"
+        )
+    if run.device.amp:
+        causes.append("device.precision=bf16")
+    return "usual causes are " + ", ".join(causes)

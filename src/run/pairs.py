@@ -1,0 +1,76 @@
+"""Which pairs of images verification looks at, and whether images can be evaluated as asked."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets import Split
+from ..errors import UserError
+from ..evaluation import EVALUATIONS, sample_pairs, supported_metrics
+
+VERIFICATION = EVALUATIONS["verification"]
+
+
+def evaluation_pairs(
+    config: dict, splits: dict[str, Split | None], trained_on: tuple[str, ...]
+) -> dict[str, tuple[Tensor, ...]]:
+    """The pairs that verification looks at on each split, by name; none in a closed set. `trained_on`
+    are classes of the same data set. Raises UserError if the images cannot be evaluated as asked, or do
+    not support the objective."""
+    name, pairs = config["evaluation"]["name"], {}
+    for split, images in splits.items():
+        if images is None:
+            continue
+        check_classes(config, images, trained_on)
+        if name != "closed_set":
+            pairs[split] = pairs_of(config, images)
+            check_kinds(config, split, pairs[split])
+    return pairs
+
+
+def check_classes(config: dict, images: Split, trained_on: tuple[str, ...]) -> None:
+    """A closed set tests classes that were trained on, an open set others."""
+    name, source = config["evaluation"]["name"], config["dataset"]["name"]
+    if name == "closed_set":
+        new = sorted(set(images.classes) - set(trained_on))
+        if new:
+            raise UserError(
+                f"evaluation=closed_set: class {new[0]} of dataset={source} was not trained on: use "
+                "evaluation=open_set"
+            )
+        return
+    trained = sorted(set(images.classes) & set(trained_on))
+    if trained:
+        raise UserError(
+            f"evaluation={name}: class {trained[0]} of dataset={source} was trained on, and is to be "
+            "tested as one that was not: use evaluation=closed_set, or other classes"
+        )
+    if images.pairs is not None and name == "open_set":
+        raise UserError(f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification")
+
+
+def pairs_of(config: dict, images: Split) -> tuple[Tensor, ...]:
+    """The pairs that a data set lists, or as many as `evaluation.pairs` says, drawn at random."""
+    if images.pairs:
+        return tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
+    try:
+        return sample_pairs(images.labels, config["evaluation"]["pairs"])
+    except ValueError as error:
+        raise UserError(f"evaluation.pairs=null: {error}; give a number, as in 1000000") from None
+
+
+def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
+    """There are pairs of the same class and of different ones, enough of them for the objective."""
+    _, _, same, fold = pairs
+    if same.all() or not same.any():
+        kinds = "different classes" if same.all() else "one class"
+        raise UserError(
+            f"evaluation={config['evaluation']['name']}: the {split} images of "
+            f"dataset={config['dataset']['name']} hold no two of {kinds}"
+        )
+    measurable = supported_metrics(same, fold)
+    if config["objective"] in set(VERIFICATION) - set(measurable):
+        raise UserError(
+            f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "
+            f"of different classes, too few; use one of {', '.join(measurable)}"
+        )

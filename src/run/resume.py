@@ -1,0 +1,53 @@
+"""A run's checkpoint: written after every epoch, and read back to go on as if nothing had happened."""
+
+import logging
+
+from ..errors import UserError
+from ..training import random_states, save_checkpoint, set_random_states
+from .build import Run
+from .folder import keep_rows, versions
+from .identity import code_of
+
+log = logging.getLogger(__name__)
+STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
+
+
+def save_run(run: Run, epoch: int) -> None:
+    """Write what it takes to use the model, or to go on training, without anything else."""
+    save_checkpoint(
+        run.folder / "checkpoint.pt",
+        epoch=epoch,
+        config=run.config,
+        code=code_of(run.config),
+        versions=versions(),
+        device=run.device.description,
+        classes=run.data.classes,
+        data=run.data.fingerprint,
+        image_shape=run.data.image_shape,
+        normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
+        frames=run.frames,
+        random={
+            "shuffling": run.shuffling.get_state(),
+            "augmentation": run.augmentation.generator.get_state(),
+        }
+        | random_states(),
+        **{part: getattr(run, part).state_dict() for part in STATEFUL},
+    )
+
+
+def restore(run: Run, saved: dict) -> None:
+    """Put a run where its checkpoint was written. Raises UserError if its images are others now."""
+    if saved["data"] != run.data.fingerprint:
+        raise UserError(
+            f"{run.folder}: was begun with other images than dataset={run.config['dataset']['name']} "
+            "has now; name a new folder"
+        )
+    if saved["device"] != run.device.description:
+        log.warning(f"begun on {saved['device']}, now on {run.device.description}: last digits differ")
+    for part in STATEFUL:
+        getattr(run, part).load_state_dict(saved[part])
+    run.shuffling.set_state(saved["random"]["shuffling"])
+    run.augmentation.generator.set_state(saved["random"]["augmentation"])
+    set_random_states(saved["random"])
+    run.epochs_trained, run.frames = saved["epoch"], saved["frames"]
+    keep_rows(run.folder / "metrics.csv", run.epochs_trained)

@@ -1,0 +1,85 @@
+"""The classes that a configuration names by `_target_`: found, checked, called with its arguments."""
+
+import functools
+import importlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+
+from hydra.utils import get_object
+
+from ..arguments import parameters
+from ..errors import UserError
+
+# Where this project's own choices of a group come from.
+PACKAGES = {
+    "loss": "src.losses",
+    "model": "src.models",
+    "dataset": "src.datasets",
+    "optimizer": "src.training",
+    "schedule": "src.training",
+}
+# What rebuilding a trained run calls; optimizers and schedules are only ever made by a command that was
+# typed.
+REBUILT = ("loss", "model", "dataset")
+
+
+@functools.cache
+def locate(group: str, path: str) -> Callable:
+    """The class or function that `<group>._target_` names. Raises UserError if there is none."""
+    try:
+        found = get_object(path)
+    except Exception as error:  # whatever a module raises while it is imported
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"{group}._target_={path}: cannot be imported ({why})") from None
+    if not callable(found) or isinstance(found, ModuleType):
+        raise UserError(f"{group}._target_={path}: neither a class nor a function")
+    return found
+
+
+def check_trusted(config: Mapping, allowed: Iterable[str] = ()) -> None:
+    """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a
+    package that the user allowed. Looks at names: nothing foreign is imported before it is allowed."""
+    for group in REBUILT:
+        target = config[group].get("_target_")
+        package, _, name = str(target).rpartition(".")
+        if package == PACKAGES[group] and name in importlib.import_module(package).__all__:
+            continue
+        if not any(str(target).startswith(f"{prefix}.") for prefix in allowed):
+            raise UserError(
+                f"{group}._target_={target}: not a class of this project; "
+                f"--allow {str(target).split('.')[0]} trusts that package with running its code"
+            )
+
+
+def call_arguments(target: Callable, keys: Mapping, options: Mapping) -> dict:
+    """`options`, and those of a group's other `keys` that the target has a parameter for."""
+    accepted = parameters(target)
+    return {key: value for key, value in keys.items() if key in accepted} | dict(options)
+
+
+@contextmanager
+def qualified(group: str, keys: Mapping[str, str], otherwise: str) -> Iterator[None]:
+    """Turn what a constructor raises about its own arguments into a UserError about configuration keys.
+
+    `keys` gives the key of each argument. In a message, the key takes the place of `<argument>=`; a
+    message that names no argument and no file is prefixed with `otherwise`.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
+        message = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(in_keys(message, keys, otherwise)) from error
+
+
+def in_keys(message: str, keys: Mapping[str, str], otherwise: str = "") -> str:
+    """The message with `name=` replaced by `key=` for each argument; prefixed with `otherwise` where it
+    names neither an argument nor a file."""
+    names = "|".join(sorted(map(re.escape, keys), key=len, reverse=True))
+    if not names:
+        return f"{otherwise}: {message}" if otherwise else message
+    replaced, count = re.subn(rf"(?<![\w.])({names})(?==)", lambda match: keys[match.group(1)], message)
+    if count or message.startswith("/") or not otherwise:
+        return replaced
+    return f"{otherwise}: {message}"

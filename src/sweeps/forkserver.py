@@ -1,0 +1,25 @@
+"""The process that a sweep's workers are forked from. It starts before the sweep's own slow imports and
+does the same ones on another core, so this imports nothing slow itself."""
+
+import multiprocessing
+import multiprocessing.forkserver
+import signal
+import threading
+from multiprocessing.context import BaseContext
+
+# What a run needs, including what its libraries import late.
+MODULES = ("src.train", "torch._dynamo", "sklearn.datasets", "sklearn.model_selection")
+
+
+def workers_context() -> BaseContext:
+    """The context to start workers in; the first call starts the process that they are forked from."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(MODULES))
+    if threading.current_thread() is threading.main_thread():
+        # Ctrl-C is for the sweep, which ends its workers itself.
+        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        multiprocessing.forkserver.ensure_running()
+        signal.signal(signal.SIGINT, handler)
+    return context

@@ -1,0 +1,389 @@
+"""From run folders on disk to tables, words and a page."""
+
+import copy
+import csv
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+from scipy import stats
+
+from src.analysis import compare_sweeps, rank_runs, read_runs
+from src.analysis.wording import answer_sentences
+from src.errors import UserError
+from src.evaluation import METRICS
+from src.run.folder import claimed, write_json
+from tests.conftest import ROOT
+
+RNG = np.random.default_rng(0)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def base():
+    from hydra import compose, initialize_config_dir
+
+    from src.run.command_line import to_dict
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return to_dict(compose("train", overrides=["logger=none"]))
+
+
+@pytest.fixture
+def make(base, tmp_path):
+    """make("arcface", 0.3, seed, accuracy) writes a run folder as a finished run leaves it."""
+
+    def run(loss, margin, seed, accuracy, state="finished", scale=64, name=None, **more):
+        config = copy.deepcopy(base)
+        config["seed"], config["loss"]["name"] = seed, loss
+        config["margin"]["value"], config["scale"]["value"] = margin, scale
+        folder = tmp_path / "sweep" / (name or f"loss={loss},margin={margin},scale={scale},seed={seed}")
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "overrides.yaml").write_text(yaml.dump([f"loss={loss}", f"seed={seed}"]))
+        summary = {"state": state, "config": config, "seconds": 1.5, **more}
+        if state == "finished":
+            metrics = dict.fromkeys(METRICS, 0.5) | {"accuracy": accuracy}
+            summary |= {
+                "metrics": metrics,
+                "validation": dict(metrics),
+                "classes": ["cat", "dog"],
+            }
+            rows = [f"{e},{1 / e},{accuracy * e / 3}" for e in (1, 2, 3)]
+            (folder / "metrics.csv").write_text("\n".join(["epoch,loss,accuracy", *rows]) + "\n")
+            x = RNG.normal(size=(40, 3)).astype(np.float32)
+            np.savez(folder / "embeddings.npz", embeddings=x, labels=np.arange(40) % 2,
+                     prototypes=np.eye(3)[:2], shown=np.arange(40),
+                     thumbnails=RNG.integers(0, 17, (40, 8, 8, 1)).astype(np.uint8))  # fmt: skip
+        write_json(folder / "summary.json", summary)
+        return folder
+
+    return run
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_tables_hold_what_scipy_computes(make, tmp_path):
+    values = {("arcface", 0.3): RNG.normal(0.95, 0.01, 4), ("arcface", 0.5): RNG.normal(0.9, 0.01, 4)}
+    values["softmax", None] = RNG.normal(0.85, 0.01, 4)
+    for (loss, margin), accuracies in values.items():
+        for seed, accuracy in enumerate(accuracies):
+            make(loss, margin, seed, accuracy)
+    compare_sweeps([tmp_path / "sweep"])
+    out = tmp_path / "sweep" / "comparison"
+    table = {row["setting"]: row for row in rows(out / "summary.csv")}
+    assert list(table) == ["arcface m=0.3", "arcface m=0.5", "softmax"]
+    best, other, base = values.values()
+    for row, own in zip(table.values(), values.values(), strict=True):
+        interval = stats.t.interval(0.95, 3, loc=own.mean(), scale=stats.sem(own))
+        said = [float(row[key]) for key in ("mean", "sd", "low", "high", "validation_mean")]
+        assert said == pytest.approx([own.mean(), own.std(ddof=1), *interval, own.mean()])
+    for row, pair, key in (
+        (table["arcface m=0.5"], (other, best), "to_best"),
+        (table["arcface m=0.3"], (best, base), "to_baseline"),
+    ):
+        expected = stats.ttest_rel(*pair)
+        bounds = expected.confidence_interval(1 - 0.05 / 2)
+        said = [float(row[f"{key}_{what}"]) for what in ("mean", "low", "high")]
+        assert said == pytest.approx([np.mean(pair[0] - pair[1]), bounds.low, bounds.high])
+        assert (row[f"{key}_separable"] == "True") == (expected.pvalue < 0.025)
+    results = rows(out / "results.csv")
+    assert len(results) == 12 and {row["state"] for row in results} == {"finished"}
+    assert float(results[0]["accuracy"]) == values["arcface", 0.3][0]
+
+
+def test_a_planted_difference_is_found_and_a_planted_tie_is_not(make, tmp_path):
+    shared = RNG.normal(0, 0.01, 5)  # what a seed does to every setting alike: pairing takes it out
+    for seed in range(5):
+        noise = RNG.normal(0, 0.001, 3)
+        make("arcface", 0.3, seed, 0.9510 + shared[seed] + noise[0])
+        make("cosface", 0.2, seed, 0.9508 + shared[seed] + noise[1])
+        make("softmax", None, seed, 0.9300 + shared[seed] + noise[2])
+    found = rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")
+    gaps = {setting.loss: setting.to_best for setting in found.settings[1:]}
+    tie = next(gap for loss, gap in gaps.items() if loss != "softmax")
+    assert gaps["softmax"].separable and not tie.separable
+    words = " ".join(answer_sentences(found))
+    assert "Against the baseline softmax: +2" in words and "points), separable." in words
+    assert "Separably behind it (95% for all of them together): softmax." in words
+    assert "telling them apart would take" in words and "1 of the 2 others may be as good" in words
+
+
+def test_the_best_is_chosen_by_validation_and_reported_on_test(make, tmp_path):
+    for seed in range(3):
+        for margin, validation, test in ((0.1, 0.99, 0.90), (0.2, 0.95, 0.97)):
+            path = make("arcface", margin, seed, test + seed / 1000) / "summary.json"
+            summary = json.loads(path.read_text())
+            summary["validation"]["accuracy"] = validation
+            write_json(path, summary)
+    found = rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")
+    assert found.best.label == "arcface m=0.1" and found.best.test.mean == pytest.approx(0.901)
+    assert not found.chosen_on_test
+    assert found.budgets["arcface"] == pytest.approx([(0.901 + 0.971) / 2, 0.901])
+
+
+def words_of(tmp_path, metric="accuracy") -> str:
+    return " ".join(answer_sentences(rank_runs(*read_runs([tmp_path / "sweep"]), metric)))
+
+
+def test_of_settings_that_score_the_same_no_seeds_are_asked_to_tell_them_apart(make, tmp_path):
+    for seed in range(3):
+        make("arcface", 0.3, seed, 0.90 + 0.01 * seed)
+        make("cosface", 0.2, seed, 0.92 - 0.01 * seed)
+    words = words_of(tmp_path)
+    assert "cosface, equals it." in words or "arcface, equals it." in words
+    assert "would take" not in words
+
+
+def edit(folder, change) -> None:
+    summary = json.loads((folder / "summary.json").read_text())
+    change(summary)
+    write_json(folder / "summary.json", summary)
+
+
+def test_one_that_is_separably_better_on_test_is_not_called_beaten(make, tmp_path):
+    for seed in range(4):
+        edit(
+            make("arcface", 0.1, seed, 0.90 + 0.001 * seed),
+            lambda s: s["validation"].update(accuracy=0.99),
+        )
+        edit(
+            make("cosface", 0.2, seed, 0.97 - 0.001 * seed),
+            lambda s: s["validation"].update(accuracy=0.98),
+        )
+    words = words_of(tmp_path)
+    assert "Do not take it for the best" in words and "Separably behind" not in words
+    assert "Separably ahead of it on the test split: cosface." in words
+
+
+def test_settings_without_common_seeds_are_not_called_beaten(make, tmp_path):
+    for seed in range(3):
+        make("arcface", 0.1, seed, 0.95 + 0.001 * seed), make("softmax", None, seed + 3, 0.94)
+    words = words_of(tmp_path)
+    assert "Too few seeds in common with it to say anything: softmax" in words
+    assert "1 of the 1 others may be as good" in words
+
+
+def test_the_same_difference_in_every_seed_is_no_certainty(make, tmp_path):
+    for seed in range(3):
+        make("arcface", 0.1, seed, 0.95), make("softmax", None, seed, 0.945)
+    assert "Not separable from it with these seeds: softmax" in words_of(tmp_path)
+
+
+def test_runs_that_were_lost_or_trained_otherwise_are_not_passed_over(make, tmp_path):
+    for seed in range(3):
+        make("arcface", 0.1, seed, 0.95 + 0.001 * seed)
+        edit(make("softmax", None, seed, 0.9), lambda s: s["config"].update(epochs=1))
+    make("arcface", 0.1, 9, None, state="diverged", error="nan")
+    make("cosface", 0.1, 0, None, state="failed", error="boom", metrics={"accuracy": float("nan")})
+    words = words_of(tmp_path)
+    assert "More of its runs are not in these numbers, because they did not finish: 1 diverged" in words
+    assert "1 more settings have no finished run" in words and "also differ in epochs" in words
+    compare_sweeps([tmp_path / "sweep"])
+    page = (tmp_path / "sweep" / "comparison" / "report.html").read_text()
+    data = re.search(r'id="data">(.*?)</script>', page, re.S)[1]
+    json.loads(data, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+
+def test_splits_and_data_that_differ_do_not_compare(make, tmp_path):
+    make("arcface", 0.1, 0, 0.95)
+    edit(make("softmax", None, 0, 0.9), lambda s: s["config"]["dataset"].update(val_fraction=0))
+    with pytest.raises(UserError, match=r"different dataset\.val_fraction do not compare"):
+        rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")
+
+
+def test_lower_is_better_is_said_of_angles_that_should_be_small(make, tmp_path):
+    for seed in range(3):
+        for margin, angle in ((0.1, 0.5), (0.2, 0.3)):
+            change = {"target_angle_mean": angle + 0.001 * seed * margin}
+            edit(
+                make("arcface", margin, seed, 0.9),
+                lambda s, c=change: [s[k].update(c) for k in ("metrics", "validation")],
+            )
+    words = words_of(tmp_path, "target_angle_mean")
+    assert words.startswith(
+        "arcface m=0.2 ranks first of 2 settings by target_angle_mean (lower is better)"
+    )
+    assert "It is the best of these settings" in words
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "embeddings.npz").write_bytes(b""),
+        lambda folder: (folder / "embeddings.npz").write_bytes(b"PK torn"),
+        lambda folder: np.savez(folder / "embeddings.npz", embeddings=np.full((4, 3), np.nan), labels=[0] * 4, prototypes=np.eye(3)),  # noqa: E501
+        lambda folder: (folder / "embeddings.npz").unlink(),
+        lambda folder: (folder / "metrics.csv").write_text("epoch\n1\n"),
+        lambda folder: (folder / "metrics.csv").unlink(),
+        lambda folder: edit(folder, lambda s: s.update(metrics={"accuracy": 0.9})),
+        lambda folder: edit(folder, lambda s: s.update(validation=[1])),
+        lambda folder: edit(folder, lambda s: s.pop("classes")),
+        lambda folder: edit(folder, lambda s: s.update(error={}, state=[])),
+        lambda folder: edit(folder, lambda s: s["config"].pop("logger")),
+        lambda folder: edit(folder, lambda s: s["config"]["model"].pop("name")),
+        lambda folder: edit(folder, lambda s: s["config"]["optimizer"].update(name=r"$\frac{$ <script>", lr=float("inf"))),  # noqa: E501
+        lambda folder: (folder / ".hydra" / "overrides.yaml").write_text("5"),
+    ],
+)  # fmt: skip
+def test_one_damaged_run_does_not_stop_the_comparison(damage, make, tmp_path):
+    for seed in range(2):
+        for margin in (0.1, 0.2):
+            make("arcface", margin, seed, 0.9 + 0.01 * seed)
+    damage(make("arcface", 0.3, 0, 0.99))
+    compare_sweeps([tmp_path / "sweep"])
+    page = (tmp_path / "sweep" / "comparison" / "report.html").read_text()
+    assert "<script> s" not in page and page.endswith("</html>\n")
+
+
+def test_a_folder_of_an_older_format_is_named_and_skipped(make, tmp_path):
+    make("arcface", 0.2, 0, 0.9)
+    edit(make("arcface", 0.1, 0, 0.9), lambda s: s["config"]["loss"].pop("_target_"))
+    runs, problems = read_runs([tmp_path / "sweep"])
+    assert len(runs) == 1 and len(problems) == 1
+    assert "loss=arcface,margin=0.1" in problems[0] and "it has no loss._target_" in problems[0]
+
+
+def test_runs_of_several_codes_are_said_to_be(make, tmp_path):
+    for seed, sources in enumerate(("a" * 12, "a" * 12, "b" * 12)):
+        make("arcface", 0.1, seed, 0.9 + seed / 1000, code={"sources": sources, "commit": f"{seed:012}"})
+    assert "computed by 2 codes: 2 by aaaaaaaaaaaa" in words_of(tmp_path)
+
+
+def test_a_single_seed_is_called_one(make, tmp_path):
+    make("arcface", 0.3, 0, 0.9), make("softmax", None, 0, 0.8)
+    words = " ".join(answer_sentences(rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")))
+    assert "a single seed" in words and "nothing can be said of how sure" in words
+
+
+def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
+    for seed in range(2):
+        make("arcface", 0.3, seed, 0.9)
+    make("arcface", 0.3, 7, None, state="failed", error="ZeroDivisionError: <b>\nsecond line")
+    sweep = tmp_path / "sweep"
+    make("arcface", 0.1, 0, 0.9, name="torn")
+    (sweep / "torn" / "summary.json").write_text('{"state": "fin')
+    (sweep / "empty").mkdir()
+    (sweep / "foreign").mkdir()
+    (sweep / "foreign" / "summary.json").write_text('{"hello": 1}')
+    nan = make("arcface", 0.1, 1, 0.9, name="nan") / "summary.json"
+    nan.write_text(nan.read_text().replace('"accuracy": 0.9', '"accuracy": NaN'))
+    (sweep / "half" / ".hydra").mkdir(parents=True)
+    (sweep / "half" / ".hydra" / "config.yaml").write_text("seed: 0\nloss: {na")
+    running = make("arcface", 0.3, 9, 0.9, name="running")
+    config = json.loads((running / "summary.json").read_text())["config"]
+    (running / ".hydra" / "config.yaml").write_text(yaml.dump(config))
+    (running / "summary.json").unlink()
+    with claimed(running):
+        found = compare_sweeps([sweep])
+    said = capsys.readouterr().out
+    for name in ("torn", "empty", "foreign", "nan", "half"):
+        assert sum(name in line.split(":")[0] and "skipped" in line for line in found.problems) == 1, (
+            name
+        )
+        assert f"{name}: skipped" in said.replace("\n", "")
+    assert {run.name: run.state for run in found.runs if run.state != "finished"} == {
+        "loss=arcface,margin=0.3,scale=64,seed=7": "failed",
+        "running": "running",
+    }
+    page = (sweep / "comparison" / "report.html").read_text()
+    assert "ZeroDivisionError: &lt;b&gt;" in page and "<b>" not in page.split("<script")[0]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "line"),
+    [
+        (lambda path: None, "no such folder"),
+        (lambda path: path.mkdir(), "holds no run"),
+        (lambda path: (path / "x").mkdir(parents=True), "no configuration is in it"),
+    ],
+)
+def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path):
+    prepare(tmp_path / "sweep")
+    command = [sys.executable, "-m", "src.compare", str(tmp_path / "sweep")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and line in done.stderr and "Traceback" not in done.stderr
+
+
+def test_bad_questions_are_answered_with_what_would_be_right(make, tmp_path):
+    make("arcface", 0.3, 0, 0.9)
+    with pytest.raises(UserError, match="--metric speed: choose one of accuracy"):
+        rank_runs(*read_runs([tmp_path / "sweep"]), "speed")
+    with pytest.raises(
+        UserError, match="--baseline triplet: no such loss or setting here, there are arcface"
+    ):
+        rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy", "triplet")
+
+
+DRIVE = """<script>
+const errors = [];
+addEventListener("error", e => errors.push(e.message));
+const say = console.error; console.error = (...a) => { errors.push(a.join(" ")); say(...a); };
+addEventListener("load", () => setTimeout(async () => {
+  const texts = row => [...row.cells].map(cell => cell.textContent);
+  const rows = () => [...document.querySelectorAll("#runs tbody tr")].map(texts);
+  const found = { all: rows().length, opened: performance.now() };
+  const filter = document.getElementById("filter");
+  filter.value = "cosface"; filter.dispatchEvent(new Event("input"));
+  found.filtered = rows().length; found.kinds = [...new Set(rows().map(r => r[3]))];
+  const buttons = [...document.querySelectorAll("#runs th button")];
+  const column = buttons.findIndex(b => b.textContent.startsWith("test "));
+  buttons[column].click(); found.sorted = rows().map(r => +r[column]);
+  document.querySelector("#runs tbody tr").click();
+  found.more = document.querySelector("td.more").textContent;
+  const plots = [...document.querySelectorAll("#spheres .plot")];
+  found.spheres = plots.length;
+  if (plots.length) {
+    await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
+    await new Promise(r => setTimeout(r, 1500));
+    plots[0].emit("plotly_hover", { points: [{ customdata: [1, 0] }] });
+    const tip = document.getElementById("tip");
+    await tip.querySelector("img").decode();
+    found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
+    found.cameras = plots.map(p => p.layout.scene.camera.eye.y);
+  }
+  found.images = document.querySelectorAll("img").length; found.errors = errors;
+  const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
+  document.body.append(out);
+}, 500));
+</script>"""
+
+
+def test_the_page_of_500_runs_filters_sorts_and_turns_in_a_browser(make, tmp_path):
+    if not BROWSER:
+        pytest.skip("no chromium here to open the report with")
+    for seed in range(10):
+        for margin in np.linspace(0.05, 0.6, 25).round(3):
+            for loss in ("arcface", "cosface"):
+                make(loss, float(margin), seed, 0.9 + 0.001 * seed + 0.05 * float(margin))
+    compare_sweeps([tmp_path / "sweep"])
+    page = tmp_path / "sweep" / "comparison" / "report.html"
+    assert page.stat().st_size < 15e6
+    text = page.read_text()
+    assert not re.search(r"""(src|href)=["']?https?:""", text.split("plotly.js")[0])
+    driven = tmp_path / "driven.html"
+    driven.write_text(text.replace("<title>", DRIVE + "<title>", 1))
+    quiet = ["gpu", "quic", "first-run", "background-networking", "component-update", "sync"]
+    flags = ["--no-first-run" if what == "first-run" else f"--disable-{what}" for what in quiet]
+    flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [BROWSER, *flags, driven.as_uri()]
+    for _ in range(3):  # beside other work the browser's time can be up before the page is ready
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+        if written:
+            break
+    found = json.loads(written[1])
+    assert found["errors"] == []
+    assert found["all"] == 500 and found["filtered"] == 250 and found["kinds"] == ["cosface"]
+    assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) == 250
+    assert "python -m src.train loss=cosface seed=" in found["more"]
+    assert found["tip"] == ["dog", 8, "block"]
+    assert found["spheres"] == 6 and found["cameras"] == [2] * 6

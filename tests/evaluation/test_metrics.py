@@ -1,0 +1,124 @@
+"""Metrics: what they are, how people read them, and that every evaluation gives those it lists."""
+
+import math
+from dataclasses import FrozenInstanceError
+
+import pytest
+import torch
+
+from src.evaluation import EVALUATIONS, METRICS, Evaluated, Metric, evaluate, geometry
+from src.losses import ArcFace
+
+LOWER_IS_BETTER = {
+    *("target_angle_mean", "target_angle_p05", "target_angle_p50", "target_angle_p95"),
+    *("eer", "intra_angle_mean", "uniformity"),
+}
+
+
+@pytest.fixture(scope="module")
+def evaluated() -> dict[str, Evaluated]:
+    """Each evaluation of samples that are plentiful enough for all of its metrics."""
+    torch.manual_seed(0)
+    head = ArcFace(8, 4, margin=0.3, scale=16.0)
+    labels = torch.arange(400) % 4
+    x = head.prototypes.detach()[labels] + 0.3 * torch.randn(400, 8)
+    first, second = torch.triu_indices(400, 400, 1)
+    same = labels[first] == labels[second]
+    pairs = first, second, same, torch.arange(len(same)) % 10
+    return {name: evaluate(name, head, x, labels, pairs) for name in EVALUATIONS}
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+def test_an_evaluation_gives_the_metrics_that_it_lists(name, evaluated):
+    assert set(evaluated[name].metrics) == set(EVALUATIONS[name])
+    assert len(EVALUATIONS[name]) == len(set(EVALUATIONS[name]))
+
+
+def test_every_metric_has_an_entry_and_is_given_by_some_evaluation():
+    assert list(METRICS) == list(dict.fromkeys(sum(EVALUATIONS.values(), ())))
+    assert all(metric.name == name for name, metric in METRICS.items())
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_values_are_within_a_metrics_bounds(name, evaluated):
+    values = [one.metrics[name] for one in evaluated.values() if name in one.metrics]
+    assert values and all(METRICS[name].lowest <= value <= METRICS[name].highest for value in values)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_angle_is_called_one_and_the_direction_is_the_metrics(name):
+    metric = METRICS[name]
+    assert (metric.unit == "angle") == ("_angle_" in name)
+    assert metric.higher_is_better == (name not in LOWER_IS_BETTER)
+    bounds = {"share": (0, 1), "angle": (0, math.pi)}
+    if metric.unit in bounds:
+        assert (metric.lowest, metric.highest) == bounds[metric.unit]
+
+
+def test_uniformity_and_effective_dimension_are_plain_numbers_with_bounds_of_their_own():
+    uniformity, dimension = METRICS["uniformity"], METRICS["effective_dimension"]
+    assert uniformity.unit == dimension.unit == "number"
+    assert (uniformity.lowest, uniformity.highest) == (-8, 0)
+    assert (dimension.lowest, dimension.highest) == (0, math.inf)
+
+
+def test_two_opposite_samples_reach_the_lowest_uniformity():
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    lowest = METRICS["uniformity"].lowest
+    assert geometry(x, torch.arange(2))["uniformity"] == pytest.approx(lowest, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "alone", "difference"),
+    [
+        ("accuracy", 0.97654, "97.7%", "+97.7 points"),
+        ("accuracy", -0.012, "-1.2%", "-1.2 points"),
+        ("eer", 0.0, "0.0%", "+0.0 points"),
+        ("auc", 1.0, "100.0%", "+100.0 points"),
+        ("target_angle_mean", 0.2147, "12.3°", "+12.3°"),
+        ("inter_angle_min", -math.pi, "-180.0°", "-180.0°"),
+        ("prototype_separation", 0.5, "50.0%", "+50.0 points"),
+        ("uniformity", -2.3456, "-2.35", "-2.35"),
+        ("effective_dimension", 0.534, "0.53", "+0.53"),
+    ],
+)
+def test_values_and_differences_are_written_in_the_unit_that_people_read(name, value, alone, difference):
+    assert METRICS[name].format(value) == alone
+    assert METRICS[name].format(value, signed=True) == difference
+
+
+@pytest.mark.parametrize(
+    ("name", "label", "factor", "tick"),
+    [
+        ("worst_recall", "worst recall (%)", 100, "12.5%"),
+        ("tar_at_far_1e-3", "tar at far 1e-3 (%)", 100, "12.5%"),
+        ("target_angle_p05", "target angle p05 (degrees)", 57.29577951308232, "12.5°"),
+        ("effective_dimension", "effective dimension", 1, "12.5"),
+    ],
+)
+def test_axes_name_the_unit_and_values_are_scaled_to_it(name, label, factor, tick):
+    metric = METRICS[name]
+    assert (metric.axis_label, metric.display_factor) == (label, factor)
+    assert metric.tick_format.format(x=12.5) == tick
+
+
+def test_intervals_are_cut_to_what_is_possible():
+    assert METRICS["accuracy"].clip(-0.1, 1.2) == (0, 1)
+    assert METRICS["accuracy"].clip(0.4, 0.6) == (0.4, 0.6)
+    assert METRICS["target_angle_mean"].clip(-0.1, 1.2) == (0, 1.2)
+    assert METRICS["effective_dimension"].clip(-1, 600) == (0, 600)
+    assert METRICS["uniformity"].clip(-3.5, -1.5) == (-3.5, -1.5)
+
+
+def test_a_metric_is_not_changed_by_accident():
+    with pytest.raises(FrozenInstanceError):
+        METRICS["accuracy"].unit = "angle"
+    assert Metric.share("x") == Metric("x", "share", True, 0.0, 1.0)
+
+
+def test_an_unknown_evaluation_and_missing_pairs_are_refused():
+    head, x, labels = ArcFace(2, 2, margin=0.3, scale=16.0), torch.randn(4, 2), torch.arange(4) % 2
+    with pytest.raises(ValueError, match="'open': choose one of closed_set, open_set, verification"):
+        evaluate("open", head, x, labels)
+    with pytest.raises(ValueError, match="'open_set' needs pairs"):
+        evaluate("open_set", head, x, labels)

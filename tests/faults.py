@@ -1,0 +1,85 @@
+"""Optimizers that strike: `optimizer._target_=tests.faults.Adam`, as a user's own would be named.
+
+They train like torch's until, after a run's first checkpoint, the fault that is planned for it comes.
+FAULTS="arcface4:diverge cosface7:abort" in the environment plans faults by loss and seed; a test that
+trains in its own process sets `strike`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra.core.hydra_config import HydraConfig
+
+strike: Callable[[torch.optim.Optimizer], None] | None = None  # before every step
+
+
+def diverge(optimizer, folder):
+    with torch.no_grad():
+        optimizer.param_groups[0]["params"][0].fill_(float("nan"))
+
+
+def raise_(optimizer, folder):
+    raise ZeroDivisionError("planted: one by zero")
+
+
+def abort(optimizer, folder):
+    os.abort()
+
+
+def exit_(optimizer, folder):
+    os._exit(0)
+
+
+def hang(optimizer, folder):
+    here = folder / "hangs"
+    here.with_suffix(".tmp").write_text(str(os.getpid()))
+    here.with_suffix(".tmp").rename(here)  # who waits for it never reads half of it
+    time.sleep(600)
+
+
+FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
+
+
+def planned(optimizer) -> None:
+    """What FAULTS has for the run that this process trains."""
+    if not HydraConfig.initialized():
+        return
+    job = HydraConfig.get()
+    folder = Path(job.runtime.output_dir)
+    given = dict(override.partition("=")[::2] for override in job.overrides.task)
+    name = given.get("loss", "arcface") + given.get("seed", "0")
+    faults = dict(pair.split(":") for pair in os.environ.get("FAULTS", "").split())
+    if (folder / "checkpoint.pt").exists() and name in faults:
+        FAULTS[faults.pop(name)](optimizer, folder)
+    record_node(folder)
+
+
+def record_node(folder: Path) -> None:
+    """Which machine of a cluster a run is on."""
+    node = os.environ.get("SUBMITIT_EXECUTOR")
+    if "ray" in sys.modules and sys.modules["ray"].is_initialized():
+        node = sys.modules["ray"].get_runtime_context().get_node_id()
+    if node:
+        (folder / "node").write_text(node)
+
+
+class _Faulty:
+    def step(self, *arguments, **options):
+        (strike or planned)(self)
+        return super().step(*arguments, **options)
+
+
+class Adam(_Faulty, torch.optim.Adam):
+    pass
+
+
+class AdamW(_Faulty, torch.optim.AdamW):
+    pass
+
+
+class SGD(_Faulty, torch.optim.SGD):
+    pass

@@ -1,0 +1,154 @@
+"""Figures hold what they should; how they look is judged by eye."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import plots
+from src.evaluation import METRICS
+from src.plots.style import colour, marker
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 8])
+@pytest.mark.parametrize("classes", [2, 10, 30])
+def test_embeddings_of_any_dimension_make_an_image_800_pixels_wide(dimension, classes, tmp_path):
+    labels = RNG.integers(classes, size=300)
+    prototypes = RNG.normal(size=(classes, dimension))
+    x = prototypes[labels] + 0.1 * RNG.normal(size=(300, dimension))
+    names = tuple(f"class {label}" for label in range(classes))
+    path = plots.save(
+        plots.plot_embedding(x, labels, prototypes, names, "a title"), tmp_path / "a" / "x.png"
+    )
+
+    with Image.open(path) as image:
+        assert image.width == 800 and len(image.getcolors(10**6)) > 100
+
+
+def test_the_legend_names_the_classes_and_the_prototypes():
+    fig = plots.plot_embedding(np.eye(3), np.arange(3), np.eye(3), ("cat", "dog", "cow"))
+    texts = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert texts == ["cat", "dog", "cow", "prototype"]
+
+
+def test_names_of_nearby_classes_in_a_projection_do_not_overlap():
+    means = np.eye(8)[:3].copy()
+    means[1] = means[0] + 0.1 * means[2]  # far less apart than a name is wide
+    labels = np.repeat(np.arange(3), 20)
+    x = means[labels] + 0.2 * RNG.normal(size=(60, 8))
+    fig = plots.plot_embedding(x, labels, means, ("a rather long name", "another long name", "third"))
+    fig.draw_without_rendering()
+    first, second = (text.get_window_extent() for text in fig.axes[0].texts[:2])
+    assert not first.overlaps(second)
+
+
+def test_few_dimensions_are_kept_and_more_are_projected_to_the_most_variance():
+    points, prototypes = plots.to_dimensions(np.array([[0.0, 5.0, 0.0]]), np.array([[2.0, 0.0, 0.0]]), 3)
+    assert points.tolist() == [[0, 1, 0]] and prototypes.tolist() == [[1, 0, 0]]
+    flat = np.zeros((100, 6))
+    turn = RNG.uniform(0, 2 * np.pi, 100)
+    flat[:, 4], flat[:, 1] = np.cos(turn), np.sin(turn)
+    points, prototypes = plots.to_dimensions(flat, flat[:3], 2)
+    assert points.shape == (100, 2) and prototypes.shape == (3, 2)
+    gaps = np.linalg.norm(points[:, None] - points[None], axis=-1)
+    np.testing.assert_allclose(gaps, np.linalg.norm(flat[:, None] - flat[None], axis=-1), atol=1e-9)
+
+
+def test_histograms_are_in_degrees_and_name_their_medians():
+    axes = plots.plot_angles(np.full(10, np.pi / 6), np.full(10, np.pi / 2)).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "to the own prototype, median 30.0°",
+        "to the nearest other prototype, median 90.0°",
+    ]
+    assert axes.get_xlabel() == "angle (degrees)"
+
+
+def test_classes_past_ten_get_another_marker():
+    assert len({(colour(label), marker(label)) for label in range(100)}) == 100
+    assert plots.class_colours(12).shape == (12, 3)
+
+
+def test_pairs_are_drawn_in_degrees_with_their_numbers():
+    cosines = np.concatenate([np.full(30, 0.5), np.full(70, 0.0)])
+    axes = plots.plot_pairs(cosines, np.arange(100) < 30).axes[0]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == [
+        "same class, 30 pairs, median 60.0°",
+        "different classes, 70 pairs, median 90.0°",
+    ]
+
+
+def test_a_curve_of_a_million_thresholds_is_thinned_and_still_passes_its_points():
+    far = np.sort(RNG.uniform(size=10**6))
+    far[0], far[-1] = 0, 1
+    axes = plots.plot_roc(far, far**0.2, 0.1, 1e-5).axes[0]
+    x, y = axes.get_lines()[0].get_data()
+    assert 500 < len(x) < 5000 and axes.get_xlim()[0] == 1e-5
+    np.testing.assert_allclose(y, x**0.2, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 1), (9, 7, 3), (1, 16, 1)])
+def test_neighbours_are_framed_by_whether_they_are_right(shape, tmp_path):
+    images = RNG.integers(0, 255, (2, 4, *shape), np.uint8)
+    right = np.array([[True, False, True, True], [False] * 4])
+    fig = plots.plot_neighbours(images[:, 0], images, right, ["a/b", "a very long name of a class"])
+    frames = [axes.spines["top"].get_edgecolor() for axes in fig.axes]
+    assert len(frames) == 10 and len({frames[1], frames[3], frames[4]}) == 1
+    assert frames[2] == frames[6] != frames[1]
+    assert plots.save(fig, tmp_path / "x.png").exists()
+
+
+def test_long_class_names_stay_inside_the_figure():
+    for name, count in (("Old_Church_Slavonic_(Cyrillic)/character", 10), ("person_", 15), ("c", 20)):
+        names = tuple(f"{name}{i:02d}" for i in range(count))
+        x, y = RNG.normal(size=(60, 8)), np.arange(60) % count
+        fig = plots.plot_embedding(x, y, RNG.normal(size=(count, 8)), names)
+        fig.canvas.draw()
+        box = fig.legends[0].get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= 800
+    names = tuple(f"Old_Church_Slavonic_(Cyrillic)/character{i:02d}" for i in range(10))
+    fig = plots.plot_embedding(RNG.normal(size=(50, 8)), np.arange(50) % 10, np.eye(10, 8), names)
+    texts = [text.get_text() for text in fig.legends[0].get_texts()]
+    assert len(set(texts)) == 11 and texts[3].endswith("character03")
+
+
+@pytest.mark.parametrize("epochs", [1, 40, 200])
+def test_curves_of_any_number_of_epochs_are_drawn(epochs):
+    rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1 - 1 / e} for e in range(1, epochs + 1)]
+    for axes in plots.plot_curves(rows, METRICS["accuracy"]).axes:
+        assert len(axes.get_lines()[0].get_xdata()) == epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "drawn", "tick"),
+    [
+        ("worst_recall", 0.25, 25, "25%"),
+        ("target_angle_mean", np.pi / 6, 30, "30°"),
+        ("uniformity", 2.5, 2.5, "2.5"),
+    ],
+)
+def test_a_curve_is_in_the_unit_that_people_read(name, value, drawn, tick):
+    rows = [{"epoch": 1.0, "loss": 1.0, name: value}]
+    axes = plots.plot_curves(rows, METRICS[name], split="validation").axes[1]
+    assert axes.get_lines()[0].get_ydata() == pytest.approx([drawn])
+    assert axes.yaxis.get_major_formatter()(drawn) == tick
+    assert axes.get_title("left") == "validation " + name.replace("_", " ")
+
+
+@pytest.mark.parametrize("dimension", [2, 3, 8])
+def test_an_animation_has_a_frame_an_epoch(dimension, tmp_path):
+    labels = np.arange(40) % 4
+    frames = [(RNG.normal(size=(40, dimension)), RNG.normal(size=(4, dimension))) for _ in range(3)]
+    path = plots.animate(frames, labels, tuple("abcd"), tmp_path / "x.gif", "a title")
+    with Image.open(path) as image:
+        assert image.n_frames == 3 and image.width == 640
+
+
+def test_spheres_are_aligned_with_the_first():
+    prototypes = RNG.normal(size=(5, 3))
+    turn = np.linalg.qr(RNG.normal(size=(3, 3)))[0]
+    first = plots.Sphere("first", prototypes, np.arange(5), prototypes)
+    turned = plots.Sphere("turned", 2 * prototypes @ turn, np.arange(5), prototypes @ turn)
+    first, turned = plots.aligned_spheres([first, turned])
+    np.testing.assert_allclose(turned.points, first.points, atol=1e-9)
+    np.testing.assert_allclose(turned.prototypes, first.prototypes, atol=1e-9)

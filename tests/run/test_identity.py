@@ -1,0 +1,98 @@
+"""What makes two runs one: the numbers that they compute, and the code that computes them."""
+
+import subprocess
+import sys
+
+import pytest
+
+from src.run import identity
+from src.run.identity import code_of, computed, config_hash, same_sources, setting_hash
+from tests.conftest import ROOT
+
+
+def test_the_hash_names_what_a_run_computes(composed):
+    base = config_hash(composed())
+    where_and_how = ("logger=none", "device=cpu", "device.threads=1", "dataset.root=/elsewhere")
+    for same in (*where_and_how, "plots.animate=true", "dataset.memory=1", "objective=worst_recall"):
+        assert config_hash(composed(same)) == base, same
+    for other in ("seed=1", "margin.value=0.4", "loss=cosface", "device.precision=bf16", "epochs=3"):
+        assert config_hash(composed(other)) != base, other
+
+
+@pytest.mark.parametrize(
+    "same",
+    [
+        ("scale.value=64.0",),
+        ("scale.value=6.4e1",),
+        ("margin=paper", "margin.value=0.5"),
+        ("margin.value=0.50000000000000004",),
+        ("margin=few_classes", "scale=few_classes"),  # arcface has no settings of its own for those
+        ("optimizer.head_lr=0.003",),  # null is the same rate
+        ("augment.flip=0.0",),
+        ("loss.options.label_smoothing=0.0",),
+    ],
+    ids=" ".join,
+)
+def test_one_computation_in_two_spellings_is_one_run(same, composed):
+    assert config_hash(composed(*same)) == config_hash(composed())
+
+
+def test_one_folder_in_two_spellings_is_one(composed, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def of(root):
+        return config_hash(composed("dataset=image_folder", f"dataset.root={root}"))
+
+    assert of("faces") == of("faces/") == of("./faces") == of(tmp_path / "faces") != of("others")
+
+
+def test_a_new_neutral_key_orphans_no_old_run(composed):
+    config = composed()
+    old = config_hash(config)
+    config["augment"].clear()  # as if these keys had come later
+    for key in ("label_smoothing", "class_weights", "inter_topk", "beyond_pi", "straight_through"):
+        del config["loss"]["options"][key]
+    assert config_hash(config) == old
+    config["optimizer"]["clip"] = None
+    assert config_hash(config) == old
+
+
+def test_large_seeds_stay_apart_and_lists_are_normalised():
+    assert identity.normalised(2**60) != identity.normalised(2**60 + 1)
+    assert identity.normalised([1.0, 0.1 + 0.2, True, None]) == [1, 0.3, True, None]
+    assert identity.normalised(True) is True
+
+
+def test_a_setting_is_what_runs_have_in_common_but_for_the_seed(composed):
+    first, second = (composed(f"seed={seed}") for seed in (0, 1))
+    assert setting_hash(first) == setting_hash(second) != config_hash(first)
+    assert "seed" not in computed(first | {"seed": None})
+
+
+def test_sources_that_compute_make_the_code_and_others_do_not(tmp_path, monkeypatch, composed):
+    for part in ("losses", "plots", "run"):
+        (tmp_path / "src" / part).mkdir(parents=True)
+        (tmp_path / "src" / part / "a.py").write_text("x = 1")
+    monkeypatch.setattr(identity, "ROOT", tmp_path)
+    monkeypatch.setattr(identity, "COMPUTING", ("losses",))
+    before = identity.computing_sources()
+    (tmp_path / "src" / "plots" / "a.py").write_text("x = 2")
+    assert identity.computing_sources() == before
+    (tmp_path / "src" / "losses" / "a.py").write_text("x = 2")
+    assert identity.computing_sources() != before
+
+
+def test_somebody_elses_class_is_part_of_the_code(tmp_path, monkeypatch, composed):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_of_test.py").write_text("class A: ...")
+    config = composed("loss._target_=mine_of_test.A")
+    with_mine = code_of(config)
+    assert not same_sources(code_of(composed()), with_mine)
+    identity.foreign_sources.cache_clear()
+    (tmp_path / "mine_of_test.py").write_text("class A: x = 1")
+    assert not same_sources(code_of(config), with_mine)
+
+
+def test_identity_needs_no_torch():
+    code = "import sys, src.run.identity; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -1,0 +1,186 @@
+"""Classes that were never trained on, from a folder of images to the comparison of a sweep."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.analysis import compare_sweeps
+from src.errors import UserError
+from src.evaluation import EVALUATIONS, evaluate, sample_pairs
+from src.losses import ArcFace
+from src.run.build import build_run
+from src.run.lifecycle import train_run
+from src.run.resume import restore
+from tests.conftest import FAST
+
+
+def summary(folder) -> dict:
+    return json.loads((folder / "summary.json").read_text())
+
+
+@pytest.fixture
+def configured(composed, folder_of):
+    """configured("loss=cosface", …): a short run on twelve people of six images, two of them tested."""
+    root = folder_of("people", people=12, images=6)
+    data = ("dataset=image_folder", f"dataset.root={root}", "batch_size=8", "evaluation.pairs=200")
+    return lambda *overrides: composed(*FAST, *data, *overrides)
+
+
+def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog):
+    caplog.set_level("INFO")
+    config = configured("plots.animate=true")
+    objective = train_run(config, tmp_path / "run")
+    found = summary(tmp_path / "run")
+    assert config["objective"] == "recall_at_1" and found["validation"]["recall_at_1"] == objective
+    assert set(found["metrics"]) < set(EVALUATIONS["open_set"])
+    assert "tar_at_far_1e-1" in found["metrics"] and "tar_at_far_1e-4" not in found["metrics"]
+    assert len(found["classes"]) == 2 and "recall" not in found and "skipped" not in found
+    parts = "training on 48 images of 8 classes, validation on 12 images of 2 classes, test on 12 images"
+    assert f"{parts} of 2 classes; 6 steps an epoch" in caplog.text
+    assert "(too few pairs for tar_at_far_1e-2, tar_at_far_1e-3, tar_at_far_1e-4)" in caplog.text
+    with open(tmp_path / "run" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and float(rows[-1]["recall_at_1"]) == objective
+    kept = np.load(tmp_path / "run" / "embeddings.npz")
+    assert kept["embeddings"].shape == (12, 128) and kept["prototypes"].shape == (8, 128)
+    assert {name.split("/")[0] for name in kept["names"]} == set(kept["classes"])
+    pictures = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
+    expected = {f"{name}.png" for name in ("embedding", "neighbours", "pairs", "roc", "curves")}
+    assert pictures == expected | {"training.gif"}
+
+
+def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(configured, tmp_path, caplog):
+    config = configured("dataset.skip_broken=true")
+    (tmp_path / "people" / "p03" / "torn.png").write_bytes(b"torn")
+    train_run(config, tmp_path / "run")
+    assert summary(tmp_path / "run")["skipped"] == ["p03/torn.png"]
+    assert "1 files and classes left out: p03/torn.png" in caplog.text
+
+
+def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_path, capsys):
+    for loss in ("softmax", "arcface"):
+        for seed in (0, 1):
+            train_run(configured(f"loss={loss}", f"seed={seed}"), tmp_path / "sweep" / f"{loss},{seed}")
+    found = compare_sweeps([tmp_path / "sweep"])
+    said = capsys.readouterr().out
+    assert found.metric == "recall_at_1" and {s.loss for s in found.settings} == {"softmax", "arcface"}
+    assert "by recall_at_1 on the validation split" in said
+    out = tmp_path / "sweep" / "comparison"
+    with open(out / "results.csv") as file:
+        header = next(csv.reader(file))
+    assert "map_at_r" in header and "accuracy" not in header and "validation_auc" in header
+    assert Image.open(out / "ranking.png").width == 800
+    compare_sweeps([tmp_path / "sweep"], metric="eer", out=tmp_path / "by_eer")
+    assert "lower is better" in capsys.readouterr().out
+
+
+def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of, tmp_path):
+    """40 classes of 10 images, 92 wide and 112 high: `dataset=image_folder dataset.root=…` is all."""
+    root = folder_of("orl", people=40, images=10, size=(112, 92))
+    short = ("epochs=1", "logger=none")  # what a test has no time for
+    done = command("dataset=image_folder", f"dataset.root={root}", *short)
+    assert done.returncode == 0, done.stderr
+    assert "arcface: test recall_at_1 " in done.stdout
+    assert len(summary(tmp_path / "out")["classes"]) == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ["dataset.split=closed_set", "dataset.val_fraction=0.2"],
+            " was trained on, and is to be tested as one that was not",
+        ),
+        (["dataset.split=banana"], "dataset.split=banana: choose one of closed_set"),
+        (["dataset.root=null"], "dataset.root=None: a folder"),
+        (["dataset.test_fraction=2"], "dataset.test_fraction=2: a share above 0"),
+        (["batch_size=1"], "batch_size=1: model=mlp normalises over a batch"),
+        (["objective=accuracy"], "objective=accuracy: choose one of recall_at_1"),
+        (["evaluation.pairs=5"], "evaluation.pairs=5: a whole number from 10"),
+        (["dataset.size=112"], "dataset.size=112: height and width"),
+        (["dataset.channels=4"], "dataset.channels=4: 1 grey, 3 RGB"),
+        (["dataset.test_fraction=1"], "dataset=image_folder: has nothing to train on"),
+        (["dataset.skip_broken=1"], "dataset.skip_broken=1: true or false"),
+        (
+            ["+dataset.sizes=3"],
+            "dataset.sizes=3: dataset=image_folder has no such option, did you mean dataset.size",
+        ),
+        (["augment.flip=2"], "augment.flip=2: a number from 0 to 1"),
+        (["augment.crop=1.5"], "augment.crop=1.5: a whole number from 0 to 64"),
+        (["+augment.blur=1"], "augment.blur=1: nothing reads this key"),
+        (["objective=tar_at_far_1e-4"], "objective=tar_at_far_1e-4: the validation images hold"),
+        (["dataset.val_fraction=0.9"], "dataset.val_fraction=0.9: dataset=image_folder has 10 classes"),
+        (["dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
+        (["model=torchvision", "model.name=vit_b_32"], "model.name=vit_b_32 for images 1×12×10"),
+    ],
+)
+def test_each_mistake_is_one_line_before_training(configured, arguments, said, tmp_path):
+    config = configured(*arguments)
+    with pytest.raises(UserError) as caught:
+        train_run(config, tmp_path / "run")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_classes_that_were_trained_on_are_no_open_set(composed, tmp_path):
+    config = composed(*FAST, "evaluation=open_set")
+    with pytest.raises(
+        UserError, match=r"evaluation=open_set: class 0 of dataset=digits was trained on"
+    ):
+        train_run(config, tmp_path)
+
+
+def test_images_without_height_and_a_thousand_classes_can_be_looked_at(composed, tmp_path):
+    """Vectors of von Mises–Fisher clusters, in an open and in a large closed set."""
+    data = ("dataset=synthetic", "dataset.per_class=4", "dataset.test_per_class=2", "batch_size=8")
+    train_run(composed(*FAST, *data, "evaluation=open_set", "epochs=1"), tmp_path / "open")
+    many = ("dataset.classes=300", "model.embedding_dim=16", "epochs=1")
+    train_run(composed(*FAST, *data, *many, "dataset.val_fraction=0"), tmp_path / "large")
+    for run in ("open", "large"):
+        assert (tmp_path / run / "plots" / "embedding.png").exists()
+
+
+def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
+    config = configured("epochs=3")
+    run = build_run(config, tmp_path)
+    saved = {"data": run.data.fingerprint}
+    for change in ("a class", "an image"):
+        folder = tmp_path / "people" / ("p13" if change == "a class" else "p03")
+        folder.mkdir(exist_ok=True)
+        for i in range(4):
+            Image.new("L", (10, 12), 7).save(folder / f"new_{i}.png")
+        root = tmp_path / "people"
+        root = root.rename(tmp_path / change)  # or what was read is remembered
+        other = build_run(config | {"dataset": config["dataset"] | {"root": str(root)}}, tmp_path)
+        with pytest.raises(UserError, match=r"was begun with other images than dataset=image_folder"):
+            restore(other, saved)
+        root.rename(tmp_path / "people")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("name", ["open_set", "verification"])
+def test_a_gpu_measures_what_a_cpu_does(name):
+    torch.manual_seed(0)
+    labels = torch.arange(6000) % 40
+    x = torch.randn(40, 32)[labels] + torch.randn(6000, 32)
+    pairs, head = sample_pairs(labels, 50_000), ArcFace(32, 10, margin=0.5, scale=64.0)
+    here, there = (
+        evaluate(name, head.to(device), x.to(device), labels.to(device), pairs).metrics
+        for device in ("cpu", "cuda")
+    )
+    assert there == pytest.approx(here, abs=1e-4)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("memory", [0, 4])
+def test_a_gpu_trains_on_resident_and_on_streamed_images(configured, memory, tmp_path):
+    config = configured(
+        "device=cuda", f"dataset.memory={memory}", "augment.rotate=10", "augment.erase=0.5"
+    )
+    assert 0 <= train_run(config, tmp_path / "run") <= 1

@@ -1,0 +1,168 @@
+"""docs/extending.md, executed: somebody's loss, backbone and data set, from a folder of their own."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.run.load import load_trained
+from src.training import load_checkpoint, save_checkpoint
+from tests.conftest import FAST, ROOT
+from tests.sweeps.conftest import wait_for
+
+PAGE = (ROOT / "docs" / "extending.md").read_text()
+FILES = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.S)
+COMMANDS = re.search(r"```sh\n(.*?)```", PAGE, re.S)[1].splitlines()
+QUICK = ("epochs=2", "batch_size=16", "logger=none", "device=cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The page's files, and images of ten classes: noise around a pattern each."""
+    root = tmp_path_factory.mktemp("theirs")
+    for name, text in FILES:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 10
+    patterns = rng.integers(0, 200, (10, 1, 8, 8))
+    images = (patterns[labels] + rng.integers(0, 50, (200, 1, 8, 8))).astype(np.uint8)
+    np.savez(root / "points.npz", images=images, labels=labels)
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """run("python -m …") -> the finished process, `mine` on its path."""
+
+    def of(command: str, *more: str, check: bool = True, **environment: str):
+        command = command.replace("<folder>", str(folder)).replace("multirun/<sweep>", f"{folder}/sweep")
+        command = command.replace("<run>", f"{folder}/run")
+        words = [sys.executable, *shlex.split(command)[1:], *more]
+        kept = os.environ | {"PYTHONPATH": str(folder)} | environment
+        done = subprocess.run(words, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=900)
+        assert not check or done.returncode == 0, done.stderr
+        return done
+
+    return of
+
+
+def command_of(module: str, nth: int = 0) -> str:
+    return [line for line in COMMANDS if f"-m src.{module} " in line][nth]
+
+
+@pytest.fixture(scope="module")
+def trained(run, folder):
+    run(command_of("train"), *QUICK, "device.threads=1", f"hydra.run.dir={folder}/run")
+    return folder / "run"
+
+
+def test_each_part_is_short():
+    assert [name for name, _ in FILES] == [
+        *("mine/losses.py", "conf/loss/fading.yaml", "mine/models.py", "conf/model/patches.yaml"),
+        *("mine/data.py", "conf/dataset/points.yaml"),
+    ]
+    for name, text in FILES:
+        assert len(text.splitlines()) <= 30, name
+
+
+def test_all_three_train_together(trained):
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["state"] == "finished" and summary["config"]["loss"]["name"] == "fading"
+    assert summary["code"]["sources"].count("-") == 1  # this project's sources, and the package's
+
+
+def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
+    data = ("model=patches", "dataset=points", f"dataset.root={folder}", *QUICK)
+    done = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
+    assert "4 runs" in done.stdout
+    said = run(command_of("compare")).stdout
+    assert "fading power=1" in said and "fading power=2" in said
+    again = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
+    assert "4 runs, 4 finished already, 0 to go" in again.stdout
+    # Another formula in the package is other code: nothing is passed off as its result.
+    losses = folder / "mine" / "losses.py"
+    text = losses.read_text()
+    try:
+        losses.write_text(text.replace("/ 2) ** self.power", "/ 3) ** self.power"))
+        edited = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
+    finally:
+        losses.write_text(text)
+    assert "4 finished by other code" in edited.stdout and "4 run again" in edited.stdout
+    assert len(list((folder / "sweep" / ".stale").iterdir())) == 4
+
+
+def test_a_killed_run_goes_on(run, folder):
+    arguments = (
+        *shlex.split(command_of("train").replace("<folder>", str(folder)))[1:],
+        *(*QUICK, "epochs=3", "device.threads=1", "optimizer._target_=tests.faults.Adam"),
+        f"hydra.run.dir={folder}/killed",
+    )
+    environment = os.environ | {"PYTHONPATH": str(folder), "FAULTS": "fading0:hang"}
+    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment)
+    wait_for(folder / "killed" / "hangs")
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = run(shlex.join(["python", *arguments]))
+    assert "going on after epoch 1" in done.stdout
+    summary = json.loads((folder / "killed" / "summary.json").read_text())
+    assert summary["state"] == "finished" and summary["resumed_after_epoch"] == 1
+
+
+@pytest.mark.parametrize("module", ["evaluate", "embed", "export"])
+def test_a_trained_run_is_used_once_its_package_is_trusted(module, trained, run, tmp_path):
+    out = ("--out", str(tmp_path / "out"))
+    command = command_of(module).replace(" --out embeddings.npz", "")
+    refused = run(command.replace("--allow mine", ""), *out, check=False)
+    assert refused.returncode == 1 and "Traceback" not in refused.stderr
+    assert "loss._target_=mine.losses.FadingMargin: not a class of this project" in refused.stderr
+    run(command, *out)
+    assert (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["os.system", "src.losses.torch.hub.load", "src.run.folder.write_json", "src.losses.nn.Linear"],
+)
+@pytest.mark.parametrize("group", ["loss", "model", "dataset"])
+def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
+    group, target, composed, tmp_path
+):
+    config = composed(*FAST)
+    config[group] |= {"_target_": target, "options": {"command": f"touch {tmp_path}/called"}}
+    normalisation = {"mean": [0.0], "std": [1.0]}
+    described = {"classes": ("a", "b"), "image_shape": (1, 8, 8), "data": "", "epoch": 1}
+    save_checkpoint(
+        tmp_path / "checkpoint.pt",
+        config=config,
+        normalisation=normalisation,
+        backbone={},
+        head={},
+        **described,
+    )
+    assert load_checkpoint(tmp_path / "checkpoint.pt")["config"] == config
+    with pytest.raises(UserError, match=rf"{group}._target_={re.escape(target)}: not a class of this"):
+        load_trained(tmp_path)
+    assert not (tmp_path / "called").exists()
+
+
+def test_what_a_users_class_refuses_is_one_line_with_its_key(run, folder):
+    for more, line in (
+        (["loss.options.power=0.5"], "loss.options.power=0.5: a number from 1"),
+        (
+            ["+loss.options.powers=2"],
+            "loss.options.powers=2: loss=fading has no such option, did",
+        ),
+        (["model.options.side=3"], "model.options.side=3: does not divide images of 8×8"),
+        (["dataset.file=x.npz"], "dataset.file=x.npz: not in dataset.root="),
+    ):
+        done = run(command_of("train"), *more, *QUICK, f"hydra.run.dir={folder}/no", check=False)
+        said = done.stderr.strip().splitlines()
+        assert done.returncode == 1 and len(said) == 1 and said[0].startswith(line), done.stderr

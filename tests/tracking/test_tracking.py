@@ -1,0 +1,168 @@
+"""A run as W&B stored it, read back from the offline file."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src.errors import UserError
+from src.run.lifecycle import train_run
+from src.tracking import check_logger, has_key, point_cloud
+from tests import faults
+from tests.conftest import FAST
+
+
+def records(folder: Path):
+    return records_in(next(folder.glob("wandb/offline-run-*")))
+
+
+def records_in(run_folder: Path):
+    """The records of a run's .wandb file: LevelDB's log framing after a header of 7 bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data = next(run_folder.glob("*.wandb")).read_bytes()
+    at, parts = 7, b""
+    while at + 7 <= len(data):
+        left = 32768 - at % 32768
+        if left < 7:  # a block's padding
+            at += left
+            continue
+        _, length, kind = struct.unpack("<IHB", data[at : at + 7])
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = Record()
+            record.ParseFromString(parts)
+            parts = b""
+            yield record
+
+
+def nested(items) -> dict:
+    return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
+
+
+@pytest.fixture
+def without_key(monkeypatch, tmp_path):
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
+
+
+OFFLINE = tuple(override for override in FAST if override != "logger=none")
+
+
+def test_without_a_key_a_run_is_offline_and_holds_everything(composed, tmp_path, without_key):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    accuracy = train_run(composed(*OFFLINE, "logger.tags=[mine]"), folder, "a-sweep")
+    found = list(records(folder))
+
+    run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
+    config = {item.key: json.loads(item.value_json) for item in run.config.update}
+    assert config["loss"]["name"] == "arcface" and config["margin"]["value"] == 0.5
+    assert config["config_hash"] == json.loads((folder / "summary.json").read_text())["config_hash"]
+    assert set(run.tags) == {"arcface", "digits", "mlp", "mine"} and run.run_group == "a-sweep"
+
+    rows = [nested(r.history.item) for r in found if r.WhichOneof("record_type") == "history"]
+    assert [row["epoch"] for row in rows if "loss" in row] == [1, 2]
+    assert [row["validation/accuracy"] for row in rows if "loss" in row][-1] == accuracy
+    kinds = {key: value for row in rows for key, value in row.items() if key.endswith("_type")}
+    assert kinds["plots/embedding/_type"] == "image-file" and kinds["embedding/_type"] == "object3D-file"
+
+    files = next(folder.glob("wandb/offline-run-*/files/media"))
+    cloud = np.array(json.loads(next(files.rglob("*.pts.json")).read_text()))
+    assert cloud.shape == (360, 4) and set(cloud[:, 3]) == set(range(1, 11))
+    assert len(list(files.rglob("*.png"))) == 4
+    assert [r.exit.exit_code for r in found if r.WhichOneof("record_type") == "exit"] == [0]
+
+
+def test_a_run_that_fails_is_marked_failed(composed, tmp_path, without_key):
+    with pytest.raises(UserError, match="not a finite number"):
+        train_run(composed(*OFFLINE, "optimizer.lr=1e5", "scale=learnable"), tmp_path)
+    exits = [r.exit.exit_code for r in records(tmp_path) if r.WhichOneof("record_type") == "exit"]
+    assert exits == [1]
+
+
+def of_kind(found, kind: str) -> list:
+    return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
+
+
+def test_a_resumed_run_goes_on_under_its_id_and_is_tagged(composed, tmp_path, without_key, monkeypatch):
+    def dying(optimizer):
+        if (tmp_path / "checkpoint.pt").exists():
+            raise KeyboardInterrupt
+
+    config = composed(*OFFLINE, "optimizer._target_=tests.faults.Adam")
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "strike", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, tmp_path)
+    train_run(config, tmp_path)
+    parts = sorted(tmp_path.glob("wandb/offline-run-*"))
+    first, second = (of_kind(records_in(part), "run")[0] for part in parts)
+    assert first.run_id == second.run_id
+    assert "resumed" in second.tags and "resumed" not in first.tags
+
+
+def test_a_sweep_in_wandb_is_one_group_of_runs_and_a_comparison(command, tmp_path):
+    quick = [override for override in OFFLINE if not override.startswith("device.threads")]
+    done = command("-m", *quick, "loss=arcface,softmax", "seed=0,1,2", "epochs=2")
+    assert done.returncode == 0, done.stderr
+    folders = sorted(path.parent for path in (tmp_path / "out").glob("*/wandb"))
+    assert len(folders) == 7
+    names, ids = set(), set()
+    for folder in folders:
+        found = list(records(folder))
+        run = of_kind(found, "run")[0]
+        assert run.run_group == f"{tmp_path.name}-out"
+        assert [record.exit_code for record in of_kind(found, "exit")] == [0]
+        names.add(run.display_name), ids.add(run.run_id)
+        config = {item.key: json.loads(item.value_json) for item in run.config.update}
+        if folder.name != "comparison":
+            assert run.display_name.endswith(folder.name) and "digits" in run.tags
+            assert config["loss"]["name"] in folder.name
+            assert {"value", "name"} <= set(config["margin"]) and "value" in config["scale"]
+            continue
+        assert run.job_type == "comparison"
+        logged = {}
+        for history in of_kind(found, "history"):
+            logged |= nested(history.item)
+        assert logged["settings/_type"] == "table-file" and logged["settings/nrows"] == 2
+        assert logged["plots/ranking/_type"] == logged["plots/spheres/_type"] == "image-file"
+        artifacts = [
+            a for a in of_kind(found, "request") if a.WhichOneof("request_type") == "log_artifact"
+        ]
+        artifacts = [a.log_artifact.artifact for a in artifacts] or of_kind(found, "artifact")
+        report = next(artifact for artifact in artifacts if artifact.type == "report")
+        assert [entry.path for entry in report.manifest.contents] == ["report.html"]
+    assert len(names) == len(ids) == 7
+
+
+@pytest.mark.parametrize("how", ["logger=none", "logger.mode=disabled"])
+def test_no_logger_writes_nothing_for_wandb(how, composed, tmp_path, without_key):
+    train_run(composed(*OFFLINE, how), tmp_path)
+    assert not (tmp_path / "wandb").exists()
+
+
+def test_online_without_a_key_is_refused(composed, without_key):
+    assert not has_key()
+    with pytest.raises(UserError, match=r"logger.mode=online: no W&B key"):
+        check_logger(composed("logger.mode=online")["logger"])
+    with pytest.raises(UserError, match=r"logger.mode=onlin: choose one of auto, online"):
+        check_logger(composed("logger.mode=onlin")["logger"])
+
+
+def test_point_clouds():
+    points, labels = np.eye(3)[:, :2], np.array([0, 1, 13])
+    assert point_cloud(points, labels, np.zeros((14, 3))).tolist() == [
+        [1, 0, 0, 1],
+        [0, 1, 0, 2],
+        [0, 0, 0, 14],
+    ]
+    colours = np.arange(45).reshape(15, 3)
+    assert point_cloud(points, labels, colours)[2].tolist() == [0, 0, 0, 39, 40, 41]
+    many = point_cloud(np.zeros((25_000, 3)), np.zeros(25_000, int), np.zeros((2, 3)))
+    assert many.shape == (10_000, 4)

@@ -1,0 +1,117 @@
+"""The loop's parts: schedules, batches, checkpoints, models."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from src.losses import NormFace
+from src.training import (
+    NotFinite,
+    build_optimizer,
+    build_schedule,
+    choose_device,
+    constant_rate,
+    cosine_decay,
+    fit,
+    load_checkpoint,
+    margin_schedule,
+    one_cycle,
+    save_checkpoint,
+    sgd,
+    step_decay,
+)
+
+CPU = choose_device("cpu", 2, "fp32")
+
+
+class Rows:
+    """A split of N rows that remembers which it gave out."""
+
+    def __init__(self, count: int, broken_at: int | None = None):
+        self.count, self.broken_at, self.given = count, broken_at, []
+
+    def __len__(self) -> int:
+        return self.count
+
+    def batches(self, order, size):
+        return map(self.batch, order.split(size))
+
+    def batch(self, index):
+        self.given.append(index.tolist())
+        x = torch.ones(len(index), 4)
+        return x * (math.nan if len(self.given) == self.broken_at else 1), index % 3
+
+
+def fitted(rows, batch_size, epochs=2, seed=0, **options):
+    backbone, head = nn.Linear(4, 2), NormFace(2, 3, scale=4.0)
+    optimizer = build_optimizer(sgd, backbone, head, lr=0.1, head_lr=None)
+    schedule = build_schedule(constant_rate, optimizer, steps=len(rows) // batch_size, epochs=epochs)
+    generator = torch.Generator().manual_seed(seed)
+    return fit(
+        backbone, head, rows, optimizer, schedule, CPU,
+        epochs=epochs, batch_size=batch_size, generator=generator, **options,
+    )  # fmt: skip
+
+
+def test_an_epoch_is_a_permutation_without_the_incomplete_batch():
+    rows = Rows(10)
+    epochs = list(fitted(rows, 4))
+    assert [epoch.number for epoch in epochs] == [1, 2] and all(e.speed > 0 for e in epochs)
+    assert [len(batch) for batch in rows.given] == [4, 4, 4, 4]
+    first, second = rows.given[0] + rows.given[1], rows.given[2] + rows.given[3]
+    assert len(set(first)) == len(set(second)) == 8 and first != second
+    again = Rows(10)
+    list(fitted(again, 4))
+    assert again.given == rows.given
+
+
+def test_a_loss_that_is_not_finite_is_located():
+    with pytest.raises(NotFinite, match="epoch 2, step 1 of 2"):
+        list(fitted(Rows(10, broken_at=3), 4))
+
+
+def rates(schedule, steps, epochs, **options):
+    optimizer = build_optimizer(sgd, nn.Linear(1, 1), nn.Linear(1, 1), lr=0.4, head_lr=0.04)
+    schedule = build_schedule(schedule, optimizer, steps=steps, epochs=epochs, **options)
+    seen = []
+    for _ in range(steps * epochs):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    assert all(head == pytest.approx(lr / 10) for lr, head in seen)
+    return [lr for lr, _ in seen]
+
+
+def test_learning_rates_over_time():
+    assert set(rates(constant_rate, 3, 2)) == {0.4}
+    step = rates(step_decay, 5, 20, every=8, factor=0.25)
+    assert step[39] == 0.4 and step[40] == pytest.approx(0.1) and step[80] == pytest.approx(0.025)
+    cosine = rates(cosine_decay, 5, 10)
+    assert cosine[0] == 0.4 and cosine[25] == pytest.approx(0.2) and cosine[-1] < 0.001
+    onecycle = rates(one_cycle, 10, 10, rising=0.3)
+    assert max(onecycle) == pytest.approx(0.4, rel=1e-3) and 29 <= onecycle.index(max(onecycle)) <= 31
+
+
+@pytest.mark.parametrize(("shape", "middle"), [("linear", 0.5), ("exponential", 0.969), ("cosine", 0.5)])
+def test_margins_over_time(shape, middle):
+    margin = margin_schedule(torch.tensor(1.0), torch.tensor(3.0), 4, shape)
+    assert margin(0).item() == 1 and margin(4).item() == 3 and margin(9).item() == 3
+    assert margin(2).item() == pytest.approx(1 + 2 * middle, abs=2e-3)
+
+
+def test_a_checkpoint_is_replaced_whole(tmp_path):
+    save_checkpoint(tmp_path / "c.pt", epoch=1, weight=torch.ones(2))
+    save_checkpoint(tmp_path / "c.pt", epoch=2, weight=torch.zeros(2))
+    loaded = load_checkpoint(tmp_path / "c.pt")
+    assert loaded["epoch"] == 2 and loaded["weight"].tolist() == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["c.pt"]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_on_the_gpu_learns(composed, tmp_path):
+    from src.run.lifecycle import train_run
+
+    assert train_run(composed("device=cuda", "device.precision=bf16", "logger=none"), tmp_path) > 0.9
