@@ -6,6 +6,7 @@ from .compat import AngularPenaltySMLoss
 from .hard import CircleLoss, CurricularFace, MVSoftmax
 from .head import CosineHead, Head
 from .margin import (
+    AddedMarginHead,
     AngularMarginHead,
     ArcFace,
     CombinedMargin,
@@ -22,6 +23,7 @@ from .softmax import NormFace, Softmax, X2Softmax
 __all__ = [
     "ASoftmax",
     "AdaFace",
+    "AddedMarginHead",
     "AngularMarginHead",
     "AngularPenaltySMLoss",
     "ArcFace",

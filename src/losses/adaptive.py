@@ -5,11 +5,11 @@ import math
 import torch
 from torch import Tensor
 
-from .margin import AngularMarginHead, ArcFace
+from .margin import AddedMarginHead, ArcFace
 from .targets import Targets
 
 
-class ElasticFace(AngularMarginHead):
+class ElasticFace(AddedMarginHead):
     """A margin drawn for each training sample, m_i ~ N(m, σ²).
 
     `kind` arc: t = ψ(θ + m_i); cos: t = cos θ − m_i. `plus`: the draws are sorted so that samples
@@ -28,6 +28,9 @@ class ElasticFace(AngularMarginHead):
         if not isinstance(plus, bool):
             raise ValueError(f"plus is true or false, got {plus!r}")
         self.kind, self.sigma, self.plus = kind, sigma, plus
+        if kind == "cos":
+            self.check_form(("monotone",), " of kind cos, which moves no angle")
+            self.check_detachable(plain_slopes=True)
         self.generator = torch.Generator().manual_seed(torch.randint(2**62, ()).item())
 
     def get_extra_state(self) -> Tensor:
@@ -47,8 +50,8 @@ class ElasticFace(AngularMarginHead):
             noise = noise.sort().values[ranks]
         return self.margin + self.sigma * noise
 
-    def angle_with_margin(self, targets: Targets) -> Tensor:
-        return targets.angle + self.drawn_margins(targets)
+    def added_angle(self, targets: Targets) -> Tensor:
+        return self.drawn_margins(targets)
 
     def target_cosine(self, targets: Targets) -> Tensor:
         if self.kind == "arc":
@@ -59,11 +62,16 @@ class ElasticFace(AngularMarginHead):
 class KappaFace(ArcFace):
     """ArcFace with a margin for each class, m_c = m ψ_c, larger for classes that are scattered or rare.
 
-    ψ_c = γ w_s + (1 − γ) w_κ, with w_s = (cos(π n_c / max n) + 1)/2 from the class's size n_c, and
-    w_κ = 1 − sigmoid(T κ̃_c) from its concentration κ_c = r̄ (D − r̄²)/(1 − r̄²), standardised over the
-    classes; r̄ is the length of the mean of the class's unit embeddings. The paper keeps every training
-    sample's embedding for that mean and renews the margins each epoch; here the mean follows the
-    training batches with weight `momentum` a sample, and n_c counts the samples seen.
+    `formula` authors, as their code has it: ψ_c = γ w_κ + (1 − γ) w_s, n_max the largest n_c times 1.05,
+    κ standardised by the sample deviation, and ψ_c = 1 for every class at first. paper, as printed:
+    ψ_c = γ w_s + (1 − γ) w_κ, n_max the largest n_c, the population's deviation, from the start.
+
+    w_s = (cos(π n_c / n_max) + 1)/2 comes from the class's size n_c, and w_κ = 1 − sigmoid(T κ̃_c) from
+    its concentration κ_c = r̄ (D − r̄²)/(1 − r̄²), standardised over the classes; r̄ is the length of the
+    mean of the class's unit embeddings. Theirs takes that mean over an epoch and renews the margins at
+    its end, with ψ_c = 1 in the first; here it follows the training batches with weight `momentum` a
+    sample, n_c counts the samples seen, and "at first" lasts for `first_samples` of them: give the
+    training set's size for the authors' epoch, null is C / momentum, so many that the means are full.
     Published m 0.8, γ 0.7, T 0.4, s 64. Source: KappaFace, arXiv 2201.07394.
     """
 
@@ -72,15 +80,24 @@ class KappaFace(ArcFace):
         embedding_dim: int,
         num_classes: int,
         *,
+        formula: str = "authors",
         gamma: float = 0.7,
         temperature: float = 0.4,
         momentum: float = 0.01,
+        first_samples: int | None = None,
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
+        if formula not in ("authors", "paper"):
+            raise ValueError(f"formula is authors or paper, got {formula!r}")
         if not 0 < momentum < 1:
             raise ValueError(f"momentum is between 0 and 1, got {momentum}")
-        self.gamma, self.temperature, self.momentum = gamma, temperature, momentum
+        if first_samples is not None and formula == "paper":
+            raise ValueError(f"first_samples is for formula=authors, got {first_samples} with paper")
+        if first_samples is not None and not first_samples >= 0:
+            raise ValueError(f"first_samples is a number from 0, got {first_samples}")
+        self.formula, self.gamma, self.temperature, self.momentum = formula, gamma, temperature, momentum
+        self.first_samples = num_classes / momentum if first_samples is None else first_samples
         self.register_buffer("means", torch.zeros(num_classes, embedding_dim))
         self.register_buffer("resultants", torch.zeros(num_classes))  # r̄
         self.register_buffer("counts", torch.zeros(num_classes))  # n
@@ -106,11 +123,16 @@ class KappaFace(ArcFace):
         """ψ_c (C,) in [0, 1]."""
         r = self.resultants.clamp_max(1 - 1e-6)
         kappa = r * (self.embedding_dim - r**2) / (1 - r**2)
-        spread = kappa.std(correction=0)
+        printed = self.formula == "paper"
+        spread = kappa.std(correction=0 if printed else 1)
         standard = (kappa - kappa.mean()) / spread.clamp_min(1e-12)
         scattered = 1 - torch.sigmoid(self.temperature * standard)
-        rare = (torch.cos(math.pi * self.counts / self.counts.max().clamp_min(1)) + 1) / 2
-        return self.gamma * rare + (1 - self.gamma) * scattered
+        largest = self.counts.max().clamp_min(1) * (1 if printed else 1.05)
+        rare = (torch.cos(math.pi * self.counts / largest) + 1) / 2
+        if printed:
+            return self.gamma * rare + (1 - self.gamma) * scattered
+        weights = self.gamma * scattered + (1 - self.gamma) * rare
+        return torch.where(self.counts.sum() <= self.first_samples, 1.0, weights)
 
-    def angle_with_margin(self, targets: Targets) -> Tensor:
-        return targets.angle + self.margin * self.calibration[targets.labels]
+    def added_angle(self, targets: Targets) -> Tensor:
+        return self.margin * self.calibration[targets.labels]

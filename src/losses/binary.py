@@ -15,18 +15,21 @@ from .targets import Targets
 class UniFace(CosFace):
     """softplus(b − s (c_y − m)) + λ Σ_{j≠y} softplus(s c_j − b): one threshold b, learned, for all.
 
-    Published m 0.4, s 64, λ 1; b starts at ln(10 λ C), as in the authors' code.
+    b starts at ln(10 r C), as in the authors' code, where r is the share of the classes that a step
+    compares with; here it is all of them, so r does nothing else. Published m 0.4, s 64, λ 1, r 1.
     Source: UniFace, ICCV 2023.
     """
 
     softmax_type = False
 
-    def __init__(self, *args, negative_weight: float = 1.0, **options):
+    def __init__(self, *args, negative_weight: float = 1.0, r: float = 1.0, **options):
         super().__init__(*args, **options)
         if not 0 < negative_weight < math.inf:
             raise ValueError(f"negative_weight is finite and above 0, got {negative_weight}")
+        if not 0 < r <= 1:
+            raise ValueError(f"r is above 0 and at most 1, got {r}")
         self.negative_weight = negative_weight
-        self.bias = nn.Parameter(torch.tensor(math.log(10 * negative_weight * self.num_classes)))
+        self.bias = nn.Parameter(torch.tensor(math.log(10 * r * self.num_classes)))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         z = self.margin_logits(embeddings, labels) - self.bias
@@ -39,7 +42,9 @@ class SphereFace2(MarginHead):
     C: z_y = s (g(c_y) − m) + b, z_j = s (g(c_j) + m) + b
     A: z_y = s g(ψ(θ_y + m)) + b, z_j = s g(c_j) + b
     M: z_y = s g(ψ(m θ_y)) + b with m ≥ 1, z_j = s g(c_j) + b
-    The paper's cos(min(φ, π)) is flat past π; ψ goes on falling (g of it continued as an odd power).
+    The paper's cos(min(φ, π)) is flat past π (beyond_pi=paper); ψ goes on falling (g of it continued as
+    an odd power). As in the authors' code, gradients are detached by default; on its branch for the
+    conference, C has the exact one.
     b starts where the loss is least for a head that knows nothing yet (all angles 90°).
     Published C, m 0.4, s 40, t 3, α 0.7. Source: SphereFace2, arXiv 2108.01513.
     """
@@ -54,9 +59,11 @@ class SphereFace2(MarginHead):
         kind: str = "C",
         alpha: float = 0.7,
         power: float = 3.0,
+        beyond_pi: str = "monotone",
+        gradient: str = "detached",
         **options,
     ):
-        super().__init__(*args, margin=margin, **options)
+        super().__init__(*args, margin=margin, gradient=gradient, **options)
         if kind not in ("C", "A", "M"):
             raise ValueError(f"kind is C, A or M, got {kind!r}")
         if not 0 < alpha < 1 or not power >= 1:
@@ -64,7 +71,10 @@ class SphereFace2(MarginHead):
         low, high = {"C": (0, 2), "A": (0, math.pi), "M": (1, math.inf)}[kind]
         if not low <= margin <= high:
             raise ValueError(f"SphereFace2-{kind}'s margin is in [{low}, {high:.4g}], got {margin}")
-        self.kind, self.alpha, self.power = kind, alpha, power
+        if beyond_pi not in ("monotone",) + ("paper",) * (kind != "C"):
+            forms = "monotone for kind C, which moves no angle" if kind == "C" else "monotone or paper"
+            raise ValueError(f"beyond_pi is {forms}, got {beyond_pi!r}")
+        self.kind, self.alpha, self.power, self.beyond_pi = kind, alpha, power, beyond_pi
         self.no_margin = 1.0 if kind == "M" else 0.0
         self.bias = nn.Parameter(torch.tensor(self._first_bias(margin)))
 
@@ -73,7 +83,7 @@ class SphereFace2(MarginHead):
         s, zero = self.scale.item(), torch.zeros(())
         angle = {"C": math.pi / 2, "A": math.pi / 2 + m, "M": math.pi / 2 * m}[self.kind]
         shift = m if self.kind == "C" else 0.0
-        own = s * (self.g(psi(zero + angle)).item() - shift)
+        own = s * (self.g(self.cosine_of(zero + angle)).item() - shift)
         other = s * (self.g(zero).item() + shift)
         p = self.alpha / ((1 - self.alpha) * max(self.num_classes - 1, 1))
         root = math.sqrt((1 - p) ** 2 + 4 * p * math.exp(own - other))
@@ -86,15 +96,16 @@ class SphereFace2(MarginHead):
         half = (c + 1) / 2
         return 2 * half.detach().sign() * half.abs() ** self.power - 1
 
+    def cosine_of(self, phi: Tensor) -> Tensor:
+        """What stands for cos φ, φ in radians, any shape."""
+        return psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi.clamp_max(math.pi))
+
     def target_cosine(self, targets: Targets) -> Tensor:
         if self.kind == "C":
             return self.g(targets.cosine) - self.margin
         if self.kind == "A":
-            return self.g(psi(targets.angle + self.margin))
-        return self.g(psi(self.margin * targets.angle))
-
-    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
-        return self.g(targets.cosine)
+            return self.g(self.cosine_of(targets.angle + self.margin))
+        return self.g(self.cosine_of(self.margin * targets.angle))
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         return self.g(cosine) + self.column_margin if self.kind == "C" else self.g(cosine)
@@ -105,9 +116,12 @@ class SphereFace2(MarginHead):
 
 
 class P2SGrad(CosineHead):
-    """Mean squared error, over B and C, between cosines and one-hot targets; no margin and no scale.
+    """½ Σ_j (cos θ_j − 1[j = y])², mean over the batch; no margin and no scale.
 
-    Source: P2SGrad, arXiv 1905.02479, as the equivalent loss of its gradient.
+    The paper gives a gradient and no loss: (cos θ_j − 1[j = y]) ∂cos θ_j, summed over the classes. This
+    is the loss that has it. Published implementations take the mean over C too: 2/C times this.
+    With more classes than dimensions its least value is (1 − D/C)/2, where own cosines are only D/C.
+    Source: P2SGrad, arXiv 1905.02479, equation 11.
     """
 
     has_scale = False
@@ -118,7 +132,8 @@ class P2SGrad(CosineHead):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         cosine = self.cosines(embeddings)
-        return F.mse_loss(cosine, F.one_hot(labels, self.num_classes).to(cosine.dtype))
+        one_hot = F.one_hot(labels, self.num_classes).to(cosine.dtype)
+        return F.mse_loss(cosine, one_hot, reduction="sum") / (2 * len(labels))
 
 
 def binary_loss(z: Tensor, labels: Tensor, positive: float, negative: float) -> Tensor:

@@ -28,11 +28,14 @@ class _Cosines(torch.autograd.Function):
         (a, a_norms), (b, b_norms) = unit(a), unit(b)
         ctx.save_for_backward(a, a_norms, b, b_norms)
         ctx.mark_non_differentiable(a, b)
+        ctx.set_materialize_grads(False)  # else zeros are made for a and b
         return a @ b.T, a, b
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, grad: Tensor, *_):
+    def backward(ctx, grad: Tensor | None, *_):
+        if grad is None:
+            return None, None
         a, a_norms, b, b_norms = ctx.saved_tensors
         to_a, to_b = ctx.needs_input_grad
         return (

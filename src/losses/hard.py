@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from .margin import AngularMarginHead, ArcFace, MarginHead
+from .margin import AddedMarginHead, ArcFace, MarginHead
 from .targets import Targets
 
 
@@ -11,7 +11,8 @@ class CurricularFace(ArcFace):
     """ArcFace's target; a hard non-target (c_j > t) becomes c_j (e + c_j), where e, an average of the
     batches' mean target cosine (buffer `easiness`, weight 0.01), grows as training goes on.
 
-    Published m 0.5, s 64. Source: CurricularFace, arXiv 2004.00288.
+    In the published forms hard is what exceeds cos(θ + m), whatever t is past π; the authors' code is
+    beyond_pi=linear. Published m 0.5, s 64. Source: CurricularFace, arXiv 2004.00288.
     """
 
     def __init__(self, *args, momentum: float = 0.01, **options):
@@ -24,14 +25,16 @@ class CurricularFace(ArcFace):
         self.easiness.lerp_(targets.cosine.mean(), self.momentum)
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
-        hard = cosine > t.unsqueeze(1)
-        return torch.where(hard, cosine * (self.easiness + cosine), cosine)
+        limit = t if self.beyond_pi == "monotone" else torch.cos(self.angle_with_margin(targets))
+        return torch.where(cosine > limit.unsqueeze(1), cosine * (self.easiness + cosine), cosine)
 
 
-class MVSoftmax(AngularMarginHead):
+class MVSoftmax(AddedMarginHead):
     """`kind` arc: t = ψ(θ + m); am: t = cos θ − m. A hard non-target (c_j > t) becomes
     (1 + e) c_j + e with a fixed emphasis e. Published m 0.35, s 32, e 0.2.
 
+    beyond_pi=easy is the authors' code by default, for both kinds: beyond 90° t = cos θ, while hard
+    is still what exceeds cos(θ + m) or cos θ − m. am has no other form than that and monotone.
     Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
     """
 
@@ -40,15 +43,24 @@ class MVSoftmax(AngularMarginHead):
         if kind not in ("arc", "am"):
             raise ValueError(f"kind is arc or am, got {kind!r}")
         self.kind, self.emphasis = kind, emphasis
-
-    def angle_with_margin(self, targets: Targets) -> Tensor:
-        return targets.angle + self.margin
+        if kind == "am":
+            self.check_form(("monotone", "easy"), " of kind am, which moves no angle")
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        return super().target_cosine(targets) if self.kind == "arc" else targets.cosine - self.margin
+        if self.kind == "arc":
+            return super().target_cosine(targets)
+        moved = targets.cosine - self.margin
+        return (
+            torch.where(targets.cosine > 0, moved, targets.cosine) if self.beyond_pi == "easy" else moved
+        )
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
-        hard = cosine > t.unsqueeze(1)
+        limit = t
+        if self.beyond_pi != "monotone" and self.kind == "arc":
+            limit = torch.cos(self.angle_with_margin(targets))
+        elif self.beyond_pi != "monotone":
+            limit = targets.cosine - self.margin
+        hard = cosine > limit.unsqueeze(1)
         return torch.where(hard, (1 + self.emphasis) * cosine + self.emphasis, cosine)
 
 
@@ -64,9 +76,6 @@ class CircleLoss(MarginHead):
     def target_cosine(self, targets: Targets) -> Tensor:
         weight = (1 + self.margin - targets.cosine.detach()).clamp_min(0)
         return weight * (targets.cosine - 1 + self.margin)
-
-    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
-        return (1 - targets.cosine.detach()) * (targets.cosine - 1)
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         return (cosine.detach() + self.column_margin).clamp_min(0) * (cosine - self.column_margin)

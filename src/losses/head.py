@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .geometry import arccos, cosines, psi, unit
-from .targets import Targets, put_targets, take_targets
+from .targets import Targets, put_targets, take_targets, with_slope_of
 
 
 def full_precision(method):
@@ -127,10 +127,14 @@ class CosineHead(Head):
     s = ln(B) / cos(min(π/4, median θ_y)), B the batch's mean of Σ_{j≠y} exp(s c_j), at least 1.
     `inter_topk` k and `inter_topk_margin` m' (radians): the k hardest non-targets of each sample
     get ψ(θ_j − m'), as if they were nearer (Inter-TopK, arXiv 2110.05042).
-    Raises ValueError for a scale that is not a finite number above 0.
+    `gradient` exact is the derivative of the formula. detached is characteristic gradient detachment
+    (arXiv 2109.05565): margins count in the loss, and the slope of every logit in its own cosine, the
+    targets' and the others', is what that cosine is multiplied by (s, or the member's ‖x‖).
+    Raises ValueError for a scale that is not a finite number above 0, and for `gradient` detached
+    where every slope is that already.
     """
 
-    straight_through = False
+    plain_slopes = False  # every logit is a cosine times the factor, plus a constant
 
     def __init__(
         self,
@@ -142,6 +146,7 @@ class CosineHead(Head):
         dynamic_scale: bool = False,
         inter_topk: int = 0,
         inter_topk_margin: float = 0.06,
+        gradient: str = "exact",
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
@@ -160,6 +165,18 @@ class CosineHead(Head):
         if not 0 <= inter_topk_margin <= math.pi:
             raise ValueError(f"inter_topk_margin is an angle in [0, π], got {inter_topk_margin}")
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
+        if gradient not in ("exact", "detached"):
+            raise ValueError(f"gradient is exact or detached, got {gradient!r}")
+        self.gradient = gradient
+        self.check_detachable(self.plain_slopes)
+
+    def check_detachable(self, plain_slopes: bool) -> None:
+        """ValueError for a detached gradient that would be the exact one."""
+        if self.gradient == "detached" and plain_slopes and not self.inter_topk:
+            raise ValueError(
+                f"gradient is exact for {type(self).__name__}: each logit's slope in its cosine is the "
+                "scale already, and detached would change nothing"
+            )
 
     @property
     def scale(self) -> Tensor:
@@ -200,10 +217,6 @@ class CosineHead(Head):
         """t (B,), what stands for the target's cosine in its logit; autograd differentiates it."""
         return targets.cosine
 
-    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
-        """t (B,) with no margin: `straight_through` takes its derivative from here."""
-        return targets.cosine
-
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         """g(cos θ_j) (B, C) of `cosine` (B, C), where t (B,) is what `target_cosine` gave. The targets'
         entries are not used."""
@@ -224,12 +237,15 @@ class CosineHead(Head):
         if self.training:
             with torch.no_grad():
                 self.update_statistics(targets, cosine)
-        t = self.target_cosine(targets)
-        if self.straight_through:
-            plain = self.target_cosine_without_margin(targets)
-            t = t.detach() + (plain - plain.detach())  # adds 0, and the gradient
-        others = self._raise_hardest(cosine, labels) if self.inter_topk else cosine
-        others, factor = self.non_target_cosines(others, targets, t), self.factor(embeddings)
+        detached = self.gradient == "detached"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
+            t = self.target_cosine(targets)
+            others = self._raise_hardest(cosine, labels) if self.inter_topk else cosine
+            others = self.non_target_cosines(others, targets, t)
+        if detached:
+            t = with_slope_of(target, t)
+            others = others if others is cosine else with_slope_of(untouched, others)
+        factor = self.factor(embeddings)
         if factor.ndim == 0:
             return put_targets(untouched if others is cosine else others, factor, column, t)
         factor = factor.expand_as(cosine)

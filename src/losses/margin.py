@@ -14,18 +14,16 @@ class MarginHead(CosineHead):
     """A cosine head whose target logit carries a margin.
 
     `margin` is a buffer, so it can change during training (`head.margin.fill_(0.3)`), differ per
-    sample (a tensor (B,)) and be saved. `straight_through`: the margin changes the loss but not its
-    derivative, dz_y/dc_y = s, as some public training code does; default is the exact derivative.
+    sample (a tensor (B,)) and be saved.
     Raises ValueError for a margin outside `margin_range`.
     """
 
     no_margin = 0.0
     margin_range = (0.0, math.pi)
 
-    def __init__(self, *args, margin: float, straight_through: bool = False, **options):
+    def __init__(self, *args, margin: float, **options):
         super().__init__(*args, **options)
         self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
-        self.straight_through = straight_through
 
     @property
     def column_margin(self) -> Tensor:
@@ -55,15 +53,24 @@ class AngularMarginHead(MarginHead):
     monotone  t = ψ(φ), which keeps falling (default)
     paper     as the paper or its authors' code has it; cos φ, unguarded, for most
     easy      t = cos φ where the sample is within 90° of its class, plain cos θ elsewhere
+    linear    t = cos θ − m sin m past π, where φ = θ + m: it falls on, after a jump
 
-    Raises ValueError for another `beyond_pi`.
+    Raises ValueError for a `beyond_pi` that is not among the member's `forms`.
     """
+
+    forms = ("monotone", "paper", "easy")
 
     def __init__(self, *args, beyond_pi: str = "monotone", **options):
         super().__init__(*args, **options)
-        if beyond_pi not in ("monotone", "paper", "easy"):
-            raise ValueError(f"beyond_pi is monotone, paper or easy, got {beyond_pi!r}")
         self.beyond_pi = beyond_pi
+        self.check_form(self.forms)
+
+    def check_form(self, forms: tuple[str, ...], why: str = "") -> None:
+        if self.beyond_pi not in forms:
+            listed = f"{', '.join(forms[:-1])} or {forms[-1]}" if len(forms) > 1 else forms[0]
+            raise ValueError(
+                f"beyond_pi is {listed} for {type(self).__name__}{why}, got {self.beyond_pi!r}"
+            )
 
     def angle_with_margin(self, targets: Targets) -> Tensor:
         """φ (B,) in radians."""
@@ -79,7 +86,23 @@ class AngularMarginHead(MarginHead):
             return psi(phi)
         if self.beyond_pi == "paper":
             return self.published_cosine(phi)
-        return torch.where(targets.cosine > 0, torch.cos(phi), targets.cosine)
+        if self.beyond_pi == "easy":
+            return torch.where(targets.cosine > 0, torch.cos(phi), targets.cosine)
+        m = self.added_angle(targets)
+        return torch.where(phi > math.pi, targets.cosine - m * torch.sin(m), torch.cos(phi))
+
+
+class AddedMarginHead(AngularMarginHead):
+    """φ = θ + m: what a member adds to the angle it gives as `added_angle`, in radians."""
+
+    forms = ("monotone", "paper", "easy", "linear")
+
+    def added_angle(self, targets: Targets) -> Tensor:
+        """m, a number or (B,), in radians."""
+        return self.margin
+
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        return targets.angle + self.added_angle(targets)
 
 
 class CosFace(MarginHead):
@@ -89,16 +112,18 @@ class CosFace(MarginHead):
     """
 
     margin_range = (0.0, 2.0)
+    plain_slopes = True
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return targets.cosine - self.margin
 
 
-class ArcFace(AngularMarginHead):
-    """t = ψ(θ + m), m in [0, π] radians. Published m 0.5, s 64. Source: ArcFace, arXiv 1801.07698."""
+class ArcFace(AddedMarginHead):
+    """t = ψ(θ + m), m in [0, π] radians. Published m 0.5, s 64. Source: ArcFace, arXiv 1801.07698.
 
-    def angle_with_margin(self, targets: Targets) -> Tensor:
-        return targets.angle + self.margin
+    insightface's arcface_torch: today beyond_pi=paper gradient=detached; earlier beyond_pi=linear or
+    paper with the exact gradient.
+    """
 
 
 class LiArcFace(MarginHead):
@@ -110,9 +135,6 @@ class LiArcFace(MarginHead):
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return linear(targets.angle + self.margin)
-
-    def target_cosine_without_margin(self, targets: Targets) -> Tensor:
-        return linear(targets.angle)
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         return linear(arccos(cosine))
@@ -140,10 +162,16 @@ class CombinedMargin(AngularMarginHead):
     """t = ψ(m1 θ + m2) − m3, margin = (m1, m2, m3), m1 > 0, m2 and m3 ≥ 0; (1, 0, 0) is no margin.
 
     Published with s 64: (1.5, 0, 0), (1.2, 0.4, 0), (1.1, 0, 0.35), (1, 0.3, 0.2), (0.9, 0.4, 0.15).
-    Source: ArcFace, arXiv 1801.07698, section 3.2.
+    beyond_pi=linear needs m1 = 1. Source: ArcFace, arXiv 1801.07698, section 3.2.
     """
 
     no_margin = (1.0, 0.0, 0.0)
+    forms = ("monotone", "paper", "easy", "linear")
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        if self.margin[0] != 1:
+            self.check_form(AngularMarginHead.forms, " with m1 ≠ 1")
 
     @classmethod
     def check_margin(cls, margin: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -155,6 +183,9 @@ class CombinedMargin(AngularMarginHead):
             f"CombinedMargin's margin is three finite numbers [m1, m2, m3] with m1 > 0, "
             f"0 ≤ m2 ≤ π, 0 ≤ m3 ≤ 2, got {margin}"
         )
+
+    def added_angle(self, targets: Targets) -> Tensor:
+        return self.margin.unbind(-1)[1]
 
     def angle_with_margin(self, targets: Targets) -> Tensor:
         m1, m2, _ = self.margin.unbind(-1)

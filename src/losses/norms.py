@@ -7,50 +7,25 @@ from torch import Tensor
 
 from .geometry import arccos, lengths, psi
 from .head import full_precision
-from .margin import AngularMarginHead, MarginHead, SphereFace, is_number
+from .margin import AddedMarginHead, MarginHead, SphereFace, is_number
 from .targets import Targets
 
 
-class LSoftmax(SphereFace):
-    """z_y = ‖w_y‖‖x‖ ψ(m θ_y), z_j = ‖w_j‖‖x‖ cos θ_j, m ≥ 1 (1 is plain softmax without bias).
-
-    Nothing is normalised and there is no scale. Published m 4 (with a warm-up of the margin).
-    Source: Large-Margin Softmax, arXiv 1612.02295.
-    """
-
-    has_scale = False
-
-    def __init__(self, embedding_dim: int, num_classes: int, *, margin: float, **options):
-        super().__init__(embedding_dim, num_classes, margin=margin, scale=1.0, **options)
-
-    def factor(self, embeddings: Tensor) -> Tensor:
-        return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
-
-    def published_cosine(self, phi: Tensor) -> Tensor:
-        return psi(phi)  # this paper prints ψ
-
-
-class ASoftmax(SphereFace):
-    """z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖x‖ cos θ_j, m ≥ 1 (1 is no margin).
-
-    λ = max(λ_min, λ_base / (1 + γ·steps)) falls with the training steps, counted in the buffer
-    `steps`. Published m 4, λ_min 5, λ_base 1000, γ 0.12. Source: SphereFace, arXiv 1704.08063.
-    """
+class AnnealedSphereFace(SphereFace):
+    """SphereFace's target blended with the plain cosine, t = (λ cos θ + ψ(m θ)) / (1 + λ), where λ falls
+    with the training steps, counted in the buffer `steps`. Has no scale."""
 
     has_scale = False
 
     def __init__(
-        self,
-        embedding_dim: int,
-        num_classes: int,
-        *,
-        margin: float,
-        lambda_min: float = 5.0,
-        lambda_base: float = 1000.0,
-        gamma: float = 0.12,
-        **options,
+        self, *args, margin: float, lambda_min: float, lambda_base: float, gamma: float, **options
     ):
-        super().__init__(embedding_dim, num_classes, margin=margin, scale=1.0, **options)
+        super().__init__(*args, margin=margin, scale=1.0, **options)
+        if not (lambda_min >= 0 and lambda_base >= 0 and gamma >= 0):
+            raise ValueError(
+                f"lambda_min is from 0, as are lambda_base and gamma, got {lambda_min}, {lambda_base} "
+                f"and {gamma}"
+            )
         self.lambda_min, self.lambda_base, self.gamma = lambda_min, lambda_base, gamma
         self.register_buffer("steps", torch.tensor(0.0))
 
@@ -63,15 +38,75 @@ class ASoftmax(SphereFace):
         super().update_statistics(targets, cosine)
         self.steps.add_(1)
 
-    def factor(self, embeddings: Tensor) -> Tensor:
-        return lengths(embeddings).unsqueeze(1)
-
     def published_cosine(self, phi: Tensor) -> Tensor:
-        return psi(phi)  # this paper prints ψ
+        return psi(phi)  # these papers print ψ
 
     def target_cosine(self, targets: Targets) -> Tensor:
         lam = self.annealing
         return (lam * targets.cosine + super().target_cosine(targets)) / (1 + lam)
+
+
+class LSoftmax(AnnealedSphereFace):
+    """z_y = ‖w_y‖‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖w_j‖‖x‖ cos θ_j, m ≥ 1 (1 is plain softmax
+    without bias). Nothing is normalised and there is no scale.
+
+    λ = max(λ_min, λ_base (1 + γ·steps)^−power): the paper trains with a λ that falls and prints no
+    schedule; this one is the authors' code's. lambda_base=0 is the printed formula, ψ alone.
+    Published m 4, λ_base 1000, γ 2.5e-5, power 35, λ_min 0. Source: Large-Margin Softmax,
+    arXiv 1612.02295.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        margin: float,
+        lambda_min: float = 0.0,
+        lambda_base: float = 1000.0,
+        gamma: float = 2.5e-5,
+        power: float = 35.0,
+        **options,
+    ):
+        annealed = {"lambda_min": lambda_min, "lambda_base": lambda_base, "gamma": gamma}
+        super().__init__(embedding_dim, num_classes, margin=margin, **annealed, **options)
+        if not power >= 0:
+            raise ValueError(f"power is from 0, got {power}")
+        self.power = power
+
+    @property
+    def annealing(self) -> Tensor:
+        """λ, the weight of the plain cosine, now."""
+        falling = torch.exp(-self.power * torch.log1p(self.gamma * self.steps))
+        return (self.lambda_base * falling).clamp_min(self.lambda_min)
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        return lengths(embeddings).unsqueeze(1) * lengths(self.weight)
+
+
+class ASoftmax(AnnealedSphereFace):
+    """z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖x‖ cos θ_j, m ≥ 1 (1 is no margin).
+
+    λ = max(λ_min, λ_base / (1 + γ·steps)) falls with the training steps, counted in the buffer
+    `steps`. Published m 4, λ_min 5, λ_base 1000, γ 0.12. Source: SphereFace, arXiv 1704.08063.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        margin: float,
+        lambda_min: float = 5.0,
+        lambda_base: float = 1000.0,
+        gamma: float = 0.12,
+        **options,
+    ):
+        annealed = {"lambda_min": lambda_min, "lambda_base": lambda_base, "gamma": gamma}
+        super().__init__(embedding_dim, num_classes, margin=margin, **annealed, **options)
+
+    def factor(self, embeddings: Tensor) -> Tensor:
+        return lengths(embeddings).unsqueeze(1)
 
 
 class SphereFaceR(SphereFace):
@@ -79,19 +114,29 @@ class SphereFaceR(SphereFace):
 
     v1: t = ψ(m θ_y), z_j = s cos θ_j; the paper's cos(min(m θ, π)), flat past π, with beyond_pi=paper
     v2: t = cos θ_y,  z_j = s cos(θ_j / m)
+    As published, gradients are detached by default. The authors' v0 is v1 here, their v1 is v1 with
+    beyond_pi=paper, and they multiply the cross entropy by 50/s.
     `norm` hard: s is the scale. soft: ‖x‖ is, and weight·|‖x‖ − s| is added to the loss.
     Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4; soft weight 0.01. Source: arXiv 2109.05565.
     """
 
     def __init__(
-        self, *args, version: str = "v1", norm: str = "hard", soft_weight: float = 0.01, **options
+        self,
+        *args,
+        version: str = "v1",
+        norm: str = "hard",
+        soft_weight: float = 0.01,
+        gradient: str = "detached",
+        **options,
     ):
-        super().__init__(*args, **options)
+        super().__init__(*args, gradient=gradient, **options)
         if version not in ("v1", "v2"):
             raise ValueError(f"version is v1 or v2, got {version!r}")
         if norm not in ("hard", "soft"):
             raise ValueError(f"norm is hard or soft, got {norm!r}")
         self.version, self.norm, self.soft_weight = version, norm, soft_weight
+        if version == "v2":
+            self.check_form(("monotone",), " v2, where no angle passes π")
 
     def factor(self, embeddings: Tensor) -> Tensor:
         return self.scale if self.norm == "hard" else lengths(embeddings).unsqueeze(1)
@@ -114,10 +159,11 @@ class SphereFaceR(SphereFace):
         return loss
 
 
-class MagFace(AngularMarginHead):
+class MagFace(AddedMarginHead):
     """ArcFace whose margin grows with a = ‖x‖ clamped to [l_a, u_a]: m(a) goes from `margin[0]` at l_a
     to `margin[1]` at u_a in a straight line; λ_g (a/u_a² + 1/a) is added to the loss.
 
+    beyond_pi=easy is the authors' code by default, linear its other form.
     Published margin (0.45, 0.8), l_a 10, u_a 110, λ_g 35, s 64. Source: MagFace, arXiv 2103.06627.
     """
 
@@ -139,10 +185,10 @@ class MagFace(AngularMarginHead):
             f"MagFace's margin is two numbers [at l_a, at u_a], 0 ≤ first ≤ second ≤ π, got {margin}"
         )
 
-    def angle_with_margin(self, targets: Targets) -> Tensor:
+    def added_angle(self, targets: Targets) -> Tensor:
         low, high = self.margin.unbind(-1)
         a = targets.norm.clamp(self.l_a, self.u_a)  # the margin's gradient reaches the length
-        return targets.angle + low + (high - low) * (a - self.l_a) / (self.u_a - self.l_a)
+        return low + (high - low) * (a - self.l_a) / (self.u_a - self.l_a)
 
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:

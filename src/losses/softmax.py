@@ -25,9 +25,12 @@ class Softmax(Head):
 class NormFace(CosineHead):
     """z_j = s cos θ_j for every class. Published scale 30. Source: NormFace, arXiv 1704.06369."""
 
+    plain_slopes = True
+
 
 class X2Softmax(CosineHead):
-    """t = a (θ − h)² + k: the margin grows with the angle. Published a −0.9, h 0, k 0.65, s 64.
+    """t = a (θ − h)² + k: the margin grows with the angle. Published a −0.9, h 0, k 0.65, s 64; the
+    authors' code has gradient=detached.
 
     Raises ValueError unless a < 0 and h ≤ 0, without which t would rise with the angle.
     Source: X2-Softmax, arXiv 2312.05281.

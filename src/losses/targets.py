@@ -14,7 +14,7 @@ from .geometry import angle_of_chords, chords, lengths
 
 class _TakeTargets(torch.autograd.Function):
     """Cosines (B, C), the targets' columns (B, 1) -> the cosines again, and the targets' (B,). The
-    former are for `_PutTargets` only: the gradient that it makes is completed here in place."""
+    former are for the logits only: the gradient that those make is completed here in place."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, column: Tensor):
@@ -47,7 +47,20 @@ class _PutTargets(torch.autograd.Function):
         return grad.scatter_(1, column, 0.0), grad_scale, None, grad_t
 
 
-take_targets, put_targets = _TakeTargets.apply, _PutTargets.apply
+class _WithSlopeOf(torch.autograd.Function):
+    """The value of one tensor with the gradient of another of its shape, as if they differed by a
+    constant."""
+
+    @staticmethod
+    def forward(ctx, cosine: Tensor, value: Tensor) -> Tensor:
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad, None
+
+
+take_targets, put_targets, with_slope_of = _TakeTargets.apply, _PutTargets.apply, _WithSlopeOf.apply
 
 
 class Targets:

@@ -34,7 +34,9 @@ NEUTRAL = {
     "model.pretrained": False,
     "dataset.skip_broken": False,
     "loss.options.beyond_pi": "monotone",
-    "loss.options.straight_through": False,
+    "loss.options.gradient": "exact",
+    "loss.options.formula": "paper",  # of KappaFace, whose only one it was
+    "loss.options.r": 1,
     "loss.options.label_smoothing": 0,
     "loss.options.inter_topk": 0,
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}

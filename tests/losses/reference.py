@@ -61,18 +61,19 @@ SPHERE = (1.0, 1.35, 4.0)
 CASES = [
     Case("softmax"),
     Case("normface"),
-    *(Case("lsoftmax", m) for m in SPHERE),
+    *(Case("lsoftmax", m, state={"steps": steps}) for m in SPHERE for steps in (0.0, 5000.0)),
+    Case("lsoftmax", 4.0, {"lambda_base": 0.0}),
     *(Case("asoftmax", m, state={"steps": steps}) for m in SPHERE for steps in (0.0, 5000.0)),
     *(Case("sphereface", m) for m in SPHERE),
     *(
-        Case("sphereface_r", m, {"version": version, "norm": norm})
+        Case("sphereface_r", m, {"version": version, "norm": norm, "gradient": "exact"})
         for m in SPHERE
         for version in ("v1", "v2")
         for norm in ("hard", "soft")
     ),
-    *(Case("sphereface2", m, {"kind": "C"}) for m in (0.0, 0.4, 2.0)),
-    *(Case("sphereface2", m, {"kind": "A"}) for m in (0.0, 0.4, PI)),
-    *(Case("sphereface2", m, {"kind": "M"}) for m in SPHERE),
+    *(Case("sphereface2", m, {"kind": "C", "gradient": "exact"}) for m in (0.0, 0.4, 2.0)),
+    *(Case("sphereface2", m, {"kind": "A", "gradient": "exact"}) for m in (0.0, 0.4, PI)),
+    *(Case("sphereface2", m, {"kind": "M", "gradient": "exact"}) for m in SPHERE),
     *(Case("cosface", m) for m in (0.0, 0.35, 2.0)),
     *(Case("arcface", m) for m in (0.0, 0.5, PI)),
     *(Case("liarcface", m) for m in (0.0, 0.45, PI)),
@@ -91,7 +92,7 @@ CASES = [
     ),
     *(Case("circle", m) for m in (0.0, 0.25, 1.0)),
     *(Case("uniface", m) for m in (0.0, 0.4, 2.0)),
-    *(Case("kappaface", m) for m in (0.0, 0.8, PI)),
+    *(Case("kappaface", m, {"formula": form}) for m in (0.0, 0.8, PI) for form in ("authors", "paper")),
     Case("x2softmax"),
     Case("p2sgrad"),
     Case("normface", options={"inter_topk": 1, "inter_topk_margin": 0.06}),
@@ -134,7 +135,8 @@ def loss_and_logits(case: Case, x: Tensor, head) -> tuple[Tensor, Tensor, Tensor
     if name in ("normface", "p2sgrad"):
         t = cy
     elif name == "lsoftmax":
-        t, factor = psi(m * theta), length[:, None] * w.norm(dim=1)
+        plain = o.get("lambda_base", 1000) * (1 + 2.5e-5 * number["steps"].item()) ** -35
+        t, factor = (plain * cy + psi(m * theta)) / (1 + plain), length[:, None] * w.norm(dim=1)
     elif name == "asoftmax":
         plain = max(5.0, 1000 / (1 + 0.12 * case.state["steps"]))
         t, factor = (plain * cy + psi(m * theta)) / (1 + plain), length[:, None]
@@ -180,8 +182,13 @@ def loss_and_logits(case: Case, x: Tensor, head) -> tuple[Tensor, Tensor, Tensor
     elif name == "kappaface":
         r, n, d = number["resultants"], number["counts"], x.size(1)
         kappa = r * (d - r**2) / (1 - r**2)
-        kappa = (kappa - kappa.mean()) / kappa.std(correction=0)
-        weight = 0.7 * (torch.cos(PI * n / n.max()) + 1) / 2 + 0.3 * (1 - torch.sigmoid(0.4 * kappa))
+        theirs = o["formula"] == "authors"
+        kappa = (kappa - kappa.mean()) / kappa.std(correction=1 if theirs else 0)
+        rare = (torch.cos(PI * n / (n.max() * (1.05 if theirs else 1))) + 1) / 2
+        dense = torch.sigmoid(0.4 * kappa)
+        weight = 0.7 * (1 - dense) + 0.3 * rare if theirs else 0.7 * rare + 0.3 * (1 - dense)
+        if theirs and n.sum() <= 100 * len(n):
+            weight = torch.ones_like(weight)
         t = psi(theta + m * weight[y])
     elif name == "x2softmax":
         t = -0.9 * theta**2 + 0.65
@@ -203,7 +210,7 @@ def _loss(name, z, c, y, s, number, o) -> Tensor:
     rows, log1pexp = torch.arange(len(y)), lambda v: torch.logaddexp(v, torch.zeros_like(v))
     hot = torch.zeros_like(z).index_put((rows, y), torch.ones(len(y)).double())
     if name == "p2sgrad":
-        return ((c - hot) ** 2).mean()
+        return ((c - hot) ** 2).sum() / (2 * len(y))
     if name == "uniface":
         b = number["bias"]
         return (hot * log1pexp(b - z) + (1 - hot) * log1pexp(z - b)).sum(1).mean()
@@ -234,6 +241,7 @@ def batch(rng: np.random.Generator, thetas, head, one_class: bool = False):
 
 MEMBERS_WITH_STATE = [
     Case("asoftmax", 4.0),
+    Case("lsoftmax", 4.0),
     Case("subcenter_arcface", 0.5, {"centres": 3}),
     Case("curricularface", 0.5),
     Case("elasticface_arc", 0.5, {"kind": "arc"}),

@@ -1,11 +1,13 @@
 """The calls of the repository that this project grew out of."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from src import losses
 from src.losses import AngularPenaltySMLoss, adacos_scale, sufficient_scale
 
 
@@ -36,8 +38,55 @@ def test_margin_zero_is_zero():
 
 
 def test_an_unknown_type_lists_those_there_are():
-    with pytest.raises(ValueError, match="arcface, cosface, sphereface"):
-        AngularPenaltySMLoss(3, 10, loss_type="circle")
+    for unknown in ("circle", None):
+        with pytest.raises(ValueError, match=f"arcface, cosface, sphereface, got {unknown!r}"):
+            AngularPenaltySMLoss(3, 10, loss_type=unknown)
+
+
+def test_the_weights_are_also_a_linear_layers():
+    loss = AngularPenaltySMLoss(3, 10)
+    assert loss.fc.weight is loss.head.weight and loss.fc.bias is None
+    assert (loss.fc.in_features, loss.fc.out_features) == (3, 10)
+    x = torch.randn(4, 3)
+    torch.testing.assert_close(loss.fc(x), x @ loss.head.weight.T)
+    loss.fc.weight.data.zero_()
+    assert (loss.head.weight == 0).all()
+
+
+@pytest.mark.parametrize("loss_type", ["arcface", "cosface", "sphereface"])
+def test_the_originals_state_dicts_load_alone_and_inside_a_model(loss_type):
+    weight = torch.randn(10, 3)  # that repository's Linear has no bias, and there is nothing else
+    loss = AngularPenaltySMLoss(3, 10, loss_type=loss_type, s=12.0, m=1.2)
+    given = {"fc.weight": weight}
+    assert loss.load_state_dict(given).missing_keys == [] and list(given) == ["fc.weight"]
+    assert torch.equal(loss.fc.weight, weight)
+    assert loss.head.scale == 12 and loss.head.margin.item() == pytest.approx(1.2)
+    model = torch.nn.ModuleDict({"body": torch.nn.Linear(3, 3), "loss": loss})
+    inside = {f"body.{k}": v for k, v in model["body"].state_dict().items()}
+    model.load_state_dict(inside | {"loss.fc.weight": weight + 1})
+    assert torch.equal(loss.fc.weight, weight + 1)
+    again = AngularPenaltySMLoss(3, 10, loss_type=loss_type)
+    again.load_state_dict(loss.state_dict())  # its own still do
+    assert torch.equal(again.fc.weight, weight + 1) and again.head.scale == 12
+
+
+@pytest.mark.parametrize(
+    ("x", "labels", "said"),
+    [
+        (torch.zeros(4, 5), torch.zeros(4).long(), r"x is \(B, 3\), got \(4, 5\)"),
+        (torch.zeros(3), torch.zeros(1).long(), r"x is \(B, 3\), got \(3,\)"),
+        (torch.zeros(4, 3), torch.zeros(5).long(), r"labels are \(4,\).* got \(5,\)"),
+        (torch.zeros(4, 3), torch.zeros(4, 1).long(), r"labels are \(4,\).* got \(4, 1\)"),
+        (torch.zeros(4, 3), torch.zeros(4), "labels are int64, got torch.float32"),
+    ],
+)
+def test_wrong_shapes_and_types_are_named(x, labels, said):
+    with pytest.raises(ValueError, match=said):
+        AngularPenaltySMLoss(3, 10)(x, labels)
+
+
+def test_the_package_says_that_it_is_typed():
+    assert (Path(losses.__file__).parent / "py.typed").exists()
 
 
 def test_adacos_scale():

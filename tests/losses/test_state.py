@@ -170,6 +170,24 @@ def test_kappaface_finds_scattered_and_rare_classes():
     assert min(head.calibration) >= 0 and max(head.calibration) <= 1
 
 
+def test_kappaface_has_the_whole_margin_for_its_first_samples_and_the_printed_formula_never():
+    for given, whole in (({}, 15), ({"first_samples": 48}, 3), ({"formula": "paper"}, 0)):
+        head = build(Case("kappaface", 0.8), 5, 3, momentum=0.02, **given).train()
+        head.resultants.zero_(), head.counts.zero_()
+        for step, (x, y) in enumerate(batches(20), start=1):
+            head(x, y)
+            assert (head.calibration == 1).all() == (step <= whole), (given, step)
+
+
+def test_lsoftmax_anneals():
+    head = build(Case("lsoftmax", 4.0), 5, 3).train()
+    for step, (x, y) in enumerate(batches(3), start=1):
+        head(x, y)
+        assert head.annealing.item() == pytest.approx(1000 * (1 + 2.5e-5 * step) ** -35)
+    head.steps.fill_(1e6)
+    assert head.annealing.item() == pytest.approx(0, abs=1e-20)
+
+
 def test_a_dynamic_scale_is_adacoss():
     head = NormFace(3, 5, scale=adacos_scale(5), dynamic_scale=True).train()
     scale = math.sqrt(2) * math.log(4)

@@ -50,7 +50,7 @@ def test_a_new_neutral_key_orphans_no_old_run(composed):
     config = composed()
     old = config_hash(config)
     config["augment"].clear()  # as if these keys had come later
-    for key in ("label_smoothing", "class_weights", "inter_topk", "beyond_pi", "straight_through"):
+    for key in ("label_smoothing", "class_weights", "inter_topk", "beyond_pi", "gradient"):
         del config["loss"]["options"][key]
     assert config_hash(config) == old
     config["optimizer"]["clip"] = None
