@@ -2,6 +2,7 @@
 
 from .adaptive import ElasticFace, KappaFace
 from .binary import P2SGrad, SphereFace2, UniFace
+from .class_margins import AdaMSoftmax, DynArcFace, QAMFace
 from .compat import AngularPenaltySMLoss
 from .hard import CircleLoss, CurricularFace, MVSoftmax
 from .head import CosineHead, Head
@@ -17,21 +18,26 @@ from .margin import (
     SubCenterArcFace,
 )
 from .norms import AdaFace, ASoftmax, LSoftmax, MagFace, SphereFaceR
+from .proxies import ProxyAnchor, ProxyNCA, SoftTriple
+from .reweighted import ArcNegFace, NPCFace, SFace
 from .scales import adacos_scale, sufficient_scale
 from .softmax import NormFace, Softmax, X2Softmax
 
 __all__ = [
     "ASoftmax",
     "AdaFace",
+    "AdaMSoftmax",
     "AddedMarginHead",
     "AngularMarginHead",
     "AngularPenaltySMLoss",
     "ArcFace",
+    "ArcNegFace",
     "CircleLoss",
     "CombinedMargin",
     "CosFace",
     "CosineHead",
     "CurricularFace",
+    "DynArcFace",
     "ElasticFace",
     "Head",
     "KappaFace",
@@ -40,8 +46,14 @@ __all__ = [
     "MVSoftmax",
     "MagFace",
     "MarginHead",
+    "NPCFace",
     "NormFace",
     "P2SGrad",
+    "ProxyAnchor",
+    "ProxyNCA",
+    "QAMFace",
+    "SFace",
+    "SoftTriple",
     "Softmax",
     "SphereFace",
     "SphereFace2",

@@ -1,0 +1,140 @@
+"""Metric learning with proxies: the class weights are the proxies, so these are heads like the rest."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .geometry import cosines, unit
+from .head import full_precision
+from .margin import CosFace, MarginHead, is_number
+from .softmax import NormFace
+from .targets import Targets
+
+
+class ProxyAnchor(MarginHead):
+    """mean over the classes in the batch of log(1 + Σ_{i of c} exp(−s (cos θ_ic − m)))
+    + mean over all classes of log(1 + Σ_{i not of c} exp(s (cos θ_ic + m))), m in [0, 1].
+
+    Each class sums over the batch, so its hardest samples count most; a loss of pairs, without a cross
+    entropy. Published m 0.1, s 32, class weights at 100 times the backbone's rate (`optimizer.head_lr`).
+    Source: Proxy-Anchor, arXiv 2003.13911.
+    """
+
+    margin_range = (0.0, 1.0)
+    softmax_type = False
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        margin: float,
+        scale: float,
+        learnable_scale: bool = False,
+        dynamic_scale: bool = False,
+    ):
+        super().__init__(
+            embedding_dim,
+            num_classes,
+            margin=margin,
+            scale=scale,
+            learnable_scale=learnable_scale,
+            dynamic_scale=dynamic_scale,
+        )
+
+    def target_cosine(self, targets: Targets) -> Tensor:
+        return targets.cosine - self.margin
+
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        return cosine + self.column_margin
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        z = self.margin_logits(embeddings, labels)
+        own = labels.unsqueeze(1) == torch.arange(self.num_classes, device=z.device)
+        pull = log_one_plus_sum_exp((-z).masked_fill(~own, -math.inf))
+        push = log_one_plus_sum_exp(z.masked_fill(own, -math.inf))
+        return pull.sum() / own.any(0).sum() + push.mean()
+
+
+def log_one_plus_sum_exp(z: Tensor) -> Tensor:
+    """log(1 + Σ_i exp z_ic) (C,) of z (B, C); −inf leaves an entry out."""
+    return F.pad(z, (0, 0, 1, 0)).logsumexp(0)  # a row of zeros on top is the 1
+
+
+class SoftTriple(CosFace):
+    """CosFace on a soft maximum over K centres a class: S_j = Σ_k p_jk c_jk with p_jk the softmax over k
+    of c_jk/γ; target S_y − m, the others S_j. For K > 1,
+    τ/(C K (K − 1)) Σ_c Σ_{k<l} √(2 + 1e-5 − 2 w_ck·w_cl) is added, which merges centres that a class
+    does not need.
+
+    W is (C, K, D); `cosines` gives S, `prototypes` the direction of each class's mean centre. Published
+    m 0.01, s 20, K 10, γ 0.1, τ 0.2, centres at 100 times the backbone's rate.
+    Raises ValueError for K below 1, γ not above 0, τ below 0. Source: SoftTriple, arXiv 1909.05235.
+    """
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        centres: int = 10,
+        gamma: float = 0.1,
+        tau: float = 0.2,
+        **options,
+    ):
+        super().__init__(embedding_dim, num_classes, **options)
+        if not (isinstance(centres, int) and centres >= 1):
+            raise ValueError(f"centres is a whole number from 1, got {centres}")
+        if not (is_number(gamma) and 0 < gamma < math.inf):
+            raise ValueError(f"gamma is finite and above 0, got {gamma}")
+        if not (is_number(tau) and 0 <= tau < math.inf):
+            raise ValueError(f"tau is finite and not negative, got {tau}")
+        self.centres, self.gamma, self.tau = centres, gamma, tau
+        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
+        self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
+
+    @property
+    def prototypes(self) -> Tensor:
+        centres, _ = unit(self.weight.detach().flatten(0, 1))
+        return unit(centres.view_as(self.weight).mean(1))[0]
+
+    def _soft_maximum(self, cosine: Tensor) -> Tensor:
+        """(…, K) -> (…)"""
+        return (F.softmax(cosine / self.gamma, dim=-1) * cosine).sum(-1)
+
+    @full_precision
+    def cosines(self, embeddings: Tensor) -> Tensor:
+        cosine = cosines(embeddings, self.weight.flatten(0, 1))[0]
+        return self._soft_maximum(cosine.unflatten(1, (-1, self.centres)))
+
+    def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        cosine, x, w = cosines(embeddings, self.weight.flatten(0, 1))
+        cosine = cosine.unflatten(1, (-1, self.centres))
+        own = torch.arange(len(labels), device=labels.device), labels
+        nearest = labels * self.centres + cosine.detach()[own].argmax(1)
+        return self._soft_maximum(cosine), x, w.index_select(0, nearest)
+
+    def spread(self) -> Tensor:
+        """Σ_c Σ_{k<l} ‖w_ck − w_cl‖ / (C K (K − 1)), nearly: 1e-5 keeps its gradient finite."""
+        w, _ = unit(self.weight.flatten(0, 1))
+        w = w.view_as(self.weight)
+        distance = (2 + 1e-5 - 2 * w @ w.mT).sqrt()  # (C, K, K)
+        return distance.triu(1).sum() / (len(w) * self.centres * (self.centres - 1))
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        loss = super().forward(embeddings, labels)
+        return loss + self.tau * self.spread() if self.centres > 1 and self.tau else loss
+
+
+class ProxyNCA(NormFace):
+    """Proxy-NCA++: −log of exp(−‖x̂ − ŵ_y‖²/T) over the sum of exp(−‖x̂ − ŵ_j‖²/T) over all classes. As
+    ‖x̂ − ŵ‖² = 2 − 2 cos θ, this is NormFace with s = 2/T; what the paper adds lies in the training: T
+    itself, class weights at a rate of their own, a normalised embedding layer, a few classes a batch.
+
+    Published T 1/9, so s 18, and class weights at up to 100,000 times the backbone's rate in Adam with
+    ε = 1 (`optimizer.head_lr`). Source: ProxyNCA++, arXiv 2004.01113.
+    """

@@ -1,0 +1,130 @@
+"""Members that give each cosine a weight of its own, held constant: it steers the gradient."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from .geometry import arccos, psi
+from .head import CosineHead, full_precision
+from .margin import AngularMarginHead, ArcFace, is_number
+from .targets import Targets
+
+
+class SFace(CosineHead):
+    """−s r(θ_y) cos θ_y + s Σ_{j≠y} r'(θ_j) cos θ_j, with weights r(θ) = sigmoid(k (θ − a)) and
+    r'(θ) = sigmoid(k (b − θ)) that have no gradient: nothing pulls a sample that is nearer to its class
+    than the angle a, nothing pushes one that is further from another class than b. Angles in radians.
+
+    Its value may be negative, and rises where r lets go: watch the accuracy, not the loss. It is
+    proportional to the scale, so a learned one would run away, and has no cross entropy. Published
+    k 80, a 0.8, b 1.23, s 64; a 0.87, b 1.2 for CASIA-WebFace.
+    Raises ValueError unless k > 0 and 0 ≤ a, b ≤ π, and for a learnable or dynamic scale.
+    Source: SFace, arXiv 2205.12010.
+    """
+
+    softmax_type = False
+
+    def __init__(
+        self,
+        embedding_dim: int,
+        num_classes: int,
+        *,
+        scale: float,
+        k: float = 80.0,
+        a: float = 0.8,
+        b: float = 1.23,
+        learnable_scale: bool = False,
+        dynamic_scale: bool = False,
+    ):
+        if learnable_scale or dynamic_scale:
+            raise ValueError("SFace's scale is fixed: its loss is proportional to it")
+        super().__init__(embedding_dim, num_classes, scale=scale)
+        if not (is_number(k) and 0 < k < math.inf):
+            raise ValueError(f"k is finite and above 0, got {k}")
+        for name, angle in (("a", a), ("b", b)):
+            if not (is_number(angle) and 0 <= angle <= math.pi):
+                raise ValueError(f"{name} is an angle in [0, π], got {angle}")
+        self.k, self.a, self.b = k, a, b
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        cosine = self.cosines(embeddings)
+        column = labels.unsqueeze(1)
+        with torch.no_grad():
+            angle = arccos(cosine)
+            pull = torch.sigmoid(self.k * (angle.gather(1, column) - self.a))
+            push = torch.sigmoid(self.k * (self.b - angle))
+            weight = push.scatter_(1, column, -pull)
+        return self.scale * (weight * cosine).sum() / len(labels)
+
+
+class ArcNegFace(ArcFace):
+    """ArcFace's target t = ψ(θ + m); non-targets get w_j (c_j + 1) − 1, w_j = α exp(−(c_j − t)²/σ)
+    without a gradient: one that competes with the target counts for more, a remote one for less.
+
+    Published m 0.5, s 64, α 1.2, σ 2. Raises ValueError unless α and σ are above 0.
+    Source: ArcNegFace, in Towards Flops-constrained Face Recognition, arXiv 1909.00632.
+    """
+
+    def __init__(self, *args, alpha: float = 1.2, sigma: float = 2.0, **options):
+        super().__init__(*args, **options)
+        for name, value in (("alpha", alpha), ("sigma", sigma)):
+            if not (is_number(value) and 0 < value < math.inf):
+                raise ValueError(f"{name} is finite and above 0, got {value}")
+        self.alpha, self.sigma = alpha, sigma
+
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        distance = cosine.detach() - t.detach().unsqueeze(1)
+        weight = self.alpha * torch.exp(-(distance**2) / self.sigma)
+        return weight * (cosine + 1) - 1
+
+
+class NPCFace(AngularMarginHead):
+    """t = ψ(θ_y + m + m₁ h), h the mean cosine of the sample's hard non-targets, without a gradient, 0
+    where there are none. Hard are those with c_j > ψ(θ_y + m_h), and they become τ c_j + α.
+
+    m is `margin`, m₁ `growth`, m_h `hard_margin`, all in radians; τ is `factor`, α `offset`. Where
+    `beyond_pi` is not monotone, hard is c_j > cos(θ_y + m_h), as in the authors' code. The mean costs
+    a second product of embeddings with class weights. Published m 0.4, m₁ 0.2, m_h 0.5, τ 1.1, α 0.2,
+    s 64. Raises ValueError unless m₁ ≥ 0, m_h in [0, π], τ > 0.
+    Source: NPCFace, arXiv 2007.10172.
+    """
+
+    def __init__(
+        self,
+        *args,
+        growth: float = 0.2,
+        hard_margin: float = 0.5,
+        factor: float = 1.1,
+        offset: float = 0.2,
+        **options,
+    ):
+        super().__init__(*args, **options)
+        if not (is_number(growth) and 0 <= growth <= math.pi):
+            raise ValueError(f"growth is an angle in [0, π], got {growth}")
+        if not (is_number(hard_margin) and 0 <= hard_margin <= math.pi):
+            raise ValueError(f"hard_margin is an angle in [0, π], got {hard_margin}")
+        if not (is_number(factor) and 0 < factor < math.inf):
+            raise ValueError(f"factor is finite and above 0, got {factor}")
+        if not (is_number(offset) and math.isfinite(offset)):
+            raise ValueError(f"offset is finite, got {offset}")
+        self.growth, self.hard_margin = growth, hard_margin
+        self.emphasis = factor, offset
+
+    def hard(self, cosine: Tensor, targets: Targets) -> Tensor:
+        """Which of the cosines (B, C) are those of hard non-targets, (B, C)."""
+        phi = targets.angle.detach() + self.hard_margin
+        least = psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi)
+        return cosine > least.unsqueeze(1)
+
+    def angle_with_margin(self, targets: Targets) -> Tensor:
+        with torch.no_grad():
+            cosine = targets.unit_embeddings @ self.prototypes.T
+            hard = self.hard(cosine, targets).scatter(1, targets.labels.unsqueeze(1), False)
+            mean = (cosine * hard).sum(1) / hard.sum(1).clamp_min(1)
+        return targets.angle + self.margin + self.growth * mean
+
+    def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
+        factor, offset = self.emphasis
+        return torch.where(self.hard(cosine, targets), factor * cosine + offset, cosine)
