@@ -129,15 +129,10 @@ def qamface(c, hot, y, s, m):
 
 
 def proxy_anchor(c, hot, y, s, m):
-    """The paper's equation 4, one class at a time."""
-    present, pull, push = set(y.tolist()), 0.0, 0.0
-    for p in range(c.size(1)):
-        own, others = c[y == p, p], c[y != p, p]
-        if p in present:
-            pull = pull + torch.log1p(torch.exp(-s * (own - m)).sum()) / len(present)
-        if len(others):
-            push = push + torch.log1p(torch.exp(s * (others + m)).sum()) / c.size(1)
-    return pull + push
+    """The paper's equation 4, as written: float64 holds these exponentials."""
+    pull = torch.log(1 + (torch.exp(-s * (c - m)) * hot).sum(0))
+    push = torch.log(1 + (torch.exp(s * (c + m)) * ~hot).sum(0))
+    return pull.sum() / len(set(y.tolist())) + push.sum() / c.size(1)
 
 
 def soft_triple(x, w, y, s, m, centres=10, gamma=0.1, tau=0.2):
