@@ -71,7 +71,7 @@ class KappaFace(ArcFace):
     mean of the class's unit embeddings. Theirs takes that mean over an epoch and renews the margins at
     its end, with ψ_c = 1 in the first; here it follows the training batches with weight `momentum` a
     sample, n_c counts the samples seen, and "at first" lasts for `first_samples` of them: give the
-    training set's size for the authors' epoch, null is C / momentum, so many that the means are full.
+    training set's size for the authors' epoch; null is 20 C, an epoch of twenty samples a class.
     Published m 0.8, γ 0.7, T 0.4, s 64. Source: KappaFace, arXiv 2201.07394.
     """
 
@@ -97,7 +97,7 @@ class KappaFace(ArcFace):
         if first_samples is not None and not first_samples >= 0:
             raise ValueError(f"first_samples is a number from 0, got {first_samples}")
         self.formula, self.gamma, self.temperature, self.momentum = formula, gamma, temperature, momentum
-        self.first_samples = num_classes / momentum if first_samples is None else first_samples
+        self.first_samples = 20 * num_classes if first_samples is None else first_samples
         self.register_buffer("means", torch.zeros(num_classes, embedding_dim))
         self.register_buffer("resultants", torch.zeros(num_classes))  # r̄
         self.register_buffer("counts", torch.zeros(num_classes))  # n

@@ -171,7 +171,7 @@ def test_kappaface_finds_scattered_and_rare_classes():
 
 
 def test_kappaface_has_the_whole_margin_for_its_first_samples_and_the_printed_formula_never():
-    for given, whole in (({}, 15), ({"first_samples": 48}, 3), ({"formula": "paper"}, 0)):
+    for given, whole in (({}, 6), ({"first_samples": 48}, 3), ({"formula": "paper"}, 0)):
         head = build(Case("kappaface", 0.8), 5, 3, momentum=0.02, **given).train()
         head.resultants.zero_(), head.counts.zero_()
         for step, (x, y) in enumerate(batches(20), start=1):
