@@ -10,7 +10,9 @@ from src import plots
 from src.run.build import build_head
 from src.run.command_line import CONF, to_dict
 
-LOSSES = sorted(path.stem for path in (CONF / "loss").glob("[!_]*.yaml"))
+# SFace weighs gradients and leaves the logit as it is; QAMFace's logits run from 10 to 40.
+WITHOUT_PANEL = ("sface", "qamface")
+LOSSES = sorted({path.stem for path in (CONF / "loss").glob("[!_]*.yaml")} - set(WITHOUT_PANEL))
 
 
 def curve(name: str, angles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
@@ -21,7 +23,7 @@ def curve(name: str, angles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     with torch.no_grad():
         head.weight.copy_(-torch.eye(2).view(2, *[1] * (head.weight.ndim - 2), 2))
         head.weight[0] = torch.tensor([1.0, 0.0])
-        if name == "asoftmax":
+        if name in ("asoftmax", "lsoftmax"):
             head.steps.fill_(1e6)  # its margin after the annealing; before, it is plain
     theta = angles.clone().requires_grad_()
     x = 20 * torch.stack([theta.cos(), theta.sin()], 1)
