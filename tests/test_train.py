@@ -180,7 +180,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["loss=circles"], "loss=circles: choose one of adaface, arcface, asoftmax, circle"),
+        (["loss=circles"], "loss=circles: choose one of adaface, adam_softmax, arcface, arcnegface"),
         (["margin=0.3"], "margin=0.3: margin takes a name; for a value use margin.value=0.3"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),

@@ -254,7 +254,7 @@ def test_a_folder_of_an_older_format_is_named_and_skipped(make, tmp_path):
 def test_runs_of_several_codes_are_said_to_be(make, tmp_path):
     for seed, sources in enumerate(("a" * 12, "a" * 12, "b" * 12)):
         make("arcface", 0.1, seed, 0.9 + seed / 1000, code={"sources": sources, "commit": f"{seed:012}"})
-    assert "computed by 2 codes: 2 by aaaaaaaaaaaa" in words_of(tmp_path)
+    assert "computed by 2 versions of the code: 2 by aaaaaaaaaaaa" in words_of(tmp_path)
 
 
 def test_a_single_seed_is_called_one(make, tmp_path):

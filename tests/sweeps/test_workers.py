@@ -87,7 +87,7 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
     code, _, err = finish(process)
-    assert code == 130 and "Traceback" not in err and "to go on" in err
+    assert code == 130 and "Traceback" not in err and "To go on" in err
     assert "finished" not in states(tmp_path).values()
 
 
