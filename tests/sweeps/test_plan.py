@@ -133,7 +133,7 @@ def test_senseless_runs_are_refused_all_at_once_and_named(planned, tmp_path):
         assert sum(what in line for line in said) == 1, (what, said)
     with pytest.raises(UserError, match=r"epochs=few: a whole number from 1 \(2 runs\)"):
         planned("epochs=few,3 seed=0,1")
-    with pytest.raises(UserError, match="loss=arcfac: choose one of adaface, .*arcface"):
+    with pytest.raises(UserError, match=r"loss=arcfac: choose one of adaface, .*arcface"):
         planned("loss=arcface,arcfac")
     assert not list(tmp_path.iterdir())
 
