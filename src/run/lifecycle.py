@@ -263,7 +263,7 @@ def remedies(run: Run) -> str:
     """What usually helps a run that collapsed, with values to type."""
     head, lr = run.head, run.config["optimizer"]["lr"]
     remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
-    if getattr(head, "gradient", None) == "exact":
+    if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
         remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
     if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
         smaller = sufficient_scale(head.num_classes)
