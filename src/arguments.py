@@ -40,11 +40,17 @@ def whole_from(least: int) -> Legal:
 
 
 TRUE_OR_FALSE = Legal("true or false", lambda value: type(value) is bool)
-LARGEST = 3.4e38  # that float32 holds; also keeps out nan
+SMALLEST, LARGEST = 1.2e-38, 3.4e38  # besides 0, that float32 holds
+
+
+def fits_float32(value: object) -> bool:
+    return is_number(value) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
+
+
 TYPES = {
     bool: TRUE_OR_FALSE,
-    int: Legal("a whole number", is_whole),
-    float: Legal("a finite number", lambda value: is_number(value) and abs(value) <= LARGEST),
+    int: Legal("a whole number", lambda value: is_whole(value) and abs(value) < 2**63),
+    float: Legal("a finite number", fits_float32),
     str: Legal("text", lambda value: isinstance(value, str)),
     type(None): Legal("null", lambda value: value is None),
     dict: Legal("keys with values", lambda value: isinstance(value, dict)),

@@ -86,8 +86,9 @@ VALUES = {
 def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None:
     """Raise UserError, with a line for each thing that is wrong in a resolved configuration. Only the
     classes of `groups` are imported and asked what they take."""
-    check_keys(config)
+    check_structure(config)
     flat, mistakes = flattened(config), Mistakes()
+    mistakes.of(check_keys, config)
     for key in CHOICES:
         mistakes.of(check_choice, flat, key)
     for key, rule in VALUES.items():
@@ -113,9 +114,8 @@ def check_choice(flat: dict, key: str) -> None:
         raise UserError(f"{key}={flat.get(key)}: choose one of {', '.join(CHOICES[key])}")
 
 
-def check_keys(config: dict) -> None:
-    """Refuse keys that nothing reads, however they came in, with `+` or from somebody's YAML; and name
-    those that are missing."""
+def check_structure(config: dict) -> None:
+    """Name the groups and keys that are missing."""
     mistakes = Mistakes()
     for key in (*TOP_LEVEL, *KEYS):
         if key not in config:
@@ -132,6 +132,11 @@ def check_keys(config: dict) -> None:
         if group in FILLED_IN and group != "dataset" and "options" in config[group]:
             mistakes.of(options_of, group, config[group])
     mistakes.refuse()
+
+
+def check_keys(config: dict) -> None:
+    """Refuse keys that nothing reads, however they came in, with `+` or from somebody's YAML."""
+    mistakes = Mistakes()
     for key, value in config.items():
         if key in TOP_LEVEL:
             continue

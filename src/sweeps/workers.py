@@ -100,8 +100,11 @@ class WorkersLauncher(Launcher):
     def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
         with open_dict(run.config):
             run.config.device.threads = self.threads
-            # The console shows results only; a run's own lines go to its train.log.
-            run.config.hydra.job_logging.root.handlers = ["file"]
+            # The console shows results only. A run's own lines go to its train.log, once: what a worker
+            # prints goes there too.
+            logging = run.config.hydra.job_logging
+            if logging and "file" in (logging.get("handlers") or ()) and logging.root:
+                logging.root.handlers = ["file"]
         try:
             job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
             objective, error = worker.call(execute, job, self.timeout)
