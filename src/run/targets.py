@@ -67,8 +67,8 @@ def qualified(
     """Turn what a constructor raises about its own arguments into a UserError about configuration keys.
 
     `keys` gives the key of each argument. In a message, the key takes the place of `<argument>=`; a
-    message that begins with an argument's name, or names no other, is prefixed with its key and its value
-    of `values`, one that names no argument and no file with `otherwise`.
+    message that begins with an argument's name, or names no other, is prefixed with its key and its
+    value of `values`, one that names no argument and no file with `otherwise`.
     """
     try:
         yield

@@ -141,9 +141,7 @@ def differing(jobs: Collection[list[Override]]) -> set[str]:
     for overrides in jobs:
         for override in overrides:
             values[override.key_or_group].append(override.input_line)
-    return {
-        key for key, given in values.items() if len(given) != len(jobs) or len(set(given)) > 1
-    }
+    return {key for key, given in values.items() if len(given) != len(jobs) or len(set(given)) > 1}
 
 
 def run_name(overrides: list[Override], varied: Collection[str] = ()) -> str:

@@ -17,7 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ..errors import Interrupted, UserError
+from ..errors import INTERRUPTED, Interrupted, UserError, interrupt_once
 from ..run.command_line import continue_command
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
 from ..run.identity import describe_code
@@ -102,7 +102,7 @@ class PlannedSweeper(Sweeper):
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         finally:
             close = getattr(self.launcher, "close", None)
             if close:
@@ -165,11 +165,8 @@ class PlannedSweeper(Sweeper):
 
 
 def end_once(*_) -> None:
-    """Ctrl-C for a sweep: pressing it again while the runs end must not tear anything."""
-    for asked in ENDINGS:
-        signal.signal(asked, signal.SIG_IGN)
     print("ending the current runs; this takes a few seconds", file=sys.stderr)
-    raise KeyboardInterrupt
+    interrupt_once()
 
 
 def vanished(folder: Path) -> bool:

@@ -276,7 +276,14 @@ def test_no_option_takes_what_is_not_a_number_or_a_choice(group, composed):
 
 def test_all_mistakes_are_said_at_once(composed):
     config = composed(
-        *("logger=none", "epochs=0", "margin.value=9", "scale.value=0", "optimizer.lr=-1", "objective=x"),
+        *(
+            "logger=none",
+            "epochs=0",
+            "margin.value=9",
+            "scale.value=0",
+            "optimizer.lr=-1",
+            "objective=x",
+        ),
         *("optimizer.options.weight_decay=abc", "schedule.options.rising=2", "augment.flip=3"),
         *("loss.options.label_smoothing=abc", "model.options.width=0", "+epoch=1", "+scale.val=1"),
     )
