@@ -2,10 +2,14 @@
 
 import sys
 
-if __name__ == "__main__" and {"-m", "--multirun"} & set(sys.argv):
-    from src.sweeps import forkserver
+if __name__ == "__main__":
+    from src.errors import begin_command
 
-    if not any(argument.startswith("hydra/launcher=") for argument in sys.argv):
+    begin_command()
+    others = any(argument.startswith("hydra/launcher=") for argument in sys.argv)
+    if {"-m", "--multirun"} & set(sys.argv) and not others and "--cfg" not in sys.argv:
+        from src.sweeps import forkserver
+
         forkserver.workers_context()  # workers import what they need while the sweep does
 
 import logging
@@ -22,7 +26,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
-from .errors import UserError
+from .errors import INTERRUPTED, UserError, end_command, interrupt_once
 from .run.command_line import CONF, check_group_values, continue_command, explain, to_dict
 from .run.lifecycle import train_run
 
@@ -44,12 +48,14 @@ def task(composed: DictConfig) -> float:
     except KeyboardInterrupt:
         if not sweep:
             print(f"interrupted; to go on: {continue_command('hydra.run.dir', folder)}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         raise
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice is as good as Ctrl-C
+    for asked in (signal.SIGINT, signal.SIGTERM):  # a cluster's notice is as good as Ctrl-C
+        if signal.getsignal(asked) is not signal.SIG_IGN:
+            signal.signal(asked, interrupt_once)
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
@@ -59,6 +65,8 @@ def main() -> None:
     try:
         check_group_values(sys.argv[1:])
         run_task()
+    except KeyboardInterrupt:  # before a run began, or a sweep
+        end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))
 

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..datasets import Augmentation, Dataset, Split, load
-from ..errors import UserError
+from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
 from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
@@ -230,14 +230,19 @@ def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
     return optimizer, schedule
 
 
-def check_parts(config: dict) -> None:
+def check_parts(config: dict, groups: Collection[str]) -> None:
     """Build what needs no data, and throw it away: values that a constructor refuses are found before
-    the first run of a sweep, or the reading of images."""
+    the first run of a sweep, or the reading of images. Raises UserError, with a line for each."""
     weights = config["loss"]["options"].get("class_weights")
     classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
+    mistakes = Mistakes()
     with torch.random.fork_rng(devices=[]):
-        head = build_head(config, 2, classes)
-        build_training(config, nn.Linear(1, 1), head, steps=SOME_STEPS)
+        if "loss" in groups:
+            mistakes.of(build_head, config, 2, classes)
+        if "optimizer" in groups:
+            some = nn.Linear(1, 1), nn.Linear(1, 1)
+            mistakes.of(build_training, config, *some, SOME_STEPS)
+    mistakes.refuse()
 
 
 @functools.cache  # once for all runs of a sweep

@@ -16,7 +16,7 @@ from ..evaluation import EVALUATIONS
 from ..losses import MarginHead, sufficient_scale
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .artifacts import animation_frame, write_artifacts
-from .build import Run, build_run, check_parts, warn_of_large_scale
+from .build import Run, build_run, warn_of_large_scale
 from .folder import (
     append_row,
     claimed,
@@ -99,7 +99,6 @@ def train_and_evaluate(
 ) -> float:
     """Everything between claiming a folder and writing `summary`, which is filled on the way."""
     check_config(config)
-    check_parts(config)
     run = build_run(config, folder, fetch=saved is None)
     if saved:
         restore(run, saved)

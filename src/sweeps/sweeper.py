@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ..errors import UserError
+from ..errors import INTERRUPTED, Interrupted, UserError, interrupt_once
 from ..run.command_line import continue_command
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
 from ..run.identity import describe_code
+from .compose import Composer
 from .console import Board, console
 from .plan import STALE, Planned, plan
 
@@ -50,6 +52,8 @@ class PlannedSweeper(Sweeper):
         if self.stale not in STALE:
             raise UserError(f"hydra.sweeper.stale={self.stale}: choose one of {', '.join(STALE)}")
         self.config, self.context = config, hydra_context
+        self.composer = Composer(hydra_context, config)
+        self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -67,8 +71,8 @@ class PlannedSweeper(Sweeper):
         except ValueError as error:
             raise UserError(f"hydra.sweeper.grids: {error}") from None
 
-    def plan(self, jobs) -> list[Planned]:
-        return plan(self.context, self.config, jobs, self.stale)
+    def plan(self, jobs: Iterable[list[str]]) -> list[Planned]:
+        return plan(self.composer, jobs, self.stale, self.varied)
 
     @property
     def shown_folder(self) -> str:
@@ -86,7 +90,10 @@ class PlannedSweeper(Sweeper):
         try:
             with claimed(self.folder):
                 try:
-                    result = self.run(self.parse(arguments))
+                    overrides = self.parse(arguments)
+                    self.varied = {o.key_or_group for o in overrides if o.is_sweep_override()}
+                    self.varied |= {o.key_or_group for grid in self.parse_grids() for o in grid}
+                    result = self.run(overrides)
                 except UserError:  # some runs failed
                     self.write_comparison()
                     raise
@@ -95,7 +102,7 @@ class PlannedSweeper(Sweeper):
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         finally:
             close = getattr(self.launcher, "close", None)
             if close:
@@ -116,7 +123,9 @@ class PlannedSweeper(Sweeper):
             results = self.launcher.launch([run.overrides for run in runs], 0)
         return [
             run.lost(str(result._return_value))
-            if result.status == JobStatus.FAILED and vanished(run.folder)
+            if result.status == JobStatus.FAILED
+            and not isinstance(result._return_value, Interrupted)
+            and vanished(run.folder)
             else result
             for run, result in zip(runs, results, strict=True)
         ]
@@ -156,11 +165,8 @@ class PlannedSweeper(Sweeper):
 
 
 def end_once(*_) -> None:
-    """Ctrl-C for a sweep: pressing it again while the runs end must not tear anything."""
-    for asked in ENDINGS:
-        signal.signal(asked, signal.SIG_IGN)
     print("ending the current runs; this takes a few seconds", file=sys.stderr)
-    raise KeyboardInterrupt
+    interrupt_once()
 
 
 def vanished(folder: Path) -> bool:

@@ -14,8 +14,9 @@ from omegaconf import OmegaConf
 from src.errors import UserError
 from src.run.command_line import CONF
 from src.run.folder import read_summary, write_json
+from src.sweeps.compose import Composer
 from src.sweeps.grid import combinations
-from src.sweeps.plan import NAME_LENGTH, plan, run_name
+from src.sweeps.plan import LONGEST_NAME, NAME_LENGTH, plan, run_name
 
 
 def parse(line: str):
@@ -34,9 +35,14 @@ def planned(tmp_path):
             task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
             grids = [*grids, *master.hydra.sweeper.grids]
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
-            return plan(HydraContext(hydra.config_loader, Callbacks()), master, jobs, stale)
+            context = HydraContext(hydra.config_loader, Callbacks())
+            return plan(Composer(context, master), jobs, stale)
 
     return of
+
+
+def name_of(*overrides: str, varied=()) -> str:
+    return run_name(OverridesParser.create().parse_overrides(list(overrides)), varied)
 
 
 def names(runs) -> list[str]:
@@ -46,18 +52,40 @@ def names(runs) -> list[str]:
 def test_names_say_what_was_asked_for_without_where_and_how():
     where = ["logger=none", "device.threads=1", "dataset.root=/x", "hydra.verbose=true"]
     what = ["seed=1", "margin.value=0.3", "loss=arcface"]
-    assert run_name([*where, *what]) == "loss=arcface,margin=0.3,seed=1"
-    assert run_name(["+loss.options.k=3", "device.precision=bf16"]) == (
+    assert name_of(*where, *what) == "loss=arcface,margin=0.3,seed=1"
+    assert name_of("+loss.options.k=3", "device.precision=bf16") == (
         "device.precision=bf16,loss.options.k=3"
     )
-    assert run_name(["margin.value=[1,0.3,0.2]"]) == "margin=1_0.3_0.2"
-    assert run_name(["logger=none"]) == "as-configured"
+    assert name_of("margin.value=[1,0.3,0.2]") == "margin=1_0.3_0.2"
+    assert name_of("logger=none") == "as-configured"
 
 
 def test_long_names_are_cut_and_still_differ():
     long = [f"model.options.an_option_with_a_long_name_{i}=1" for i in range(9)]
-    first, second = run_name([*long, "seed=0"]), run_name([*long, "seed=1"])
+    first, second = name_of(*long, "seed=0"), name_of(*long, "seed=1")
     assert first != second and max(len(first), len(second)) <= NAME_LENGTH + 9
+
+
+def test_a_long_name_shows_what_differs_in_its_sweep_with_seed_and_margin_first(planned):
+    long = "model=small_cnn dataset.val_fraction=0.25 optimizer.options.weight_decay=0.001 batch_size=32"
+    long += " augment.rotate=10 augment.shift=0.1 augment.zoom=0.1 model.dropout=0.1"
+    runs = planned(f"{long} schedule.options.rising=0.2,0.3 seed=0,1 margin.value=0.1,0.2")
+    assert len({run.name for run in runs}) == 8
+    for run in runs:
+        margin, seed, rising = (
+            run.values["margin"]["value"],
+            run.values["seed"],
+            run.values["schedule"]["options"]["rising"],
+        )
+        shown = f"margin={margin},seed={seed},schedule.options.rising={rising},"
+        assert run.name.startswith(shown) and len(run.name) <= NAME_LENGTH + 9
+
+
+def test_what_differs_is_shown_even_where_that_alone_is_long():
+    typed = [f"model.options.an_option_with_a_long_name_{i}={'x' * 60}{i}" for i in range(4)]
+    name = name_of(*typed, "seed=3", varied={"seed", *(o.split("=")[0] for o in typed)})
+    assert name.startswith("seed=3,an_option_with_a_long_name_0=xxx") and len(name) <= LONGEST_NAME + 9
+    assert all(f"an_option_with_a_long_name_{i}=" in name for i in range(3))
 
 
 def test_names_stay_when_values_are_added(planned):
@@ -181,7 +209,7 @@ def test_a_range_of_steps_is_a_grid(planned):
 def test_every_launcher_and_sweeper_names_its_class_and_its_command():
     import hydra_plugins.angular_penalty as plugins
 
-    for path in sorted(Path(CONF, "hydra").glob("*/*.yaml")):
+    for path in sorted(Path(CONF, "hydra").glob("[ls]*er/*.yaml")):
         text = path.read_text()
         assert text.startswith("# python -m src.train -m "), path
         module, _, name = OmegaConf.load(path)._target_.rpartition(".")
