@@ -37,7 +37,14 @@ class Mistakes:
 
 
 class Diverged(UserError):
-    """Training produced a loss that is not a finite number."""
+    """Training produced losses, weights, embeddings or metrics that are not finite numbers."""
+
+
+def in_one_line(error: OSError) -> str:
+    """What the machine refused: `/data/run/metrics.csv: No space left on device`."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}"
 
 
 class Pruned(UserError):

@@ -26,7 +26,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
-from .errors import INTERRUPTED, UserError, end_command, interrupt_once
+from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once
 from .run.command_line import CONF, check_group_values, continue_command, explain, to_dict
 from .run.lifecycle import train_run
 
@@ -61,6 +61,7 @@ def main() -> None:
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
+    logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
         check_group_values(sys.argv[1:])
@@ -69,6 +70,8 @@ def main() -> None:
         end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,12 @@ SRC = ROOT / "src"
 OUTER = {"train", "compare", "evaluate", "embed", "export"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
-SHARED = {"errors": MIDDLE | OUTER, "arguments": MIDDLE | INNER, "torchvision_compat": INNER}
+SHARED = {
+    "errors": MIDDLE | OUTER,
+    "arguments": MIDDLE | INNER,
+    "durable": MIDDLE | INNER,
+    "torchvision_compat": INNER,
+}
 # Within a ring: who may import whom.
 BESIDE = {
     "analysis": {"run", "tracking"},

@@ -40,6 +40,7 @@ class RunRecord:
     seconds: float | None = None
     classes: tuple[str, ...] = ()
     code: dict | None = None  # that computed it, see run/identity.py
+    data: str | None = None  # the fingerprint of its images
 
     @property
     def name(self) -> str:
@@ -57,6 +58,11 @@ class RunRecord:
     def setting(self) -> str:
         """What runs that differ in their seed only have in common."""
         return setting_hash(self.config)
+
+    @property
+    def measured(self) -> set[str]:
+        """The metrics that it can be compared by, on every split that counts."""
+        return set(self.metrics) & set(self.validation or self.metrics)
 
     def chosen_by(self, metric: str) -> float:
         """What the run counts when a setting is chosen."""
@@ -113,6 +119,7 @@ def read_run(folder: Path) -> RunRecord:
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,
+        summary["data"] if isinstance(summary.get("data"), str) else None,
     )
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
+from ..durable import write_text
 from ..plots import class_colours
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
@@ -56,7 +57,7 @@ def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: lis
         plotly=f"<script>{plotly()}</script>" if spheres else "",
     )
     path = out / "report.html"
-    path.write_text(page, **TEXT)
+    write_text(path, page, **TEXT)
     return path
 
 

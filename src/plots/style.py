@@ -8,6 +8,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from ..durable import written_aside
+
 # Ten colours that colour-blind readers can tell apart (Petroff, arXiv 2107.02270). After ten classes,
 # colours repeat with another marker.
 COLOURS = tuple(matplotlib.color_sequences["petroff10"])
@@ -57,6 +59,6 @@ def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
 
 def save(fig: Figure, path: Path) -> Path:
     """Write a figure in the format of the path's suffix, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path)
+    with written_aside(path) as beside:
+        fig.savefig(beside)
     return path

@@ -1,6 +1,7 @@
 """From a checked configuration to the objects that a run trains."""
 
 import functools
+import json
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..datasets import Augmentation, Dataset, Split, load
+from ..datasets import Augmentation, Dataset, Split, fingerprint_of, load
 from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
 from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
@@ -48,6 +49,7 @@ class Run:
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
+    rows: list[dict] = field(default_factory=list)  # of metrics.csv, one an epoch
     warned_of_collapse: bool = False
 
     @property
@@ -146,18 +148,42 @@ def build_data(config: dict, device: Device) -> Dataset:
 
 def read_data(config: dict, device: Device) -> Dataset:
     dataset = config["dataset"]
+    where = {"device": device.torch, "memory": dataset["memory"]}
+    return call_reader(load, config, where)
+
+
+def call_reader(what: Callable, config: dict, where: dict):
+    """`load` or `fingerprint_of`, for the data set of a configuration."""
+    dataset = config["dataset"]
     reader = locate("dataset", dataset["_target_"])
     keys = keys_of("dataset", config) | {"split": "evaluation"}
     with qualified(keys, f"dataset={dataset['name']}"):
-        return load(
+        return what(
             reader,
             dataset["root"],
-            device.torch,
             name=dataset["name"],
             val_fraction=dataset["val_fraction"],
-            memory=dataset["memory"],
+            **where,
             **options_of("dataset", dataset),
         )
+
+
+def data_fingerprint(config: dict) -> str | None:
+    """The `fingerprint` that the data set of a configuration has now, read once in a process; None for
+    one that is the same wherever it lies, and where it cannot be read."""
+    dataset = config["dataset"]
+    if dataset.get("published"):
+        return None
+    return _fingerprint(json.dumps({"dataset": dataset}, sort_keys=True))
+
+
+@functools.cache
+def _fingerprint(config: str) -> str | None:
+    log.info("looking whether the images of finished runs have changed")
+    try:
+        return call_reader(fingerprint_of, json.loads(config), {})
+    except (UserError, OSError):
+        return None
 
 
 def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:

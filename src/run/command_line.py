@@ -25,7 +25,7 @@ from omegaconf.errors import (
 from ..arguments import suggestion
 from ..errors import Mistakes, UserError
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
-from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
+from .identity import ROOT, code_of, config_hash, flattened
 
 CONF = ROOT / "conf"
 
@@ -183,16 +183,18 @@ class KeepRuns(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_) -> None:
-        folder = Path(config.hydra.run.dir)
+        try:
+            self.look(config, Path(config.hydra.run.dir))
+        except UserError as error:
+            sys.exit(str(error))
+
+    def look(self, config: DictConfig, folder: Path) -> None:
         there = identity_in(folder)
         if there is None:
             if holds_foreign_files(folder):
                 sys.exit(f"hydra.run.dir={folder}: holds files of something else; name a new folder")
             return
-        try:
-            values = to_dict(config)
-        except UserError as error:
-            sys.exit(str(error))
+        values = to_dict(config)
         if there != config_hash(values):
             if not holds_work(folder):  # a mistake was refused there, and is mended now
                 return
@@ -201,12 +203,10 @@ class KeepRuns(Callback):
             )
         summary = read_summary(folder) or {}
         if is_done(summary):
-            code = code_of(values)
-            if not same_sources(summary.get("code"), code):
-                sys.exit(
-                    f"hydra.run.dir={folder}: holds this run, finished by other code, "
-                    f"{describe_code(summary.get('code'))}; now it is {describe_code(code)}: name a new "
-                    "folder, or move this one away"
-                )
+            from .finished import refusal  # torch takes a second, which the other answers can do without
+
+            why = refusal(folder, summary, values, code_of(values))
+            if why:
+                sys.exit(f"hydra.run.dir={folder}: {why}")
             print(f"{folder}: finished already")
             sys.exit(0)

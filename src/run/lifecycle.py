@@ -13,22 +13,26 @@ from ..datasets import BrokenImage
 from ..datasets.files import name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
-from ..losses import MarginHead, sufficient_scale
+from ..losses import MarginHead
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
+from .advice import check_finite, likely_causes, remedies
 from .artifacts import animation_frame, write_artifacts
 from .build import Run, build_run, warn_of_large_scale
+from .finished import files_in, refusal
 from .folder import (
     append_row,
     claimed,
     holds_work,
     is_done,
     objective_of,
+    os_errors_in_one_line,
     read_summary,
     recorded,
     set_attempt_aside,
+    sync_hydra_files,
     versions,
 )
-from .identity import code_of, config_hash, describe_code, same_sources
+from .identity import code_of, config_hash, same_sources
 from .resume import restore, save_run
 from .schema import check_config
 
@@ -44,8 +48,9 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
     saying how it ended."""
     identity, code = config_hash(config), code_of(config)
-    with claimed(folder):
-        saved = earlier_attempt(folder, identity, code)
+    with os_errors_in_one_line(), claimed(folder):
+        sync_hydra_files(folder)
+        saved = earlier_attempt(folder, config, identity, code)
         if saved == "finished":
             return objective_of(read_summary(folder), config["objective"])
         for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
@@ -58,20 +63,21 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
                 raise UserError(str(error)) from None
 
 
-def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["finished"] | None:
+def earlier_attempt(
+    folder: Path, config: dict, identity: str, code: dict
+) -> dict | Literal["finished"] | None:
     """What an earlier attempt at this very run left in `folder`: a checkpoint to go on from, "finished",
-    or nothing. Raises UserError if the folder holds another run, or this one finished by other code."""
-    refusal = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
+    or nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
+    other images, or without some of its files."""
+    another = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
     summary = read_summary(folder)
     if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
-        raise refusal
+        raise another
     if is_done(summary):
-        if same_sources(summary.get("code"), code):
-            return "finished"
-        raise UserError(
-            f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
-            f"now {describe_code(code)}); name a new folder, or move this one away"
-        )
+        why = refusal(folder, summary, config, code)
+        if why:
+            raise UserError(f"{folder} {why}")
+        return "finished"
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
         return None
@@ -80,12 +86,13 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         identity_there = config_hash(saved["config"])
         changed = [] if saved["versions"] == versions() else ["versions"]
         changed += [] if same_sources(saved["code"], code) else ["code"]
+        _ = saved["data"], saved["rows"][saved["epoch"] - 1]
     except Exception as error:  # torn, foreign: whatever torch makes of it
         log.warning(f"the checkpoint cannot be read ({error}): starting again from the first epoch")
         set_attempt_aside(folder, "unreadable")
         return None
     if identity_there != identity:
-        raise refusal
+        raise another
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
@@ -100,11 +107,16 @@ def train_and_evaluate(
     """Everything between claiming a folder and writing `summary`, which is filled on the way."""
     check_config(config)
     run = build_run(config, folder, fetch=saved is None)
+    if saved and saved["data"] != run.data.fingerprint:
+        log.warning("the images are others than at the start: starting again from the first epoch")
+        set_attempt_aside(folder, "other-images")
+        saved, run = None, build_run(config, folder)
     if saved:
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
     announce(run)
     summary |= {"device": run.device.description, "threads": run.device.threads}
+    summary["data"] = run.data.fingerprint
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
     with tracking.track(
@@ -118,6 +130,7 @@ def train_and_evaluate(
     ) as tracker:
         speed = train(run, tracker)
         result, embeddings = run.evaluate("test")
+        check_finite(run, config["epochs"], "test", embeddings, result.metrics)
         summary["metrics"] = result.metrics
         collapsed = run.collapsed(result, embeddings)
         if collapsed:
@@ -131,6 +144,7 @@ def train_and_evaluate(
             summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
         summary["images_per_second"] = speed and round(speed)
         write_artifacts(run, result, embeddings, tracker)
+        summary["files"] = files_in(folder)
 
     if collapsed:
         log.warning(f"collapsed: {collapsed}; {remedies(run)}")
@@ -209,6 +223,7 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
     objective, epochs = run.config["objective"], run.config["epochs"]
     result, embeddings = run.evaluate(run.watched)
     metrics = result.metrics
+    check_finite(run, epoch.number, run.watched, embeddings, metrics)
     if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
         collapsed = run.collapsed(result, embeddings)
         if collapsed:
@@ -217,9 +232,8 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
     others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
-    append_row(
-        run.folder / "metrics.csv", {"epoch": epoch.number, "loss": epoch.loss} | metrics | others
-    )
+    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | others)
+    append_row(run.folder / "metrics.csv", run.rows)
     watched = {f"{run.watched}/{key}": value for key, value in metrics.items()}
     tracker.epoch(others | watched | {"images_per_second": epoch.speed})
     save_run(run, epoch.number)
@@ -240,31 +254,3 @@ def current_settings(run: Run) -> dict:
     if run.head.has_scale:
         row["scale"] = run.head.scale.item()
     return row
-
-
-def likely_causes(run: Run) -> str:
-    """Why a loss stops being finite: what is usually to blame, with this run's values."""
-    head = run.head
-    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups]
-    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
-    if head.has_scale:
-        smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
-        causes.append(
-            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; try {smaller})"
-        )
-    if run.device.amp:
-        causes.append("device.precision=bf16")
-    return "usual causes are " + ", ".join(causes)
-
-
-def remedies(run: Run) -> str:
-    """What usually helps a run that collapsed, with values to type."""
-    head, lr = run.head, run.config["optimizer"]["lr"]
-    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
-    if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
-        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
-    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
-        smaller = sufficient_scale(head.num_classes)
-        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
-    return f"try {' or '.join(remedy)}"

@@ -15,8 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
 from ..run.command_line import check_group_values, check_typed, explain, quoted, to_dict
+from ..run.finished import differences
 from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
-from ..run.identity import NOT_IDENTITY, code_of, config_hash, same_sources
+from ..run.identity import NOT_IDENTITY, code_of, config_hash
 from ..run.schema import check_config
 from .compose import Composer
 
@@ -39,7 +40,8 @@ class Planned:
     folder: Path  # of the sweep, until `settle_folders` gives it its own
     code: dict = field(default_factory=dict)  # that it would run with
     objective: float | None = None  # of the finished run, where there is one that counts
-    other_code: dict | None = None  # of the finished run, where that is not this code
+    differs: dict[str, str] = field(default_factory=dict)  # finished run: see run/finished.py
+    mark: str = ""  # what its folder's name ends with once it is set aside
 
     @property
     def name(self) -> str:
@@ -56,7 +58,10 @@ class Planned:
         summary = read_summary(self.folder) or {}
         if is_done(summary) and summary.get("config_hash") == self.identity:
             # It ended after its last step.
-            return self.finished(objective_of(summary, self.values["objective"]))
+            try:
+                return self.finished(objective_of(summary, self.values["objective"]))
+            except UserError as error:
+                return self.failed(error)
         record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))
 
@@ -95,7 +100,7 @@ def plan(
 def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], stale: str) -> None:
     """Give each run the folder in which it lies already, finished or not, or a new one, with its name of
     `names`, by identity."""
-    taken, existing = {}, {}
+    taken, existing, unmeasured = {}, {}, {}
     for folder in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
         identity = identity_in(folder)
         if identity:
@@ -107,7 +112,10 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
         if run.identity in existing:
             run.folder, finished = existing[run.identity]
             if finished:
-                settle_finished(run, read_summary(run.folder), stale)
+                try:
+                    settle_finished(run, read_summary(run.folder), stale)
+                except UserError as error:  # the objective was not measured there
+                    unmeasured[run.name] = error
         else:
             name = names[run.identity]
             if taken.get(name, run.identity) != run.identity:  # the defaults have changed since
@@ -122,16 +130,21 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
             f"hydra.sweep.dir={quoted(str(sweep_dir))}",
             f"hydra.sweep.subdir={quoted(run.name)}",
         ]
+    if unmeasured:
+        lines = "".join(f"\n  {name}: {error}" for name, error in unmeasured.items())
+        raise UserError(f"no run was started, because finished ones lack the objective:{lines}")
 
 
 def settle_finished(run: Planned, summary: dict, stale: str) -> None:
-    """Whether a finished run counts: not if the sources that compute have changed since, unless the user
-    wants to keep it; and if only other files have, then only with `stale=rerun` it does not."""
-    recorded = summary.get("code")
-    if recorded != run.code:
-        run.other_code = recorded if isinstance(recorded, dict) else {}
-    computes_alike = same_sources(recorded, run.code)
-    if stale == "keep" or run.other_code is None or (computes_alike and stale == "auto"):
+    """Whether a finished run counts: not if the sources that compute, the images or its own files have
+    changed since, unless the user wants to keep it; and if only the commit has, then only with
+    `stale=rerun` it does not. Raises UserError for one that counts and lacks the objective."""
+    run.differs = differences(run.folder, summary, run.values, run.code)
+    marks = {"files": "incomplete", "images": "other-images"}
+    sources = (summary.get("code") or {}).get("sources", "unknown")
+    run.mark = next((mark for what, mark in marks.items() if what in run.differs), sources)
+    weighs = set(run.differs) - ({"commit"} if stale == "auto" else set())
+    if stale == "keep" or not weighs:
         run.objective = objective_of(summary, run.values["objective"])
 
 

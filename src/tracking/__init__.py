@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..durable import write_text
 from ..errors import Pruned, UserError
 
 MODES = ("auto", "online", "offline", "disabled")
@@ -224,5 +225,5 @@ def publish(report, path: Path) -> str:
     if has_key():
         report.save()
         return f"W&B report: {report.url}"
-    path.write_text(report._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+    write_text(path, report._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
     return f"no W&B key here (wandb login): the report was not published, its source is in {path}"
