@@ -155,11 +155,9 @@ def examine(paths: Sequence[Path], whole: bool) -> tuple[list[Header | None], di
     def header_or_error(path: Path) -> Header | str:
         try:
             with opened(path) as image:
-                header = header_of(image)
                 if whole:
-                    image = upright(image)
-                Image.new(image.mode, (1, 1)).convert("RGB")  # some, as LAB, cannot be
-                return header
+                    upright(image)
+                return header_of(image)
         except Exception as error:  # given a hostile file, Pillow raises anything
             return printable(error)
 

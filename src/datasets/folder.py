@@ -89,19 +89,19 @@ class ClassFiles(NamedTuple):
 def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFiles:
     """The readable images of the class folders in `folder`. Raises ValueError that names what is wrong,
     as `image_folder` does."""
-    class_folders: dict[str, list[Path]] = {}
-    for path in subfolders(folder):  # é in either spelling is one class
-        class_folders.setdefault(composed(path.name), []).append(path)
+    class_folders = {composed(path.name): path for path in subfolders(folder)}
     if not class_folders:
         raise ValueError(f"root={folder}: no folders in it; expected one folder per class")
-    stray = next((path for path in find_images(folder) if path.parent == folder), None)
-    if stray:
-        raise ValueError(
-            f"{stray}: an image beside the class folders: put it into one, or move it elsewhere"
-        )
+    images: dict[str, list[Path]] = {name: [] for name in class_folders}
+    for path in find_images(folder):
+        if path.parent == folder:
+            raise ValueError(
+                f"{path}: an image beside the class folders: put it into one, or move it elsewhere"
+            )
+        images[class_of(path, folder)].append(path)
     result = ClassFiles([], [], [])
-    for class_folder, *same in class_folders.values():
-        paths = [path for part in (class_folder, *same) for path in find_images(part)]
+    for name, paths in images.items():
+        class_folder = class_folders[name]
         headers, broken = examine(paths, whole=True)
         readable = [path for path in paths if path not in broken]
         if not skip_broken:
