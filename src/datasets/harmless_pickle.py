@@ -12,7 +12,7 @@ import numpy as np
 from .limits import regular_file
 
 MOST_BYTES = 2**32
-MOST_OPCODES = 5_000_000  # some seconds of them
+MOST_OPCODES = 1_000_000  # a few seconds of them; such files have some tens of thousands
 # What builds the above; no sets and no dictionaries, since hashing nested tuples can take for ever.
 OPCODES = {"PROTO", "FRAME", "STOP", "MARK", "NONE", "NEWTRUE", "NEWFALSE", "INT", "BININT", "BININT1"}
 OPCODES |= {"BININT2", "LONG", "LONG1", "FLOAT", "BINFLOAT", "STRING", "BINSTRING", "SHORT_BINSTRING"}
@@ -33,7 +33,7 @@ def load_harmless(path: Path) -> object:
             raise ValueError(f"it holds more than lists, bytes and numbers ({opcode.name})")
         # Python makes room for as many as the highest number.
         if (opcode.name.endswith("PUT") and int(argument) > count) or count > MOST_OPCODES:
-            raise ValueError(f"{argument} of {count} objects: no pickle is written so")
+            raise ValueError(f"no pickle is written so ({opcode.name} after {count:,} steps)")
     return _Unpickler(io.BytesIO(content), encoding="bytes").load()
 
 
