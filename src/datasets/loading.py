@@ -124,10 +124,7 @@ def read(
 ) -> Source:
     """What the reader returns, its labels checked, with a validation split."""
     source = reader(root, **options)
-    for split, part in parts_of(source).items():
-        check_labels(name, split, part.labels, part.classes)
-    if not len(source.test.labels):
-        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
+    check_source(name, source)
     return with_validation(name, source, val_fraction)
 
 
@@ -135,6 +132,23 @@ def parts_of(source: Source) -> dict[str, Labelled]:
     """The splits that there are, by name."""
     parts = {split: getattr(source, split) for split in SPLITS}
     return {split: part for split, part in parts.items() if part is not None}
+
+
+def check_source(name: str, source: Source) -> None:
+    """Raise ValueError for labels, images or classes that cannot be trained on or tested."""
+    for split, part in parts_of(source).items():
+        check_labels(name, split, part.labels, part.classes)
+        count, shape = len(part.images), part.images.shape[1:]
+        if count != len(part.labels):
+            raise ValueError(f"name={name}: {count} {split} images, but {len(part.labels)} labels")
+        if shape != source.test.images.shape[1:]:
+            shapes = ["×".join(map(str, sides)) for sides in (shape, source.test.images.shape[1:])]
+            raise ValueError(f"name={name}: {split} images are {shapes[0]}, test images {shapes[1]}")
+    if source.train is not None and len(source.train.classes) < 2:
+        only = ", ".join(source.train.classes)
+        raise ValueError(f"name={name}: one class to train on ({only}), two are wanted")
+    if not len(source.test.labels):
+        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
 
 
 def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
