@@ -16,7 +16,7 @@ SHARED = {"errors": MIDDLE | OUTER, "arguments": MIDDLE | INNER, "torchvision_co
 # Within a ring: who may import whom.
 BESIDE = {
     "analysis": {"run", "tracking"},
-    "sweeps": {"run", "analysis"},
+    "sweeps": {"run", "analysis", "tracking"},
     "run": {"tracking"},
     "evaluation": {"datasets"},
     "plots": {"evaluation", "datasets"},

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from .folder import (
     holds_work,
     is_done,
     objective_of,
+    read_rows,
     read_summary,
     recorded,
     set_attempt_aside,
@@ -33,6 +35,7 @@ from .resume import restore, save_run
 from .schema import check_config
 
 log = logging.getLogger(__name__)
+NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
 HEADLINE_METRICS = ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
@@ -44,7 +47,7 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
     saying how it ended."""
     identity, code = config_hash(config), code_of(config)
-    with claimed(folder):
+    with claimed(folder), ExitStack() as afterwards:  # W&B ends last: nothing waits for its server
         saved = earlier_attempt(folder, identity, code)
         if saved == "finished":
             return objective_of(read_summary(folder), config["objective"])
@@ -53,7 +56,7 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
         summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
         with recorded(folder, summary):
             try:
-                return train_and_evaluate(config, folder, group, summary, saved)
+                return train_and_evaluate(config, folder, group, summary, saved, afterwards)
             except BrokenImage as error:  # of those that are read batch by batch
                 raise UserError(str(error)) from None
 
@@ -95,11 +98,19 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
 
 
 def train_and_evaluate(
-    config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None
+    config: dict,
+    folder: Path,
+    group: str | None,
+    summary: dict,
+    saved: dict | None,
+    afterwards: ExitStack,
 ) -> float:
-    """Everything between claiming a folder and writing `summary`, which is filled on the way."""
+    """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
+    to end after that is left to `afterwards`."""
     check_config(config)
     check_parts(config)
+    if group is None:  # a sweep was asked before its first run, and an outage since costs no run
+        tracking.check_online(config["logger"])
     run = build_run(config, folder, fetch=saved is None)
     if saved:
         restore(run, saved)
@@ -108,30 +119,32 @@ def train_and_evaluate(
     summary |= {"device": run.device.description, "threads": run.device.threads}
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
-    with tracking.track(
-        config["logger"],
-        config=config | {"config_hash": summary["config_hash"]},
-        folder=folder,
-        name=f"{folder.parent.name}/{folder.name}",
-        group=group,
-        tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
-        resumed=saved is not None,
-    ) as tracker:
-        speed = train(run, tracker)
-        result, embeddings = run.evaluate("test")
-        summary["metrics"] = result.metrics
-        collapsed = run.collapsed(result, embeddings)
-        if collapsed:
-            summary |= {"state": "collapsed", "collapse": collapsed}
-            tracker.tag("collapsed")
-        if run.watched == "validation":
-            summary["validation"] = run.evaluate("validation")[0].metrics
-        summary["classes"] = list(run.data.test.classes)
-        if result.closed:
-            recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
-            summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
-        summary["images_per_second"] = speed and round(speed)
-        write_artifacts(run, result, embeddings, tracker)
+    tracker = afterwards.enter_context(
+        tracking.track(
+            config["logger"],
+            config=config | {"config_hash": summary["config_hash"]},
+            folder=folder,
+            group=group,
+            tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
+            rows=[tracked(row, run.watched) for row in rows_before(run)],
+            resumed=saved is not None,
+        )
+    )
+    speed = train(run, tracker)
+    result, embeddings = run.evaluate("test")
+    summary["metrics"] = result.metrics
+    collapsed = run.collapsed(result, embeddings)
+    if collapsed:
+        summary |= {"state": "collapsed", "collapse": collapsed}
+        tracker.tag("collapsed")
+    if run.watched == "validation":
+        summary["validation"] = run.evaluate("validation")[0].metrics
+    summary["classes"] = list(run.data.test.classes)
+    if result.closed:
+        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+    summary["images_per_second"] = speed and round(speed)
+    write_artifacts(run, result, embeddings, tracker)
 
     if collapsed:
         log.warning(f"collapsed: {collapsed}; {remedies(run)}")
@@ -217,12 +230,9 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
             log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
-    others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
-    append_row(
-        run.folder / "metrics.csv", {"epoch": epoch.number, "loss": epoch.loss} | metrics | others
-    )
-    watched = {f"{run.watched}/{key}": value for key, value in metrics.items()}
-    tracker.epoch(others | watched | {"images_per_second": epoch.speed})
+    row = {"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run)
+    append_row(run.folder / "metrics.csv", row)
+    tracker.epoch(tracked(row, run.watched) | {"images_per_second": epoch.speed})
     save_run(run, epoch.number)
     log.log(
         logging.DEBUG if quietly else logging.INFO,
@@ -230,6 +240,16 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
     )
     return metrics[objective]
+
+
+def tracked(row: dict, watched: str) -> dict:
+    """A row of metrics.csv as W&B has it: metrics go by the split that they are of."""
+    return {key if key in NOT_METRICS else f"{watched}/{key}": value for key, value in row.items()}
+
+
+def rows_before(run: Run) -> list[dict]:
+    """The rows of the epochs that an earlier process trained."""
+    return read_rows(run.folder / "metrics.csv") if run.epochs_trained else []
 
 
 def current_settings(run: Run) -> dict:

@@ -26,7 +26,7 @@ KEYS = {
     "scale": ("name", "value"),
     "evaluation": ("name", "objective", "pairs"),
     "device": ("name", "threads", "precision"),
-    "logger": ("name", "mode", "project", "entity", "group", "tags"),
+    "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
 }
@@ -37,7 +37,7 @@ OPTIONAL = {
     "model": ("pretrained",),
     "evaluation": ("objective", "pairs"),
     "dataset": ("embedding_dim", "published"),
-    "logger": ("mode", "project", "entity", "group", "tags"),
+    "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]
 FEW_CLASSES = ("margin", "scale", "head_lr")
@@ -77,7 +77,8 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     loss = locate("loss", config["loss"]["_target_"])
     check_margin(config["loss"]["name"], loss, config["margin"])
     check_scale(config["loss"]["name"], loss, config["scale"])
-    check_logger(config["logger"])
+    if "optimizer" in groups:  # else nothing is trained, and nothing reported
+        check_logger(config["logger"])
 
 
 def check_keys(config: dict) -> None:
@@ -91,7 +92,8 @@ def check_keys(config: dict) -> None:
             raise UserError(f"{group}={config[group]}: give its keys, as in {group}.{known[0]}=…")
         wandb = group == "logger" and config["logger"].get("name") == "wandb"
         for key in known:
-            if key not in config[group] and (wandb or key not in OPTIONAL.get(group, ())):
+            needed = wandb and key != "timeout"  # which older runs do without
+            if key not in config[group] and (needed or key not in OPTIONAL.get(group, ())):
                 raise UserError(f"{group}.{key}: missing, give it, or choose a whole {group} group")
     for key, value in config.items():
         if key in TOP_LEVEL:

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..run.command_line import continue_command
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
 from ..run.identity import describe_code
+from ..tracking import check_online, left_in_sweep
 from .console import Board, console
 from .plan import STALE, Planned, plan
 
@@ -68,7 +69,10 @@ class PlannedSweeper(Sweeper):
             raise UserError(f"hydra.sweeper.grids: {error}") from None
 
     def plan(self, jobs) -> list[Planned]:
-        return plan(self.context, self.config, jobs, self.stale)
+        runs = plan(self.context, self.config, jobs, self.stale)
+        for run in runs:
+            check_online(run.values["logger"])  # asks the server once
+        return runs
 
     @property
     def shown_folder(self) -> str:
@@ -89,8 +93,10 @@ class PlannedSweeper(Sweeper):
                     result = self.run(self.parse(arguments))
                 except UserError:  # some runs failed
                     self.write_comparison()
+                    self.say_left()
                     raise
                 self.write_comparison()
+                self.say_left()
                 return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
@@ -139,6 +145,11 @@ class PlannedSweeper(Sweeper):
                 f"{', '.join(fate)} (hydra.sweeper.stale={self.stale})",
                 markup=False,
             )
+
+    def say_left(self) -> None:
+        left = left_in_sweep(self.folder)
+        if left:
+            print(left, file=sys.stderr)
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""

@@ -9,7 +9,7 @@ import pytest
 
 from src.errors import UserError
 from src.run.lifecycle import train_run
-from src.tracking import check_logger, has_key, point_cloud
+from src.tracking import check_logger, check_online, point_cloud
 from tests import faults
 from tests.conftest import FAST
 
@@ -41,14 +41,6 @@ def records_in(run_folder: Path):
 
 def nested(items) -> dict:
     return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in items}
-
-
-@pytest.fixture
-def without_key(monkeypatch, tmp_path):
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("NETRC", str(tmp_path / "none"))
 
 
 OFFLINE = tuple(override for override in FAST if override != "logger=none")
@@ -148,9 +140,8 @@ def test_no_logger_writes_nothing_for_wandb(how, composed, tmp_path, without_key
 
 
 def test_online_without_a_key_is_refused(composed, without_key):
-    assert not has_key()
     with pytest.raises(UserError, match=r"logger.mode=online: no W&B key"):
-        check_logger(composed("logger.mode=online")["logger"])
+        check_online(composed("logger.mode=online")["logger"])
     with pytest.raises(UserError, match=r"logger.mode=onlin: choose one of auto, online"):
         check_logger(composed("logger.mode=onlin")["logger"])
 
