@@ -29,6 +29,8 @@ from .settings import (
 
 log = logging.getLogger(__name__)
 PATIENCE = 3  # seconds of waiting before it is said
+# How W&B's log speaks of what a server answered.
+REASONS = (r"HTTP \d{3}: [^.\n]+", r"\b\d{3} [A-Z][a-z]+( [A-Z][a-z]+)*", r"connection refused")
 
 
 @dataclass
@@ -93,7 +95,7 @@ class Session:
                 log.warning(f"W&B: {failed}: the run is not logged there")
                 return
         self.note.files = str(Path(self.run.settings.sync_dir))
-        self.note.left = why or "offline"
+        self.note.left = "not finished" if self.online else why or "offline"
         self._write_note()
         self._supersede()
         if self.online:
@@ -105,7 +107,7 @@ class Session:
 
     @property
     def online(self) -> bool:
-        return self.run is not None and not self.run.settings.mode == "offline"
+        return self.run is not None and self.run.settings.mode != "offline"
 
     def _init(self, mode: str, about: dict) -> str | None:
         """Why there is no run, if there is none."""
@@ -199,11 +201,7 @@ def said_in_log(part: Path) -> str | None:
     if not errors:
         return None
     said = [f"{entry.get('msg')} {entry.get('error', '')}" for entry in errors]
-    for pattern in (
-        r"HTTP \d{3}: [^.\n]+",
-        r"\b\d{3} [A-Z][a-z]+( [A-Z][a-z]+)*",
-        r"connection refused",
-    ):
+    for pattern in REASONS:
         found = [match[0].strip() for match in (re.search(pattern, text) for text in said) if match]
         if found:
             return found[-1]
@@ -232,12 +230,8 @@ def left_in_sweep(folder: Path) -> str | None:
         return None
     reasons = list(dict.fromkeys(note.left for note in notes))
     why = reasons[0] + f" and {len(reasons) - 1} other reasons" * (len(reasons) > 1)
-    outside = next(
-        (n for n in notes if n.files and folder.absolute() not in Path(n.files).parents), None
-    )
-    root = Path(outside.files).parent if outside else folder
-    command = f"make sync SWEEP={shlex.quote(os.path.relpath(root))}"
-    return f"{len(notes)} runs are not in W&B ({why}): {command}"
+    number = f"{len(notes)} runs are" if len(notes) > 1 else "1 run is"
+    return f"{number} not in W&B ({why}): {sync_command(notes[0], folder)}"
 
 
 def names(logger: dict, settings, name: str, group: str | None, tags: list[str]) -> dict:

@@ -1,5 +1,5 @@
-"""What W&B is asked to do: a run's `logger` group, then W&B's own settings (WANDB_… variables, what `wandb
-offline` and `wandb disabled` wrote), then this project's defaults."""
+"""What W&B is asked to do: a run's `logger` group, then W&B's own settings (WANDB_… variables, and what
+`wandb offline` and `wandb disabled` wrote), then this project's defaults."""
 
 import contextlib
 import functools

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -142,6 +143,19 @@ def test_why_a_run_is_offline_is_said_in_one_line(
     assert not (tmp_path / "online" / "wandb").exists()
 
 
+def test_an_outage_that_passes_leaves_nothing_behind(composed, tmp_path, online, said, monkeypatch):
+    def outage(optimizer):
+        if (tmp_path / "checkpoint.pt").exists() and not online.turn:
+            online.fail(500)
+            online.turn = (10**6, 500)
+            threading.Timer(1, online.heal).start()
+
+    monkeypatch.setattr(faults, "strike", outage)
+    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam", "logger.timeout=600"), tmp_path)
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and run.exits == [0] and not lines(said, "not uploaded")
+
+
 def test_a_server_that_dies_between_two_requests_of_the_beginning(
     composed, tmp_path, online, said, monkeypatch
 ):
@@ -246,26 +260,17 @@ def test_an_attempt_set_aside_is_another_run(composed, tmp_path, online, monkeyp
     assert sorted(run.epochs for run in online.runs.values()) == [[1], [1, 2]]
 
 
-def test_a_run_that_fails_is_marked_failed_and_one_that_is_pruned_is_not(composed, tmp_path, online):
+def test_a_run_that_fails_is_marked_failed_and_one_that_is_pruned_is_not(
+    composed, tmp_path, online, monkeypatch
+):
     with pytest.raises(UserError, match="not a finite number"):
         train_run(composed(*TINY, "optimizer.lr=1e5", "scale=learnable"), tmp_path / "failed")
-    (tmp_path / "pruned").mkdir()
-    config = composed(*TINY)
     stop = tmp_path / "pruned" / "stop"
+    monkeypatch.setattr(faults, "strike", lambda optimizer: stop.touch())
     with pytest.raises(Pruned):
-        pruned_after_the_first_epoch(config, stop)
+        train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), stop.parent)
     assert online.run_named("failed").exits == [1] and online.run_named("pruned").exits == [0]
     assert online.run_named("pruned").summary["pruned"] is True
-
-
-def pruned_after_the_first_epoch(config, stop):
-    faults.strike = lambda optimizer: stop.touch()
-    try:
-        train_run(
-            config | {"optimizer": config["optimizer"] | {"_target_": "tests.faults.Adam"}}, stop.parent
-        )
-    finally:
-        faults.strike = None
 
 
 # ------------------------------------------------------------------------------------ make sync
@@ -273,17 +278,9 @@ def pruned_after_the_first_epoch(config, stop):
 
 def make_sync(folder: Path, server, **environment) -> str:
     """What `make sync SWEEP=<folder>` does, its recipe with this interpreter's wandb."""
-    bin_folder = Path(sys.executable).parent
+    venv = Path(sys.prefix)
     done = subprocess.run(
-        [
-            "make",
-            "--no-print-directory",
-            "-o",
-            f"{bin_folder.parent}/.ready",
-            "sync",
-            f"VENV={bin_folder.parent}",
-            f"SWEEP={folder}",
-        ],
+        ["make", "-o", f"{venv}/.ready", "sync", f"VENV={venv}", f"SWEEP={folder}"],
         cwd=ROOT,
         env=os.environ | server.environment | environment,
         capture_output=True,
