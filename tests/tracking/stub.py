@@ -4,6 +4,7 @@ run, an artifact and `wandb sync` need. It remembers what it was told and fails 
     with Stub() as server:
         server.environment                       # what a process needs to find it, with a key
         server.fail(401) / .fail(500) / .fail("hang") / .fail("drop"), .fail(500, "file_stream"), .heal()
+        server.die()                             # and refuse connections
         server.after_rows(1, 500)                # fail so once a row of history has come
         server.runs["abcd1234"].history          # the rows, as dicts, in the order they were written
 """
@@ -85,6 +86,9 @@ class Stub:
 
     def __exit__(self, *_) -> None:
         self.heal()
+        self.die()
+
+    def die(self) -> None:
         self.server.shutdown()
         self.server.server_close()
 
@@ -106,7 +110,10 @@ class Stub:
         return found
 
     def fail(self, how: int | str, *where: str) -> None:
-        """Answer with a status, "hang" without an answer, or "drop" the connection as a dead server."""
+        """Answer with a status, "hang" without an answer, "drop" the connection, or "die"."""
+        if how == "die":
+            threading.Thread(target=self.die).start()  # not from a thread that answers
+            how = "drop"
         self.healed.clear()
         self.failing = dict.fromkeys(where or ("graphql", "file_stream", "storage"), how)
 
