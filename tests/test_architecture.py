@@ -21,7 +21,7 @@ SHARED = {
 # Within a ring: who may import whom.
 BESIDE = {
     "analysis": {"run", "tracking"},
-    "sweeps": {"run", "analysis"},
+    "sweeps": {"run", "analysis", "tracking"},
     "run": {"tracking"},
     "evaluation": {"datasets"},
     "plots": {"evaluation", "datasets"},

@@ -170,11 +170,12 @@ def holds_foreign_files(folder: Path) -> bool:
 
 
 def set_attempt_aside(folder: Path, why: str) -> None:
-    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way."""
+    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B has
+    of them, so that the next attempt is another run there."""
     kept, number = folder / STALE / why, 2
     while kept.exists():
         kept, number = kept.with_name(f"{why},{number}"), number + 1
-    for name in ("checkpoint.pt", "metrics.csv"):
+    for name in ("checkpoint.pt", "metrics.csv", "wandb"):
         if (folder / name).exists():
             kept.mkdir(parents=True, exist_ok=True)
             (folder / name).rename(kept / name)

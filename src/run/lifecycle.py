@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +38,7 @@ from .resume import restore, save_run
 from .schema import check_config
 
 log = logging.getLogger(__name__)
+NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
 HEADLINE_METRICS = ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
@@ -48,7 +50,8 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
     saying how it ended."""
     identity, code = config_hash(config), code_of(config)
-    with os_errors_in_one_line(), claimed(folder):
+    with os_errors_in_one_line(), claimed(folder), ExitStack() as afterwards:
+        # W&B ends last, in `afterwards`: nothing waits for its server.
         sync_hydra_files(folder)
         saved = earlier_attempt(folder, config, identity, code)
         if saved == "finished":
@@ -58,7 +61,7 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
         summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
         with recorded(folder, summary):
             try:
-                return train_and_evaluate(config, folder, group, summary, saved)
+                return train_and_evaluate(config, folder, group, summary, saved, afterwards)
             except BrokenImage as error:  # of those that are read batch by batch
                 raise UserError(str(error)) from None
 
@@ -102,10 +105,18 @@ def earlier_attempt(
 
 
 def train_and_evaluate(
-    config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None
+    config: dict,
+    folder: Path,
+    group: str | None,
+    summary: dict,
+    saved: dict | None,
+    afterwards: ExitStack,
 ) -> float:
-    """Everything between claiming a folder and writing `summary`, which is filled on the way."""
+    """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
+    to end after that is left to `afterwards`."""
     check_config(config)
+    if group is None:  # a sweep was asked before its first run, and an outage since costs no run
+        tracking.check_online(config["logger"])
     run = build_run(config, folder, fetch=saved is None)
     if saved and saved["data"] != run.data.fingerprint:
         log.warning("the images are others than at the start: starting again from the first epoch")
@@ -119,32 +130,34 @@ def train_and_evaluate(
     summary["data"] = run.data.fingerprint
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
-    with tracking.track(
-        config["logger"],
-        config=config | {"config_hash": summary["config_hash"]},
-        folder=folder,
-        name=f"{folder.parent.name}/{folder.name}",
-        group=group,
-        tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
-        resumed=saved is not None,
-    ) as tracker:
-        speed = train(run, tracker)
-        result, embeddings = run.evaluate("test")
-        check_finite(run, config["epochs"], "test", embeddings, result.metrics)
-        summary["metrics"] = result.metrics
-        collapsed = run.collapsed(result, embeddings)
-        if collapsed:
-            summary |= {"state": "collapsed", "collapse": collapsed}
-            tracker.tag("collapsed")
-        if run.watched == "validation":
-            summary["validation"] = run.evaluate("validation")[0].metrics
-        summary["classes"] = list(run.data.test.classes)
-        if result.closed:
-            recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
-            summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
-        summary["images_per_second"] = speed and round(speed)
-        write_artifacts(run, result, embeddings, tracker)
-        summary["files"] = files_in(folder)
+    tracker = afterwards.enter_context(
+        tracking.track(
+            config["logger"],
+            config=config | {"config_hash": summary["config_hash"]},
+            folder=folder,
+            group=group,
+            tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
+            rows=[tracked(row, run.watched) for row in run.rows],
+            resumed=saved is not None,
+        )
+    )
+    speed = train(run, tracker)
+    result, embeddings = run.evaluate("test")
+    check_finite(run, config["epochs"], "test", embeddings, result.metrics)
+    summary["metrics"] = result.metrics
+    collapsed = run.collapsed(result, embeddings)
+    if collapsed:
+        summary |= {"state": "collapsed", "collapse": collapsed}
+        tracker.tag("collapsed")
+    if run.watched == "validation":
+        summary["validation"] = run.evaluate("validation")[0].metrics
+    summary["classes"] = list(run.data.test.classes)
+    if result.closed:
+        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+    summary["images_per_second"] = speed and round(speed)
+    write_artifacts(run, result, embeddings, tracker)
+    summary["files"] = files_in(folder)
 
     if collapsed:
         log.warning(f"collapsed: {collapsed}; {remedies(run)}")
@@ -231,11 +244,9 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
             log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
-    others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
-    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | others)
+    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
     append_row(run.folder / "metrics.csv", run.rows)
-    watched = {f"{run.watched}/{key}": value for key, value in metrics.items()}
-    tracker.epoch(others | watched | {"images_per_second": epoch.speed})
+    tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
     save_run(run, epoch.number)
     log.log(
         logging.DEBUG if quietly else logging.INFO,
@@ -243,6 +254,11 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
     )
     return metrics[objective]
+
+
+def tracked(row: dict, watched: str) -> dict:
+    """A row of metrics.csv as W&B has it: metrics go by the split that they are of."""
+    return {key if key in NOT_METRICS else f"{watched}/{key}": value for key, value in row.items()}
 
 
 def current_settings(run: Run) -> dict:

@@ -27,7 +27,7 @@ KEYS = {
     "scale": ("name", "value"),
     "evaluation": ("name", "objective", "pairs"),
     "device": ("name", "threads", "precision"),
-    "logger": ("name", "mode", "project", "entity", "group", "tags"),
+    "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
 }
@@ -38,7 +38,7 @@ OPTIONAL = {
     "model": ("pretrained",),
     "evaluation": ("objective", "pairs"),
     "dataset": ("embedding_dim", "published"),
-    "logger": ("mode", "project", "entity", "group", "tags"),
+    "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]
 FEW_CLASSES = ("margin", "scale", "head_lr")
@@ -95,7 +95,8 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
         if not rule.test(flat.get(key)):
             mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
     mistakes.of(check_evaluation, config)
-    mistakes.of(check_logger, config["logger"])
+    if "optimizer" in groups:  # else nothing is trained, and nothing reported
+        mistakes.of(check_logger, config["logger"])
     mistakes.of(check_targets, config, groups)
     mistakes.of(check_margin, config)
     mistakes.of(check_scale, config)
@@ -127,7 +128,8 @@ def check_structure(config: dict) -> None:
             continue
         wandb = group == "logger" and config["logger"].get("name") == "wandb"
         for key in known:
-            if key not in config[group] and (wandb or key not in OPTIONAL.get(group, ())):
+            needed = wandb and key != "timeout"  # which older runs do without
+            if key not in config[group] and (needed or key not in OPTIONAL.get(group, ())):
                 mistakes.add(f"{group}.{key}: missing, give it, or choose a whole {group} group")
         if group in FILLED_IN and group != "dataset" and "options" in config[group]:
             mistakes.of(options_of, group, config[group])

@@ -23,6 +23,7 @@ from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt
 from ..run.command_line import continue_command
 from ..run.finished import in_words
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
+from ..tracking import check_online, left_in_sweep
 from .compose import Composer
 from .console import Board, console
 from .plan import STALE, Planned, plan
@@ -74,7 +75,10 @@ class PlannedSweeper(Sweeper):
             raise UserError(f"hydra.sweeper.grids: {error}") from None
 
     def plan(self, jobs: Iterable[list[str]]) -> list[Planned]:
-        return plan(self.composer, jobs, self.stale, self.varied)
+        runs = plan(self.composer, jobs, self.stale, self.varied)
+        for run in runs:
+            check_online(run.values["logger"])  # asks the server once
+        return runs
 
     @property
     def shown_folder(self) -> str:
@@ -98,8 +102,10 @@ class PlannedSweeper(Sweeper):
                     result = self.run(overrides)
                 except (UserError, OSError):  # some runs failed, or the machine refused
                     self.write_comparison()
+                    self.say_left()
                     raise
                 self.write_comparison()
+                self.say_left()
                 return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
@@ -156,6 +162,11 @@ class PlannedSweeper(Sweeper):
                 f"{name_some(run.name for run in own)}",
                 markup=False,
             )
+
+    def say_left(self) -> None:
+        left = left_in_sweep(self.folder)
+        if left:
+            print(left, file=sys.stderr)
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""
