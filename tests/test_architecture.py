@@ -13,6 +13,7 @@ OUTER = {"train", "compare", "evaluate", "embed", "export"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {"errors": MIDDLE | OUTER, "arguments": MIDDLE | INNER, "torchvision_compat": INNER}
+SHARED["words"] = OUTER | MIDDLE | INNER
 # Within a ring: who may import whom.
 BESIDE = {
     "analysis": {"run", "tracking"},

@@ -9,6 +9,7 @@ import torch
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import examine, find_images, name_some
 from ..errors import UserError
+from ..words import counted
 from .command_line import CONF
 from .evaluation import with_overrides
 from .load import Trained
@@ -97,4 +98,5 @@ def embed_into(
         np.savez_compressed(file, embeddings=embeddings, **arrays)
     os.replace(unfinished, out)
     left_out = f"; {len(skipped)} left out: {name_some(skipped)}" if skipped else ""
-    return f"{len(embeddings):,} embeddings of {embeddings.shape[1]} dimensions -> {out}{left_out}"
+    number = counted(len(embeddings), "embedding")
+    return f"{number} of {embeddings.shape[1]} dimensions -> {out}{left_out}"
