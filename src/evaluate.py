@@ -57,9 +57,8 @@ def main() -> None:
 
 def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
     name, images = config["evaluation"]["name"], evaluation.images
-    source = config["dataset"]["name"]
-    sizes = f"{counted(len(images), 'image')} of {counted(len(images.classes), 'class')}"
-    print(f"{name} on {sizes}, {source}")
+    classes = counted(len(images.classes), "class")
+    print(f"{name} on {counted(len(images), 'image')} of {classes}, {config['dataset']['name']}")
     table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:

@@ -36,7 +36,7 @@ from .sizes import counts_of, too_few, warn_of_few
 log = logging.getLogger(__name__)
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
-HEADLINE_METRICS = ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
+HEADLINE_METRICS = ("map_at_r", "recall_at_1", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
 
 
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
