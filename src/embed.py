@@ -16,7 +16,7 @@ from .run.load import load_trained
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.embed", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument("source", help="a folder of images, or a data set's name")
     parser.add_argument("overrides", nargs="*", help="of the data set, as in dataset.root=<folder>")
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")

@@ -13,18 +13,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from .datasets.files import name_some
+from .datasets.files import left_out, name_some
 from .errors import UserError
 from .evaluation import EVALUATIONS, METRICS
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
 from .run.load import load_trained
 from .run.schema import check_config
 from .run.targets import REBUILT
+from .words import counted
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
     parser.add_argument("--out", type=Path, help="default: <run>/evaluations/<time>-<data set>")
     parser.add_argument(
@@ -43,7 +44,7 @@ def main() -> None:
         if config["device"] != run.config["device"]:
             run = run.on(config["device"])
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
-        out = given.out or given.run / "evaluations" / name
+        out = given.out or run.folder / "evaluations" / name
         if out.exists():
             raise UserError(f"--out {out}: exists already and would be overwritten; name a new folder")
         if run.unfinished:
@@ -57,14 +58,14 @@ def main() -> None:
 
 def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
     name, images = config["evaluation"]["name"], evaluation.images
-    source = config["dataset"]["name"]
-    print(f"{name} on {len(images):,} images of {len(images.classes):,} classes, {source}")
+    classes = counted(len(images.classes), "class")
+    print(f"{name} on {counted(len(images), 'image')} of {classes}, {config['dataset']['name']}")
     table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:
         value = evaluation.result.metrics.get(metric)
         if value is None:
-            shown = "too few pairs"
+            shown = "too few pairs or folds"
         else:
             angle = METRICS[metric].unit == "angle"
             shown = f"{value * METRICS[metric].display_factor:.2f}°" if angle else f"{value:.4f}"
@@ -72,7 +73,8 @@ def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
     Console(highlight=False).print(table)
     print(f"-> {out}")
     if evaluation.skipped:
-        print(f"{len(evaluation.skipped)} files and classes left out: {name_some(evaluation.skipped)}")
+        left = left_out(evaluation.skipped)
+        print(f"{left} left out: {name_some(evaluation.skipped)}")
 
 
 if __name__ == "__main__":

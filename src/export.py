@@ -18,7 +18,7 @@ CPU = {"name": "cpu", "threads": None, "precision": "fp32"}
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.export", description=__doc__)
-    parser.add_argument("run", type=Path, help="a run's folder")
+    parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx")
     parser.add_argument("--out", type=Path, help="the file to write; default: <run>/export/backbone.<…>")
     parser.add_argument(
@@ -31,7 +31,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         run = load_trained(given.run, CPU, given.allow)
-        out = given.out or given.run / "export" / f"backbone{SUFFIXES[given.format]}"
+        out = given.out or run.folder / "export" / f"backbone{SUFFIXES[given.format]}"
         if run.unfinished:
             print(run.unfinished)
         worst = export(run, given.format, out)

@@ -16,6 +16,7 @@ SHARED = {
     "errors": MIDDLE | OUTER,
     "arguments": MIDDLE | INNER,
     "durable": MIDDLE | INNER,
+    "words": OUTER | MIDDLE | INNER,
     "torchvision_compat": INNER,
 }
 # Within a ring: who may import whom.

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from .. import plots, tracking
 from .figures import comparison_figures, read_spheres
+from .phrases import number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
 from .report import write_report
-from .tables import ranking_cells, ranking_header, settings_rows, write_tables
-from .wording import answer_sentences, number
+from .tables import TEXT, ranking_cells, ranking_header, settings_rows, write_tables
+from .winner import point_to_winner
+from .wording import answer_sentences
 
 TABLE_ROWS = 20
 
@@ -37,13 +39,16 @@ def compare_sweeps(
     )
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
+    comparison.folder = out
     write_tables(comparison, out)
+    point_to_winner(comparison)
     spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
     pictures = {
         name: plots.save(fig, out / f"{name}.png")
         for name, fig in comparison_figures(comparison, spheres).items()
     }
     page = write_report(comparison, pictures, spheres, out)
+    (out / "answer.txt").write_text("\n".join(answer_sentences(comparison)) + "\n", **TEXT)
     print_comparison(comparison, page)
     logger = {"project": None, "entity": None, "group": None} | runs[0].config["logger"]
     group = logger["group"] or tracking.sweep_group(folders[0])
@@ -65,15 +70,17 @@ def print_comparison(comparison: Comparison, page: Path) -> None:
     table = Table(
         title=f"{comparison.metric}, in the order of the {comparison.chosen_on}", title_justify="left"
     )
-    for column in (*ranking_header(comparison), "to the best"):
+    for column in (*ranking_header(comparison), "to the first"):
         table.add_column(column, justify="left" if column == "setting" else "right")
-    for rank, setting in enumerate(comparison.settings[:TABLE_ROWS], 1):
+    for rank, setting in enumerate(comparison.settings, 1):
+        if rank > TABLE_ROWS and setting not in comparison.baselines:
+            continue
         gap = setting.to_best
         behind = number(comparison.metric, gap.mean, signed=True) if gap else ""
         behind += " *" if gap and gap.separable else ""
         table.add_row(*map(escape, ranking_cells(comparison, rank, setting)), behind)
     console.print(table)
-    more = len(comparison.settings) - TABLE_ROWS
+    more = len(comparison.candidates) - TABLE_ROWS
     if more > 0:
         console.print(f"and {more} more; ", end="")
     console.print("* separable from the first, 95% for all of them together")

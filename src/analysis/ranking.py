@@ -2,58 +2,27 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from ..datasets.files import name_some
 from ..errors import UserError
 from ..evaluation import METRICS
-from ..run.identity import (
-    NOT_COMPUTED,
-    NOT_IDENTITY,
-    VALUE_ONLY,
-    computed,
-    describe_code,
-    flattened,
-    normalised,
-)
+from ..run.identity import computed, describe_code
 from .read import RunRecord
-from .statistics import Difference, Interval, expected_best, interval, paired_difference
+from .settings import PIXELS, Setting, group_by_setting, shown_values, unlabelled_differences
+from .statistics import Difference, Repeat, by_fold, expected_best, interval, paired_difference
+from .verdict import SAME, Undecided, undecided
 
-SHORT = {"margin.value": "m", "scale.value": "s"}
-# Keys that do not set runs apart for a reader: where and how they ran, and what follows from other keys.
-HIDDEN = ("seed", "dataset.root", "device.name", "device.threads", *NOT_COMPUTED)
-HIDDEN += tuple(group for group in NOT_IDENTITY if group != "device")
+__all__ = ["Comparison", "Setting", "rank_runs", "shown_values"]
+
 MOST_BUDGET = 100  # settings tried, in the view of equal budgets
-
-
-@dataclass
-class Setting:
-    """Runs that differ in their seed only; `label` says what sets it apart, as "arcface m=0.3"."""
-
-    key: str
-    label: str
-    differs: dict[str, object]
-    runs: list[RunRecord]
-    chosen: Interval = None  # the metric on the split that settings are chosen by
-    test: Interval = None  # and on the test split
-    to_baseline: Difference | None = None
-    to_best: Difference | None = None
-
-    @property
-    def loss(self) -> str:
-        return self.runs[0].config["loss"]["name"]
-
-    @property
-    def collapsed(self) -> list[RunRecord]:
-        return [run for run in self.runs if run.state == "collapsed"]
-
-    def values(self, metric: str) -> dict[int, float]:
-        """The metric on the test split, by seed."""
-        return {run.seed: run.metrics[metric] for run in self.runs}
+SOFTMAX = "softmax"  # the loss without angles: a baseline, as pixels are
 
 
 @dataclass
 class Comparison:
-    """Settings from the best, by the validation split, to the worst."""
+    """Settings from the best, by the validation split, to the worst, and after them the `baselines`,
+    which are compared with and never ranked. `undecided` says why no setting ranks first."""
 
     metric: str
     settings: list[Setting]
@@ -62,10 +31,33 @@ class Comparison:
     problems: list[str]
     budgets: dict[str, list[float]] = field(default_factory=dict)
     also_differ: dict[str, list] = field(default_factory=dict)  # keys that no label shows
+    baselines: list[Setting] = field(default_factory=list)
+    undecided: Undecided | None = None
+    folder: Path | None = None  # that the comparison is written to
+
+    @property
+    def candidates(self) -> list[Setting]:
+        """The settings that are ranked."""
+        return [setting for setting in self.settings if setting not in self.baselines]
 
     @property
     def best(self) -> Setting:
+        """The first in the order, which is no winner where the comparison is undecided."""
         return self.settings[0]
+
+    @property
+    def higher_is_better(self) -> bool:
+        return METRICS[self.metric].higher_is_better
+
+    @property
+    def winner(self) -> Setting | None:
+        return None if self.undecided else self.best
+
+    @property
+    def equals(self) -> list[Setting]:
+        """Others that the validation split puts level with the first."""
+        mean = self.best.chosen.mean
+        return [s for s in self.candidates[1:] if abs(s.chosen.mean - mean) <= SAME]
 
     @property
     def codes(self) -> dict[str, int]:
@@ -91,6 +83,39 @@ def rank_runs(
     runs: list[RunRecord], problems: list[str], metric: str, baseline: str | None = None
 ) -> Comparison:
     """Raises UserError for an unknown metric or baseline, and if no run is finished."""
+    finished = comparable(runs, metric)
+    settings = group_by_setting(finished)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    for setting in settings:
+        chosen = {run.repeat: run.chosen_by(metric) for run in setting.runs}
+        setting.chosen = interval(by_fold(chosen), shared=setting.shared)
+        setting.test = setting.interval(metric)
+    fixed = fixed_baselines(settings)
+    # Equal ones stay in the order of their folders: what the test split says must not choose.
+    settings.sort(key=lambda setting: (setting in fixed, -sign * setting.chosen.mean))
+    base = find_baseline(settings, baseline)
+    others, best = len(settings) - 1, settings[0]
+    for setting in settings:
+        if base is not None and setting is not base:
+            setting.to_baseline = difference(setting, base, metric, others)
+        if setting is not best:
+            setting.to_best = difference(setting, best, metric, others)
+    trained = [setting for setting in settings if setting.loss != PIXELS] or settings
+    return Comparison(
+        metric,
+        settings,
+        base,
+        runs,
+        problems,
+        expected_by_budget(trained, sign),
+        unlabelled_differences(trained),
+        [setting for setting in settings if setting in fixed],
+        undecided([setting for setting in settings if setting not in fixed], metric),
+    )
+
+
+def comparable(runs: list[RunRecord], metric: str) -> list[RunRecord]:
+    """The finished runs. Raises UserError if there are none, or not all have the metric."""
     if metric not in METRICS:
         raise UserError(f"--metric {metric}: choose one of {', '.join(METRICS)}")
     finished = [run for run in runs if run.is_done]
@@ -106,29 +131,7 @@ def rank_runs(
             f"runs have {', '.join(known) or 'none in common'}"
         )
     check_images(finished)
-    settings = group_by_setting(finished)
-    sign = 1 if METRICS[metric].higher_is_better else -1
-    for setting in settings:
-        setting.chosen = interval([run.chosen_by(metric) for run in setting.runs])
-        setting.test = interval(list(setting.values(metric).values()))
-    settings.sort(key=lambda setting: (-sign * setting.chosen.mean, -sign * setting.test.mean))
-    base = find_baseline(settings, baseline)
-    others, best = len(settings) - 1, settings[0]
-    for setting in settings:
-        ours = setting.values(metric)
-        if base is not None and setting is not base:
-            setting.to_baseline = paired_difference(ours, base.values(metric), others)
-        if setting is not best:
-            setting.to_best = paired_difference(ours, best.values(metric), others)
-    return Comparison(
-        metric,
-        settings,
-        base,
-        runs,
-        problems,
-        expected_by_budget(settings, sign),
-        unlabelled_differences(settings),
-    )
+    return finished
 
 
 def check_images(runs: list[RunRecord]) -> None:
@@ -150,70 +153,37 @@ def check_images(runs: list[RunRecord]) -> None:
             )
 
 
-def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
-    """Runs by setting, of two runs with one seed the later; labelled by what varies among them."""
-    by_key: dict[str, dict[int, RunRecord]] = {}
-    for run in runs:
-        by_key.setdefault(run.setting, {})[run.seed] = run
-    flat = {key: shown_values(next(iter(seeds.values())).config) for key, seeds in by_key.items()}
-    settings = []
-    for key, seeds in by_key.items():
-        kin = [other for other in flat.values() if other["loss.name"] == flat[key]["loss.name"]]
-        differs = {
-            name: value
-            for name, value in flat[key].items()
-            if name != "loss.name" and any(other.get(name) != value for other in kin)
-        }
-        label = " ".join([flat[key]["loss.name"], *(label_part(*pair) for pair in differs.items())])
-        ordered = [seeds[seed] for seed in sorted(seeds)]
-        settings.append(Setting(key, label, {"loss.name": flat[key]["loss.name"]} | differs, ordered))
-    for key in ("dataset.name", "dataset.val_fraction", "evaluation.name"):
-        several = {str(values.get(key)) for values in flat.values()}
-        if len(several) > 1:
-            raise UserError(f"runs with different {key} do not compare: {', '.join(sorted(several))}")
-    for label, count in Counter(setting.label for setting in settings).items():
-        if count > 1:  # numbers that differ in a digit not shown
-            alike = [setting for setting in settings if setting.label == label]
-            for number, setting in enumerate(alike[1:], 2):
-                setting.label += f" #{number}"
-    return settings
+def fixed_baselines(settings: list[Setting]) -> list[Setting]:
+    """Those that the others are compared with: pixels beside trained models, and softmax beside other
+    losses."""
+    for families in ((PIXELS, SOFTMAX), (PIXELS,)):
+        found = [setting for setting in settings if setting.loss in families]
+        if len(found) < len(settings):
+            return found
+    return []
 
 
-def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
-    """What differs between losses, besides the loss, its margin and its scale, as epochs would."""
-    flat = [shown_values(setting.runs[0].config) for setting in settings]
-    labelled = {key for setting in settings for key in setting.differs}
-    keys = {
-        key for values in flat for key in values if not key.startswith(("loss.", "margin.", "scale."))
-    }
-    values = {
-        key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - labelled)
-    }
-    return {key: several for key, several in values.items() if len(several) > 1}
+def difference(ours: Setting, theirs: Setting, metric: str, compared: int) -> Difference | None:
+    """Ours minus theirs on the test split. Pixels that ran with one seed stand for every seed: there are
+    no weights to draw but the class weights, which end in the same place."""
+    mine, other = ours.values(metric), theirs.values(metric)
+    mine, other = repeated(ours, mine, other), repeated(theirs, other, mine)
+    return paired_difference(mine, other, compared, max(ours.shared, theirs.shared))
 
 
-def shown_values(config: dict) -> dict[str, object]:
-    """A configuration's flat, normalised keys that can set runs apart."""
-    return {
-        key: normalised(value)
-        for key, value in flattened(config).items()
-        if not key.endswith("._target_")
-        and not any(key == hidden or key.startswith(f"{hidden}.") for hidden in HIDDEN)
-        and not (key in ("margin.name", "scale.name") and value in VALUE_ONLY)
-    }
-
-
-def label_part(key: str, value: object) -> str:
-    if isinstance(value, list):
-        value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
-    elif isinstance(value, float):
-        value = f"{value:g}"
-    return f"{SHORT.get(key, key.removesuffix('.name').removeprefix('loss.options.'))}={value}"
+def repeated(
+    setting: Setting, own: dict[Repeat, float], others: dict[Repeat, float]
+) -> dict[Repeat, float]:
+    if setting.loss != PIXELS or len(setting.seeds) > 1:
+        return own
+    by_fold = {repeat.fold: value for repeat, value in own.items()}
+    return own | {each: by_fold[each.fold] for each in others if each.fold in by_fold}
 
 
 def find_baseline(settings: list[Setting], asked: str | None) -> Setting | None:
-    """The best setting of the loss `asked` for, or with that label; softmax or normface if none is."""
-    for name in [asked] if asked else ["softmax", "normface"]:
+    """The best setting of the loss `asked` for, or with that label; if none is, of softmax, normface or
+    pixels."""
+    for name in [asked] if asked else [SOFTMAX, "normface", PIXELS]:
         for setting in settings:
             if name in (setting.loss, setting.label):
                 return setting

@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..evaluation import EVALUATIONS
 from ..run.folder import DONE, is_claimed, is_done, objective_of
 from ..run.identity import setting_hash
+from .statistics import Repeat
 
 NEEDED = (
     "loss._target_",
@@ -41,6 +42,7 @@ class RunRecord:
     classes: tuple[str, ...] = ()
     code: dict | None = None  # that computed it, see run/identity.py
     data: str | None = None  # the fingerprint of its images
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)  # of each split's images and pairs
 
     @property
     def name(self) -> str:
@@ -51,12 +53,18 @@ class RunRecord:
         return self.config["seed"]
 
     @property
+    def repeat(self) -> Repeat:
+        """Which of its setting's runs it is."""
+        fold = self.config["dataset"].get("fold")
+        return Repeat(self.seed, fold if isinstance(fold, int) else None)
+
+    @property
     def is_done(self) -> bool:
         return self.state in DONE
 
     @property
     def setting(self) -> str:
-        """What runs that differ in their seed only have in common."""
+        """What runs that differ in their seed and fold only have in common."""
         return setting_hash(self.config)
 
     @property
@@ -120,7 +128,19 @@ def read_run(folder: Path) -> RunRecord:
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,
         summary["data"] if isinstance(summary.get("data"), str) else None,
+        counts_in(summary),
     )
+
+
+def counts_in(summary: dict) -> dict[str, dict[str, int]]:
+    """What a summary says of its splits' sizes; nothing of a run from before it did."""
+    found = summary.get("counts")
+    found = found if isinstance(found, dict) else {}
+    return {
+        split: {name: number for name, number in counts.items() if isinstance(number, int)}
+        for split, counts in found.items()
+        if isinstance(counts, dict)
+    }
 
 
 def composed_config(folder: Path) -> dict:

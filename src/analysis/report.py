@@ -19,9 +19,8 @@ from ..durable import write_text
 from ..plots import class_colours
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
-from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
 from .tables import TEXT, ranking_cells, ranking_header
-from .wording import answer_sentences, number
+from .wording import answer_sentences, method, number
 
 TEMPLATE = Path(__file__).with_name("report.html")
 SPHERES, POINTS = 6, 300
@@ -80,16 +79,6 @@ def finite(content: object) -> object:
     if isinstance(content, list):
         return [finite(value) for value in content]
     return str(content) if isinstance(content, float) and not math.isfinite(content) else content
-
-
-def method(comparison: Comparison) -> str:
-    return (
-        f"Ranked by the mean on the {comparison.chosen_on}, reported on the test split. Intervals of a "
-        f"mean are Student's t over seeds, {CONFIDENCE:.0%}: they say how much training varies, not how "
-        "much another test set would. Differences are paired by seed; their intervals hold for all "
-        f"of a column together (Bonferroni), and with fewer than {FEWEST_PAIRS} seeds, or the same "
-        f"difference in each, nothing is called separable. Seeds needed are for a power of {POWER:.0%}."
-    )
 
 
 def settings_table(comparison: Comparison) -> str:

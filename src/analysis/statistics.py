@@ -1,4 +1,4 @@
-"""Intervals over seeds, differences between settings, and how many seeds it would take."""
+"""Means and differences with their intervals, over seeds and folds, and how many seeds it would take."""
 
 from functools import cache
 from math import comb, sqrt
@@ -11,6 +11,14 @@ CONFIDENCE = 0.95
 POWER = 0.8  # with which a difference as large as the one seen should be found
 MOST_SEEDS = 1000  # beyond, a difference is as good as none
 FEWEST_PAIRS = 3  # below, metrics that count samples agree too often by chance
+NO_SPREAD = 1e-9  # a standard deviation that is none
+
+
+class Repeat(NamedTuple):
+    """Which of a setting's runs: its seed and, in a cross-validation, its fold."""
+
+    seed: int
+    fold: int | None = None
 
 
 class Interval(NamedTuple):
@@ -24,13 +32,16 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def interval(values: list[float], confidence: float = CONFIDENCE) -> Interval:
-    """Student's t interval of the mean of independent values."""
+def interval(values: list[float], confidence: float = CONFIDENCE, shared: float = 0.0) -> Interval:
+    """Student's t interval of the mean of values, which are independent if `shared` is 0. Results on
+    folds are not, since any two folds train on much the same samples: then `shared` is the number of
+    test samples for each training sample, and the variance of the mean is (1/n + shared) s² instead of
+    s²/n, the corrected resampled t (Nadeau & Bengio 2003)."""
     n, mean = len(values), float(np.mean(values))
     if n == 1:
         return Interval(1, mean, None, None, None)
     sd = float(np.std(values, ddof=1))
-    half = _quantile(confidence, n) * sd / sqrt(n)
+    half = _quantile(confidence, n) * sd * sqrt(1 / n + shared)
     return Interval(n, mean, sd, mean - half, mean + half)
 
 
@@ -39,9 +50,22 @@ def _quantile(confidence: float, n: int) -> float:
     return float(student.ppf((1 + confidence) / 2, n - 1))
 
 
+def by_fold(values: dict[Repeat, float]) -> list[float]:
+    """What `interval` takes: the values of the seeds or, in a cross-validation, the mean over the seeds
+    of each fold. Seeds on one fold have all of their images in common, so they do not add to the number
+    of values; they make each more precise."""
+    folds: dict[int | None, list[float]] = {}
+    for repeat in sorted(values, key=lambda r: (r.fold is not None, r.fold, r.seed)):
+        folds.setdefault(repeat.fold, []).append(values[repeat])
+    if set(folds) == {None}:
+        return folds[None]
+    return [float(np.mean(own)) for own in folds.values()]
+
+
 class Difference(NamedTuple):
-    """Of two settings, paired by seed: n pairs, the mean difference with its interval, whether that
-    leaves out 0, and about how many more seeds would (None: no finite number in sight)."""
+    """Of two settings, paired by seed and fold: n pairs (folds, if there are any), the mean difference
+    with its interval, whether that leaves out 0, and about how many more seeds would (None: no finite
+    number in sight, or too few pairs or folds, of which no number of seeds makes more)."""
 
     n: int
     mean: float
@@ -52,21 +76,25 @@ class Difference(NamedTuple):
 
 
 def paired_difference(
-    ours: dict[int, float], theirs: dict[int, float], compared: int = 1
+    ours: dict[Repeat, float], theirs: dict[Repeat, float], compared: int = 1, shared: float = 0.0
 ) -> Difference | None:
-    """Ours minus theirs, values by seed, over the seeds that both have; None if they share none. The
-    interval holds for all of `compared` differences together (Bonferroni)."""
-    seeds = sorted(ours.keys() & theirs.keys())
-    if not seeds:
+    """Ours minus theirs over the repeats that both have; None if they share none. The interval holds for
+    all of `compared` differences together (Bonferroni); `shared` as for `interval`."""
+    both = ours.keys() & theirs.keys()
+    if not both:
         return None
     confidence = 1 - (1 - CONFIDENCE) / max(1, compared)
-    paired = interval([ours[seed] - theirs[seed] for seed in seeds], confidence)
+    paired = interval(
+        by_fold({repeat: ours[repeat] - theirs[repeat] for repeat in both}), confidence, shared
+    )
     if paired.sd is None:
         return Difference(1, paired.mean, None, None, False, None)
     # Counts of samples: the same difference in every seed is a coincidence, not a certainty.
-    known = paired.n >= FEWEST_PAIRS and paired.sd > 1e-9
+    known = paired.n >= FEWEST_PAIRS and paired.sd > NO_SPREAD
     separable = known and (paired.low > 0 or paired.high < 0)
-    more = None if separable else more_seeds(paired.mean, paired.sd, paired.n, confidence)
+    more = None
+    if known and not separable and not shared:
+        more = more_seeds(paired.mean, paired.sd, paired.n, confidence)
     return Difference(paired.n, paired.mean, paired.low, paired.high, separable, more)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from ..durable import written_aside
 from ..evaluation import METRICS
+from .phrases import interval_ends, number
 from .ranking import Comparison, Setting, shown_values
 from .statistics import Difference, Interval
-from .wording import interval_ends, number
 
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a folder may be called anything
 
@@ -20,13 +20,15 @@ def write_tables(comparison: Comparison, out: Path) -> None:
         writer = csv.writer(file)
         had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
         validated = [f"validation_{name}" for name in had]
-        writer.writerow(["run", "state", "setting", *keys, "seed", *had, *validated, "seconds", "error"])
+        fold = ["fold"] * any(run.repeat.fold is not None for run in comparison.runs)
+        measured = [*had, *validated, "seconds", "error"]
+        writer.writerow(["run", "state", "setting", *keys, "seed", *fold, *measured])
         for run in comparison.runs:
             setting, flat = of_run.get(run.folder), shown_values(run.config)
             writer.writerow(
                 [str(run.folder), run.state, setting.label if setting else ""]
                 + [flat.get(key, "") for key in keys]
-                + [run.seed]
+                + list(run.repeat[: 1 + len(fold)])
                 + [(run.metrics or {}).get(name, "") for name in had]
                 + [(run.validation or {}).get(name, "") for name in had]
                 + [run.seconds, run.error or ""]
@@ -41,12 +43,13 @@ def settings_rows(comparison: Comparison) -> list[list]:
     """A row a setting, from the best down, after a header."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     chosen = f"{comparison.chosen_on.split()[0]}_mean"
-    header = ["rank", "setting", *keys, "metric", chosen, *Interval._fields]
+    header = ["rank", "setting", *keys, "metric", "seeds", "folds", chosen, *Interval._fields]
     header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in Difference._fields]
     rows = []
     for rank, setting in enumerate(comparison.settings, 1):
-        row = [rank, setting.label, *(setting.differs.get(key) for key in keys), comparison.metric]
-        row += [setting.chosen.mean, *setting.test]
+        row = [rank if ranked(comparison, setting) else None, setting.label]
+        row += [*(setting.differs.get(key) for key in keys), comparison.metric]
+        row += [len(setting.seeds), len(setting.folds) or None, setting.chosen.mean, *setting.test]
         for difference in (setting.to_baseline, setting.to_best):
             row += list(difference) if difference else [None] * len(Difference._fields)
         rows.append(row)
@@ -56,7 +59,13 @@ def settings_rows(comparison: Comparison) -> list[list]:
 def ranking_header(comparison: Comparison) -> list[str]:
     """The columns of the table that people read, in the terminal and in the report."""
     chosen = f"{comparison.chosen_on.split()[0]} (chosen by)"
-    return ["", "setting", "seeds", chosen, "test", "95% interval"]
+    repeats = "folds × seeds" if comparison.best.folds else "seeds"
+    return ["", "setting", repeats, chosen, "test", "95% interval"]
+
+
+def ranked(comparison: Comparison, setting: Setting) -> bool:
+    """Whether a setting has a rank: baselines have none, and nobody has where the metric cannot tell."""
+    return comparison.undecided is None and setting not in comparison.baselines
 
 
 def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[str]:
@@ -65,4 +74,7 @@ def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[s
     spread = "" if test.low is None else " … ".join(interval_ends(metric, test))
     means = number(metric, setting.chosen.mean), number(metric, test.mean)
     label = setting.label + f" ({len(setting.collapsed)} collapsed)" * bool(setting.collapsed)
-    return [str(rank), label, str(test.n), *means, spread]
+    label += " (baseline)" * (setting in comparison.baselines)
+    folds = f"{len(setting.folds)} × " if setting.folds else ""
+    place = str(rank) if ranked(comparison, setting) else ""
+    return [place, label, f"{folds}{len(setting.seeds)}", *means, spread]

@@ -1,66 +1,120 @@
-"""The answer in sentences: which setting, how good, against the baseline, and how sure that is."""
-
-from collections import Counter
+"""The answer in sentences: which setting, how good, against the baselines, and how sure that is."""
 
 from ..evaluation import METRICS
-from .ranking import Comparison, Setting
-from .statistics import Difference, Interval
+from ..words import counted
+from .certainty import against_baselines, how_sure
+from .notes import notes
+from .phrases import between, enumerate_labels, number, repeats
+from .ranking import Comparison
+from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
+from .verdict import SAME, Other
+from .winner import next_steps
 
 
 def answer_sentences(comparison: Comparison) -> list[str]:
-    """The answer, a sentence or two each: which, how good, against the baseline, how sure."""
-    best, metric, n = comparison.best, comparison.metric, len(comparison.settings)
-    up = METRICS[metric].higher_is_better
-    lower = "" if up else " (lower is better)"
+    """The answer, a sentence or two each: which setting ranks first, or why none does; against the
+    baselines; how sure that is; what else a reader must know; and how to use the model."""
+    lines = [headline(comparison), *against_baselines(comparison), *collapsed_settings(comparison)]
+    if comparison.undecided:
+        lines += what_to_do(comparison)
+    elif len(comparison.candidates) > 1:
+        lines += how_sure(comparison)
+    return [*lines, *notes(comparison), *next_steps(comparison)]
+
+
+def headline(comparison: Comparison) -> str:
+    best, metric, n = comparison.best, comparison.metric, len(comparison.candidates)
+    lower = "" if comparison.higher_is_better else " (lower is better)"
     flatters = ", which flatters it" if comparison.chosen_on_test else ""
-    seeds = f"{best.test.n} seeds" if best.test.n > 1 else "a single seed"
-    on_test = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, {seeds}."
-    lines = collapsed_first(comparison)
-    lines.append(
-        f"{best.label} ranks first of {n} settings by {metric}{lower} on the {comparison.chosen_on}"
-        f"{flatters}: {on_test}"
-        if n > 1
-        else f"{best.label}, the only setting: {metric}{lower} {on_test}"
-    )
-    without = [run for run in comparison.failures if run.setting == best.key]
-    if without:
-        states = ", ".join(
-            f"{count} {state}" for state, count in Counter(r.state for r in without).items()
-        )
-        lines.append(
-            f"More of its runs are not in these numbers, because they did not finish: {states}."
-        )
-    lost = {run.setting for run in comparison.failures} - {
-        setting.key for setting in comparison.settings
-    }
-    if lost:
-        lines.append(f"{len(lost)} more settings have no finished run at all, see the failures.")
-    if comparison.also_differ:
-        differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in comparison.also_differ.items())
-        lines.append(f"Note that losses also differ in {differing}.")
-    if len(comparison.codes) > 1:
-        codes = "; ".join(f"{count} by {code}" for code, count in comparison.codes.items())
-        lines.append(
-            f"Note that the runs were computed by {len(comparison.codes)} versions of the code: {codes}."
-        )
+    if comparison.undecided:
+        return why_undecided(comparison)
+    ends = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, "
+    ends += f"{repeats(best)}."
+    name = best.label
+    if best.collapsed:
+        name += f" ({len(best.collapsed)} of {counted(len(best.runs), 'run')} collapsed)"
     if n == 1:
-        return lines
-    if best.test.n == 1:
-        lines.append(
-            "With a single seed nothing can be said of how sure this is: run more, as seed=0,1,2."
-        )
-        return lines
-    if comparison.baseline is not None and comparison.baseline is not best and best.to_baseline:
-        lines.append(against_baseline(metric, comparison.baseline, best.to_baseline))
-    return lines + how_sure(comparison, 1 if up else -1)
+        besides = enumerate_labels([setting.label for setting in comparison.baselines])
+        only = f"the only setting besides {besides}" if besides else "the only setting"
+        return f"{name}, {only}: {metric}{lower} {ends}"
+    level = [setting.label for setting in comparison.equals]
+    first = f"shares the first rank with {enumerate_labels(level)}" if level else "ranks first"
+    where = f"by {metric}{lower} on the {comparison.chosen_on}{flatters}"
+    return f"{name} {first} of {n} settings {where}: {ends}"
 
 
-def collapsed_first(comparison: Comparison) -> list[str]:
+def why_undecided(comparison: Comparison) -> str:
+    """That nobody ranks first, and why."""
+    found, metric, n = comparison.undecided, METRICS[comparison.metric], len(comparison.candidates)
+    first = f"No setting ranks first of {n}: "
+    if found.why == "collapsed":
+        return f"{first}all of their runs collapsed."
+    low, high = number(metric.name, found.low), number(metric.name, found.high)
+    at = low if low == high else f"{low} to {high}"
+    one = one_sample(comparison, found.split)
+    if found.why == "saturated":
+        limit = number(metric.name, metric.best)
+        within = f", all within {one} of {limit}" if found.resolution else f" at {limit}"
+        said = f"{first}{metric.name} is saturated on the {found.split} split{within}"
+    else:
+        said = f"{first}all of them tie by {metric.name} on the {found.split} split"
+        said += f", less apart than {one}" if found.high - found.low > SAME else ""
+    said += f" ({at})"
+    if found.split == "validation":
+        tests = [setting.test.mean for setting in comparison.candidates]
+        low, high = (number(metric.name, end) for end in (min(tests), max(tests)))
+        said += f"; on the test split they have {low if low == high else f'{low} to {high}'}"
+    return f"{said}, {repeats(comparison.best)}."
+
+
+def one_sample(comparison: Comparison, split: str) -> str:
+    """`the 3.3 points that one of 30 queries changes`."""
+    metric, step = METRICS[comparison.metric], comparison.undecided.resolution
+    if not step:
+        return ""
+    apart = number(metric.name, step, signed=True).lstrip("+")
+    return f"the {apart} that one {metric.counted_noun} more or less changes"
+
+
+def what_to_do(comparison: Comparison) -> list[str]:
+    """What would tell settings apart that the metric cannot."""
+    found = comparison.undecided
+    if found.why == "collapsed":
+        return ["To get an answer: a smaller optimizer.lr or scale.value, as each run's log says."]
+    ways, config = [], comparison.best.runs[0].config
+    if found.other:
+        ways.append(other_metric(found.other))
+    closed = (config.get("evaluation") or {}).get("name", "closed_set") == "closed_set"
+    what, share = ("images" if closed else "classes"), config["dataset"].get("val_fraction")
+    if found.split == "validation" and share is not None:
+        ways.append(f"more validation {what} (dataset.val_fraction, now {share:g})")
+    else:
+        ways.append(f"more {found.split} {what}")
+    if not comparison.best.folds:
+        ways.append("folds, which test each in turn (dataset.folds=5)")
+    if found.resolution is None and found.split == "test" and comparison.best.test.n == 1:
+        ways.append("more seeds (seed=0,1,2)")
+    none = "" if found.other else "No other recorded metric tells them apart. "
+    return [f"{none}What would: {'; '.join(ways)}."]
+
+
+def other_metric(other: Other) -> str:
+    shown = [f"{label} {number(other.metric, mean)}" for label, mean in other.means]
+    if len(shown) > 4:
+        shown = [*shown[:2], "…", shown[-1]]
+    if other.separable:
+        does = f"on the test split separates {other.separable} of {len(other.means) - 1} from its first"
+    else:
+        does = "spreads them, though not separably"
+    return f"--metric {other.metric}, which {does} (on the {other.split} split {', '.join(shown)})"
+
+
+def collapsed_settings(comparison: Comparison) -> list[str]:
     """Which settings have runs that collapsed: their numbers count, and mislead where nobody says so."""
     settings = [setting for setting in comparison.settings if setting.collapsed]
     if not settings:
         return []
-    counts = [f"{s.label} ({len(s.collapsed)} of {len(s.runs)} runs)" for s in settings]
+    counts = [f"{s.label} ({len(s.collapsed)} of {counted(len(s.runs), 'run')})" for s in settings]
     why = settings[0].collapsed[0].error
     return [
         f"Collapsed: {enumerate_labels(counts)}, as in {settings[0].label}: {why}. Their numbers count, "
@@ -68,89 +122,26 @@ def collapsed_first(comparison: Comparison) -> list[str]:
     ]
 
 
-def how_sure(comparison: Comparison, sign: int) -> list[str]:
-    """Which of the others are behind the best, which may not be, and which are even ahead on test."""
-    metric, others = comparison.metric, comparison.settings[1:]
-    behind = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean < 0]
-    ahead = [s for s in others if s.to_best and s.to_best.separable and sign * s.to_best.mean > 0]
-    unknown = [s for s in others if not s.to_best or s.to_best.n == 1]
-    rivals = [s for s in others if s not in (*behind, *ahead, *unknown)]
-    doubtful = len(rivals) + len(unknown)
-    if ahead:
-        verdict = "Do not take it for the best: on the test split some others are separably ahead of it."
-    elif doubtful:
-        verdict = (
-            f"That does not make it the best: {doubtful} of the {len(others)} others may be as good."
-        )
-    else:
-        verdict = "It is the best of these settings, on this data and budget: all others are behind."
-    lines = [verdict]
-    if behind:
-        labels = enumerate_labels([s.label for s in behind])
-        lines.append(f"Separably behind it (95% for all of them together): {labels}.")
-    if ahead:
-        lines.append(
-            f"Separably ahead of it on the test split: {enumerate_labels([s.label for s in ahead])}."
-        )
-    if unknown:
-        few = enumerate_labels([s.label for s in unknown])
-        lines.append(f"Too few seeds in common with it to say anything: {few}.")
-    if rivals:
-        lines.append(
-            f"Not separable from it with these seeds: {enumerate_labels([s.label for s in rivals])}."
-        )
-        nearest = min(rivals, key=lambda setting: abs(setting.to_best.mean))
-        gap = nearest.to_best
-        side = "ahead of" if sign * gap.mean > 0 else "behind"
-        apart = f"{number(metric, abs(gap.mean), signed=True).lstrip('+')} {side} it"
-        needed = f"about {gap.more_seeds} more seeds each" if gap.more_seeds else "more than 1,000 seeds"
-        equal = abs(gap.mean) < 1e-12  # what is left of means that are the same
-        lines.append(
-            f"The nearest of those on the test split, {nearest.label}, "
-            + ("equals it." if equal else f"is {apart}: telling them apart would take {needed}.")
-        )
-        leading = [s for s in rivals if sign * s.to_best.mean > 0 and s is not nearest]
-        if leading:
-            lines.append(
-                f"Also ahead of it on the test split: {enumerate_labels([s.label for s in leading])}."
-            )
-    return lines
-
-
-def against_baseline(metric: str, baseline: Setting, difference: Difference) -> str:
-    """How far the best setting is from the baseline."""
-    gap = number(metric, difference.mean, signed=True)
-    if difference.n == 1:
-        return f"Against the baseline {baseline.label}: {gap}, with one seed in common."
-    if difference.separable:
-        end = "separable"
-    elif difference.more_seeds is None:
-        end = "not separable with these seeds, nor with a thousand"
-    else:
-        end = f"not separable with these seeds, about {difference.more_seeds} more would be needed"
-    low, high = (number(metric, bound, signed=True) for bound in (difference.low, difference.high))
-    return f"Against the baseline {baseline.label}: {gap} ({low} to {high}), {end}."
-
-
-def enumerate_labels(labels: list[str], most: int = 4) -> str:
-    if len(labels) <= most:
-        return " and ".join([", ".join(labels[:-1]), labels[-1]] if len(labels) > 1 else labels)
-    return f"{', '.join(labels[:most])} and {len(labels) - most} more"
-
-
-def number(metric: str, value: float, signed: bool = False) -> str:
-    """A metric as people read it: shares in percent, angles in degrees; differences with their sign."""
-    return METRICS[metric].format(value, signed)
-
-
-def between(metric: str, mean: Interval) -> str:
-    if mean.low is None:
-        return ""
-    low, high = interval_ends(metric, mean)
-    return f" (95% interval {low} to {high})"
-
-
-def interval_ends(metric: str, mean: Interval) -> tuple[str, str]:
-    """The ends of an interval, cut at the metric's bounds, which the t interval does not know."""
-    low, high = METRICS[metric].clip(mean.low, mean.high)
-    return number(metric, low), number(metric, high)
+def method(comparison: Comparison) -> str:
+    """How the numbers came about, and what the intervals are about."""
+    folds = bool(comparison.best.folds)
+    word = "fold" if folds else "seed"
+    means = (
+        "Student's t over folds, whose seeds are averaged, with the variance corrected for the training "
+        "images that folds share (Nadeau & Bengio 2003)"
+        if folds
+        else "Student's t over seeds"
+    )
+    about = (
+        "they say how much training and the images vary"
+        if folds
+        else "they say how much training varies, not how much another test set would"
+    )
+    power = "" if folds else f" Seeds needed are for a power of {POWER:.0%}."
+    return (
+        f"Ranked by the mean on the {comparison.chosen_on}, reported on the test split. Intervals of a "
+        f"mean are {means}, {CONFIDENCE:.0%}: {about}. Differences are paired by seed"
+        f"{' and fold' * folds}; their intervals hold for all of a column together (Bonferroni), and "
+        f"with fewer than {FEWEST_PAIRS} {word}s, or the same difference in each, nothing is called "
+        f"separable.{power}"
+    )

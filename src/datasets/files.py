@@ -206,6 +206,12 @@ def remove_empty_folders(folder: Path, root: Path) -> None:
             return
 
 
+def left_out(skipped: Iterable[object]) -> str:
+    """How many: `1 file or class`, `3 files and classes`."""
+    number = len(list(skipped))
+    return "1 file or class" if number == 1 else f"{number} files and classes"
+
+
 def name_some(names: Iterable[object], most: int = 10) -> str:
     """The first few of many names, and how many more there are."""
     names = [str(name) for name in names]

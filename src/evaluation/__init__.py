@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
 from .collapse import collapse
+from .counts import counts
 from .geometry import GEOMETRY_METRICS, geometry, widest_angle
 from .metrics import Metric
 from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
@@ -14,6 +15,7 @@ from .verification import (
     VERIFICATION_METRICS,
     PairScores,
     Roc,
+    lowest_far,
     roc,
     sample_pairs,
     score_pairs,
@@ -42,8 +44,10 @@ __all__ = [
     "Roc",
     "closed_set",
     "collapse",
+    "counts",
     "evaluate",
     "geometry",
+    "lowest_far",
     "retrieval",
     "roc",
     "sample_pairs",

@@ -11,9 +11,9 @@ from .metrics import Metric, by_name
 PERCENTILES = (5, 50, 95)
 _STATISTICS = ("mean", *(f"p{p:02d}" for p in PERCENTILES))
 CLOSED_SET_METRICS = by_name(
-    Metric.share("accuracy"),
-    Metric.share("worst_recall"),
-    Metric.share("margin_satisfied"),
+    Metric.share("accuracy", "images"),
+    Metric.share("worst_recall", "smallest_class"),
+    Metric.share("margin_satisfied", "images"),
     *(Metric.angle(f"target_angle_{s}", higher_is_better=False) for s in _STATISTICS),
     *(Metric.angle(f"other_angle_{s}", higher_is_better=True) for s in _STATISTICS),
 )

@@ -1,6 +1,7 @@
 """What is known of a metric besides its values: unit, direction and bounds, and how people read it."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -21,21 +22,34 @@ _DISPLAY = {
 }
 
 
+# What a metric can be a share of, by the name of the count (see counts.py): one of them, in words.
+COUNTED = {
+    "images": "image",
+    "smallest_class": "image of the smallest class",
+    "queries": "query",
+    "same_pairs": "pair",
+    "different_pairs": "pair",
+    "folded_pairs": "pair",
+}
+
+
 @dataclass(frozen=True)
 class Metric:
     """Values are shares of 1, angles in radians, or plain numbers, from `lowest` to `highest`. People
-    read shares in percent and angles in degrees, which `display_factor` converts to."""
+    read shares in percent and angles in degrees, which `display_factor` converts to. `counted` names
+    what it is a share of, in COUNTED; empty for one that counts nothing."""
 
     name: str
     unit: Unit
     higher_is_better: bool
     lowest: float
     highest: float
+    counted: tuple[str, ...] = ()
 
     @classmethod
-    def share(cls, name: str, *, higher_is_better: bool = True) -> "Metric":
-        """A share, from 0 to 1."""
-        return cls(name, "share", higher_is_better, 0.0, 1.0)
+    def share(cls, name: str, *counted: str, higher_is_better: bool = True) -> "Metric":
+        """A share, from 0 to 1, of what is `counted`."""
+        return cls(name, "share", higher_is_better, 0.0, 1.0, counted)
 
     @classmethod
     def angle(cls, name: str, *, higher_is_better: bool) -> "Metric":
@@ -70,6 +84,22 @@ class Metric:
             symbol = " points" if self.unit == "share" else symbol
             return f"{value * factor:+.{decimals}f}{symbol}"
         return f"{value * factor:.{decimals}f}{symbol}"
+
+    @property
+    def best(self) -> float:
+        """The best value that there is, which may be infinite."""
+        return self.highest if self.higher_is_better else self.lowest
+
+    @property
+    def counted_noun(self) -> str:
+        """One of what it is a share of, in words: "query"."""
+        return COUNTED[self.counted[0]]
+
+    def resolution(self, counts: Mapping[str, int]) -> float | None:
+        """How far one more image, query or pair that goes wrong can move the metric, on a split with
+        these `counts`; None for a metric that counts nothing, or if the count is not known."""
+        numbers = [counts.get(name) for name in self.counted]
+        return 1 / min(numbers) if numbers and all(numbers) else None
 
     def clip(self, low: float, high: float) -> tuple[float, float]:
         """The part of an interval that the metric can reach, of which a t interval knows nothing."""

@@ -10,9 +10,9 @@ from .metrics import Metric, by_name
 
 RANKS = (1, 5, 10)
 RETRIEVAL_METRICS = by_name(
-    *(Metric.share(f"recall_at_{k}") for k in RANKS),
-    Metric.share("r_precision"),
-    Metric.share("map_at_r"),
+    *(Metric.share(f"recall_at_{k}", "queries") for k in RANKS),
+    Metric.share("r_precision", "queries"),
+    Metric.share("map_at_r", "queries"),
 )
 TILE = 2**26  # cosines in memory at a time: 256 MiB; matrix products of fewer rows are slower
 BLOCK = 64  # columns whose maximum is taken first

@@ -11,12 +11,13 @@ from .metrics import Metric, by_name
 
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4")
 VERIFICATION_METRICS = by_name(
-    Metric.share("auc"),
-    Metric.share("eer", higher_is_better=False),
-    *(Metric.share(f"tar_at_far_{far}") for far in FARS),
-    Metric.share("ten_fold_accuracy"),
+    Metric.share("auc", "same_pairs", "different_pairs"),
+    Metric.share("eer", "same_pairs", "different_pairs", higher_is_better=False),
+    *(Metric.share(f"tar_at_far_{far}", "same_pairs") for far in FARS),
+    Metric.share("ten_fold_accuracy", "folded_pairs"),
 )
 FOLDS = 10
+FALSE_ACCEPTS = 10  # fewer pairs than these say next to nothing of a false accept rate
 LFW_PAIRS = 3000  # same pairs, and as many different ones, in LFW's protocol
 MATRIX = 2**24  # cosines, 64 MiB: up to here, all of them are computed in one product
 MOST_PAIRS = 2 * 10**8  # more do not fit in memory
@@ -132,13 +133,19 @@ def roc(cosines: Tensor, same: Tensor) -> Roc:
     return Roc(far, torch.cat([start, correct / same.sum()]))
 
 
+def lowest_far(different: int) -> float:
+    """The smallest false accept rate that so many pairs of different classes can measure; above 1 if
+    they are too few for any."""
+    return FALSE_ACCEPTS / different if different else float("inf")
+
+
 def supported_metrics(same: Tensor, fold: Tensor) -> tuple[str, ...]:
     """The names in VERIFICATION_METRICS that pairs are enough for: `same` (P,), `fold` (P,)."""
     negatives = int((~same).sum())
     if not negatives or negatives == len(same):
         return ()
-    rates = [f"tar_at_far_{rate}" for rate in FARS if float(rate) * negatives >= 1 - 1e-9]
-    folded = ("ten_fold_accuracy",) if len(fold[fold >= 0].unique()) > 1 else ()
+    rates = [f"tar_at_far_{rate}" for rate in FARS if float(rate) >= lowest_far(negatives) - 1e-12]
+    folded = ("ten_fold_accuracy",) if len(fold[fold >= 0].unique()) == FOLDS else ()
     return ("auc", "eer", *rates, *folded)
 
 
@@ -148,9 +155,9 @@ def verification(scores: PairScores) -> dict[str, float]:
     auc                area under the ROC curve, ties count half
     eer                equal error rate: false accept rate = false reject rate, interpolated
     tar_at_far_<f>     true accept rate at the lowest threshold whose false accept rate is at most f;
-                       absent if a share f of the different pairs is less than one pair
+                       absent if a share f of the different pairs is fewer than ten pairs
     ten_fold_accuracy  LFW's protocol (Huang et al. 2007): accuracy on each fold at the threshold that
-                       is best on the other nine, mean over the ten
+                       is best on the other nine, mean over the ten; absent unless there are ten
     """
     cosines, same, fold = scores
     names = supported_metrics(same, fold)

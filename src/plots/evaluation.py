@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ..datasets.splits import Split
-from ..evaluation import Evaluated, roc
+from ..evaluation import Evaluated, lowest_far, roc
 from .confusion import plot_confusion
 from .histograms import plot_angles
 from .open_set import plot_neighbours, plot_pairs, plot_roc
@@ -13,7 +13,7 @@ from .sphere import plot_embedding
 
 QUERIES, NEIGHBOURS = 8, 8  # rows and columns of images
 CLOSED_SET_CLASSES, OPEN_SET_CLASSES = 100, 10  # at most, in a figure of embeddings
-ROC_PAIRS = 10  # false accept rates of fewer pairs are too coarse to show
+COARSEST_FAR = 0.5  # a curve that can only begin above this rate is none
 
 
 def evaluation_figures(
@@ -48,14 +48,13 @@ def _pair_figures(evaluated: Evaluated, title: str) -> dict[str, Figure]:
     metrics, (cosines, same, _) = evaluated.metrics, evaluated.scores
     if "auc" not in metrics:
         return {}
-    far, tar = roc(cosines, same)
-    pair_share = 1 / int((~same).sum())  # the smallest false accept rate above 0
-    lowest_far = min(0.1, ROC_PAIRS * pair_share, max(metrics["eer"], pair_share) / 2)
-    headline = f"{title}: AUC {metrics['auc']:.4f}"
-    return {
-        "pairs": plot_pairs(cosines.numpy(), same.numpy(), title),
-        "roc": plot_roc(far.numpy(), tar.numpy(), metrics["eer"], lowest_far, headline),
-    }
+    figures = {"pairs": plot_pairs(cosines.numpy(), same.numpy(), title)}
+    lowest = lowest_far(int((~same).sum()))
+    if lowest <= COARSEST_FAR:
+        far, tar = (rates.numpy() for rates in roc(cosines, same))
+        headline = f"{title}: AUC {metrics['auc']:.4f}"
+        figures["roc"] = plot_roc(far, tar, metrics["eer"], lowest, headline)
+    return figures
 
 
 def _embedding_figure(

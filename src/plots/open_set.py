@@ -39,7 +39,7 @@ def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure
 
 def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, title: str = "") -> Figure:
     """True accept rates (K,) over rising false accept rates (K,) on a logarithmic axis from `lowest_far`
-    to 1, with the point of equal error rates, `eer`."""
+    to 1, with the point of equal error rates, `eer`, if it is there."""
     rows = np.searchsorted(far, np.geomspace(lowest_far, 1, CURVE_POINTS))
     rows = np.unique(rows.clip(max=len(far) - 1))
     with matplotlib.rc_context(STYLE):

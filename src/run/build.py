@@ -23,6 +23,7 @@ from ..training import (
     embed,
     margin_schedule,
 )
+from ..words import counted
 from .options import keys_of, model_arguments, options_of
 from .pairs import evaluation_pairs
 from .targets import locate, qualified
@@ -70,12 +71,12 @@ class Run:
     def sizes_in_words(self) -> str:
         parts = {"training": self.data.train, "validation": self.data.val, "test": self.data.test}
         sizes = [
-            f"{name} on {len(split):,} images of {len(split.classes):,} classes"
+            f"{name} on {counted(len(split), 'image')} of {counted(len(split.classes), 'class')}"
             for name, split in parts.items()
             if split is not None
         ]
         dimensions = f"embeddings of {self.head.embedding_dim} dimensions"
-        return f"{', '.join(sizes)}; {self.steps:,} steps an epoch; {dimensions}"
+        return f"{', '.join(sizes)}; {counted(self.steps, 'step')} an epoch; {dimensions}"
 
     def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
         """Results on the split `validation` or `test`, and its embeddings (N, D)."""

@@ -9,6 +9,7 @@ from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import examine, find_images, name_some
 from ..durable import written_aside
 from ..errors import UserError
+from ..words import counted
 from .command_line import CONF
 from .evaluation import with_overrides
 from .load import Trained
@@ -94,4 +95,5 @@ def embed_into(
     with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
         np.savez_compressed(file, embeddings=embeddings, **arrays)
     left_out = f"; {len(skipped)} left out: {name_some(skipped)}" if skipped else ""
-    return f"{len(embeddings):,} embeddings of {embeddings.shape[1]} dimensions -> {out}{left_out}"
+    number = counted(len(embeddings), "embedding")
+    return f"{number} of {embeddings.shape[1]} dimensions -> {out}{left_out}"

@@ -53,8 +53,12 @@ def config_hash(config: dict) -> str:
 
 
 def setting_hash(config: dict) -> str:
-    """What runs that differ only in their seed have in common."""
-    return config_hash(config | {"seed": None})
+    """What runs that differ only in their seed, and in their fold of a cross-validation, have in
+    common."""
+    repeated = {"seed": None}
+    if isinstance(config.get("dataset"), dict):
+        repeated["dataset"] = config["dataset"] | {"fold": None}
+    return config_hash(config | repeated)
 
 
 def computed(config: dict) -> dict[str, object]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import tracking
 from ..datasets import BrokenImage
-from ..datasets.files import name_some
+from ..datasets.files import left_out, name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
 from ..losses import MarginHead
@@ -36,12 +36,13 @@ from .folder import (
 from .identity import code_of, config_hash, same_sources
 from .resume import restore, save_run
 from .schema import check_config
+from .sizes import counts_of, too_few, warn_of_few
 
 log = logging.getLogger(__name__)
 NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
-HEADLINE_METRICS = ("recall_at_1", "map_at_r", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
+HEADLINE_METRICS = ("map_at_r", "recall_at_1", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
 
 
 def train_run(config: dict, folder: Path, group: str | None = None) -> float:
@@ -128,6 +129,7 @@ def train_and_evaluate(
     announce(run)
     summary |= {"device": run.device.description, "threads": run.device.threads}
     summary["data"] = run.data.fingerprint
+    summary["counts"] = counts_of(run)
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
     tracker = afterwards.enter_context(
@@ -173,15 +175,17 @@ def announce(run: Run) -> None:
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
+    warn_of_few(too_few(run))
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()
         name, sizes = run.config["loss"]["name"], (head.num_classes, head.embedding_dim)
         warn_of_large_scale(name, type(head), scale, *sizes)
     if run.steps < FEW_STEPS:
         size = run.config["batch_size"]
-        log.warning(f"{run.steps} steps an epoch are few: a batch_size below {size} takes more")
+        few = "1 step an epoch is" if run.steps == 1 else f"{run.steps} steps an epoch are"
+        log.warning(f"{few} few: a batch_size below {size} takes more")
     if run.data.skipped:
-        log.warning(f"{len(run.data.skipped)} files and classes left out: {name_some(run.data.skipped)}")
+        log.warning(f"{left_out(run.data.skipped)} left out: {name_some(run.data.skipped)}")
 
 
 def headline(evaluation: str, metrics: dict[str, float]) -> str:
@@ -195,7 +199,7 @@ def headline(evaluation: str, metrics: dict[str, float]) -> str:
     values = [f"{key} {metrics[key]:.4f}" for key in HEADLINE_METRICS if key in metrics]
     missing = [name for name in EVALUATIONS[evaluation] if name not in metrics]
     return f"test {', '.join(values)}" + (
-        f" (too few pairs for {', '.join(missing)})" if missing else ""
+        f" (too few pairs or folds for {', '.join(missing)})" if missing else ""
     )
 
 

@@ -12,6 +12,7 @@ from ..datasets import BrokenImage, Dataset, Split
 from ..errors import UserError
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
+from .best import run_folder
 from .build import build_device, build_head, build_model, read_data
 from .folder import DONE, read_summary
 from .targets import REBUILT, check_trusted, locate
@@ -108,9 +109,11 @@ def same_folder(dataset: dict, other: dict) -> bool:
 
 
 def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str] = ()) -> Trained:
-    """The model in a run's folder. `device` is that part of a configuration; default, the run's, on
-    whatever is here. Classes of packages that are not `allowed`, other than this project's own, are
-    neither imported nor called. Raises UserError if no model is there, or none that can be read."""
+    """The model in a run's folder, or in that of a sweep's best run, `best:<sweep>`. `device` is that
+    part of a configuration; default, the run's, on whatever is here. Classes of packages that are not
+    `allowed`, other than this project's own, are neither imported nor called. Raises UserError if no
+    model is there, or none that can be read."""
+    folder = run_folder(folder)
     path = folder / "checkpoint.pt"
     if folder.is_file():
         raise UserError(f"{folder}: a file; give the run's folder")

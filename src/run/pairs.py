@@ -7,6 +7,7 @@ from torch import Tensor
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import EVALUATIONS, sample_pairs, supported_metrics
+from ..evaluation.verification import FOLDS
 
 VERIFICATION = EVALUATIONS["verification"]
 
@@ -69,6 +70,12 @@ def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
             f"dataset={config['dataset']['name']} hold no two of {kinds}"
         )
     measurable = supported_metrics(same, fold)
+    folds = len(fold[fold >= 0].unique())
+    if config["objective"] == "ten_fold_accuracy" and folds != FOLDS:
+        raise UserError(
+            f"objective=ten_fold_accuracy: the pairs of the {split} images are in {folds} folds, not in "
+            f"{FOLDS}; use one of {', '.join(measurable)}"
+        )
     if config["objective"] in set(VERIFICATION) - set(measurable):
         raise UserError(
             f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "

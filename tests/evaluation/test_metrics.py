@@ -6,7 +6,16 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from src.evaluation import EVALUATIONS, METRICS, Evaluated, Metric, evaluate, geometry
+from src.evaluation import (
+    EVALUATIONS,
+    METRICS,
+    Evaluated,
+    Metric,
+    counts,
+    evaluate,
+    geometry,
+    retrieval,
+)
 from src.losses import ArcFace
 
 LOWER_IS_BETTER = {
@@ -20,9 +29,9 @@ def evaluated() -> dict[str, Evaluated]:
     """Each evaluation of samples that are plentiful enough for all of its metrics."""
     torch.manual_seed(0)
     head = ArcFace(8, 4, margin=0.3, scale=16.0)
-    labels = torch.arange(400) % 4
-    x = head.prototypes.detach()[labels] + 0.3 * torch.randn(400, 8)
-    first, second = torch.triu_indices(400, 400, 1)
+    labels = torch.arange(600) % 4
+    x = head.prototypes.detach()[labels] + 0.3 * torch.randn(600, 8)
+    first, second = torch.triu_indices(600, 600, 1)
     same = labels[first] == labels[second]
     pairs = first, second, same, torch.arange(len(same)) % 10
     return {name: evaluate(name, head, x, labels, pairs) for name in EVALUATIONS}
@@ -122,3 +131,33 @@ def test_an_unknown_evaluation_and_missing_pairs_are_refused():
         evaluate("open", head, x, labels)
     with pytest.raises(ValueError, match="'open_set' needs pairs"):
         evaluate("open_set", head, x, labels)
+
+
+def test_a_metrics_resolution_is_what_one_sample_more_or_less_changes():
+    labels = torch.tensor([0, 0, 0, 1, 1, 2])  # the last is no query
+    first, second = torch.triu_indices(6, 6, 1)
+    found = counts(labels, (first, second, labels[first] == labels[second], torch.full((15,), -1)))
+    assert found == {
+        "images": 6,
+        "classes": 3,
+        "smallest_class": 1,
+        "queries": 5,
+        "same_pairs": 4,
+        "different_pairs": 11,
+        "folded_pairs": 0,
+    }
+    steps = {name: METRICS[name].resolution(found) for name in METRICS}
+    assert steps["accuracy"] == 1 / 6 and steps["recall_at_1"] == steps["map_at_r"] == 1 / 5
+    assert steps["auc"] == steps["eer"] == steps["tar_at_far_1e-1"] == 1 / 4
+    assert steps["ten_fold_accuracy"] is None and steps["target_angle_mean"] is None
+    assert METRICS["accuracy"].resolution({}) is None
+
+
+def test_one_wrong_query_moves_recall_by_its_resolution():
+    x = torch.eye(4).repeat_interleave(2, 0)
+    labels = torch.arange(8) // 2
+    whole = retrieval(x, labels).metrics["recall_at_1"]
+    worse = x.clone()
+    worse[0] = torch.tensor([0.8, 1.0, 0, 0])  # nearer to another class; its own still finds it
+    step = METRICS["recall_at_1"].resolution(counts(labels))
+    assert whole - retrieval(worse, labels).metrics["recall_at_1"] == pytest.approx(step)

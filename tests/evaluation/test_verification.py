@@ -8,7 +8,7 @@ from scipy.optimize import brentq
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from src.evaluation import PairScores, roc, sample_pairs, score_pairs, verification
-from src.evaluation.verification import VERIFICATION_METRICS
+from src.evaluation.verification import VERIFICATION_METRICS, fold_accuracies
 
 RNG = np.random.default_rng(0)
 
@@ -44,17 +44,19 @@ def test_rates_that_the_negative_pairs_cannot_tell_are_left_out():
         return [name.removeprefix("tar_at_far_") for name in verification(scores(50, negatives))
                 if name.startswith("tar")]  # fmt: skip
 
-    assert rates(9) == [] and rates(10) == ["1e-1"] and rates(999) == ["1e-1", "1e-2"]
-    assert rates(1000) == ["1e-1", "1e-2", "1e-3"] and rates(10_000) == ["1e-1", "1e-2", "1e-3", "1e-4"]
+    # Ten different pairs have to be accepted at a rate before it says anything.
+    assert rates(99) == [] and rates(100) == ["1e-1"] and rates(9_999) == ["1e-1", "1e-2"]
+    assert rates(10_000) == ["1e-1", "1e-2", "1e-3"]
+    assert rates(100_000) == ["1e-1", "1e-2", "1e-3", "1e-4"]
     assert verification(scores(50, 0)) == verification(scores(0, 50)) == {}
 
 
 def test_perfect_hopeless_and_reversed_scores():
-    same = torch.tensor([True] * 50 + [False] * 50)
-    none = torch.full((100,), -1)
+    same = torch.tensor([True] * 50 + [False] * 100)
+    none = torch.full((150,), -1)
     perfect = verification(PairScores(same.float(), same, none))
     assert (perfect["auc"], perfect["eer"], perfect["tar_at_far_1e-1"]) == (1, 0, 1)
-    hopeless = verification(PairScores(torch.zeros(100), same, none))
+    hopeless = verification(PairScores(torch.zeros(150), same, none))
     assert (hopeless["auc"], hopeless["eer"], hopeless["tar_at_far_1e-1"]) == (0.5, 0.5, 0)
     wrong = verification(PairScores(-same.float(), same, none))
     assert (wrong["auc"], wrong["eer"], wrong["tar_at_far_1e-1"]) == (0, 1, 0)
@@ -79,10 +81,22 @@ def test_ten_fold_accuracy_is_lfws_protocol():
 
 
 def test_a_threshold_is_never_fitted_on_the_fold_that_it_judges():
-    # Each fold alone is separable, at a place where all the others are wrong.
-    cosines = torch.tensor([0.9, 0.8, 0.2, 0.1])
-    pairs = PairScores(cosines, torch.tensor([True, False, True, False]), torch.tensor([0, 0, 1, 1]))
-    assert verification(pairs)["ten_fold_accuracy"] == 0.5
+    # The first fold alone is separable, at a place where all the others are wrong, and the other way.
+    high, low = [0.9, 0.8], [0.2, 0.1]
+    cosines = torch.tensor(high + 9 * low)
+    same, fold = torch.tensor([True, False] * 10), torch.arange(20) // 2
+    accuracies = fold_accuracies(cosines, same, fold)
+    assert accuracies[0] == 0.5 and verification(PairScores(cosines, same, fold))[
+        "ten_fold_accuracy"
+    ] == pytest.approx(np.mean(accuracies))
+
+
+@pytest.mark.parametrize("folds", [0, 1, 2, 9, 11])
+def test_ten_fold_accuracy_needs_ten_folds(folds):
+    pairs = scores(60, 60)
+    fold = torch.arange(120) % folds if folds else pairs.fold
+    assert "ten_fold_accuracy" not in verification(pairs._replace(fold=fold))
+    assert "ten_fold_accuracy" in verification(pairs._replace(fold=torch.arange(120) % 10))
 
 
 def test_pairs_in_no_fold_do_not_count_for_accuracy():
@@ -148,7 +162,7 @@ def test_more_pairs_than_memory_holds_are_refused():
 
 
 def test_enough_pairs_give_every_metric_in_order():
-    pairs = scores(100, 20_000)
+    pairs = scores(100, 100_000)
     fold = torch.arange(len(pairs.same)) % 10
     metrics = verification(PairScores(pairs.cosines, pairs.same, fold))
     assert list(metrics) == list(VERIFICATION_METRICS)

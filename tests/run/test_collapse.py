@@ -44,7 +44,7 @@ def test_angles_say_nothing_of_a_loss_that_does_not_use_them():
     assert collapse(WELL | {"target_angle_mean": 2}, SEPARATED, PROTOTYPES, angular=False) is None
 
 
-def test_a_collapsed_run_warns_at_once_counts_and_is_named_first(composed, tmp_path, caplog, capsys):
+def test_a_collapsed_run_warns_at_once_counts_and_is_named(composed, tmp_path, caplog, capsys):
     caplog.set_level("INFO")
     config = composed(*FAST, *COLLAPSING)
     objective = train_run(config, tmp_path / "sweep" / "bad")
@@ -62,4 +62,5 @@ def test_a_collapsed_run_warns_at_once_counts_and_is_named_first(composed, tmp_p
     said = " ".join(capsys.readouterr().out.split())
     assert "arcface (1 collapsed)" in said
     first = said.partition("separable from the first, 95% for all of them together ")[2]
-    assert first.startswith("Collapsed: arcface (1 of 1 runs), as in arcface: accuracy ")
+    assert first.startswith("cosface ranks first of 2 settings by accuracy")
+    assert "1 seed. Collapsed: arcface (1 of 1 run), as in arcface: accuracy " in first

@@ -35,16 +35,31 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
     config = configured("plots.animate=true")
     objective = train_run(config, tmp_path / "run")
     found = summary(tmp_path / "run")
-    assert config["objective"] == "recall_at_1" and found["validation"]["recall_at_1"] == objective
+    assert config["objective"] == "map_at_r" and found["validation"]["map_at_r"] == objective
     assert set(found["metrics"]) < set(EVALUATIONS["open_set"])
-    assert "tar_at_far_1e-1" in found["metrics"] and "tar_at_far_1e-4" not in found["metrics"]
+    assert "auc" in found["metrics"] and "tar_at_far_1e-1" not in found["metrics"]  # of 36 pairs
+    assert found["counts"]["training"] == {
+        "images": 48,
+        "classes": 8,
+        "smallest_class": 6,
+        "queries": 48,
+    }
+    assert found["counts"]["test"] == {
+        "images": 12,
+        "classes": 2,
+        "smallest_class": 6,
+        "queries": 12,
+        "same_pairs": 30,
+        "different_pairs": 36,
+        "folded_pairs": 60,
+    }
     assert len(found["classes"]) == 2 and "recall" not in found and "skipped" not in found
     parts = "training on 48 images of 8 classes, validation on 12 images of 2 classes, test on 12 images"
     assert f"{parts} of 2 classes; 6 steps an epoch" in caplog.text
-    assert "(too few pairs for tar_at_far_1e-2, tar_at_far_1e-3, tar_at_far_1e-4)" in caplog.text
+    assert "(too few pairs or folds for tar_at_far_1e-1, tar_at_far_1e-2, " in caplog.text
     with open(tmp_path / "run" / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 2 and float(rows[-1]["recall_at_1"]) == objective
+    assert len(rows) == 2 and float(rows[-1]["map_at_r"]) == objective
     kept = np.load(tmp_path / "run" / "embeddings.npz")
     assert kept["embeddings"].shape == (12, 128) and kept["prototypes"].shape == (8, 128)
     assert {name.split("/")[0] for name in kept["names"]} == set(kept["classes"])
@@ -58,7 +73,7 @@ def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(confi
     (tmp_path / "people" / "p03" / "torn.png").write_bytes(b"torn")
     train_run(config, tmp_path / "run")
     assert summary(tmp_path / "run")["skipped"] == ["p03/torn.png"]
-    assert "1 files and classes left out: p03/torn.png" in caplog.text
+    assert "1 file or class left out: p03/torn.png" in caplog.text
 
 
 def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_path, capsys):
@@ -67,8 +82,8 @@ def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_pat
             train_run(configured(f"loss={loss}", f"seed={seed}"), tmp_path / "sweep" / f"{loss},{seed}")
     found = compare_sweeps([tmp_path / "sweep"])
     said = capsys.readouterr().out
-    assert found.metric == "recall_at_1" and {s.loss for s in found.settings} == {"softmax", "arcface"}
-    assert "by recall_at_1 on the validation split" in said
+    assert found.metric == "map_at_r" and {s.loss for s in found.settings} == {"softmax", "arcface"}
+    assert "map_at_r" in said and "the test split is a handful, 12 images of 2 classes" in said
     out = tmp_path / "sweep" / "comparison"
     with open(out / "results.csv") as file:
         header = next(csv.reader(file))
@@ -84,7 +99,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
     short = ("epochs=1", "logger=none")  # what a test has no time for
     done = command("dataset=image_folder", f"dataset.root={root}", *short)
     assert done.returncode == 0, done.stderr
-    assert "arcface: test recall_at_1 " in done.stdout
+    assert "arcface: test map_at_r " in done.stdout
     assert len(summary(tmp_path / "out")["classes"]) == 8
 
 

@@ -1,0 +1,80 @@
+"""What a reader must know besides: lost runs, hidden differences, too few images, one learning rate."""
+
+from collections import Counter
+
+from ..evaluation import METRICS
+from ..words import counted
+from .ranking import Comparison
+from .rates import shared_rate, unsuited
+
+HANDFUL = 30  # test images; of fewer, each moves a share by more than three points
+
+
+def notes(comparison: Comparison) -> list[str]:
+    return [
+        *lost_runs(comparison),
+        *handful(comparison),
+        *one_rate(comparison),
+        *differences(comparison),
+    ]
+
+
+def lost_runs(comparison: Comparison) -> list[str]:
+    lines = []
+    without = [run for run in comparison.failures if run.setting == comparison.best.key]
+    if without:
+        states = ", ".join(f"{n} {state}" for state, n in Counter(r.state for r in without).items())
+        lines.append(
+            f"More runs of {comparison.best.label} are not in these numbers, because they did not "
+            f"finish: {states}."
+        )
+    lost = {run.setting for run in comparison.failures} - {
+        setting.key for setting in comparison.settings
+    }
+    if lost:
+        have = "has" if len(lost) == 1 else "have"
+        lines.append(
+            f"{counted(len(lost), 'more setting')} {have} no finished run at all, see the failures."
+        )
+    return lines
+
+
+def handful(comparison: Comparison) -> list[str]:
+    """That the test split is too small for its numbers to mean much."""
+    counts = comparison.best.runs[0].counts.get("test", {})
+    if not 0 < counts.get("images", HANDFUL) < HANDFUL:
+        return []
+    metric = METRICS[comparison.metric]
+    step = metric.resolution(counts)
+    moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
+    of = f"{counted(counts['images'], 'image')} of {counted(counts.get('classes', 0), 'class')}"
+    fold = " of each fold" * bool(comparison.best.folds)
+    return [f"Note that the test split{fold} is a handful, {of}{moves if step else ''}."]
+
+
+def one_rate(comparison: Comparison) -> list[str]:
+    """That losses share one learning rate, which may suit one of them and not another."""
+    rate = shared_rate(comparison)
+    if rate is None:
+        return []
+    said = (
+        f"Note that all losses share one learning rate, optimizer.lr={rate:g}: this compares how it "
+        "suits them as much as the losses."
+    )
+    bad = unsuited(comparison)
+    if bad:
+        said += f" It looks wrong for {'; '.join(f'{loss} ({why})' for loss, why in bad.items())}."
+    return [f"{said} A fair comparison lets each loss choose among several."]
+
+
+def differences(comparison: Comparison) -> list[str]:
+    lines = []
+    if comparison.also_differ:
+        differing = "; ".join(f"{key}: {', '.join(v)}" for key, v in comparison.also_differ.items())
+        lines.append(f"Note that losses also differ in {differing}.")
+    if len(comparison.codes) > 1:
+        codes = "; ".join(f"{count} by {code}" for code, count in comparison.codes.items())
+        lines.append(
+            f"Note that the runs were computed by {len(comparison.codes)} versions of the code: {codes}."
+        )
+    return lines

@@ -1,0 +1,138 @@
+"""Runs grouped into settings, and what sets these apart, for a reader."""
+
+from collections import Counter
+from dataclasses import dataclass
+
+from ..errors import UserError
+from ..run.identity import NOT_COMPUTED, NOT_IDENTITY, VALUE_ONLY, flattened, normalised
+from .read import RunRecord
+from .statistics import Difference, Interval, Repeat, by_fold, interval
+
+SHORT = {"margin.value": "m", "scale.value": "s"}
+# Keys that do not set runs apart for a reader: where and how they ran, and what follows from other keys.
+HIDDEN = ("seed", "dataset.fold", "dataset.root", "device.name", "device.threads", *NOT_COMPUTED)
+HIDDEN += tuple(group for group in NOT_IDENTITY if group != "device")
+PIXELS = "pixels"  # the model that is none
+# What runs must have in common, or their numbers are about different things.
+COMPARABLE = ("dataset.name", "dataset.val_fraction", "dataset.folds", "evaluation.name")
+
+
+@dataclass(eq=False)
+class Setting:
+    """Runs that differ in their seed and fold only; `label` says what sets it apart, as "arcface m=0.3".
+    `loss` is the loss's name, or pixels where beside trained models there is nothing for it to train."""
+
+    key: str
+    loss: str
+    label: str
+    differs: dict[str, object]
+    runs: list[RunRecord]
+    chosen: Interval = None  # the metric on the split that settings are chosen by
+    test: Interval = None  # and on the test split
+    to_baseline: Difference | None = None
+    to_best: Difference | None = None
+
+    @property
+    def collapsed(self) -> list[RunRecord]:
+        return [run for run in self.runs if run.state == "collapsed"]
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted({run.seed for run in self.runs})
+
+    @property
+    def folds(self) -> list[int]:
+        """The folds of a cross-validation that its runs are on; empty if it is none."""
+        return sorted({run.repeat.fold for run in self.runs} - {None})
+
+    @property
+    def shared(self) -> float:
+        """Test images for each training image where the repeats are folds, which share training images;
+        else 0, see `interval`."""
+        if not self.folds:
+            return 0.0
+        try:
+            counts = [run.counts for run in self.runs]
+            return max(c["test"]["images"] / c["training"]["images"] for c in counts)
+        except (KeyError, ZeroDivisionError):  # of k folds one is tested
+            return 1 / max(1, self.runs[0].config["dataset"].get("folds", 2) - 1)
+
+    def values(self, metric: str, split: str = "test") -> dict[Repeat, float]:
+        """The metric on the `test` or the `validation` split, by seed and fold. Raises KeyError if a run
+        has none."""
+        if split == "test":
+            return {run.repeat: run.metrics[metric] for run in self.runs}
+        return {run.repeat: (run.validation or {})[metric] for run in self.runs}
+
+    def interval(self, metric: str, split: str = "test") -> Interval:
+        return interval(by_fold(self.values(metric, split)), shared=self.shared)
+
+
+def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
+    """Runs by setting, of two runs with one seed and fold the later; labelled by what varies among
+    them."""
+    by_key: dict[str, dict[Repeat, RunRecord]] = {}
+    for run in runs:
+        by_key.setdefault(run.setting, {})[run.repeat] = run
+    configs = {key: next(iter(own.values())).config for key, own in by_key.items()}
+    flat = {key: shown_values(config) for key, config in configs.items()}
+    for key in COMPARABLE:
+        several = {str(values.get(key)) for values in flat.values()}
+        if len(several) > 1:
+            raise UserError(f"runs with different {key} do not compare: {', '.join(sorted(several))}")
+    all_pixels = all(config["model"]["name"] == PIXELS for config in configs.values())
+    kinds = {
+        key: PIXELS if config["model"]["name"] == PIXELS and not all_pixels else config["loss"]["name"]
+        for key, config in configs.items()
+    }
+    settings = []
+    for key, own in by_key.items():
+        kind = kinds[key]
+        kin = [flat[other] for other in flat if kinds[other] == kind]
+        differs = {
+            name: value
+            for name, value in flat[key].items()
+            if (name != "loss.name" or kind == PIXELS) and any(other.get(name) != value for other in kin)
+        }
+        label = " ".join([kind, *(label_part(*pair) for pair in differs.items())])
+        ordered = sorted(own.values(), key=lambda run: (run.seed, run.repeat.fold or 0))
+        differs = {"loss.name": flat[key]["loss.name"]} | differs
+        settings.append(Setting(key, kind, label, differs, ordered))
+    for label, count in Counter(setting.label for setting in settings).items():
+        if count > 1:  # numbers that differ in a digit not shown
+            alike = [setting for setting in settings if setting.label == label]
+            for number, setting in enumerate(alike[1:], 2):
+                setting.label += f" #{number}"
+    return settings
+
+
+def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
+    """What differs between losses, besides the loss, its margin and its scale, as epochs would."""
+    flat = [shown_values(setting.runs[0].config) for setting in settings]
+    labelled = {key for setting in settings for key in setting.differs}
+    keys = {
+        key for values in flat for key in values if not key.startswith(("loss.", "margin.", "scale."))
+    }
+    values = {
+        key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - labelled)
+    }
+    return {key: several for key, several in values.items() if len(several) > 1}
+
+
+def shown_values(config: dict) -> dict[str, object]:
+    """A configuration's flat, normalised keys that can set runs apart."""
+    return {
+        key: normalised(value)
+        for key, value in flattened(config).items()
+        if not key.endswith("._target_")
+        and not any(key == hidden or key.startswith(f"{hidden}.") for hidden in HIDDEN)
+        and not (key in ("margin.name", "scale.name") and value in VALUE_ONLY)
+    }
+
+
+def label_part(key: str, value: object) -> str:
+    if isinstance(value, list):
+        value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    elif isinstance(value, float):
+        value = f"{value:g}"
+    return f"{SHORT.get(key, key.removesuffix('.name').removeprefix('loss.options.'))}={value}"

@@ -1,0 +1,117 @@
+"""Can a metric tell the settings apart? If it cannot: why, and which other one can."""
+
+import math
+from typing import Literal, NamedTuple
+
+from ..evaluation import METRICS, Metric
+from .settings import Setting
+from .statistics import paired_difference
+
+SAME = 1e-9  # what is left of means that are the same
+BY_OWN_MARGIN = ("margin_satisfied",)  # each setting is measured by its own
+SPLITS = ("validation", "test")
+
+
+class Other(NamedTuple):
+    """Another metric that spreads the settings: their labels with its means, the best first, and how
+    many of them are separable from the best of them."""
+
+    metric: str
+    split: str
+    means: list[tuple[str, float]]
+    separable: int
+
+
+class Undecided(NamedTuple):
+    """Why no setting ranks first. All runs `collapsed`; or on the `split` all means are `saturated`,
+    within the metric's `resolution` (None: not known) of its bound, or `tied`, less apart than that."""
+
+    why: Literal["collapsed", "saturated", "tied"]
+    split: str = "test"
+    low: float = math.nan
+    high: float = math.nan
+    resolution: float | None = None
+    other: Other | None = None
+
+
+def undecided(settings: list[Setting], metric: str) -> Undecided | None:
+    """What keeps any of several settings from ranking first; None if one does."""
+    if len(settings) < 2:
+        return None
+    if all(len(setting.collapsed) == len(setting.runs) for setting in settings):
+        return Undecided("collapsed")
+    for split in SPLITS:
+        means = means_on(split, settings, metric)
+        step = resolution(settings, METRICS[metric], split)
+        why = flat(means, METRICS[metric], step) if means else None
+        if why:
+            other = other_metric(settings, metric)
+            return Undecided(why, split, min(means), max(means), step, other)
+    return None
+
+
+def flat(
+    means: list[float], metric: Metric, resolution: float | None
+) -> Literal["saturated", "tied"] | None:
+    step = resolution or 0.0
+    if all(abs(metric.best - mean) <= step + SAME for mean in means):
+        return "saturated"
+    apart = max(means) - min(means)
+    return "tied" if apart <= SAME or apart < step - SAME else None
+
+
+def means_on(split: str, settings: list[Setting], metric: str) -> list[float] | None:
+    """The settings' means on a split; None if some have none there."""
+    try:
+        return [setting.interval(metric, split).mean for setting in settings]
+    except KeyError:
+        return None
+
+
+def resolution(settings: list[Setting], metric: Metric, split: str) -> float | None:
+    """How far one more sample that goes wrong can move a setting's mean on a split; None if that is not
+    known. Folds add up to one larger split; seeds look at the same samples again."""
+    steps = []
+    for setting in settings:
+        for run in setting.runs:
+            step = metric.resolution(run.counts.get(split, {}))
+            if step is None:
+                return None
+            steps.append(step / max(1, len(setting.folds)))
+    return max(steps)
+
+
+def other_metric(settings: list[Setting], metric: str) -> Other | None:
+    """Of the other metrics that all runs have, the one that separates most settings from its best, or if
+    none does, that spreads them over most of its own resolutions. Angles are left out: they measure what
+    a loss trains, which is not always what it is good for."""
+    best, most = None, (0, 0.0)
+    for name in METRICS:
+        if name == metric or name in BY_OWN_MARGIN or not METRICS[name].counted:
+            continue
+        splits = {split: means_on(split, settings, name) for split in SPLITS}
+        splits = {split: means for split, means in splits.items() if means}
+        steps = {split: resolution(settings, METRICS[name], split) for split in splits}
+        if "test" not in splits or any(
+            flat(means, METRICS[name], steps[split]) for split, means in splits.items()
+        ):
+            continue
+        split, means = next(iter(splits.items()))
+        order = sorted(
+            zip(means, settings, strict=True),
+            key=lambda pair: pair[0],
+            reverse=METRICS[name].higher_is_better,
+        )
+        first = order[0][1]
+        gaps = [
+            paired_difference(
+                setting.values(name), first.values(name), len(settings) - 1, setting.shared
+            )
+            for _, setting in order[1:]
+        ]
+        separable = sum(gap is not None and gap.separable for gap in gaps)
+        spread = (max(means) - min(means)) / (steps[split] or 1.0)
+        if (separable, spread) > most:
+            best = Other(name, split, [(s.label, mean) for mean, s in order], separable)
+            most = separable, spread
+    return best

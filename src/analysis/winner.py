@@ -1,0 +1,49 @@
+"""From the answer to the model: the run of the winner, and the commands that use it."""
+
+import os
+import shlex
+
+from ..run.best import name_of, point_to
+from ..words import counted
+from .ranking import Comparison
+from .read import RunRecord
+
+
+def winning_run(comparison: Comparison) -> RunRecord | None:
+    """Of the winner's runs, the best on the validation split, or the first where nothing was held out:
+    the test split chooses nothing. None if no setting ranks first."""
+    if comparison.winner is None:
+        return None
+    sign = 1 if comparison.higher_is_better else -1
+    whole = [run for run in comparison.winner.runs if run.state != "collapsed"]
+    runs = whole or comparison.winner.runs
+    if comparison.chosen_on_test:
+        return runs[0]
+    return max(runs, key=lambda run: sign * run.chosen_by(comparison.metric))
+
+
+def point_to_winner(comparison: Comparison) -> None:
+    """Leave `best` in the comparison's folder."""
+    run = winning_run(comparison)
+    point_to(run.folder if run else None, comparison.folder)
+
+
+def next_steps(comparison: Comparison) -> list[str]:
+    """Where the winner's model is, and the commands to embed images with it, evaluate and export it."""
+    run = winning_run(comparison)
+    if run is None or comparison.folder is None:
+        return []
+    seed = f"seed {run.seed}" + (f", fold {run.repeat.fold}" if run.repeat.fold is not None else "")
+    of = counted(len(comparison.winner.runs), "run")
+    how = "the first" if comparison.chosen_on_test else "the best on the validation split"
+    which = f"{seed}, {how} of its {of}" if len(comparison.winner.runs) > 1 else seed
+    best = name_of(comparison.folder)
+    commands = (
+        ("src.embed", best, "<folder of images>", "--out", "embeddings.npz"),
+        ("src.evaluate", best, "dataset=image_folder", "dataset.root=<folder>"),
+        ("src.export", best, "--format", "onnx"),
+    )
+    return [f"Its model is in {os.path.relpath(run.folder)} ({which}). To use it:"] + [
+        " ".join(["python -m", *(p if "<" in p else shlex.quote(p) for p in command)])
+        for command in commands
+    ]

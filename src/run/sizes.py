@@ -1,0 +1,53 @@
+"""How many images there are to learn from, to choose by and to report on, and whether they are few."""
+
+import functools
+import logging
+
+from ..evaluation import METRICS, counts
+from ..words import counted
+from .build import Run
+
+FEW_CLASSES, FEW_IMAGES = 10, 100  # of which a metric is soon the same for every setting
+HANDFUL = 30  # test images
+
+log = logging.getLogger(__name__)
+
+
+def counts_of(run: Run) -> dict[str, dict[str, int]]:
+    """What `summary.json` says of the sizes of the training, validation and test splits."""
+    data = run.data
+    measured = {"validation": data.val, "test": data.test}
+    return {"training": counts(data.train.labels)} | {
+        name: counts(split.labels, run.pairs.get(name))
+        for name, split in measured.items()
+        if split is not None
+    }
+
+
+def too_few(run: Run) -> str | None:
+    """In one line, what there are too few of for settings to be told apart; None if there are enough."""
+    sizes, objective = counts_of(run), METRICS[run.config["objective"]]
+    watched, new_classes = sizes[run.watched], run.config["evaluation"]["name"] == "open_set"
+    parts = []
+    if watched["images"] < FEW_IMAGES or (new_classes and watched["classes"] < FEW_CLASSES):
+        step = objective.resolution(watched)
+        one = (
+            f", where one {objective.counted_noun} is {objective.format(step, True)[1:]}" if step else ""
+        )
+        parts.append(
+            f"few {run.watched} images to choose settings by, {in_words(watched)}{one}: a larger "
+            "dataset.val_fraction holds out more, dataset.folds=5 tests each in turn"
+        )
+    if sizes["test"]["images"] < HANDFUL:
+        parts.append(f"the test split is a handful of images, {in_words(sizes['test'])}")
+    return "; ".join(parts) or None
+
+
+def in_words(sizes: dict[str, int]) -> str:
+    return f"{counted(sizes['images'], 'image')} of {counted(sizes['classes'], 'class')}"
+
+
+@functools.cache  # once for all runs of a sweep
+def warn_of_few(what: str | None) -> None:
+    if what:
+        log.warning(what)
