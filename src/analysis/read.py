@@ -40,6 +40,7 @@ class RunRecord:
     seconds: float | None = None
     classes: tuple[str, ...] = ()
     code: dict | None = None  # that computed it, see run/identity.py
+    wandb_url: str | None = None  # its page, if it was online
 
     @property
     def name(self) -> str:
@@ -113,7 +114,14 @@ def read_run(folder: Path) -> RunRecord:
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,
+        web_address(summary.get("wandb_url")),
     )
+
+
+def web_address(value: object) -> str | None:
+    """An address that a page may link to: no script, no file."""
+    web = isinstance(value, str) and value.startswith(("https://", "http://"))
+    return value if web else None
 
 
 def composed_config(folder: Path) -> dict:

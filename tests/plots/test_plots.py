@@ -55,11 +55,11 @@ def test_few_dimensions_are_kept_and_more_are_projected_to_the_most_variance():
     np.testing.assert_allclose(gaps, np.linalg.norm(flat[:, None] - flat[None], axis=-1), atol=1e-9)
 
 
-def test_histograms_are_in_degrees_and_name_their_medians():
+def test_histograms_are_in_degrees_and_name_the_means_that_the_log_says():
     axes = plots.plot_angles(np.full(10, np.pi / 6), np.full(10, np.pi / 2)).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "to the own prototype, median 30.0°",
-        "to the nearest other prototype, median 90.0°",
+        "to the own prototype, mean 30.0°",
+        "to the nearest other prototype, mean 90.0°",
     ]
     assert axes.get_xlabel() == "angle (degrees)"
 
