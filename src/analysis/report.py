@@ -47,10 +47,8 @@ def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: lis
     """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them. Whatever
     comes from runs is escaped."""
     page = environment().get_template("report.html")
-    first = comparison.best.runs[0]
     text = page.render(
-        title=f"{comparison.best.loss} and others on {first.config['dataset']['name']}, "
-        f"{first.config['model']['name']}",
+        title=title(comparison),
         answer=answer_sentences(comparison),
         counts=counts(comparison),
         projects=wandb_projects(comparison.runs),
@@ -72,7 +70,11 @@ def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: lis
 
 def environment() -> Environment:
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
     )
     env.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     env.globals["own"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
@@ -83,6 +85,12 @@ def plotly() -> Markup:
     """plotly.js, from the Python package, which takes a second to import whole and has it as a file."""
     folder = Path(find_spec("plotly").origin).parent
     return Markup((folder / "package_data" / "plotly.min.js").read_text(encoding="utf-8"))
+
+
+def title(comparison: Comparison) -> str:
+    config = comparison.best.runs[0].config
+    others = " and others" * (len({setting.loss for setting in comparison.settings}) > 1)
+    return f"{comparison.best.loss}{others} on {config['dataset']['name']}, {config['model']['name']}"
 
 
 def counts(comparison: Comparison) -> str:
@@ -125,9 +133,8 @@ def method(comparison: Comparison) -> str:
 def settings_table(comparison: Comparison) -> dict:
     """Its `header` with the place of the `named` column, its `rows` of cells (text, whether it is
     separable), and how many `more` there are."""
-    gaps = {"to the first": "to_best"} | (
-        {"to the baseline": "to_baseline"} if comparison.baseline else {}
-    )
+    gaps = {"to the first": "to_best"} if len(comparison.settings) > 1 else {}
+    gaps |= {"to the baseline": "to_baseline"} if gaps and comparison.baseline else {}
     header, rows = ranking_header(comparison), []
     named = header.index("setting")
     _, labels = split_shared([setting.label for setting in comparison.settings])

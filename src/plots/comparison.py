@@ -119,12 +119,13 @@ def plot_learning(
             every = max(1, len(epoch) // 8)
             marker = MARKERS[i % len(MARKERS)]
             look = {"marker": marker, "markevery": every, "ms": 5}
-            axes.plot(epoch, mean, color=COLOURS[i], label=shortened(label, 45), **look)
+            axes.plot(epoch, mean, color=COLOURS[i], label=shortened(label, 90), **look)
         axes.set(xlabel="epoch", ylabel=metric_label)
         fit_axis(axes, "y", np.concatenate([rows[:, 1:].ravel() for rows in curves.values()]), bounds)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(f"{shared}: bands are all seeds" if shared else "bands are all seeds")
-        fig.legend(loc="outside lower center", ncols=2, fontsize=9)
+        axes.set_title(f"{shared}; bands: all seeds" if shared else "bands: all seeds")
+        columns = 2 if max(map(len, curves)) < 45 else 1
+        fig.legend(loc="outside lower center", ncols=columns, fontsize=9)
     return fig
 
 

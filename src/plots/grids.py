@@ -47,7 +47,7 @@ def plot_rates(
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         fig = new_figure(8, 1.7 + 0.36 * len(losses))
         axes = fig.subplots()
-        image = _draw(axes, values, _limits(values), numbers=True)
+        _draw(axes, values, _limits(values), numbers=True)
         for row, column in enumerate(chosen[: len(losses)]):
             place = (column - 0.47, row - 0.45)
             axes.add_patch(Rectangle(place, 0.94, 0.9, fill=False, ec="white", lw=4))
@@ -55,8 +55,8 @@ def plot_rates(
         axes.set_xticks(range(len(rates)), rates)
         axes.set_yticks(range(len(losses)), [shortened(loss, 24) for loss in losses])
         axes.set_xlabel("learning rate")
-        fig.suptitle("framed: the rate that is chosen for each loss", x=0.01, ha="left", fontsize=12)
-        fig.colorbar(image, ax=axes, label=f"{metric_label} on test", pad=0.02)
+        title = f"{metric_label} on the test split; framed: the rate that is chosen for each loss"
+        fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig
 
 

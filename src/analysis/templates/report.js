@@ -77,6 +77,7 @@ if (data.spheres.length && window.Plotly) {
     plots.forEach((plot, i) => {
       const sphere = data.spheres[i];
       Plotly.restyle(plot, { "marker.color": [sphere.labels.map(colourOf), sphere.prototypes.map((_, l) => colourOf(l))] }, [1, 2]);
+      Plotly.restyle(plot, { "marker.line.color": shown === null ? ink : "#cfcfcf" }, [2]);
     });
   };
   const labels = [...new Set(data.spheres.flatMap(sphere => sphere.labels))].sort((a, b) => a - b);
@@ -109,7 +110,7 @@ if (data.spheres.length && window.Plotly) {
     const traces = [
       { type: "scatter3d", mode: "lines", x: ring[0], y: ring[1], z: ring[2], line: { color: line, width: 2 }, hoverinfo: "skip" },
       scatter(sphere.points, { marker: { size: 3.5, color: sphere.labels.map(colourOf), symbol: sphere.labels.map(l => symbolOf(l)[0]) }, customdata: sphere.labels.map((l, i) => [l, i]) }),
-      scatter(sphere.prototypes, { marker: { size: 7, symbol: "diamond", color: sphere.prototypes.map((_, l) => colourOf(l)), line: { color: ink, width: 2 } }, customdata: sphere.prototypes.map((_, l) => [l, -1]) }),
+      scatter(sphere.prototypes, { marker: { size: sphere.prototypes.length > 20 ? 5 : 7, symbol: "diamond", color: sphere.prototypes.map((_, l) => colourOf(l)), line: { color: ink, width: 2 } }, customdata: sphere.prototypes.map((_, l) => [l, -1]) }),
     ];
     Plotly.newPlot(div, traces, { margin: { l: 0, r: 0, t: 0, b: 0 }, showlegend: false, paper_bgcolor: "rgba(0,0,0,0)", scene: { xaxis: axis, yaxis: axis, zaxis: axis, aspectmode: "cube", dragmode: "orbit", camera: { eye: { x: 1, y: 1, z: .7 } } } }, { displayModeBar: false, responsive: true });
     plots.push(div);
@@ -125,7 +126,7 @@ if (data.spheres.length && window.Plotly) {
       tip.style.display = "block";
     });
     div.on("plotly_unhover", () => { tip.style.display = "none"; for (const entry of key.children) entry.classList.toggle("on", entry.label === shown); });
-    div.onmousemove = e => { tip.style.left = Math.min(e.clientX + 14, innerWidth - 150) + "px"; tip.style.top = e.clientY + 14 + "px"; };
+    div.onmousemove = e => { tip.style.left = Math.min(e.clientX + 14, innerWidth - 240) + "px"; tip.style.top = e.clientY + 14 + "px"; };
   }
 }
 window.reportReady = true;
