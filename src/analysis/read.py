@@ -114,7 +114,7 @@ def read_run(folder: Path) -> RunRecord:
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,
-        web_address(summary.get("wandb_url")),
+        wandb_url=web_address(summary.get("wandb_url")),
     )
 
 

@@ -116,7 +116,7 @@ def shared_values(settings: list[Setting]) -> list[str]:
     words = split_shared([setting.label for setting in settings])[0].split()
     loss = settings[0].loss  # stands in names without its key
     parts += [word for word in words if word not in parts and word != loss]
-    seeds = {tuple(run.seed for run in setting.runs) for setting in settings}
+    seeds = {tuple(sorted({run.seed for run in setting.runs})) for setting in settings}
     return parts + ([f"seed={','.join(map(str, seeds.pop()))}"] if len(seeds) == 1 else [])
 
 
