@@ -43,6 +43,7 @@ class RunRecord:
     code: dict | None = None  # that computed it, see run/identity.py
     data: str | None = None  # the fingerprint of its images
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # of each split's images and pairs
+    wandb_url: str | None = None  # its page, if it was online
 
     @property
     def name(self) -> str:
@@ -129,6 +130,7 @@ def read_run(folder: Path) -> RunRecord:
         summary["code"] if isinstance(summary.get("code"), dict) else None,
         summary["data"] if isinstance(summary.get("data"), str) else None,
         counts_in(summary),
+        web_address(summary.get("wandb_url")),
     )
 
 
@@ -141,6 +143,12 @@ def counts_in(summary: dict) -> dict[str, dict[str, int]]:
         for split, counts in found.items()
         if isinstance(counts, dict)
     }
+
+
+def web_address(value: object) -> str | None:
+    """An address that a page may link to: no script, no file."""
+    web = isinstance(value, str) and value.startswith(("https://", "http://"))
+    return value if web else None
 
 
 def composed_config(folder: Path) -> dict:
