@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .geometry import arccos, cosines, psi, unit
+from .geometry import arccos, cosines, follow, psi, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 
 
@@ -205,12 +205,12 @@ class CosineHead(Head):
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         """Move running statistics by one training step, given the cosines (B, C). Called in training
-        mode only, under `no_grad`."""
+        mode only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
         if self.dynamic_scale:
             others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
             log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
             median = targets.angle.median().clamp_max(math.pi / 4)
-            self.fixed_scale.copy_((log_mean / median.cos()).clamp_min(1.0))
+            follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
 
     def target_cosine(self, targets: Targets) -> Tensor:
         """t (B,), what stands for the target's cosine in its logit; autograd differentiates it."""

@@ -12,6 +12,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.errors import UserError
+from src.run import build
 from src.run.command_line import CONF
 from src.run.folder import read_summary, write_json
 from src.sweeps.compose import Composer
@@ -239,7 +240,7 @@ def test_a_finished_run_of_other_code_counts_only_if_it_computes_alike_or_is_kep
     for stale, counted in counts.items():
         (again,) = planned("seed=0", stale=stale)
         assert (again.objective is not None) == counted, stale
-        assert (again.other_code is not None) == (change != {}), stale
+        assert bool(again.differs) == (change != {}), stale
 
 
 def test_one_value_in_two_spellings_is_one_run(planned, tmp_path):
@@ -248,3 +249,66 @@ def test_one_value_in_two_spellings_is_one_run(planned, tmp_path):
     assert names(planned("margin.value=range(0.2,0.4,0.1)")) == ["margin=0.2", "margin=0.3"]
     exactly = planned("margin.value=0.3,0.30000000000000004")
     assert len(exactly) == 1
+
+
+def test_an_objective_that_finished_runs_lack_names_each_of_them(planned):
+    for run in planned("seed=0,1"):
+        finish_by(run, run.code)
+    with pytest.raises(UserError) as refused:
+        planned("seed=0,1,2 objective=worst_recall")
+    first, *lines = str(refused.value).splitlines()
+    assert first == "no run was started, because finished ones lack the objective:"
+    assert [line.split(":")[0].strip() for line in lines] == ["seed=0", "seed=1"]
+    assert "objective=worst_recall: the finished run has no such metric, but accuracy" in lines[0]
+    (run, *_) = planned("seed=0")
+    assert run.objective == 0.9
+    run.values["objective"] = "worst_recall"  # as if its process were lost just now
+    assert run.lost("killed").status == JobStatus.FAILED
+
+
+def test_a_finished_run_whose_metrics_are_not_numbers_runs_again(planned):
+    (run,) = planned("seed=0")
+    finish_by(run, run.code)
+    summary = read_summary(run.folder)
+    for split in ("metrics", "validation"):
+        values = {"accuracy": 0.1, "target_angle_mean": float("nan")}
+        write_json(run.folder / "summary.json", summary | {split: values})
+        for stale in ("auto", "keep"):
+            assert planned("seed=0", stale=stale)[0].objective is None
+
+
+@pytest.mark.parametrize("state", ["missing", "empty"])
+def test_a_finished_run_that_lost_a_file_runs_again_and_is_kept(planned, state):
+    (run,) = planned("seed=0")
+    finish_by(run, run.code)
+    write_json(run.folder / "summary.json", read_summary(run.folder) | {"files": ["metrics.csv"]})
+    if state == "empty":
+        (run.folder / "metrics.csv").touch()
+    for stale, counted in {"auto": False, "keep": True, "rerun": False}.items():
+        (again,) = planned("seed=0", stale=stale)
+        assert (again.objective is not None) == counted
+        assert again.differs == {"files": f"but metrics.csv is {state}"} and again.mark == "incomplete"
+    (run.folder / "metrics.csv").write_text("epoch,loss\n1,2\n")
+    assert planned("seed=0")[0].objective == 0.9
+
+
+def test_a_finished_run_on_other_images_runs_again_and_is_kept(planned, folder_of):
+    root = folder_of("people")
+    line = f"dataset=image_folder dataset.root={root} evaluation=closed_set dataset.val_fraction=0.4"
+    (run,) = planned(line)
+    finish_by(run, run.code)
+    build._fingerprint.cache_clear()
+    data = build.data_fingerprint(run.values)
+    write_json(run.folder / "summary.json", read_summary(run.folder) | {"data": data})
+    assert planned(line)[0].objective == 0.9
+
+    changed = root / "p03" / "p03_0002.png"  # the same name, another picture
+    changed.write_bytes((root / "p05" / "p05_0002.png").read_bytes())
+    build._fingerprint.cache_clear()
+    for stale, counted in {"auto": False, "keep": True, "rerun": False}.items():
+        (again,) = planned(line, stale=stale)
+        assert (again.objective is not None) == counted
+        assert again.differs["images"].startswith("on other images (") and again.mark == "other-images"
+    root.rename(root.with_name("elsewhere"))  # nobody can say now
+    build._fingerprint.cache_clear()
+    assert planned(line)[0].objective == 0.9
