@@ -27,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once
-from .run.command_line import CONF, check_group_values, continue_command, explain, to_dict
+from .run.command_line import CONF, check_command, continue_command, explain, values_of
 from .run.lifecycle import train_run
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def task(composed: DictConfig) -> float:
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     try:
         group = tracking.sweep_group(Path(job.sweep.dir)) if sweep else None
-        return train_run(to_dict(composed), folder, group)
+        return train_run(values_of(composed, job.overrides.task), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             log.error(f"{folder.name}: {error}")
@@ -64,7 +64,7 @@ def main() -> None:
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
-        check_group_values(sys.argv[1:])
+        check_command(sys.argv[1:])
         run_task()
     except KeyboardInterrupt:  # before a run began, or a sweep
         end_command()

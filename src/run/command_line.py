@@ -70,6 +70,24 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
             raise UserError(f"{override}: choose one of {choices_of(groups / group)}")
 
 
+def values_of(config: DictConfig, overrides: Iterable[str]) -> dict:
+    """`to_dict` of a configuration that some overrides were typed for, if each of them is read."""
+    values = to_dict(config)
+    check_typed(config, overrides)
+    return values
+
+
+def check_command(arguments: list[str]) -> None:
+    """Raise UserError for what Hydra answers in a way that does not help: two of its modes at once
+    (-m --cfg), and `margin=0.3`."""
+    modes = {"-m": "--multirun", "-c": "--cfg", "-i": "--info", "-r": "--run"}
+    given = [modes.get(word, word).partition("=")[0] for word in arguments]
+    given = [word for word in dict.fromkeys(given) if word in modes.values()]
+    if len(given) > 1:
+        raise UserError(f"{' '.join(given)}: give one of them; --cfg job shows one run's configuration")
+    check_group_values(arguments)
+
+
 # Keys that nothing reads by themselves, and the keys that can refer to them.
 REFERRED_TO = {
     "loss.margin": "margin.value",

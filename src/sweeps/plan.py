@@ -14,7 +14,7 @@ from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..run.command_line import check_group_values, check_typed, explain, quoted, to_dict
+from ..run.command_line import check_group_values, explain, quoted, values_of
 from ..run.finished import differences
 from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
 from ..run.identity import NOT_IDENTITY, code_of, config_hash
@@ -78,8 +78,7 @@ def plan(
         try:
             check_group_values(overrides)
             config = composer.compose(overrides)
-            values = to_dict(config)
-            check_typed(config, overrides)
+            values = values_of(config, overrides)
             check_config(values)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             refused.update(explain(error, list(overrides)).splitlines())

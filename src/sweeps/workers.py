@@ -100,11 +100,7 @@ class WorkersLauncher(Launcher):
     def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
         with open_dict(run.config):
             run.config.device.threads = self.threads
-            # The console shows results only. A run's own lines go to its train.log, once: what a worker
-            # prints goes there too.
-            logging = run.config.hydra.job_logging
-            if logging and "file" in (logging.get("handlers") or ()) and logging.root:
-                logging.root.handlers = ["file"]
+            log_to_file_alone(run.config)
         try:
             job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
             objective, error = worker.call(execute, job, self.timeout)
@@ -204,6 +200,14 @@ def lives(process: int) -> bool:
     except OSError:  # none, or somebody else's by now
         return False
     return True
+
+
+def log_to_file_alone(config: DictConfig) -> None:
+    """The console shows results only. A run's own lines go to its train.log, once: what a worker prints
+    goes there too. Hydra's own choices of job_logging have a file, or none, or no root."""
+    logging = config.hydra.job_logging
+    if logging and logging.get("root") and "file" in (logging.get("handlers") or ()):
+        logging.root.handlers = ["file"]
 
 
 def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:

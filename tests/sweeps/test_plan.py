@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from src.errors import UserError
 from src.run import build
-from src.run.command_line import CONF
+from src.run.command_line import CONF, quoted
 from src.run.folder import read_summary, write_json
 from src.sweeps.compose import Composer
 from src.sweeps.grid import combinations
@@ -312,3 +312,44 @@ def test_a_finished_run_on_other_images_runs_again_and_is_kept(planned, folder_o
     root.rename(root.with_name("elsewhere"))  # nobody can say now
     build._fingerprint.cache_clear()
     assert planned(line)[0].objective == 0.9
+
+
+def test_a_folder_with_odd_characters_is_quoted_for_hydra(tmp_path):
+    folder = f"{tmp_path}/o'brien, what? 50% {{x}} [1]"
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        master = hydra.compose_config("train", [f"hydra.sweep.dir={quoted(folder)}"], RunMode.MULTIRUN)
+        context = HydraContext(hydra.config_loader, Callbacks())
+        (run,) = plan(Composer(context, master), [["seed=1"]])
+        again = hydra.config_loader.load_sweep_config(master, run.overrides)  # as Hydra's launchers do
+    assert again.hydra.sweep.dir == folder and again.hydra.sweep.subdir == "seed=1"
+    assert quoted("outputs/2026-01-01/a") == "outputs/2026-01-01/a"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("scale=adacos loss.scale=8", "loss.scale=8: nothing reads this key here, scale.value has"),
+        ("margin.value=0.3 loss.margin=0.2", "loss.margin=0.2: nothing reads this key here"),
+        ("+loss.few_classes.margin=0.1", "loss.few_classes.margin=0.1: nothing reads this key here"),
+        ("loss=uniface loss.few_classes.scale=9", "loss.few_classes.scale=9: nothing reads"),
+        ("model.embedding_dim=4 dataset.embedding_dim=5", "dataset.embedding_dim=5: nothing reads"),
+        ("objective=worst_recall evaluation.objective=accuracy", "evaluation.objective=accuracy: noth"),
+    ],
+)
+def test_a_typed_key_that_the_chosen_groups_do_not_read_is_refused(line, said, planned):
+    with pytest.raises(UserError, match=said):
+        planned(line)
+
+
+def test_a_typed_key_that_is_read_through_another_is_kept(planned):
+    assert planned("loss.scale=8 loss.margin=0.2")[0].values["scale"]["value"] == 8
+    (run,) = planned("experiment=few_classes loss=uniface loss.few_classes.scale=9")
+    assert run.values["scale"]["value"] == 9
+
+
+def test_mistakes_of_all_runs_are_said_each_once(planned):
+    with pytest.raises(UserError) as refused:
+        planned("loss=arcface,cosface margin.value=0.1,9 scale.value=1e39 epochs=0 model.norm=off")
+    lines = [line.strip().split(":")[0].split(" with")[0] for line in str(refused.value).splitlines()]
+    assert set(lines[1:]) == {"margin.value=9", "scale.value=1e+39", "epochs=0", "model.norm=off"}
