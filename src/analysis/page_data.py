@@ -33,13 +33,15 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
     keys = [
         key
         for key in (keys | dict.fromkeys(comparison.also_differ))
-        if len({str(values.get(key)) for values in flat}) > 1
+        if key != "dataset.fold" and len({str(values.get(key)) for values in flat}) > 1
     ]
     addresses = any(run.wandb_url for run in comparison.runs)
     label_of = {run.folder: setting.label for setting in comparison.settings for run in setting.runs}
+    folds = [run.config["dataset"].get("fold") for run in comparison.runs]
+    folded = any(fold is not None for fold in folds)
     metric, rows = comparison.metric, []
-    for run, values, command in zip(comparison.runs, flat, commands, strict=True):
-        cells = [plain(values.get(key, "")) for key in keys]
+    for run, values, fold, command in zip(comparison.runs, flat, folds, commands, strict=True):
+        cells = [plain(values.get(key, "")) for key in keys] + [fold] * folded
         scores = [(which or {}).get(metric) for which in (run.validation, run.metrics)]
         cells += [run.seed, run.state]
         cells += [None if score is None else [finite(score), number(metric, score)] for score in scores]
@@ -56,7 +58,7 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
             }
         )
     names = [key.removesuffix(".name").removesuffix(".value") for key in keys]
-    names += ["seed", "state", f"validation {metric}", f"test {metric}", "seconds"]
+    names += ["fold"] * folded + ["seed", "state", f"validation {metric}", f"test {metric}", "seconds"]
     return {"columns": names, "links": addresses, "rows": rows}
 
 
@@ -78,6 +80,7 @@ def drawn_spheres(spheres: list[Sphere]) -> dict:
     every = np.arange(0, total, max(1, total // POINTS))
     picked = every if images is None else first.thumbnail_rows
     count = max(len(sphere.prototypes) for sphere in spheres)
+    whose = f"the {len(spheres)} best settings" if len(spheres) > 1 else spheres[0].label
     return {
         "colours": [f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in class_colours(count)],
         "thumbnails": [] if images is None else [png(image, images.max()) for image in images],
@@ -90,7 +93,7 @@ def drawn_spheres(spheres: list[Sphere]) -> dict:
             }
             for sphere in spheres
         ],
-        "spheres_note": f"The first seed of the {len(spheres)} best settings in three dimensions, "
+        "spheres_note": f"The first seed of {whose} in three dimensions, "
         f"{len(picked)} of {total} test images, diamonds are prototypes. Drag one and all turn; they "
         "are rotated onto each other, so that a class lies in about the same place in each. A point "
         "says its class; a class in this list, pointed at or clicked, stands out.",
