@@ -1,13 +1,17 @@
 """The real client, and a stub of its server."""
 
+import logging
+import os
+
+import numpy as np
 import pytest
 
 from .stub import Stub
 
+CLOUD = np.array([[0, 0, 1, 1], [0, 1, 0, 2]])
+
 
 def _no_wandb(monkeypatch, home) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("WANDB")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(home))
@@ -44,3 +48,26 @@ def online(without_key, server):
     for name, value in server.environment.items():
         without_key.setenv(name, value)
     return server
+
+
+@pytest.fixture(autouse=True)
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="src")
+    return caplog
+
+
+@pytest.fixture(autouse=True)
+def few_artifacts(request, monkeypatch):
+    """Drawing takes seconds, and is what other tests are about."""
+    if "drawn" in request.fixturenames:
+        return
+
+    def write(run, result, embeddings, tracker):
+        tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, [], CLOUD)
+
+    monkeypatch.setattr("src.run.lifecycle.write_artifacts", write)
+
+
+@pytest.fixture
+def drawn():
+    """With every picture."""

@@ -15,7 +15,6 @@ from src.run.folder import read_rows, read_summary
 from src.tracking.session import note_of
 from tests.conftest import ROOT
 
-from .test_online import make_sync  # noqa: F401
 from .test_sweeps import QUICK
 
 pytestmark = pytest.mark.slow

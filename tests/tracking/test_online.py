@@ -1,6 +1,5 @@
 """Runs in W&B online: the real client, against a stub of its server."""
 
-import logging
 import os
 import re
 import signal
@@ -10,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from src import tracking
@@ -28,30 +26,6 @@ TINY = (
     *("dataset=synthetic", "dataset.per_class=20", "dataset.test_per_class=10"),
     *("model.options.hidden=8", "batch_size=16", "logger.timeout=2"),
 )
-CLOUD = np.array([[0, 0, 1, 1], [0, 1, 0, 2]])
-
-
-@pytest.fixture(autouse=True)
-def said(caplog):
-    caplog.set_level(logging.INFO, logger="src")
-    return caplog
-
-
-@pytest.fixture(autouse=True)
-def few_artifacts(request, monkeypatch):
-    """Drawing takes seconds, and is what other tests are about."""
-    if "drawn" in request.fixturenames:
-        return
-
-    def write(run, result, embeddings, tracker):
-        tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, [], CLOUD)
-
-    monkeypatch.setattr("src.run.lifecycle.write_artifacts", write)
-
-
-@pytest.fixture
-def drawn():
-    """With every picture."""
 
 
 def lines(said, what: str) -> list[str]:

@@ -11,7 +11,7 @@ from src.run.lifecycle import train_run
 from src.run.schema import check_config
 from src.tracking.settings import mode_of
 
-from .test_online import TINY, few_artifacts, lines, said  # noqa: F401
+from .test_online import TINY, lines
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_where_files_are_with_wandb_dir_is_what_make_sync_is_told(
     composed,
     tmp_path,
     without_key,
-    said,  # noqa: F811
+    said,
 ):
     without_key.setenv("WANDB_DIR", str(tmp_path / "else where"))
     (tmp_path / "else where").mkdir()

@@ -7,7 +7,7 @@ from PIL import Image
 from src import tracking
 from src.run.folder import read_summary
 
-from .test_online import TINY, lines, said  # noqa: F401
+from .test_online import TINY, lines
 
 QUICK = tuple(override for override in TINY if not override.startswith("device.threads"))
 
@@ -93,7 +93,7 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
         )
 
 
-def test_what_breaks_in_the_client_costs_the_upload(composed, answer, online, said):  # noqa: F811
+def test_what_breaks_in_the_client_costs_the_upload(composed, answer, online, said):
     out, group, header, rows, pictures, page = answer
     pictures[0].unlink()
     tracking.track_comparison(composed()["logger"], out, group, header, rows, pictures, page)
@@ -105,5 +105,5 @@ def test_a_report_that_is_not_published_is_written(composed, tmp_path, online):
     logger = composed()["logger"]
     report = tracking.report(logger, "group", "a title", ["an answer"], "accuracy", ["margin.value"])
     online.fail(500)
-    said = tracking.publish(report, tmp_path / "report.json")  # noqa: F811
-    assert "not published" in said and "HTTP 500" in said and (tmp_path / "report.json").exists()
+    told = tracking.publish(report, tmp_path / "report.json")
+    assert "not published" in told and "HTTP 500" in told and (tmp_path / "report.json").exists()

@@ -46,7 +46,7 @@ def nested(items) -> dict:
 OFFLINE = tuple(override for override in FAST if override != "logger=none")
 
 
-def test_without_a_key_a_run_is_offline_and_holds_everything(composed, tmp_path, without_key):
+def test_without_a_key_a_run_is_offline_and_holds_everything(composed, tmp_path, without_key, drawn):
     folder = tmp_path / "run"
     folder.mkdir()
     accuracy = train_run(composed(*OFFLINE, "logger.tags=[mine]"), folder, "a-sweep")
