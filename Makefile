@@ -2,7 +2,7 @@
 # it is made with (3.11 to 3.13); VENV another place for it.
 PYTHON ?= python3
 VENV ?= .venv
-SWEEP ?= multirun
+export SWEEP ?= multirun
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
@@ -28,8 +28,8 @@ sweep: $(READY) ## a small margin sweep on the same digits, compared, in a minut
 losses: $(READY) ## every loss on the digits, three seeds: the README's table, in minutes
 	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=_*)' seed=0,1,2 logger=none
 
-sync: $(READY) ## upload offline W&B runs: make sync SWEEP=multirun/margins; without, of all sweeps
-	$(VENV)/bin/wandb sync --yes $$(find $(SWEEP) -type d -name 'offline-run-*')
+sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; without, of all sweeps
+	find "$$SWEEP" -name 'run-*.wandb' -exec $(VENV)/bin/wandb sync --yes {} +
 
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head

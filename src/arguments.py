@@ -3,7 +3,9 @@ which values are legal. Configurations are checked with it before anything is bu
 
 import difflib
 import inspect
-from collections.abc import Callable, Mapping
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -38,6 +40,64 @@ def whole_from(least: int) -> Legal:
 
 
 TRUE_OR_FALSE = Legal("true or false", lambda value: type(value) is bool)
+SMALLEST, LARGEST = 1.2e-38, 3.4e38  # besides 0, that float32 holds
+
+
+def fits_float32(value: object) -> bool:
+    return is_number(value) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
+
+
+TYPES = {
+    bool: TRUE_OR_FALSE,
+    int: Legal("a whole number", lambda value: is_whole(value) and abs(value) < 2**63),
+    float: Legal("a finite number", fits_float32),
+    str: Legal("text", lambda value: isinstance(value, str)),
+    type(None): Legal("null", lambda value: value is None),
+    dict: Legal("keys with values", lambda value: isinstance(value, dict)),
+}
+
+
+def legal_by_type(annotation: object) -> Legal | None:
+    """What a parameter's type lets it be, of values that a configuration can hold; None where its type
+    does not say."""
+    if annotation in TYPES:
+        return TYPES[annotation]
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (typing.Union, types.UnionType):
+        rules = [rule for rule in map(legal_by_type, inner) if rule]  # nobody types a tensor
+        if not [rule for rule in rules if rule is not TYPES[type(None)]]:
+            return None
+        words = " or ".join(str(rule.words) for rule in rules)
+        return Legal(words, lambda value: any(rule.test(value) for rule in rules))
+    if origin in (list, tuple, Sequence):
+        members = [part for part in inner if part is not Ellipsis]
+        rules = [legal_by_type(part) for part in members]
+        if not rules or None in rules:
+            return None
+        fixed = len(rules) if origin is tuple and Ellipsis not in inner else None
+        what = f"a list of {fixed} values" if fixed else "a list"
+
+        def fits(value: object) -> bool:
+            if not isinstance(value, (list, tuple)) or fixed not in (None, len(value)):
+                return False
+            own = rules if fixed else rules * len(value)
+            return all(rule.test(part) for rule, part in zip(own, value, strict=True))
+
+        return Legal(f"{what}, each {rules[0].words}", fits)
+    return None
+
+
+def rules_of(parameter: inspect.Parameter) -> list[Legal]:
+    """What is said about a parameter's values: by `Legal`, else by its type, else, of a switch, by its
+    default."""
+    annotation = parameter.annotation
+    stated = [rule for rule in getattr(annotation, "__metadata__", ()) if isinstance(rule, Legal)]
+    if stated:
+        return stated
+    if annotation is inspect.Parameter.empty and type(parameter.default) is bool:
+        return [TRUE_OR_FALSE]
+    by_type = legal_by_type(annotation)
+    return [by_type] if by_type else []
 
 
 def parameters(target: Callable) -> dict[str, inspect.Parameter]:
@@ -70,17 +130,22 @@ def takes_any(target: Callable) -> bool:
 def check_arguments(
     target: Callable, given: Mapping[str, object], reserved: tuple[str, ...] = ()
 ) -> None:
-    """Raise ValueError, beginning with `name=value: `, for an argument that `target` does not take or
-    whose value is not legal. `reserved` are parameters that the caller sets itself."""
+    """Raise ValueError, with a line that begins with `name=value: ` for each argument that `target` does
+    not take or whose value is not legal. `reserved` are parameters that the caller sets itself."""
     known = {name: p for name, p in parameters(target).items() if name not in reserved}
+    wrong = []
     for name, value in given.items():
         if name not in known:
-            if takes_any(target) and name not in reserved:
-                continue
-            raise ValueError(f"{name}={value}: no such option, {suggestion(name, known)}")
-        for rule in getattr(known[name].annotation, "__metadata__", ()):
-            if isinstance(rule, Legal) and not rule.test(value):
-                raise ValueError(f"{name}={value}: {rule.explain(value)}")
+            if name in reserved or not takes_any(target):
+                wrong.append(f"{name}={value}: no such option, {suggestion(name, known)}")
+            continue
+        default = known[name].default
+        if type(value) is type(default) and value == default:
+            continue
+        broken = [rule for rule in rules_of(known[name]) if not rule.test(value)]
+        wrong += [f"{name}={value}: {rule.explain(value)}" for rule in broken[:1]]
+    if wrong:
+        raise ValueError("\n".join(wrong))
 
 
 LISTED = 20  # names in a message; more help nobody

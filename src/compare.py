@@ -1,5 +1,10 @@
 """From sweeps to an answer: `python -m src.compare <sweep folder> …`; also run when a sweep ends."""
 
+if __name__ == "__main__":
+    from src.errors import begin_command
+
+    begin_command()
+
 import argparse
 import sys
 from pathlib import Path

@@ -1,5 +1,10 @@
 """Embed images with a trained run: `python -m src.embed <run> <folder or data set> --out file.npz`."""
 
+if __name__ == "__main__":
+    from src.errors import begin_command
+
+    begin_command()
+
 import argparse
 import sys
 from pathlib import Path

@@ -1,13 +1,82 @@
-"""What a user can mend: reported as one line, without a traceback."""
+"""What a user can mend, reported in lines without a traceback; and how a command begins and ends."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+INTERRUPTED = 130  # exit code, as shells have it
 
 
 class UserError(Exception):
     """Names the key or file that is wrong, what it was and what would be right."""
 
 
+class Mistakes:
+    """What several checks refuse, to be said all at once."""
+
+    def __init__(self):
+        self.lines: dict[str, None] = {}
+
+    def of(self, check: Callable[..., object], *arguments: object) -> bool:
+        """Whether a check passes; what it refuses otherwise is kept."""
+        try:
+            check(*arguments)
+        except UserError as error:
+            self.add(str(error))
+            return False
+        return True
+
+    def add(self, text: str) -> None:
+        self.lines |= dict.fromkeys(text.splitlines())
+
+    def refuse(self) -> None:
+        """Raise UserError with a line for each mistake, if there are any."""
+        if self.lines:
+            raise UserError("\n".join(self.lines))
+
+
 class Diverged(UserError):
-    """Training produced a loss that is not a finite number."""
+    """Training produced losses, weights, embeddings or metrics that are not finite numbers."""
+
+
+def in_one_line(error: OSError) -> str:
+    """What the machine refused: `/data/run/metrics.csv: No space left on device`."""
+    if error.filename is None or error.strerror is None:
+        return str(error) or type(error).__name__
+    return f"{error.filename}: {error.strerror}"
 
 
 class Pruned(UserError):
     """Somebody asked the run to stop: a search that expects nothing more of it, or a user."""
+
+
+class Interrupted(UserError):
+    """A sweep ended before a run did; `state` says how far the run had come."""
+
+    def __init__(self, why: str, state: str = "interrupted"):
+        super().__init__(why)
+        self.state = state
+
+
+def begin_command() -> None:
+    """What every command does before its imports, which take seconds: Ctrl-C or SIGTERM end it at once,
+    and characters that the terminal lacks are replaced."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(asked) is not signal.SIG_IGN:  # as for a shell's background jobs
+            signal.signal(asked, end_command)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")
+
+
+def interrupt_once(*_) -> None:
+    """Ctrl-C while there is something to put in order: pressing it again must not tear that."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(asked, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def end_command(*_) -> None:
+    """Not as an exception: libraries that are being imported catch those."""
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)

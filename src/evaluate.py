@@ -1,5 +1,10 @@
 """Evaluate a trained run, on its own data or others: `python -m src.evaluate <run> [overrides]`."""
 
+if __name__ == "__main__":
+    from src.errors import begin_command
+
+    begin_command()
+
 import argparse
 import sys
 import time
@@ -21,12 +26,8 @@ from .words import counted
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
-    parser.add_argument(
-        "overrides", nargs="*", help="as for src.train: dataset=…, evaluation=…, device=…"
-    )
-    parser.add_argument(
-        "--out", type=Path, help="a new folder; default: <run>/evaluations/<time>-<data set>"
-    )
+    parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
+    parser.add_argument("--out", type=Path, help="default: <run>/evaluations/<time>-<data set>")
     parser.add_argument(
         "--allow",
         action="append",
@@ -72,8 +73,8 @@ def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
     Console(highlight=False).print(table)
     print(f"-> {out}")
     if evaluation.skipped:
-        skipped = evaluation.skipped
-        print(f"{left_out(skipped)} left out: {name_some(skipped)}")
+        left = left_out(evaluation.skipped)
+        print(f"{left} left out: {name_some(evaluation.skipped)}")
 
 
 if __name__ == "__main__":

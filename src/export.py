@@ -1,5 +1,10 @@
 """Hand out a trained backbone: `python -m src.export <run> --format onnx|torchscript|safetensors`."""
 
+if __name__ == "__main__":
+    from src.errors import begin_command
+
+    begin_command()
+
 import argparse
 import sys
 from pathlib import Path

@@ -2,10 +2,14 @@
 
 import sys
 
-if __name__ == "__main__" and {"-m", "--multirun"} & set(sys.argv):
-    from src.sweeps import forkserver
+if __name__ == "__main__":
+    from src.errors import begin_command
 
-    if not any(argument.startswith("hydra/launcher=") for argument in sys.argv):
+    begin_command()
+    others = any(argument.startswith("hydra/launcher=") for argument in sys.argv)
+    if {"-m", "--multirun"} & set(sys.argv) and not others and "--cfg" not in sys.argv:
+        from src.sweeps import forkserver
+
         forkserver.workers_context()  # workers import what they need while the sweep does
 
 import logging
@@ -22,8 +26,8 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
-from .errors import UserError
-from .run.command_line import CONF, check_group_values, continue_command, explain, to_dict
+from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once
+from .run.command_line import CONF, check_command, continue_command, explain, values_of
 from .run.lifecycle import train_run
 
 log = logging.getLogger(__name__)
@@ -35,7 +39,7 @@ def task(composed: DictConfig) -> float:
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     try:
         group = tracking.sweep_group(Path(job.sweep.dir)) if sweep else None
-        return train_run(to_dict(composed), folder, group)
+        return train_run(values_of(composed, job.overrides.task), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             log.error(f"{folder.name}: {error}")
@@ -44,23 +48,30 @@ def task(composed: DictConfig) -> float:
     except KeyboardInterrupt:
         if not sweep:
             print(f"interrupted; to go on: {continue_command('hydra.run.dir', folder)}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         raise
 
 
 def main() -> None:
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's notice is as good as Ctrl-C
+    for asked in (signal.SIGINT, signal.SIGTERM):  # a cluster's notice is as good as Ctrl-C
+        if signal.getsignal(asked) is not signal.SIG_IGN:
+            signal.signal(asked, interrupt_once)
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
+    logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
-        check_group_values(sys.argv[1:])
+        check_command(sys.argv[1:])
         run_task()
+    except KeyboardInterrupt:  # before a run began, or a sweep
+        end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from src.run.command_line import to_dict
+from tests.template import Template
 
 ROOT = Path(__file__).parents[1]
 FAST = ("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1")
@@ -46,8 +47,16 @@ def composed():
     return of
 
 
+@pytest.fixture(scope="session")
+def template():
+    """template.start("src.train", "loss=cosface", …) starts a process, see tests/template.py."""
+    started = Template()
+    yield started
+    started.close()
+
+
 @pytest.fixture
-def command(tmp_path):
+def command(tmp_path, template):
     """command("loss=cosface", …) runs `python -m src.train` in a process of its own, without a W&B
     key, in which runs land under tmp_path."""
 
@@ -58,14 +67,7 @@ def command(tmp_path):
         home = {"HOME": str(tmp_path), "NETRC": str(tmp_path / "none")}
         multirun = "-m" in arguments
         where = f"hydra.{'sweep' if multirun else 'run'}.dir={tmp_path / 'out'}"
-        return subprocess.run(
-            [sys.executable, "-m", "src.train", *arguments, where],
-            cwd=ROOT,
-            env=kept | home | environment,
-            capture_output=True,
-            text=True,
-            timeout=900,
-        )
+        return template.start("src.train", *arguments, where, env=kept | home | environment).finished()
 
     return run
 

@@ -5,7 +5,9 @@ FAULTS="arcface4:diverge cosface7:abort" in the environment plans faults by loss
 trains in its own process sets `strike`.
 """
 
+import errno
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -41,7 +43,33 @@ def hang(optimizer, folder):
     time.sleep(600)
 
 
+def kill(optimizer, folder):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def segfault(optimizer, folder):
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def leave(optimizer, folder):
+    sys.exit("planted: leaving")
+
+
+def full(optimizer, folder):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def recurse(optimizer, folder):
+    recurse(optimizer, folder)
+
+
+def unprintable(optimizer, folder):
+    raise RuntimeError("planted: \ud800\x00 over\ntwo lines")
+
+
 FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
+FAULTS |= {"kill": kill, "segfault": segfault, "leave": leave, "full": full, "recurse": recurse}
+FAULTS |= {"unprintable": unprintable}
 
 
 def planned(optimizer) -> None:

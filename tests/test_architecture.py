@@ -12,12 +12,17 @@ SRC = ROOT / "src"
 OUTER = {"train", "compare", "evaluate", "embed", "export"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
-SHARED = {"errors": MIDDLE | OUTER, "arguments": MIDDLE | INNER, "torchvision_compat": INNER}
-SHARED["words"] = OUTER | MIDDLE | INNER
+SHARED = {
+    "errors": MIDDLE | OUTER,
+    "arguments": MIDDLE | INNER,
+    "durable": MIDDLE | INNER,
+    "words": OUTER | MIDDLE | INNER,
+    "torchvision_compat": INNER,
+}
 # Within a ring: who may import whom.
 BESIDE = {
     "analysis": {"run", "tracking"},
-    "sweeps": {"run", "analysis"},
+    "sweeps": {"run", "analysis", "tracking"},
     "run": {"tracking"},
     "evaluation": {"datasets"},
     "plots": {"evaluation", "datasets"},

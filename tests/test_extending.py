@@ -5,8 +5,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -39,15 +37,15 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def run(folder):
+def run(folder, template):
     """run("python -m …") -> the finished process, `mine` on its path."""
 
     def of(command: str, *more: str, check: bool = True, **environment: str):
         command = command.replace("<folder>", str(folder)).replace("multirun/<sweep>", f"{folder}/sweep")
         command = command.replace("<run>", f"{folder}/run")
-        words = [sys.executable, *shlex.split(command)[1:], *more]
+        words = [*shlex.split(command)[2:], *more]  # without python -m
         kept = os.environ | {"PYTHONPATH": str(folder)} | environment
-        done = subprocess.run(words, cwd=ROOT, env=kept, capture_output=True, text=True, timeout=900)
+        done = template.start(*words, env=kept).finished()
         assert not check or done.returncode == 0, done.stderr
         return done
 
@@ -99,18 +97,18 @@ def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
     assert len(list((folder / "sweep" / ".stale").iterdir())) == 4
 
 
-def test_a_killed_run_goes_on(run, folder):
+def test_a_killed_run_goes_on(run, folder, template):
     arguments = (
-        *shlex.split(command_of("train").replace("<folder>", str(folder)))[1:],
+        *shlex.split(command_of("train").replace("<folder>", str(folder)))[2:],
         *(*QUICK, "epochs=3", "device.threads=1", "optimizer._target_=tests.faults.Adam"),
         f"hydra.run.dir={folder}/killed",
     )
     environment = os.environ | {"PYTHONPATH": str(folder), "FAULTS": "fading0:hang"}
-    process = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, env=environment)
+    process = template.start(*arguments, env=environment)
     wait_for(folder / "killed" / "hangs")
     process.send_signal(signal.SIGKILL)
     process.wait()
-    done = run(shlex.join(["python", *arguments]))
+    done = run(shlex.join(["python", "-m", *arguments]))
     assert "going on after epoch 1" in done.stdout
     summary = json.loads((folder / "killed" / "summary.json").read_text())
     assert summary["state"] == "finished" and summary["resumed_after_epoch"] == 1
@@ -153,7 +151,7 @@ def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
     assert not (tmp_path / "called").exists()
 
 
-def test_evaluating_imports_nothing_that_it_does_not_call(digits_run, tmp_path):
+def test_evaluating_imports_nothing_that_it_does_not_call(digits_run, tmp_path, template):
     """An optimizer or a schedule in a run folder is not looked at, so its module does not run."""
     saved = load_checkpoint(digits_run / "checkpoint.pt")
     for group in ("optimizer", "schedule"):
@@ -164,16 +162,17 @@ def test_evaluating_imports_nothing_that_it_does_not_call(digits_run, tmp_path):
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
     for module in (["evaluate", "--out", "e"], ["embed", "digits", "--out", "x.npz"]):
         name, *more, out = module
-        words = [sys.executable, "-m", f"src.{name}", str(tmp_path / "run"), *more, str(tmp_path / out)]
-        done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+        words = [f"src.{name}", tmp_path / "run", *more, tmp_path / out]
+        done = template.start(*words, env=environment).finished()
         assert done.returncode == 0 and "it ran" not in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")
-def digits_run(tmp_path_factory):
+def digits_run(tmp_path_factory, template):
     folder = tmp_path_factory.mktemp("digits")
-    command = [sys.executable, "-m", "src.train", *FAST, "epochs=1", f"hydra.run.dir={folder}/run"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    template.start(
+        "src.train", *FAST, "epochs=1", f"hydra.run.dir={folder}/run"
+    ).finished().check_returncode()
     return folder / "run"
 
 

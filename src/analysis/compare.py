@@ -50,7 +50,7 @@ def compare_sweeps(
     page = write_report(comparison, pictures, spheres, out)
     (out / "answer.txt").write_text("\n".join(answer_sentences(comparison)) + "\n", **TEXT)
     print_comparison(comparison, page)
-    logger = {"project": "angular-penalty", "entity": None, "group": None} | runs[0].config["logger"]
+    logger = {"project": None, "entity": None, "group": None} | runs[0].config["logger"]
     group = logger["group"] or tracking.sweep_group(folders[0])
     if log_to_wandb:
         header, *rows = settings_rows(comparison)

@@ -1,58 +1,90 @@
 """The figures of a comparison: those for which there is something to show."""
 
+from collections.abc import Callable, Iterable
+from itertools import pairwise
 from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..evaluation import METRICS
+from ..evaluation import METRICS, Metric
 from ..run.folder import read_rows
 from .ranking import Comparison, Setting
 from .read import evaluation_of
+from .shared import split_shared
 
 CURVES, SPHERES = 6, 12  # settings drawn
+RATES = 8  # columns of learning rates
 
 
 def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
-    """Figures by the names of their files; `spheres` as `plots.aligned_spheres` leaves them."""
+    """Figures by the names of their files; `spheres` as `plots.aligned_spheres` leaves them. One that
+    would show the same value everywhere is left out, but for the ranking."""
     metric = METRICS[comparison.metric]
+    shared, labels = split_shared([setting.label for setting in comparison.settings])
     figures = {}
     if len(comparison.settings) > 1:
-        figures["ranking"] = ranking_figure(comparison)
+        figures["ranking"] = ranking_figure(comparison, labels, shared)
     figures |= margin_figures(comparison)
-    if any(len(values) > 1 for values in comparison.budgets.values()):
-        factor = metric.display_factor
-        budgets = {loss: [v * factor for v in values] for loss, values in comparison.budgets.items()}
-        figures["budgets"] = plots.plot_budgets(budgets, metric.axis_label)
-    figures |= learning_curves(comparison)
-    if "target_angle_p50" in comparison.best.runs[0].metrics:
-        figures["angles"] = plots.plot_angle_ranges(
-            [setting.label for setting in comparison.settings],
-            *(
-                np.degrees([angle_percentiles(setting, which) for setting in comparison.settings])
-                for which in ("target", "other")
-            ),
+    rates = losses_by_rate(comparison)
+    if rates:
+        figures["rates"] = plots.plot_rates(*rates, axis_label(comparison.metric))
+    budgets = {loss: drawn(metric, values) for loss, values in comparison.budgets.items()}
+    if any(len(values) > 1 for values in budgets.values()) and vary(*budgets.values()):
+        label = axis_label(comparison.metric)
+        figures["budgets"] = plots.plot_budgets(budgets, label, drawn(metric, bounds_of(metric)))
+    figures |= learning_curves(comparison, labels, shared)
+    if "target_angle_p05" in comparison.best.runs[0].metrics:
+        angles = (
+            np.degrees([angle_range(setting, which) for setting in comparison.settings])
+            for which in ("target", "other")
         )
+        figures["angles"] = plots.plot_angle_ranges(labels, *angles, shared)
     if spheres and comparison.best.runs[0].classes:
-        figures["spheres"] = plots.plot_gallery(spheres, comparison.best.runs[0].classes)
+        short = dict(zip((s.label for s in comparison.settings), labels, strict=True))
+        named = [sphere._replace(label=short.get(sphere.label, sphere.label)) for sphere in spheres]
+        figures["spheres"] = plots.plot_gallery(named, comparison.best.runs[0].classes)
     return figures
 
 
-def ranking_figure(comparison: Comparison) -> Figure:
-    settings = comparison.settings
-    drawn = [drawn_interval(comparison.metric, setting) for setting in settings]
+def bounds_of(metric: Metric) -> tuple[float, float]:
+    return metric.lowest, metric.highest
+
+
+def drawn(metric: Metric, values: Iterable[float]) -> list[float]:
+    """Values in the unit that is drawn."""
+    return [value * metric.display_factor for value in values]
+
+
+def axis_label(metric: str) -> str:
+    lower = "" if METRICS[metric].higher_is_better else ", lower is better"
+    return METRICS[metric].axis_label + lower
+
+
+def vary(*several: Iterable[float]) -> bool:
+    """Whether any two of all the values differ."""
+    values = np.concatenate([np.ravel(values) for values in several])
+    return bool(np.ptp(values) > 1e-9)
+
+
+def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Figure:
+    settings, metric = comparison.settings, METRICS[comparison.metric]
+    intervals = [drawn_interval(comparison.metric, setting) for setting in settings]
     lows, highs = (
-        [d[end] if s.test.n > 1 else None for d, s in zip(drawn, settings, strict=True)]
+        [d[end] if s.test.n > 1 else None for d, s in zip(intervals, settings, strict=True)]
         for end in (1, 2)
     )
+    means = [mean for mean, _, _ in intervals]
     return plots.plot_ranking(
-        [setting.label for setting in settings],
-        [mean for mean, _, _ in drawn],
+        labels,
+        means,
         lows,
         highs,
         [s is comparison.best or not (s.to_best and s.to_best.separable) for s in settings],
-        METRICS[comparison.metric].axis_label,
+        axis_label(comparison.metric),
+        drawn(metric, bounds_of(metric)),
+        shared,
     )
 
 
@@ -76,10 +108,11 @@ def margin_figures(comparison: Comparison) -> dict[str, Figure]:
         scales = {scale_of(setting) for setting in own} - {None}
         if len(margins) > 1 and len(scales) > 1:
             grids[loss] = margin_scale_grid(comparison.metric, own, sorted(margins), sorted(scales))
-    label, figures = METRICS[comparison.metric].axis_label, {}
-    if lines:
-        figures["margins"] = plots.plot_margins(lines, without_margin, label)
-    if grids:
+    metric, label, figures = METRICS[comparison.metric], axis_label(comparison.metric), {}
+    if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
+        bounds = drawn(metric, bounds_of(metric))
+        figures["margins"] = plots.plot_margins(lines, without_margin, label, bounds)
+    if grids and vary(*(grid[np.isfinite(grid)] for _, _, grid in grids.values())):
         figures["heat"] = plots.plot_heat(grids, label)
     return figures
 
@@ -96,17 +129,66 @@ def margin_scale_grid(
     return margins, scales, grid
 
 
-def learning_curves(comparison: Comparison) -> dict[str, Figure]:
+def losses_by_rate(
+    comparison: Comparison,
+) -> tuple[list[str], list[str], np.ndarray, list[int]] | None:
+    """Losses, learning rates, the mean on the test split of each loss's setting that is chosen at each
+    rate (L, R), nan where none was tried, and the rate of each loss that is chosen of all; None if only
+    one rate was tried. Of a search's many rates, those that are close share a column."""
+    rates = {setting.key: rate_of(setting) for setting in comparison.settings}
+    rates = {key: rate for key, rate in rates.items() if rate is not None}
+    if len(set(rates.values())) < 2:
+        return None
+    columns, place = rate_columns(sorted(set(rates.values())))
+    losses = list(dict.fromkeys(s.loss for s in comparison.settings if s.key in rates))
+    values, chosen = np.full((len(losses), len(columns)), np.nan), [-1] * len(losses)
     factor = METRICS[comparison.metric].display_factor
+    for setting in comparison.settings:  # from the best down: the first of each stays
+        if setting.key in rates:
+            row, column = losses.index(setting.loss), place(rates[setting.key])
+            if np.isnan(values[row, column]):
+                values[row, column] = setting.test.mean * factor
+            chosen[row] = column if chosen[row] < 0 else chosen[row]
+    return losses, columns, values, chosen
+
+
+def rate_columns(rates: list[float]) -> tuple[list[str], Callable[[float], int]]:
+    """Labels of the columns for rising rates, and the column of a rate."""
+    if len(rates) <= RATES:
+        return [f"{rate:g}" for rate in rates], rates.index
+    edges = np.geomspace(rates[0], rates[-1], RATES + 1)
+    labels = [f"{low:.1g} to\n{high:.1g}" for low, high in pairwise(edges)]
+    return labels, lambda rate: int(np.searchsorted(edges[1:-1], rate, side="right"))
+
+
+def losses_at_an_edge(comparison: Comparison) -> list[str]:
+    """The losses that do best at the lowest or the highest of the learning rates that they were tried
+    at, so that a better one may lie beyond; those at one rate only are among them."""
+    found = losses_by_rate(comparison)
+    if found is None:
+        return []
+    losses, _, values, chosen = found
+    tried = [np.flatnonzero(np.isfinite(row)) for row in values]
+    return [
+        loss
+        for loss, columns, column in zip(losses, tried, chosen, strict=True)
+        if column in (columns[0], columns[-1])
+    ]
+
+
+def learning_curves(comparison: Comparison, labels: list[str], shared: str) -> dict[str, Figure]:
+    metric = METRICS[comparison.metric]
+    factor = metric.display_factor
     curves = {
-        setting.label: learning_curve(setting, comparison.metric)
-        for setting in comparison.settings[:CURVES]
+        label: learning_curve(setting, comparison.metric)
+        for label, setting in zip(labels[:CURVES], comparison.settings[:CURVES], strict=True)
     }
     curves = {label: rows * [1, factor, factor, factor] for label, rows in curves.items() if len(rows)}
-    if not curves:
+    if not curves or not vary(*(rows[:, 1:] for rows in curves.values())):
         return {}
-    split = comparison.chosen_on.split()[0]
-    return {"curves": plots.plot_learning(curves, f"{split} {METRICS[comparison.metric].axis_label}")}
+    label = f"{comparison.chosen_on.split()[0]} {axis_label(comparison.metric)}"
+    bounds = drawn(metric, bounds_of(metric))
+    return {"curves": plots.plot_learning(curves, label, bounds, shared)}
 
 
 def learning_curve(setting: Setting, metric: str) -> np.ndarray:
@@ -145,9 +227,15 @@ def scale_of(setting: Setting) -> float | None:
     return float(value) if isinstance(value, int | float) else None
 
 
-def angle_percentiles(setting: Setting, which: str) -> list[float]:
-    """5%, median and 95% of the `target` or `other` angles in radians, means over the seeds."""
-    keys = [f"{which}_angle_{part}" for part in ("p05", "p50", "p95")]
+def rate_of(setting: Setting) -> float | None:
+    """The learning rate, if there is a positive one."""
+    value = (setting.runs[0].config.get("optimizer") or {}).get("lr")
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def angle_range(setting: Setting, which: str) -> list[float]:
+    """5%, mean and 95% of the `target` or `other` angles in radians, means over the seeds."""
+    keys = [f"{which}_angle_{part}" for part in ("p05", "mean", "p95")]
     return [float(np.mean([run.metrics[key] for run in setting.runs])) for key in keys]
 
 

@@ -4,9 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..datasets.files import name_some
 from ..errors import UserError
 from ..evaluation import METRICS
-from ..run.identity import describe_code
+from ..run.identity import computed, describe_code
 from .read import RunRecord
 from .settings import PIXELS, Setting, group_by_setting, shown_values, unlabelled_differences
 from .statistics import Difference, Repeat, by_fold, expected_best, interval, paired_difference
@@ -121,15 +122,35 @@ def comparable(runs: list[RunRecord], metric: str) -> list[RunRecord]:
     if not finished:
         states = ", ".join(f"{n} {state}" for state, n in Counter(run.state for run in runs).items())
         raise UserError(f"no run is finished ({states}): nothing to compare yet")
-    without = [run.name for run in finished if not {metric} <= set(run.metrics)]
+    measured = {run.name: run.measured for run in finished}
+    without = [name for name, metrics in measured.items() if metric not in metrics]
     if without:
-        known = [name for name in METRICS if all(name in run.metrics for run in finished)]
-        more = f" and {len(without) - 1} more" * (len(without) > 1)
+        known = [name for name in METRICS if all(name in metrics for metrics in measured.values())]
         raise UserError(
-            f"--metric {metric}: {without[0]}{more} has none; all runs have "
-            f"{', '.join(known) or 'none in common'}"
+            f"--metric {metric}: {name_some(without)} {'have' if len(without) > 1 else 'has'} none; all "
+            f"runs have {', '.join(known) or 'none in common'}"
         )
+    check_images(finished)
     return finished
+
+
+def check_images(runs: list[RunRecord]) -> None:
+    """Raise UserError if runs that read their data set alike had different images: their means would be
+    over several data sets, and differences between settings too."""
+    groups: dict[str, dict[str, list[str]]] = {}
+    for run in runs:
+        options = {k: v for k, v in computed(run.config).items() if k.startswith("dataset.")}
+        options.pop("dataset.root", None)
+        if run.data:
+            by_data = groups.setdefault(repr(sorted(options.items())), {})
+            by_data.setdefault(run.data, []).append(run.name)
+    for by_data in groups.values():
+        if len(by_data) > 1:
+            each = "; ".join(f"on {data} {name_some(names)}" for data, names in by_data.items())
+            raise UserError(
+                f"runs on different images do not compare, the data set has changed: {each}. Run the "
+                "older ones again, by the sweep's command with their values, or move them away"
+            )
 
 
 def fixed_baselines(settings: list[Setting]) -> list[Setting]:

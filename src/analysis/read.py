@@ -41,7 +41,9 @@ class RunRecord:
     seconds: float | None = None
     classes: tuple[str, ...] = ()
     code: dict | None = None  # that computed it, see run/identity.py
+    data: str | None = None  # the fingerprint of its images
     counts: dict[str, dict[str, int]] = field(default_factory=dict)  # of each split's images and pairs
+    wandb_url: str | None = None  # its page, if it was online
 
     @property
     def name(self) -> str:
@@ -65,6 +67,11 @@ class RunRecord:
     def setting(self) -> str:
         """What runs that differ in their seed and fold only have in common."""
         return setting_hash(self.config)
+
+    @property
+    def measured(self) -> set[str]:
+        """The metrics that it can be compared by, on every split that counts."""
+        return set(self.metrics) & set(self.validation or self.metrics)
 
     def chosen_by(self, metric: str) -> float:
         """What the run counts when a setting is chosen."""
@@ -121,7 +128,9 @@ def read_run(folder: Path) -> RunRecord:
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
         tuple(summary.get("classes") or ()),
         summary["code"] if isinstance(summary.get("code"), dict) else None,
+        summary["data"] if isinstance(summary.get("data"), str) else None,
         counts_in(summary),
+        web_address(summary.get("wandb_url")),
     )
 
 
@@ -134,6 +143,12 @@ def counts_in(summary: dict) -> dict[str, dict[str, int]]:
         for split, counts in found.items()
         if isinstance(counts, dict)
     }
+
+
+def web_address(value: object) -> str | None:
+    """An address that a page may link to: no script, no file."""
+    web = isinstance(value, str) and value.startswith(("https://", "http://"))
+    return value if web else None
 
 
 def composed_config(folder: Path) -> dict:

@@ -1,134 +1,186 @@
 """`report.html`: the answer in one file that needs no network and no W&B."""
 
 import base64
-import io
-import json
-import math
 import shlex
 from collections import Counter
-from html import escape
 from importlib.util import find_spec
 from pathlib import Path
-from string import Template
 
-import numpy as np
 import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
-from ..plots import class_colours
+from ..durable import write_text
+from .figures import losses_at_an_edge
+from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
+from .settings import label_part
+from .shared import split_shared
 from .tables import TEXT, ranking_cells, ranking_header
 from .wording import answer_sentences, method, number
 
-TEMPLATE = Path(__file__).with_name("report.html")
-SPHERES, POINTS = 6, 300
+TEMPLATES = Path(__file__).with_name("templates")
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
+WIDE = 1000  # pixels from which a picture takes the page's whole width
 CAPTIONS = {
     "ranking": "Test results, from the setting that is chosen first to the last.",
     "margins": "The metric against the margin.",
     "heat": "The metric over margin and scale.",
+    "rates": "Losses and learning rates: of each pair the setting that validation chooses.",
     "budgets": "Equal budgets: the test result to expect of one chosen from n settings of a loss.",
     "curves": "Learning curves of the best settings.",
     "angles": "Angles to the own prototype and to the nearest other one.",
     "spheres": "First seeds of the best settings, turned onto each other.",
+    "confusion": "Which classes {best} takes for which.",
+    "neighbours": "Queries, and what {best} finds nearest to them.",
 }
+OF_THE_BEST = ("confusion", "neighbours")  # pictures that its run has left
+# What settings may share and a reader wants to know.
+SHARED = (
+    *("loss.name", "margin.value", "scale.value", "dataset.name", "evaluation.name", "model.name"),
+    *("model.embedding_dim", "epochs", "batch_size", "optimizer.name", "optimizer.lr", "schedule.name"),
+)
 
 
 def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: list, out: Path) -> Path:
-    """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them."""
-    best = comparison.best
-    states = Counter(run.state for run in comparison.runs)
-    counts = ", ".join(f"{count} {state}" for state, count in states.most_common())
-    first = best.runs[0].config
-    page = Template(TEMPLATE.read_text(encoding="utf-8")).substitute(
-        title=escape(f"{best.loss} and others on {first['dataset']['name']}, {first['model']['name']}"),
-        answer="".join(f"<p>{escape(line)}</p>" for line in answer_sentences(comparison)),
-        counts=escape(f"{len(comparison.runs)} runs ({counts}) of {len(comparison.settings)} settings."),
-        problems=listing("Skipped, because they are no whole runs:", comparison.problems),
+    """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them. Whatever
+    comes from runs is escaped."""
+    page = environment().get_template("report.html")
+    text = page.render(
+        title=title(comparison),
+        answer=answer_sentences(comparison),
+        counts=counts(comparison),
+        projects=wandb_projects(comparison.runs),
+        problems=comparison.problems,
+        shared=shared_values(comparison.settings),
         settings=settings_table(comparison),
-        method=escape(method(comparison)),
-        pictures="".join(picture(name, path) for name, path in pictures.items()),
-        commands="".join(f"<pre>{escape(command)}</pre>" for command in sweep_commands(comparison.runs)),
+        method=method(comparison),
+        baseline=comparison.baseline,
+        pictures=list(drawn_pictures(comparison, pictures)),
+        commands=sweep_commands(comparison.runs),
         failures=failures(comparison.failures),
-        data=as_json(page_data(comparison, spheres)),
-        plotly=f"<script>{plotly()}</script>" if spheres else "",
+        data=page_data(comparison, spheres, [run_command(run) for run in comparison.runs]),
+        plotly=plotly() if spheres else "",
     )
     path = out / "report.html"
-    path.write_text(page, **TEXT)
+    write_text(path, text, **TEXT)
     return path
 
 
-def plotly() -> str:
+def environment() -> Environment:
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    env.globals["own"] = lambda name: Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+    return env
+
+
+def plotly() -> Markup:
     """plotly.js, from the Python package, which takes a second to import whole and has it as a file."""
     folder = Path(find_spec("plotly").origin).parent
-    return (folder / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    return Markup((folder / "package_data" / "plotly.min.js").read_text(encoding="utf-8"))
 
 
-def as_json(content: dict) -> str:
-    """JSON that cannot end the script element that it stands in."""
-    text = json.dumps(finite(content), separators=(",", ":"), allow_nan=False)
-    return text.replace("<", "\\u003c")
+def title(comparison: Comparison) -> str:
+    config = comparison.best.runs[0].config
+    others = " and others" * (len({setting.loss for setting in comparison.settings}) > 1)
+    return f"{comparison.best.loss}{others} on {config['dataset']['name']}, {config['model']['name']}"
 
 
-def finite(content: object) -> object:
-    """The same with what JSON has no number for as text."""
-    if isinstance(content, dict):
-        return {key: finite(value) for key, value in content.items()}
-    if isinstance(content, list):
-        return [finite(value) for value in content]
-    return str(content) if isinstance(content, float) and not math.isfinite(content) else content
+def counts(comparison: Comparison) -> str:
+    states = Counter(run.state for run in comparison.runs)
+    each = ", ".join(f"{count} {state}" for state, count in states.most_common())
+    runs, settings = len(comparison.runs), len(comparison.settings)
+    return f"{runs} run{'s' * (runs > 1)} ({each}) of {settings} setting{'s' * (settings > 1)}."
 
 
-def settings_table(comparison: Comparison) -> str:
-    metric = comparison.metric
-    gaps = {"to the first": "to_best"} | (
-        {"to the baseline": "to_baseline"} if comparison.baseline else {}
-    )
-    head = [*ranking_header(comparison), *gaps]
-    rows = [
-        "<thead><tr>" + "".join(f"<th>{escape(name)}</th>" for name in head) + "</tr></thead><tbody>"
+def wandb_projects(runs: list[RunRecord]) -> list[str]:
+    """The pages of the projects that the runs are in."""
+    return list(dict.fromkeys(run.wandb_url.partition("/runs/")[0] for run in runs if run.wandb_url))
+
+
+def shared_values(settings: list[Setting]) -> list[str]:
+    """What all settings have in common, as in "epochs=20"; the names of settings leave it out."""
+    flat = [shown_values(setting.runs[0].config) for setting in settings]
+    parts = [
+        label_part(key, flat[0][key])
+        for key in SHARED
+        if flat[0].get(key) is not None and all(values.get(key) == flat[0][key] for values in flat)
     ]
-    for rank, setting in enumerate(comparison.settings[:SETTINGS], 1):
-        row = "".join(f"<td>{escape(cell)}</td>" for cell in ranking_cells(comparison, rank, setting))
-        for attribute in gaps.values():
-            gap = getattr(setting, attribute)
-            difference = number(metric, gap.mean, signed=True) if gap else ""
-            if gap and gap.low is not None:
-                low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
-                difference += f" ({low} … {high})"
-            row += (
-                f'<td class="sure">{difference} *</td>'
-                if gap and gap.separable
-                else f"<td>{difference}</td>"
+    words = split_shared([setting.label for setting in settings])[0].split()
+    loss = settings[0].loss  # stands in names without its key
+    parts += [word for word in words if word not in parts and word != loss]
+    seeds = {tuple(sorted({run.seed for run in setting.runs})) for setting in settings}
+    return parts + ([f"seed={','.join(map(str, seeds.pop()))}"] if len(seeds) == 1 else [])
+
+
+def settings_table(comparison: Comparison) -> dict:
+    """Its `header` with the place of the `named` column, its `rows` of cells (text, whether it is
+    separable), and how many `more` there are."""
+    gaps = {"to the first": "to_best"} if len(comparison.settings) > 1 else {}
+    gaps |= {"to the baseline": "to_baseline"} if gaps and comparison.baseline else {}
+    header, rows = ranking_header(comparison), []
+    named = header.index("setting")
+    _, labels = split_shared([setting.label for setting in comparison.settings])
+    shown = list(zip(comparison.settings, labels, strict=True))[:SETTINGS]
+    for rank, (setting, label) in enumerate(shown, 1):
+        cells = ranking_cells(comparison, rank, setting)
+        cells[named] = cells[named].replace(setting.label, label, 1)
+        row = [(cell, False) for cell in cells]
+        row += [difference_cell(comparison.metric, getattr(setting, gap)) for gap in gaps.values()]
+        rows.append(row)
+    more = len(comparison.settings) - len(rows)
+    return {"header": [*header, *gaps], "named": named, "rows": rows, "more": more}
+
+
+def difference_cell(metric: str, gap) -> tuple[str, bool]:
+    """A difference with its interval, and whether it is separable."""
+    if gap is None:
+        return "", False
+    text = number(metric, gap.mean, signed=True)
+    if gap.low is not None:
+        low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
+        text += f" ({low}\u00a0…\u00a0{high})"
+    return text, bool(gap.separable)
+
+
+def drawn_pictures(comparison: Comparison, pictures: dict[str, Path]):
+    """What the page shows of each picture: those of the comparison, then those of the best's first run.
+    One that cannot be read is left out."""
+    run = comparison.best.runs[0]
+    own = {name: run.folder / "plots" / f"{name}.png" for name in OF_THE_BEST}
+    edge = losses_at_an_edge(comparison)
+    for name, path in (pictures | own).items():
+        try:
+            with Image.open(path) as image:
+                image.verify()
+                size = image.size
+        except (OSError, ValueError, SyntaxError):  # none, or damaged
+            continue
+        caption = CAPTIONS[name].format(best=f"{comparison.best.label} with seed {run.seed}")
+        if name == "rates" and edge:
+            caption += (
+                f" Best at the lowest or the highest rate tried, so that a better one may lie beyond: "
+                f"{', '.join(edge)}."
             )
-        rows.append(f"<tr>{row}</tr>")
-    rest = len(comparison.settings) - SETTINGS
-    more = f"<tr><td></td><td>and {rest} more in summary.csv</td></tr>" if rest > 0 else ""
-    base = f" or from the baseline, {comparison.baseline.label}" if comparison.baseline else ""
-    caption = escape(
-        f"Differences on the test split with their intervals; * separable from the first{base}"
-    )
-    return "".join(rows) + more + f"</tbody><caption>{caption}</caption>"
+        content = base64.b64encode(path.read_bytes()).decode()
+        yield {"name": name, "caption": caption, "wide": size[0] > WIDE, "size": size, "png": content}
 
 
-def picture(name: str, path: Path) -> str:
-    image = base64.b64encode(path.read_bytes()).decode()
-    caption = escape(CAPTIONS[name])
-    return (
-        f'<figure><img src="data:image/png;base64,{image}" alt="{caption}" loading="lazy">'
-        f'<figcaption class="faint">{caption}</figcaption></figure>'
-    )
-
-
-def listing(title: str, lines: list[str]) -> str:
-    items = "".join(f"<li>{escape(line)}</li>" for line in lines)
-    return f"<p>{escape(title)}</p><ul>{items}</ul>" if lines else ""
-
-
-def failures(runs: list[RunRecord]) -> str:
-    lines = [f"{run.state}: {run.name}: {first_line(run.error)}" for run in runs]
-    return "<h2>Failures</h2>" + listing("Each with its train.log in its folder:", lines) if runs else ""
+def failures(runs: list[RunRecord]) -> dict:
+    """A line for each, and what all their names begin with."""
+    shared, names = split_shared([run.name for run in runs], ",")
+    lines = [
+        f"{run.state}: {name}: {first_line(run.error)}" for run, name in zip(runs, names, strict=True)
+    ]
+    return {"shared": shared, "lines": lines}
 
 
 def first_line(text: str | None) -> str:
@@ -159,65 +211,3 @@ def sweep_commands(runs: list[RunRecord]) -> list[str]:
         except (KeyError, TypeError):  # single runs, or a foreign file
             continue
     return commands
-
-
-def page_data(comparison: Comparison, spheres: list) -> dict:
-    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
-    label_of: dict[Path, Setting] = {run.folder: s for s in comparison.settings for run in s.runs}
-    rows = []
-    for run in comparison.runs:
-        flat, setting = shown_values(run.config), label_of.get(run.folder)
-        values = [flat.get(key, "") for key in keys]
-        cells = [run.name, run.state, setting.label if setting else ""]
-        cells += [
-            value if isinstance(value, int | float | str) else json.dumps(value) for value in values
-        ]
-        cells += [
-            run.seed,
-            *((which or {}).get(comparison.metric) for which in (run.validation, run.metrics)),
-        ]
-        rows.append(
-            {
-                "cells": [*cells, run.seconds],
-                "command": run_command(run),
-                "config": json.dumps(run.config, indent=1),
-                "error": run.error or "",
-            }
-        )
-    drawn = spheres[:SPHERES]
-    images = drawn[0].thumbnails if drawn else None
-    total = len(drawn[0].labels) if drawn else 0
-    picked = (
-        drawn[0].thumbnail_rows if images is not None else np.arange(0, total, max(1, total // POINTS))
-    )
-    classes = list(comparison.best.runs[0].classes)
-    return {
-        "columns": [
-            *("run", "state", "setting", *keys, "seed"),
-            *(f"validation {comparison.metric}", f"test {comparison.metric}", "seconds"),
-        ],
-        "rows": rows,
-        "classes": classes,
-        "colours": [f"rgb({r:.0f},{g:.0f},{b:.0f})" for r, g, b in class_colours(len(classes))],
-        "thumbnails": [] if images is None else [png(image, images.max()) for image in images],
-        "spheres": [
-            {
-                "label": sphere.label,
-                "points": sphere.points[picked].round(3).tolist(),
-                "labels": sphere.labels[picked].tolist(),
-                "prototypes": sphere.prototypes.round(3).tolist(),
-            }
-            for sphere in drawn
-        ],
-        "spheres_note": f"The first seed of the {len(drawn)} best settings in three dimensions, "
-        f"{len(picked)} of {total} test images, diamonds are prototypes. Drag one and all turn; they "
-        "are rotated onto each other, so that a class lies in about the same place in each.",
-    }
-
-
-def png(image: np.ndarray, brightest: int) -> str:
-    """An image (height, width, channels) of bytes up to `brightest`, as base64."""
-    pixels = (image.astype(np.float32) * (255 / max(1, brightest))).astype(np.uint8)
-    file = io.BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(file, "PNG")
-    return base64.b64encode(file.getvalue()).decode()

@@ -3,6 +3,7 @@
 import csv
 from pathlib import Path
 
+from ..durable import written_aside
 from ..evaluation import METRICS
 from .phrases import interval_ends, number
 from .ranking import Comparison, Setting, shown_values
@@ -15,7 +16,7 @@ def write_tables(comparison: Comparison, out: Path) -> None:
     """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
-    with open(out / "results.csv", "w", newline="", **TEXT) as file:
+    with written_aside(out / "results.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
         writer = csv.writer(file)
         had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
         validated = [f"validation_{name}" for name in had]
@@ -32,7 +33,7 @@ def write_tables(comparison: Comparison, out: Path) -> None:
                 + [(run.validation or {}).get(name, "") for name in had]
                 + [run.seconds, run.error or ""]
             )
-    with open(out / "summary.csv", "w", newline="", **TEXT) as file:
+    with written_aside(out / "summary.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
         csv.writer(file).writerows(
             ["" if value is None else value for value in row] for row in settings_rows(comparison)
         )

@@ -8,9 +8,10 @@ makes a `Dataset` of it.
 from .augmentation import Augmentation
 from .cifar import cifar10, cifar100
 from .digits import digits
-from .files import BrokenImage, Files
+from .files import Files
 from .folder import image_folder
-from .loading import check_labels, load
+from .images import BrokenImage
+from .loading import check_labels, fingerprint_of, load
 from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
@@ -36,6 +37,7 @@ __all__ = [
     "cifar100",
     "digits",
     "fashion_mnist",
+    "fingerprint_of",
     "image_folder",
     "kmnist",
     "load",

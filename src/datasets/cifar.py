@@ -4,7 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .limits import check_file, printable
 from .splits import Labelled, Source
+
+MOST_BYTES = 2**29  # of one file; the largest published has 155 MB
 
 
 def cifar10(root: Path) -> Source:
@@ -26,11 +29,13 @@ def _read(class_name: str, root: Path) -> Source:
 
     cifar = getattr(datasets, class_name)
     folder = root / cifar.base_folder
+    for file in folder.iterdir() if folder.is_dir() else ():
+        check_file(file, MOST_BYTES)
     try:
         # torchvision checks md5 sums; where they are right it downloads and writes nothing.
         train, test = (cifar(root, train=part, download=not folder.is_dir()) for part in (True, False))
     except Exception as error:  # torchvision passes on whatever its network stack or pickle raises
-        reason = str(error).strip().splitlines()[-1]
+        reason = printable(error)
         raise ValueError(
             f"root={root}: {folder} is not torchvision's {class_name}, or not there and could not be "
             f"downloaded ({reason}): put it there, or set DATA_ROOT"

@@ -1,79 +1,112 @@
-"""Images in files: find them, check them, decode them to bytes."""
+"""Images in files: found, whoever wrote them, examined, and decoded when they are needed."""
 
-import io
+import functools
 import os
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
-SUFFIXES = {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".webp"}
-SUFFIXES |= {".tif", ".tiff"}
-UNSUPPORTED = {".avif", ".cr2", ".dng", ".heic", ".heif", ".jp2", ".jxl", ".nef", ".psd", ".svg"}
-ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
-GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F"}
+from .images import Header, header_of, opened, to_bytes, upright
+from .limits import printable
+
+SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
+SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+# Images that Pillow does not read, or not everywhere.
+OTHER_IMAGES = {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heif"}
+OTHER_IMAGES |= {".hif", ".jp2", ".jxl", ".jxr", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".xcf"}
+NO_IMAGES = {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".pdf"}  # of which it knows the endings
 LARGEST_SIDE = 256  # pixels; larger images need an explicit size
-ORIENTATION = 274  # the EXIF tag
-SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
-PIL_ERRORS = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
+# What other programs leave beside images, in lower case: thumbnails, bins, and what a file system needs.
+SIDE_FOLDERS = {"__macosx", "__pycache__", "@eadir", "@recycle", "@tmp", "@transcode", "#recycle"}
+SIDE_FOLDERS |= {"#snapshot", "~snapshot", "@recently-snapshot", "$recycle.bin", "lost+found"}
+SIDE_FOLDERS |= {"system volume information", "network trash folder", "temporary items"}
 
 
-class BrokenImage(ValueError):
-    """A file turned out not to be an image when it was read, perhaps in the middle of training."""
+@functools.cache
+def unsupported() -> frozenset[str]:
+    """Endings of images that are not read here; passed over, they would be missed."""
+    Image.init()
+    return frozenset((OTHER_IMAGES | set(Image.EXTENSION)) - SUFFIXES - NO_IMAGES)
 
 
-class Header(NamedTuple):
-    """What an image file says of itself: its number of channels, and its size (height, width) once it is
-    turned upright."""
-
-    channels: int
-    size: tuple[int, int]
+def composed(name: str) -> str:
+    """A name as most systems spell it: é as one character (NFC), which Macs write as two (NFD)."""
+    return unicodedata.normalize("NFC", name)
 
 
-def channels_of(image: Image.Image) -> int:
-    """1 for a grey image, 3 for any other."""
-    return 1 if image.mode in GREY else 3
+def find_images(folder: Path) -> list[Path]:
+    """The image files in a folder and below, sorted. Links are followed, but within each folder directly
+    below no folder is read twice, however they link each other. Hidden files, those of other kinds, and
+    what other programs leave are ignored. Raises ValueError for an archive or an image of an unsupported
+    format, which would be missed, and for what cannot be read."""
+    images, seen = [], set()
+    for directory, subdirectories, files in os.walk(folder, onerror=_unreadable, followlinks=True):
+        if Path(directory).parent == folder:
+            seen = {_identity(folder)}
+        identity = _identity(directory)
+        if identity in seen:
+            subdirectories.clear()
+            continue
+        seen.add(identity)
+        subdirectories[:] = sorted((n for n in subdirectories if not _is_side_folder(n)), key=composed)
+        for name in sorted(files, key=composed):
+            path = Path(directory, name)
+            suffix = "" if name.startswith(".") else path.suffix.lower()
+            if suffix in ARCHIVES:
+                raise ValueError(
+                    f"{path}: an archive among the images: extract it, or move it elsewhere"
+                )
+            if suffix in unsupported():
+                raise ValueError(
+                    f"{path}: an unsupported image format: save it as PNG, or move it elsewhere"
+                )
+            if suffix in SUFFIXES:
+                images.append(_text(path))
+    return images
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
-    """The upper eight bits of a deep grey image, where `convert` would clip at 255. Raises ValueError if
-    the value of white is unknown."""
-    if image.mode == "F":
-        raise ValueError("floating-point pixels, whose white is unknown: save 8 or 16 bits")
-    if not image.mode.startswith("I"):
-        return image
-    pixels = np.asarray(image)
-    if image.mode == "I" and (pixels.min() < 0 or not 0xFF < pixels.max() <= 0xFFFF):
-        raise ValueError("32-bit pixels, whose white is unknown: save 8 or 16 bits")
-    return Image.fromarray((pixels >> 8).astype(np.uint8))
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """The image on white paper: what lies under transparent pixels is often black."""
-    if not image.has_transparency_data:
-        return image
-    image = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-
-
-def to_bytes(file: Path | bytes, shape: tuple[int, int, int], name: object = None) -> np.ndarray:
-    """An image as bytes (channels, height, width) of `shape`: turned upright, on white, grey or RGB, and
-    resized (bilinear over the whole area, so that thin lines survive). Raises ValueError that calls the
-    file `name`, or by its path, if it is not an image."""
-    channels, height, width = shape
+def _identity(directory: str | Path) -> tuple[int, int]:
     try:
-        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
-            image = eight_bits(ImageOps.exif_transpose(image))
-            image = on_white(image).convert("L" if channels == 1 else "RGB")
-            if image.size != (width, height):
-                image = image.resize((width, height), Image.Resampling.BILINEAR)
-            pixels = np.asarray(image)
-    except PIL_ERRORS as error:
-        raise BrokenImage(f"{name or file}: not an image that can be read ({error})") from None
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+        found = os.stat(directory)
+    except OSError as error:
+        _unreadable(error)
+    return found.st_dev, found.st_ino
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders directly below one, sorted, without hidden ones. Raises ValueError if the folder
+    cannot be read."""
+    try:
+        found = [path for path in folder.iterdir() if path.is_dir() and not _is_side_folder(path.name)]
+    except OSError as error:
+        _unreadable(error)
+    return sorted(map(_text, found), key=lambda path: composed(path.name))
+
+
+def _is_side_folder(name: str) -> bool:
+    return name.startswith(".") or name.lower() in SIDE_FOLDERS
+
+
+def _text(path: Path) -> Path:
+    """Raise ValueError for a name that is not text, as in old archives, or is none to print: no table
+    could show it."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{str(path)!a}: a name that is not UTF-8: rename it") from None
+    if any(unicodedata.category(character) == "Cc" for character in path.name):
+        raise ValueError(f"{str(path)!a}: a name with control characters: rename it")
+    return path
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def in_parallel(function: Callable, items: Iterable, threads: int | None = None) -> list:
@@ -115,74 +148,18 @@ class Files:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
-def find_images(folder: Path) -> list[Path]:
-    """The image files in a folder and below, sorted; links are followed. Hidden files and files of other
-    kinds are ignored. Raises ValueError for an archive or an unsupported image format, whose images
-    would be missed, and for what cannot be read."""
-    images = []
-    for directory, subdirectories, files in os.walk(folder, onerror=_unreadable, followlinks=True):
-        ancestors = map(os.path.realpath, Path(directory).parents)
-        if os.path.islink(directory) and os.path.realpath(directory) in ancestors:  # an endless loop
-            subdirectories.clear()
-            continue
-        subdirectories[:] = sorted(name for name in subdirectories if not _is_hidden(name))
-        for path in (Path(directory, name) for name in sorted(files) if not name.startswith(".")):
-            suffix = path.suffix.lower()
-            if suffix in ARCHIVES:
-                raise ValueError(
-                    f"{path}: an archive among the images: extract it, or move it elsewhere"
-                )
-            if suffix in UNSUPPORTED:
-                raise ValueError(
-                    f"{path}: an unsupported image format: save it as PNG, or move it elsewhere"
-                )
-            if suffix in SUFFIXES:
-                images.append(_utf8(path))
-    return images
-
-
-def subfolders(folder: Path) -> list[Path]:
-    """The folders directly below one, sorted, without hidden ones. Raises ValueError if the folder
-    cannot be read."""
-    try:
-        return sorted(
-            _utf8(path) for path in folder.iterdir() if path.is_dir() and not _is_hidden(path.name)
-        )
-    except OSError as error:
-        _unreadable(error)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith((".", "__MACOSX"))
-
-
-def _utf8(path: Path) -> Path:
-    """Raise ValueError for a name that is not text, as in old archives: no table could show it."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{str(path)!a}: a name that is not UTF-8: rename it") from None
-    return path
-
-
-def _unreadable(error: OSError) -> NoReturn:
-    raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
 def examine(paths: Sequence[Path], whole: bool) -> tuple[list[Header | None], dict[Path, str]]:
     """The header of each file, None for a broken one, and the reason for each broken one. Reads every
     pixel if `whole`, and otherwise headers only."""
 
     def header_or_error(path: Path) -> Header | str:
         try:
-            with Image.open(path) as image:
+            with opened(path) as image:
                 if whole:
-                    image.load()
-                    eight_bits(image)
-                sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
-                return Header(channels_of(image), image.size if sideways else image.size[::-1])
-        except PIL_ERRORS as error:
-            return str(error)
+                    upright(image)
+                return header_of(image)
+        except Exception as error:  # given a hostile file, Pillow raises anything
+            return printable(error)
 
     results = in_parallel(header_or_error, paths)
     broken = {path: why for path, why in zip(paths, results, strict=True) if isinstance(why, str)}

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .files import Files, Header, common_shape, examine, find_images, subfolders
+from .files import Files, common_shape, composed, examine, find_images, subfolders
+from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
 from .splits import Labelled, Source
 
@@ -59,7 +60,7 @@ def image_folder(
 def part_folders(root: Path) -> dict[str, Path]:
     """The folders train, test and perhaps val, by name; `root` as the only part if it holds class
     folders. Raises ValueError if it could be either."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise ValueError(f"root={root}: no such folder; name the one that your class folders are in")
     folders = {folder.name: folder for folder in subfolders(root)}
     if not {"train", "test"} <= set(folders):
@@ -88,17 +89,19 @@ class ClassFiles(NamedTuple):
 def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFiles:
     """The readable images of the class folders in `folder`. Raises ValueError that names what is wrong,
     as `image_folder` does."""
-    class_folders = subfolders(folder)
+    class_folders = {composed(path.name): path for path in subfolders(folder)}
     if not class_folders:
         raise ValueError(f"root={folder}: no folders in it; expected one folder per class")
-    stray = next((path for path in find_images(folder) if path.parent == folder), None)
-    if stray:
-        raise ValueError(
-            f"{stray}: an image beside the class folders: put it into one, or move it elsewhere"
-        )
+    images: dict[str, list[Path]] = {name: [] for name in class_folders}
+    for path in find_images(folder):
+        if path.parent == folder:
+            raise ValueError(
+                f"{path}: an image beside the class folders: put it into one, or move it elsewhere"
+            )
+        images[class_of(path, folder)].append(path)
     result = ClassFiles([], [], [])
-    for class_folder in class_folders:
-        paths = find_images(class_folder)
+    for name, paths in images.items():
+        class_folder = class_folders[name]
         headers, broken = examine(paths, whole=True)
         readable = [path for path in paths if path not in broken]
         if not skip_broken:
@@ -137,11 +140,16 @@ def refuse_broken(class_folder: Path, broken: dict[Path, str], readable: list[Pa
 def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, int]) -> Labelled:
     """Files of one `shape`, each labelled by the folder directly below `folder` that it is in, and named
     by its path from `root`."""
-    class_of_each = [path.relative_to(folder).parts[0] for path in paths]
+    class_of_each = [class_of(path, folder) for path in paths]
     classes, labels = np.unique(class_of_each, return_inverse=True)
-    names = np.array([Path(os.path.relpath(path, root)).as_posix() for path in paths])
+    names = np.array([composed(Path(os.path.relpath(path, root)).as_posix()) for path in paths])
     files = Files(np.array([str(path) for path in paths]), shape)
     return Labelled(files, labels, tuple(classes.tolist()), names)
+
+
+def class_of(path: Path, folder: Path) -> str:
+    """The name of the folder directly below `folder` that a path is in."""
+    return composed(path.relative_to(folder).parts[0])
 
 
 def check_classes(root: Path, split: str, parts: dict[str, Labelled]) -> None:

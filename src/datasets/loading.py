@@ -3,6 +3,7 @@ fit."""
 
 import functools
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from ..arguments import Legal, check_arguments, is_number
 from .files import Files
 from .splits import Dataset, Labelled, Source, Split, StreamedSplit
 
-STATISTICS_BYTES = 2**26  # of training images, evenly spaced, give mean and standard deviation
+SAMPLE_BYTES = 2**26  # of images, evenly spaced, give mean and standard deviation, and the fingerprint
 GIB = 2**30
 SPLITS = ("train", "val", "test")
 
@@ -96,20 +97,58 @@ def _load(
     memory: float,
     options: _Options,
 ) -> _Loaded:
-    source = reader(root, **options)
-    for split, part in parts_of(source).items():
-        check_labels(name, split, part.labels, part.classes)
-    if not len(source.test.labels):
-        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
-    parts = into_memory(parts_of(with_validation(name, source, val_fraction)), memory)
+    source = read(reader, root, name, val_fraction, options)
+    files = parts_of(source)
+    parts = into_memory(files, memory)
     mean, std = statistics(parts.get("train", parts["test"]).images)
-    return _Loaded(parts, mean, std, source.skipped, fingerprint(parts, mean, std))
+    return _Loaded(parts, mean, std, source.skipped, fingerprint(files, parts))
+
+
+def fingerprint_of(
+    reader: Callable[..., Source],
+    root: str | Path,
+    *,
+    name: str = "data",
+    val_fraction: float = 0.0,
+    **options,
+) -> str:
+    """The `fingerprint` of the data set that `load` would give, of the images as they are now; keeps
+    none of them. Raises ValueError as `load` does."""
+    check_arguments(reader, options, reserved=("root",))
+    parts = parts_of(read(reader, Path(root).expanduser(), name, val_fraction, options))
+    return fingerprint(parts, parts)
+
+
+def read(
+    reader: Callable[..., Source], root: Path, name: str, val_fraction: float, options: dict
+) -> Source:
+    """What the reader returns, its labels checked, with a validation split."""
+    source = reader(root, **options)
+    check_source(name, source)
+    return with_validation(name, source, val_fraction)
 
 
 def parts_of(source: Source) -> dict[str, Labelled]:
     """The splits that there are, by name."""
     parts = {split: getattr(source, split) for split in SPLITS}
     return {split: part for split, part in parts.items() if part is not None}
+
+
+def check_source(name: str, source: Source) -> None:
+    """Raise ValueError for labels, images or classes that cannot be trained on or tested."""
+    for split, part in parts_of(source).items():
+        check_labels(name, split, part.labels, part.classes)
+        count, shape = len(part.images), part.images.shape[1:]
+        if count != len(part.labels):
+            raise ValueError(f"name={name}: {count} {split} images, but {len(part.labels)} labels")
+        if shape != source.test.images.shape[1:]:
+            shapes = ["×".join(map(str, sides)) for sides in (shape, source.test.images.shape[1:])]
+            raise ValueError(f"name={name}: {split} images are {shapes[0]}, test images {shapes[1]}")
+    if source.train is not None and len(source.train.classes) < 2:
+        only = ", ".join(source.train.classes)
+        raise ValueError(f"name={name}: one class to train on ({only}), two are wanted")
+    if not len(source.test.labels):
+        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
 
 
 def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -158,11 +197,16 @@ def into_memory(parts: dict[str, Labelled], gib: float) -> dict[str, Labelled]:
     }
 
 
+def sample(images: np.ndarray | Files) -> np.ndarray:
+    """Images (n, channels, height, width) as bytes, evenly spaced: all, or as many as SAMPLE_BYTES."""
+    count = min(len(images), max(1, SAMPLE_BYTES // int(np.prod(images.shape[1:]))))
+    pixels = images[np.linspace(0, len(images) - 1, count).astype(int)]
+    return pixels.decode() if isinstance(pixels, Files) else pixels
+
+
 def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel's bytes."""
-    count = min(len(images), max(1, STATISTICS_BYTES // int(np.prod(images.shape[1:]))))
-    pixels = images[np.linspace(0, len(images) - 1, count).astype(int)]
-    pixels = pixels.decode() if isinstance(pixels, Files) else pixels
+    pixels = sample(images)
     means, deviations = [], []
     for channel in range(pixels.shape[1]):
         # Exact, and far cheaper than np.std.
@@ -173,11 +217,15 @@ def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
     return means, deviations
 
 
-def fingerprint(parts: dict[str, Labelled], mean: list[float], std: list[float]) -> str:
-    """A hash of names, labels, shapes and statistics, sixteen hexadecimal digits."""
-    digest = hashlib.sha256(repr((mean, std)).encode())
-    for split, part in parts.items():
+def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
+    """A hash of names, labels, shapes, sizes of files and a `sample` of pixels, sixteen hexadecimal
+    digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
+    digest = hashlib.sha256()
+    for split, part in files.items():
         names = None if part.names is None else part.names.tolist()
         digest.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
         digest.update(part.labels.astype(np.int64).tobytes())
+        if isinstance(part.images, Files):
+            digest.update(repr([os.path.getsize(path) for path in part.images.paths]).encode())
+        digest.update(np.ascontiguousarray(sample(parts[split].images)))
     return digest.hexdigest()[:16]

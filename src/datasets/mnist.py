@@ -8,7 +8,10 @@ import tempfile
 from pathlib import Path
 
 from .files import remove_empty_folders
+from .limits import check_file, printable
 from .splits import Labelled, Source
+
+MOST_BYTES = 2**28  # of one file; the largest published has 47 MB
 
 
 def mnist(root: Path) -> Source:
@@ -36,6 +39,9 @@ def _read(class_name: str, root: Path) -> Source:
     folder = root / class_name / "raw"
     archives = [folder / file for file, _ in published.resources]
     missing = [file for file in archives if not (file.exists() or file.with_suffix("").exists())]
+    for file in (path for archive in archives for path in (archive, archive.with_suffix(""))):
+        if file.exists():
+            check_file(file, MOST_BYTES)
     if missing:
         try:
             published(root, download=True)
@@ -55,7 +61,8 @@ def _read(class_name: str, root: Path) -> Source:
         try:
             train, test = published(scratch, train=True), published(scratch, train=False)
         except Exception as error:
-            raise ValueError(f"root={root}: {folder} holds a broken file: {error}") from error
+            why = printable(error)
+            raise ValueError(f"root={root}: {folder} holds a broken file: {why}") from error
     classes = tuple(name.split(" - ")[0] for name in published.classes)
 
     def labelled(part) -> Labelled:

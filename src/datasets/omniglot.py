@@ -1,16 +1,21 @@
 """Omniglot (Lake et al. 2015): 1623 hand-drawn characters, 20 drawings each, for open-set evaluation."""
 
 import zipfile
+import zlib
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .files import ARCHIVES, find_images, in_parallel, remove_empty_folders, to_bytes
+from .files import ARCHIVES, find_images, in_parallel, remove_empty_folders
+from .images import to_bytes
+from .limits import check_file, check_zip, printable
 from .options import Size
 from .splits import Labelled, Source
 
 DRAWINGS = 20
+MOST_PIXELS = 2**16  # of a drawing, published with 105×105
+MOST_BYTES = 2**28  # of a zip, and of what it expands to; published are 12 MB
 CHARACTERS = {"background": 964, "evaluation": 659}  # of two parts that share no alphabet
 
 Drawings = dict[str, bytes | Path]  # by <alphabet>/<character>/<file>
@@ -39,7 +44,7 @@ def _find(part: str, root: Path) -> Drawings:
         for archive in sorted(folder.glob("images_*.zip")):
             drawings = _in_archive(archive, part)
             if drawings:
-                return _complete(part, drawings, archive)
+                return drawings
     _download(part, root)
     return _find(part, root)
 
@@ -60,11 +65,15 @@ def _download(part: str, root: Path) -> None:
 
 def _in_archive(archive: Path, part: str) -> Drawings:
     """The drawings below images_<part>/ in a zip; none if it holds something else."""
+    check_file(archive, MOST_BYTES)
     try:
         with zipfile.ZipFile(archive) as opened:
+            check_zip(opened, MOST_BYTES)
             drawings = {}
-            for name in (entry.filename for entry in opened.infolist() if not entry.is_dir()):
-                path = PurePosixPath(name)
+            for entry in opened.infolist():
+                name, path = entry.filename, PurePosixPath(entry.filename)
+                if entry.is_dir():
+                    continue
                 if ".." in path.parts or path.is_absolute() or "\\" in name:
                     raise ValueError(
                         f"{archive}: holds {name}, a path out of the folder: not the published file"
@@ -73,14 +82,22 @@ def _in_archive(archive: Path, part: str) -> Drawings:
                     raise ValueError(
                         f"{archive}: holds an archive, {name}: extract that one in its place"
                     )
-                if path.parts[0] == f"images_{part}" and path.suffix == ".png":
-                    drawings["/".join(path.parts[1:])] = opened.read(name)
-            return drawings
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise ValueError(f"{archive}: cannot be read ({error}): delete it, or replace it") from None
+                if path.parts[:1] == (f"images_{part}",) and path.suffix == ".png":
+                    drawings["/".join(path.parts[1:])] = entry
+            if drawings:
+                _complete(part, drawings, archive)
+            return {name: _read(opened, entry) for name, entry in drawings.items()}
+    except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, UnicodeError) as error:
+        why = printable(error)
+        raise ValueError(f"{archive}: cannot be read ({why}): delete it, or replace it") from None
 
 
-def _complete(part: str, drawings: Drawings, where: Path) -> Drawings:
+def _read(archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> bytes:
+    with archive.open(entry) as member:
+        return member.read(entry.file_size)
+
+
+def _complete(part: str, drawings: dict, where: Path) -> dict:
     """The drawings, if there are as many of them, and of characters, as were published."""
     counts = Counter(name.rpartition("/")[0] for name in drawings)
     wrong = next((f"{name} has {count}" for name, count in counts.items() if count != DRAWINGS), None)
@@ -95,6 +112,8 @@ def _complete(part: str, drawings: Drawings, where: Path) -> Drawings:
 
 def _labelled(drawings: Drawings, shape: tuple[int, int, int]) -> Labelled:
     names = sorted(drawings)
-    images = np.stack(in_parallel(lambda name: to_bytes(drawings[name], shape, name), names))
+    images = np.stack(
+        in_parallel(lambda name: to_bytes(drawings[name], shape, name, MOST_PIXELS), names)
+    )
     classes, labels = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)
     return Labelled(images, labels, tuple(classes.tolist()), np.array(names))

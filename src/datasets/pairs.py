@@ -1,5 +1,6 @@
 """Verification sets: pairs of images, of the same person or of two."""
 
+import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -7,11 +8,15 @@ from typing import Annotated
 import numpy as np
 
 from ..arguments import Legal
-from .files import Header, common_shape, examine, in_parallel, to_bytes
-from .folder import ClassFiles, collect, label
+from .files import common_shape, examine, in_parallel
+from .folder import ClassFiles, class_of, collect, label
+from .images import Header, to_bytes
 from .options import Channels, MinImages, Size, SkipBroken
-from .pair_files import image_shape, read_bin, read_lfw
+from .pair_files import MOST_PIXELS, image_shape, read_bin, read_lfw
 from .splits import Labelled, Source
+
+USUAL_BYTES = 2**30  # that the images of a .bin may always take
+MOST_EXPANSION = 500  # and beyond that, of their size in the file
 
 
 def pairs(
@@ -39,9 +44,9 @@ def pairs(
     `root` that no pair names, and a `.bin` file on nothing. Training images are left out, resized and
     refused as by `image_folder`. Raises ValueError that names a wrong file, and the line in it."""
     file = root / pairs
-    if root.is_file():
+    if os.path.isfile(root):
         raise ValueError(f"root={root}: a file; root={root.parent} pairs={root.name} reads it")
-    if not file.is_file():
+    if not os.path.isfile(file):
         raise ValueError(f"pairs={pairs}: not in root={root}; expected an LFW pairs file or a .bin")
     folder, files = root / (train or ""), ClassFiles([], [], [])
     if file.suffix == ".bin":
@@ -51,12 +56,12 @@ def pairs(
         else:
             files = collect(folder, min_images, skip_broken)
             shape = common_shape(files.paths, files.headers, size, channels)
-        images = np.stack(in_parallel(lambda content: to_bytes(content, shape, file), contents))
+        images = decode_bin(contents, shape, file)
         test = Labelled(images, np.zeros(len(images), int), ("unknown",), pairs=listed_pairs)
     else:
         paths, listed_pairs = read_lfw(file, root)
         headers = examine_all(paths, file)
-        tested = {path.relative_to(root).parts[0] for path in paths}
+        tested = {class_of(path, root) for path in paths}
         files = collect(folder, min_images, skip_broken)
         if train is not None:
             refuse_tested(files, folder, tested, train, file)
@@ -68,6 +73,23 @@ def pairs(
         test=test,
         skipped=tuple(os.path.relpath(path, root) for path in files.skipped),
     )
+
+
+def decode_bin(contents: list[bytes], shape: tuple[int, int, int], file: Path) -> np.ndarray:
+    """The images of a .bin as bytes (N, channels, height, width). Raises ValueError, before it decodes,
+    if that would take far more memory than such a file ever does: one image may be listed a million
+    times."""
+    held = sum({id(content): len(content) for content in contents}.values())
+    needed = len(contents) * math.prod(shape)
+    if needed > max(USUAL_BYTES, MOST_EXPANSION * held):
+        raise ValueError(f"{file}: {held:,} bytes of images that would take {needed:,} in memory")
+    images = np.empty((len(contents), *shape), np.uint8)
+
+    def decode_one(row: int) -> None:
+        images[row] = to_bytes(contents[row], shape, file, MOST_PIXELS)
+
+    in_parallel(decode_one, range(len(contents)))
+    return images
 
 
 def examine_all(paths: list[Path], file: Path) -> list[Header]:
@@ -83,7 +105,7 @@ def examine_all(paths: list[Path], file: Path) -> list[Header]:
 def refuse_tested(files: ClassFiles, folder: Path, tested: set[str], train: str, file: Path) -> None:
     """Raise ValueError if a class to train on is one of the `tested`."""
     for path in files.paths:
-        name = path.relative_to(folder).parts[0]
+        name = class_of(path, folder)
         if name in tested:
             raise ValueError(
                 f"train={train}: {name} is in it and in {file}; pairs test those who were not trained on"
@@ -95,7 +117,7 @@ def without_classes(files: ClassFiles, folder: Path, excluded: set[str]) -> Clas
     remaining = [
         (path, header)
         for path, header in zip(files.paths, files.headers, strict=True)
-        if path.relative_to(folder).parts[0] not in excluded
+        if class_of(path, folder) not in excluded
     ]
     return ClassFiles(
         [path for path, _ in remaining], [header for _, header in remaining], files.skipped

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from .files import BrokenImage, Files
+from .files import Files
+from .images import BrokenImage
 
 
 class Pairs(NamedTuple):

@@ -1,5 +1,6 @@
 """How good embeddings are, for classes trained on and for new ones: tensors in, numbers out."""
 
+import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -75,18 +76,27 @@ def evaluate(
 ) -> Evaluated:
     """The evaluation `name`, one of EVALUATIONS, of embeddings (N, D) with labels (N,). A closed set is
     judged by the head's prototypes (C, D), verification by `pairs` (first, second, same, fold; each
-    (P,)), and an open set by `pairs` and by nearest neighbours. Raises ValueError for another name, and
-    for missing pairs."""
+    (P,)), and an open set by `pairs` and by nearest neighbours. Metrics that are not finite numbers are
+    absent, and all are if an embedding is not one: NaN would be ranked as something. Raises ValueError
+    for another name, and for missing pairs."""
     if name not in EVALUATIONS:
         raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
+    if name != "closed_set" and pairs is None:
+        raise ValueError(f"evaluation {name!r} needs pairs")
+    if not embeddings.isfinite().all():
+        return Evaluated({})
     if name == "closed_set":
         closed = closed_set(head, embeddings, labels)
-        return Evaluated(closed.metrics | geometry(embeddings, labels, head.prototypes), closed)
-    if pairs is None:
-        raise ValueError(f"evaluation {name!r} needs pairs")
+        metrics = closed.metrics | geometry(embeddings, labels, head.prototypes)
+        return Evaluated(finite(metrics), closed)
     scores = score_pairs(embeddings, *pairs)
     if name == "verification":
-        return Evaluated(verification(scores), scores=scores)
+        return Evaluated(finite(verification(scores)), scores=scores)
     retrieved = retrieval(embeddings, labels)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, head.prototypes)
-    return Evaluated(metrics, retrieved=retrieved, scores=scores)
+    return Evaluated(finite(metrics), retrieved=retrieved, scores=scores)
+
+
+def finite(metrics: dict[str, float]) -> dict[str, float]:
+    """Those metrics that are finite numbers."""
+    return {name: value for name, value in metrics.items() if math.isfinite(value)}

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from ..datasets.splits import Split
+from ..durable import written_aside
 
 THUMBNAILS = 300  # images beside the embeddings, for reports to show
 
@@ -19,13 +20,14 @@ def save_embeddings(path: Path, embeddings: np.ndarray, split: Split, prototypes
     """
     rows = np.linspace(0, len(embeddings) - 1, min(len(embeddings), THUMBNAILS)).astype(int)
     file_names = {} if split.names is None else {"names": split.names.astype(str)}
-    np.savez_compressed(
-        path,
-        embeddings=embeddings,
-        labels=split.labels.cpu().numpy(),
-        classes=np.array(split.classes, dtype=str),
-        prototypes=prototypes,
-        shown=rows,
-        thumbnails=split.thumbnails(rows),
-        **file_names,
-    )
+    with written_aside(path) as beside:
+        np.savez_compressed(
+            beside,
+            embeddings=embeddings,
+            labels=split.labels.cpu().numpy(),
+            classes=np.array(split.classes, dtype=str),
+            prototypes=prototypes,
+            shown=rows,
+            thumbnails=split.thumbnails(rows),
+            **file_names,
+        )

@@ -105,16 +105,18 @@ class KappaFace(ArcFace):
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         super().update_statistics(targets, cosine)
         labels = targets.labels
-        same = (labels.unsqueeze(1) == labels).to(self.means.dtype)  # (B, B)
+        x = targets.unit_embeddings.to(self.means.dtype)
+        finite = x.isfinite().all(1, keepdim=True)  # others do not count: see `follow`
+        same = (labels.unsqueeze(1) == labels).to(self.means.dtype) * finite.T  # (B, B)
         here = same.sum(1)  # of the sample's class in this batch
         keep = (1 - self.momentum) ** here
-        batch_mean = same @ targets.unit_embeddings.to(self.means.dtype) / here.unsqueeze(1)
+        batch_mean = same @ x.where(finite, 0.0) / here.clamp_min(1).unsqueeze(1)
         means = torch.lerp(batch_mean, self.means[labels], keep.unsqueeze(1))
         counts = self.counts[labels] + here
         # Samples of one class write the same row. A young mean still holds some of its zero start.
         self.means.index_copy_(0, labels, means)
         self.counts.index_copy_(0, labels, counts)
-        grown = 1 - (1 - self.momentum) ** counts
+        grown = (1 - (1 - self.momentum) ** counts).clamp_min(1e-12)  # 0 before the first that counts
         resultants = torch.linalg.vector_norm(means, dim=1) / grown
         self.resultants.index_copy_(0, labels, resultants)
 

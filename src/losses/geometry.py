@@ -14,6 +14,13 @@ def lengths(vectors: Tensor) -> Tensor:
     return torch.linalg.vector_norm(vectors, dim=1)
 
 
+@torch.no_grad()
+def follow(average: Tensor, value: Tensor, weight: float = 1.0) -> None:
+    """Move a running average by a batch's `value`, in place. What is not a finite number does not count:
+    a GradScaler skips that batch's step, and one NaN would stay in the average for ever."""
+    average.lerp_(torch.where(value.isfinite(), value, average), weight)
+
+
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Rows (N, D) scaled to length 1, and what each was divided by (N, 1). Autograd would not keep a
     zero row's gradient at zero; `cosines` does. A row without a direction is divided by infinity."""

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .geometry import follow
 from .margin import AddedMarginHead, ArcFace, MarginHead
 from .targets import Targets
 
@@ -22,7 +23,7 @@ class CurricularFace(ArcFace):
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         super().update_statistics(targets, cosine)
-        self.easiness.lerp_(targets.cosine.mean(), self.momentum)
+        follow(self.easiness, targets.cosine.mean(), self.momentum)
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
         limit = t if self.beyond_pi == "monotone" else torch.cos(self.angle_with_margin(targets))

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .geometry import arccos, cosines, psi, unit
+from .geometry import arccos, cosines, follow, psi, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 
 
@@ -41,7 +41,8 @@ class Head(nn.Module):
     """A classifier that owns the class weights W (C, D) and computes the loss from embeddings.
 
     `label_smoothing` ε spreads a share ε of each target evenly over all classes; `class_weights`
-    (C numbers) weigh samples by their class, the mean taken over the weights, as in torch.
+    (C numbers above 0: a batch of weightless samples would have no mean) weigh samples by their class,
+    the mean taken over the weights, as in torch.
     """
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
@@ -65,12 +66,9 @@ class Head(nn.Module):
             raise ValueError(f"label_smoothing is from 0 to below 1, got {label_smoothing}")
         if class_weights is not None:
             class_weights = torch.tensor(class_weights, dtype=torch.float32)
-            if (
-                class_weights.shape != (num_classes,)
-                or not (class_weights > 0).any()
-                or (class_weights < 0).any()
-            ):
-                raise ValueError(f"class_weights are {num_classes} numbers, none negative, not all 0")
+            positive = (class_weights > 0) & class_weights.isfinite()
+            if class_weights.shape != (num_classes,) or not positive.all():
+                raise ValueError(f"class_weights are {num_classes} finite numbers above 0")
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
@@ -185,11 +183,12 @@ class CosineHead(Head):
 
     @staticmethod
     def check_scale(scale: float) -> float:
-        """The scale; ValueError unless it is a finite number above 0."""
+        """The scale; ValueError unless it is a number above 0 that float32 holds."""
         if isinstance(scale, bool) or not isinstance(scale, (int, float)):
             raise ValueError(f"a scale is a number, got {scale!r}")
-        if not 0 < scale < math.inf:
-            raise ValueError(f"a scale is finite and above 0, got {scale}")
+        single = torch.finfo(torch.float32)
+        if not single.tiny <= scale <= single.max:
+            raise ValueError(f"a scale is finite and above 0 in float32, got {scale}")
         return scale
 
     # What a member can change, each with what most do.
@@ -206,12 +205,12 @@ class CosineHead(Head):
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         """Move running statistics by one training step, given the cosines (B, C). Called in training
-        mode only, under `no_grad`."""
+        mode only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
         if self.dynamic_scale:
             others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
             log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
             median = targets.angle.median().clamp_max(math.pi / 4)
-            self.fixed_scale.copy_((log_mean / median.cos()).clamp_min(1.0))
+            follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
 
     def target_cosine(self, targets: Targets) -> Tensor:
         """t (B,), what stands for the target's cosine in its logit; autograd differentiates it."""

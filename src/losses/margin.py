@@ -36,7 +36,7 @@ class MarginHead(CosineHead):
         low, high = cls.margin_range
         if not is_number(margin):
             raise ValueError(f"{cls.__name__}'s margin is one number, got {margin!r}")
-        if not (math.isfinite(margin) and low <= margin <= high):
+        if not low <= margin <= min(high, torch.finfo(torch.float32).max):
             limit = "" if high == math.inf else f" and ≤ {high:.4g}"
             raise ValueError(f"{cls.__name__}'s margin is finite, ≥ {low:g}{limit}, got {margin}")
         return float(margin)
@@ -177,7 +177,7 @@ class CombinedMargin(AngularMarginHead):
     def check_margin(cls, margin: tuple[float, float, float]) -> tuple[float, float, float]:
         if isinstance(margin, (list, tuple)) and len(margin) == 3 and all(map(is_number, margin)):
             m1, m2, m3 = margin
-            if 0 < m1 < math.inf and 0 <= m2 <= math.pi and 0 <= m3 <= 2:
+            if 0 < m1 <= torch.finfo(torch.float32).max and 0 <= m2 <= math.pi and 0 <= m3 <= 2:
                 return float(m1), float(m2), float(m3)
         raise ValueError(
             f"CombinedMargin's margin is three finite numbers [m1, m2, m3] with m1 > 0, "

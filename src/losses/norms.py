@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from .geometry import arccos, lengths, psi
+from .geometry import arccos, follow, lengths, psi
 from .head import full_precision
 from .margin import AddedMarginHead, MarginHead, SphereFace, is_number
 from .targets import Targets
@@ -225,9 +225,9 @@ class AdaFace(MarginHead):
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         super().update_statistics(targets, cosine)
         norm = targets.norm.clamp(0.001, 100)
-        self.mean.lerp_(norm.mean(), self.momentum)
+        follow(self.mean, norm.mean(), self.momentum)
         if len(norm) > 1:  # one sample has no deviation
-            self.deviation.lerp_(norm.std(), self.momentum)
+            follow(self.deviation, norm.std(), self.momentum)
 
     def target_cosine(self, targets: Targets) -> Tensor:
         norm = targets.norm.detach().clamp(0.001, 100)

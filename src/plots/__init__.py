@@ -7,7 +7,6 @@ from .comparison import (
     plot_angle_ranges,
     plot_budgets,
     plot_gallery,
-    plot_heat,
     plot_learning,
     plot_margins,
     plot_ranking,
@@ -15,6 +14,7 @@ from .comparison import (
 from .confusion import plot_confusion
 from .curves import plot_curves
 from .evaluation import evaluation_figures
+from .grids import plot_heat, plot_rates
 from .histograms import plot_angles
 from .logits import plot_logits
 from .open_set import plot_neighbours, plot_pairs, plot_roc
@@ -43,6 +43,7 @@ __all__ = [
     "plot_neighbours",
     "plot_pairs",
     "plot_ranking",
+    "plot_rates",
     "plot_roc",
     "save",
     "to_dimensions",

@@ -6,6 +6,7 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
+from ..durable import written_aside
 from .comparison import Sphere, aligned_spheres
 from .projection import to_dimensions
 from .sphere import add_legend, draw_flat, draw_globe, thin
@@ -46,7 +47,7 @@ def animate(
             add_legend(fig, np.unique(labels), classes)
             fig.canvas.draw()
             images.append(Image.fromarray(np.asarray(fig.canvas.buffer_rgba())).convert("RGB"))
-    path.parent.mkdir(parents=True, exist_ok=True)
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    images[0].save(path, save_all=True, append_images=images[1:], duration=durations, loop=0)
+    with written_aside(path) as beside:
+        images[0].save(beside, save_all=True, append_images=images[1:], duration=durations, loop=0)
     return path

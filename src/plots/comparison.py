@@ -9,13 +9,12 @@ from matplotlib.ticker import MaxNLocator
 
 from .projection import to_dimensions
 from .sphere import add_legend, draw_globe, thin
-from .style import COLOURS, INK, MARKERS, STYLE, new_figure
+from .style import COLOURS, EVERYWHERE, INK, MARKERS, STYLE, fit_axis, new_figure, shortened, wrapped
 
 MOST_LINES = len(COLOURS)
 MOST_ROWS = 30
 MOST_SPHERES = 12
-MOST_GRIDS = 6
-MOST_GRID_NUMBERS = 36  # cells; numbers in smaller ones cannot be read
+MOST_TICKS = 10
 SPHERE_POINTS_PER_CLASS = 60
 ADDED, MULTIPLIED = "added to the angle or taken from its cosine", "a multiple of the angle"
 DASHES = ("--", ":", "-.", (0, (1, 4)))
@@ -25,10 +24,11 @@ def plot_margins(
     lines: dict[str, np.ndarray],
     without_margin: dict[str, tuple[float, float, float]],
     metric_label: str,
+    bounds: tuple[float, float] = EVERYWHERE,
 ) -> Figure:
     """A line per loss through rows (margin, mean, low, high), with intervals as bands, and a horizontal
     one per loss without a margin, (mean, low, high). Margins that multiply the angle, from 1 up, have
-    their own axes. `metric_label` is the metric's name with its unit."""
+    their own axes. `metric_label` is the metric's name with its unit, `bounds` what it can reach."""
     lines = dict(list(lines.items())[:MOST_LINES])
     kinds = {ADDED: [], MULTIPLIED: []}
     for loss, rows in lines.items():
@@ -50,36 +50,13 @@ def plot_margins(
                 label = loss if axes is panels[0] else None
                 axes.axhline(mean, color="#555555", ls=DASHES[i], label=label)
             axes.set(xlabel=f"margin, {kind}")
-        panels[0].set_ylabel(f"{metric_label}, mean and 95% interval over seeds")
+            tried = sorted({margin for loss in losses for margin in np.asarray(lines[loss])[:, 0]})
+            if len(tried) <= MOST_TICKS / len(kinds):
+                axes.set_xticks(tried, [f"{margin:g}" for margin in tried])
+        drawn = [rows[:, 1:].ravel() for rows in lines.values()]
+        fit_axis(panels[0], "y", np.concatenate([*drawn, *without_margin.values()]), bounds)
+        panels[0].set_ylabel(f"{metric_label}, mean and 95% interval")
         fig.legend(loc="outside lower center", ncols=5)
-    return fig
-
-
-def plot_heat(
-    grids: dict[str, tuple[list[float], list[float], np.ndarray]], metric_label: str
-) -> Figure:
-    """A heat map per loss, (margins (M,), scales (S,), values (S, M)), on one colour scale; nan leaves a
-    cell empty."""
-    grids = dict(list(grids.items())[:MOST_GRIDS])
-    columns = min(3, len(grids))
-    rows = -(-len(grids) // columns)
-    values = np.concatenate([grid[2].ravel() for grid in grids.values()])
-    low, high = np.nanmin(values), np.nanmax(values)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        fig = new_figure(8, 0.8 + 2.9 * rows)
-        panels = fig.subplots(rows, columns, squeeze=False).ravel()
-        for axes, (loss, (margins, scales, grid)) in zip(panels, grids.items(), strict=False):
-            image = axes.imshow(grid, cmap="viridis", vmin=low, vmax=high, origin="lower", aspect="auto")
-            axes.set_xticks(range(len(margins)), [f"{m:g}" for m in margins])
-            axes.set_yticks(range(len(scales)), [f"{s:g}" for s in scales])
-            axes.set(title=loss, xlabel="margin", ylabel="scale")
-            for (row, column), value in np.ndenumerate(grid):
-                if np.isfinite(value) and grid.size <= MOST_GRID_NUMBERS:
-                    colour = "w" if value < (low + high) / 2 else "k"  # on dark and on bright cells
-                    axes.text(column, row, f"{value:.1f}", ha="center", va="center", color=colour)
-        for axes in panels[len(grids) :]:
-            axes.set_visible(False)
-        fig.colorbar(image, ax=list(panels), label=metric_label)
     return fig
 
 
@@ -90,12 +67,16 @@ def plot_ranking(
     highs: list[float | None],
     rivals: list[bool],
     metric_label: str,
+    bounds: tuple[float, float] = EVERYWHERE,
+    shared: str = "",
 ) -> Figure:
     """Settings from the best down: means with 95% intervals, None for a setting with one seed. `rivals`
-    says which settings are not separable from the best; the best is one of them."""
+    says which settings are not separable from the best; the best is one of them. `shared` is what all
+    labels would begin with."""
     count = min(len(labels), MOST_ROWS)
+    labels = [wrapped(label) for label in labels]
     with matplotlib.rc_context(STYLE):
-        fig = new_figure(8, 1.5 + 0.27 * count)
+        fig = new_figure(8, 1.5 + row_heights(labels[:count]))
         axes = fig.subplots()
         for i in range(count):
             colour = COLOURS[0] if rivals[i] else "#8a8a8a"
@@ -104,51 +85,73 @@ def plot_ranking(
             axes.plot(means[i], i, "o", color=colour, mfc=colour if rivals[i] else "white", ms=7)
         axes.set_yticks(range(count), labels[:count])
         axes.set_ylim(count - 0.4, -0.6)
-        axes.set_xlabel(f"{metric_label} on the test split, mean and 95% interval over seeds")
-        axes.set_title("in the order chosen; filled: the first, and what is not separable from it")
+        drawn = [value for value in [*means[:count], *lows[:count], *highs[:count]] if value is not None]
+        fit_axis(axes, "x", drawn, bounds)
+        axes.set_xlabel(f"{metric_label} on the test split, mean and 95% interval")
+        order = "in the order chosen; filled: the first, and what is not separable from it"
+        fig.suptitle(f"{shared}: {order}" if shared else order, x=0.01, ha="left", fontsize=12)
         if len(labels) > count:
             more = f"and {len(labels) - count} more in summary.csv"
             axes.annotate(more, (1, 0), xycoords="axes fraction", ha="right", va="bottom", color=INK)
     return fig
 
 
-def plot_learning(curves: dict[str, np.ndarray], metric_label: str) -> Figure:
-    """A line per setting through rows (epoch, mean, lowest, highest over seeds)."""
+def row_heights(labels: list[str]) -> float:
+    """The inches that rows with these labels need, of one line or several."""
+    return max(0.27, 0.19 * max(label.count("\n") + 1 for label in labels)) * len(labels)
+
+
+def plot_learning(
+    curves: dict[str, np.ndarray],
+    metric_label: str,
+    bounds: tuple[float, float] = EVERYWHERE,
+    shared: str = "",
+) -> Figure:
+    """A line per setting through rows (epoch, mean, lowest, highest over seeds); `shared` is what all
+    settings' names would begin with."""
+    curves = dict(list(curves.items())[:MOST_LINES])
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.6)
         axes = fig.subplots()
-        for i, (label, rows) in enumerate(list(curves.items())[:MOST_LINES]):
+        for i, (label, rows) in enumerate(curves.items()):
             epoch, mean, low, high = np.asarray(rows, float).T
             axes.fill_between(epoch, low, high, color=COLOURS[i], alpha=0.12, lw=0)
             every = max(1, len(epoch) // 8)
             marker = MARKERS[i % len(MARKERS)]
-            axes.plot(epoch, mean, color=COLOURS[i], label=label, marker=marker, markevery=every, ms=5)
+            look = {"marker": marker, "markevery": every, "ms": 5}
+            axes.plot(epoch, mean, color=COLOURS[i], label=shortened(label, 90), **look)
         axes.set(xlabel="epoch", ylabel=metric_label)
+        fit_axis(axes, "y", np.concatenate([rows[:, 1:].ravel() for rows in curves.values()]), bounds)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(f"{metric_label} over the epochs; bands are all seeds")
-        fig.legend(loc="outside lower center", ncols=2, fontsize=9)
+        axes.set_title(f"{shared}; bands: all seeds" if shared else "bands: all seeds")
+        columns = 2 if max(map(len, curves)) < 45 else 1
+        fig.legend(loc="outside lower center", ncols=columns, fontsize=9)
     return fig
 
 
-def plot_angle_ranges(labels: list[str], target: np.ndarray, other: np.ndarray) -> Figure:
+def plot_angle_ranges(
+    labels: list[str], target: np.ndarray, other: np.ndarray, shared: str = ""
+) -> Figure:
     """Angles in degrees to the own prototype (target) and to the nearest other one, a row
-    (5%, median, 95%) per setting."""
+    (5%, mean, 95%) per setting; `shared` is what all labels would begin with."""
     count = min(len(labels), MOST_ROWS)
+    labels = [wrapped(label) for label in labels]
     with matplotlib.rc_context(STYLE):
-        fig = new_figure(8, 1.7 + 0.3 * count)
+        fig = new_figure(8, 1.7 + 1.1 * row_heights(labels[:count]))
         axes = fig.subplots()
         for rows, name, colour, marker, offset in (
             (target, "to the own prototype", COLOURS[0], "o", -0.13),
             (other, "to the nearest other prototype", COLOURS[1], "D", 0.13),
         ):
-            low, median, high = np.asarray(rows, float)[:count].T
+            low, mean, high = np.asarray(rows, float)[:count].T
             y = np.arange(count) + offset
             axes.hlines(y, low, high, color=colour, lw=2.5, alpha=0.6)
-            axes.plot(median, y, marker, color=colour, ms=6, label=name)
+            axes.plot(mean, y, marker, color=colour, ms=6, label=name)
         axes.set_yticks(range(count), labels[:count])
         axes.set_ylim(count - 0.4, -0.6)
-        axes.set(xlabel="angle (degrees): 5% to 95% of the test samples, median marked", xlim=(0, None))
-        axes.set_title("the less the two overlap the better")
+        axes.set(xlabel="angle (degrees): 5% to 95% of the test samples, mean marked", xlim=(0, None))
+        better = "the less the two overlap the better"
+        fig.suptitle(f"{shared}: {better}" if shared else better, x=0.01, ha="left", fontsize=12)
         fig.legend(loc="outside lower center", ncols=2)
     return fig
 
@@ -189,22 +192,26 @@ def plot_gallery(spheres: list[Sphere], classes: tuple[str, ...]) -> Figure:
         for axes, sphere in zip(panels, spheres, strict=False):
             points, labels = thin(sphere.points, sphere.labels, SPHERE_POINTS_PER_CLASS)
             draw_globe(axes, points, labels, sphere.prototypes, ())
-            axes.set_title(sphere.label, fontsize=9, loc="center")
+            axes.set_title(wrapped(sphere.label, 26), fontsize=9, loc="center")
         for axes in panels[len(spheres) :]:
             axes.set_visible(False)
         add_legend(fig, np.unique(spheres[0].labels), classes)
     return fig
 
 
-def plot_budgets(expected: dict[str, list[float]], metric_label: str) -> Figure:
+def plot_budgets(
+    expected: dict[str, list[float]], metric_label: str, bounds: tuple[float, float] = EVERYWHERE
+) -> Figure:
     """A line per loss: the expected value of the best of 1, 2, … settings tried. Losses with different
     numbers of settings compare fairly at the same number."""
+    expected = dict(list(expected.items())[:MOST_LINES])
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.4)
         axes = fig.subplots()
-        for i, (loss, values) in enumerate(list(expected.items())[:MOST_LINES]):
+        for i, (loss, values) in enumerate(expected.items()):
             marker = MARKERS[i % len(MARKERS)]
             axes.plot(range(1, len(values) + 1), values, marker=marker, color=COLOURS[i], label=loss)
+        fit_axis(axes, "y", np.concatenate(list(expected.values())), bounds)
         axes.set_xlabel("settings of the loss tried")
         axes.set_ylabel(f"expected {metric_label} on the test split")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

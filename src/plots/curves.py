@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from ..evaluation import Metric
-from .style import COLOURS, STYLE, new_figure
+from .style import COLOURS, STYLE, fit_axis, new_figure
 
 
 def plot_curves(rows: list[dict], metric: Metric, title: str = "", split: str = "test") -> Figure:
@@ -21,6 +21,8 @@ def plot_curves(rows: list[dict], metric: Metric, title: str = "", split: str = 
         left.set(title="training loss", xlabel="epoch", ylim=(0, None))
         right.plot(epochs, values, marker=marker, ls="-", color=COLOURS[1], ms=4)
         right.set(title=f"{split} {metric.label}", xlabel="epoch")
+        bounds = (metric.lowest * metric.display_factor, metric.highest * metric.display_factor)
+        fit_axis(right, "y", values, bounds)
         right.yaxis.set_major_formatter(StrMethodFormatter(metric.tick_format))
         for axes in (left, right):
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))

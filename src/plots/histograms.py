@@ -10,7 +10,7 @@ from .style import COLOURS, STYLE, new_figure
 
 def plot_angles(target: np.ndarray, other: np.ndarray, title: str = "") -> Figure:
     """Histograms of angles (N,) in radians to the own prototype (target) and to the nearest other one,
-    drawn in degrees; the less they overlap the better."""
+    drawn in degrees with their means, which are what the log says; the less they overlap the better."""
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.2)
         axes = fig.subplots()
@@ -20,7 +20,7 @@ def plot_angles(target: np.ndarray, other: np.ndarray, title: str = "") -> Figur
             (target, "to the own prototype", COLOURS[0], ""),
             (other, "to the nearest other prototype", COLOURS[1], "//"),
         ):
-            label = f"{name}, median {np.median(angles):.1f}°"
+            label = f"{name}, mean {np.mean(angles):.1f}°"
             axes.hist(
                 angles, bins, color=colour, alpha=0.65, label=label, hatch=hatch, ec="white", lw=0.3
             )

@@ -5,7 +5,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from .style import COLOURS, FAINT, INK, STYLE, new_figure, shortened
+from .style import COLOURS, FAINT, INK, STYLE, fit_axis, new_figure, shortened
 
 CURVE_POINTS = 2000
 QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
@@ -49,7 +49,8 @@ def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, ti
         chance = np.geomspace(lowest_far, 1, 100)
         axes.plot(chance, chance, color=FAINT, lw=1, ls="--", label="chance")
         axes.plot(eer, 1 - eer, "o", color=COLOURS[1], mec=INK, label=f"equal errors, {eer:.2%}")
-        axes.set(xscale="log", xlim=(lowest_far, 1), ylim=(0, 1.02))
+        axes.set(xscale="log", xlim=(lowest_far, 1))
+        fit_axis(axes, "y", [*tar[rows], 1 - eer], (0, 1))
         axes.set(xlabel="false accept rate", ylabel="true accept rate")
         axes.set_title(title)
         axes.legend(loc="lower right")

@@ -1,12 +1,17 @@
 """What all figures share: size, fonts, and a colour and a marker for each class."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+
+from ..durable import written_aside
 
 # Ten colours that colour-blind readers can tell apart (Petroff, arXiv 2107.02270). After ten classes,
 # colours repeat with another marker.
@@ -14,6 +19,7 @@ COLOURS = tuple(matplotlib.color_sequences["petroff10"])
 MARKERS = ("o", "^", "s", "D", "v", "P", "X", "*", "<", ">")
 NAMED_CLASSES = 20  # more names do not fit in a legend or along an axis
 INK, FAINT = "#222222", "#bbbbbb"
+EVERYWHERE = (-np.inf, np.inf)  # the bounds of values that have none
 
 STYLE = {
     "font.size": 11,
@@ -43,6 +49,46 @@ def shortened(name: str, most: int = 20) -> str:
     return name if len(name) <= most else f"{name[: most // 3]}…{name[most // 3 + 1 - most :]}"
 
 
+def short_names(names: Sequence[str], most: int = 20) -> list[str]:
+    """Names of at most `most` characters: if shortening them makes several the same, without what all
+    begin and end with."""
+    short = [shortened(name, most) for name in names]
+    if len(set(short)) == len(set(names)):
+        return short
+    begin = _alike(names)
+    end = _alike([name[begin:][::-1] for name in names])
+    middles = [name[begin : len(name) - end] for name in names]
+    marks = "…" * (begin > 0), "…" * (end > 0)
+    return [marks[0] + shortened(middle, most - 2) + marks[1] for middle in middles]
+
+
+def _alike(names: Sequence[str]) -> int:
+    """With how many same characters all names begin."""
+    columns = enumerate(zip(*names, strict=False))
+    return next((i for i, letters in columns if len(set(letters)) > 1), min(map(len, names)))
+
+
+def wrapped(label: str, width: int = 38) -> str:
+    """A label in lines of `width` characters, three at most."""
+    lines = textwrap.wrap(label, width, break_on_hyphens=False)
+    return "\n".join([*lines[:2], *([shortened(" ".join(lines[2:]), width)] if lines[2:] else [])])
+
+
+def fit_axis(axes: Axes, which: str, values: object, bounds: tuple[float, float] = EVERYWHERE) -> None:
+    """Let the axis `which`, "x" or "y", show the finite `values` and little else. Beyond the `bounds` of
+    what there can be it goes no further than a marker needs, which is less than to the next tick."""
+    values = np.ravel(np.asarray(values, float))
+    values = values[np.isfinite(values)]
+    if not len(values):
+        return
+    low, high = values.min(), values.max()
+    span = high - low
+    beside = 0.06 * span if span > 1e-9 else 0.05 * abs(high) or 1.0
+    room = 0.02 * (span + 2 * beside)
+    low, high = max(low - beside, bounds[0] - room), min(high + beside, bounds[1] + room)
+    axes.set(**{f"{which}lim": (low, high)})
+
+
 def class_colours(classes: int) -> np.ndarray:
     """The classes' colours in figures, RGB (C, 3) from 0 to 255."""
     return np.array([to_rgb(colour(label)) for label in range(classes)]) * 255
@@ -57,6 +103,6 @@ def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
 
 def save(fig: Figure, path: Path) -> Path:
     """Write a figure in the format of the path's suffix, and return the path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fig.savefig(path)
+    with written_aside(path) as beside:
+        fig.savefig(beside)
     return path

@@ -1,16 +1,17 @@
 """From a checked configuration to the objects that a run trains."""
 
 import functools
+import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..datasets import Augmentation, Dataset, Split, load
-from ..errors import UserError
+from ..datasets import Augmentation, Dataset, Split, fingerprint_of, load
+from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
 from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
@@ -49,6 +50,7 @@ class Run:
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
+    rows: list[dict] = field(default_factory=list)  # of metrics.csv, one an epoch
     warned_of_collapse: bool = False
 
     @property
@@ -142,23 +144,53 @@ def build_data(config: dict, device: Device) -> Dataset:
         dataset = config["dataset"]
         option = "test_fraction=0.2" if "test_fraction" in dataset else "train=<folder>"
         raise UserError(f"dataset={dataset['name']}: has nothing to train on, give dataset.{option}")
+    if len(data.classes) < 2:
+        names = ", ".join(map(str, data.classes))
+        raise UserError(
+            f"dataset={config['dataset']['name']}: its training images are of one class, {names}; "
+            "two are wanted, each in a folder of its own"
+        )
     return data
 
 
 def read_data(config: dict, device: Device) -> Dataset:
     dataset = config["dataset"]
+    where = {"device": device.torch, "memory": dataset["memory"]}
+    return call_reader(load, config, where)
+
+
+def call_reader(what: Callable, config: dict, where: dict):
+    """`load` or `fingerprint_of`, for the data set of a configuration."""
+    dataset = config["dataset"]
     reader = locate("dataset", dataset["_target_"])
     keys = keys_of("dataset", config) | {"split": "evaluation"}
     with qualified(keys, f"dataset={dataset['name']}"):
-        return load(
+        return what(
             reader,
             dataset["root"],
-            device.torch,
             name=dataset["name"],
             val_fraction=dataset["val_fraction"],
-            memory=dataset["memory"],
+            **where,
             **options_of("dataset", dataset),
         )
+
+
+def data_fingerprint(config: dict) -> str | None:
+    """The `fingerprint` that the data set of a configuration has now, read once in a process; None for
+    one that is the same wherever it lies, and where it cannot be read."""
+    dataset = config["dataset"]
+    if dataset.get("published"):
+        return None
+    return _fingerprint(json.dumps({"dataset": dataset}, sort_keys=True))
+
+
+@functools.cache
+def _fingerprint(config: str) -> str | None:
+    log.info("looking whether the images of finished runs have changed")
+    try:
+        return call_reader(fingerprint_of, json.loads(config), {})
+    except (UserError, OSError):
+        return None
 
 
 def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
@@ -231,14 +263,19 @@ def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
     return optimizer, schedule
 
 
-def check_parts(config: dict) -> None:
+def check_parts(config: dict, groups: Collection[str]) -> None:
     """Build what needs no data, and throw it away: values that a constructor refuses are found before
-    the first run of a sweep, or the reading of images."""
+    the first run of a sweep, or the reading of images. Raises UserError, with a line for each."""
     weights = config["loss"]["options"].get("class_weights")
     classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
+    mistakes = Mistakes()
     with torch.random.fork_rng(devices=[]):
-        head = build_head(config, 2, classes)
-        build_training(config, nn.Linear(1, 1), head, steps=SOME_STEPS)
+        if "loss" in groups:
+            mistakes.of(build_head, config, 2, classes)
+        if "optimizer" in groups:
+            some = nn.Linear(1, 1), nn.Linear(1, 1)
+            mistakes.of(build_training, config, *some, SOME_STEPS)
+    mistakes.refuse()
 
 
 @functools.cache  # once for all runs of a sweep

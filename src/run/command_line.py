@@ -1,37 +1,54 @@
 """Between a command line and a run: what is typed is checked, and what Hydra says of it is put in one
 line."""
 
-import copy
+import functools
 import os
+import pickle
+import re
 import shlex
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, flag_override
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    InterpolationToMissingValueError,
+)
 
 from ..arguments import suggestion
-from ..errors import UserError
+from ..errors import Mistakes, UserError
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
-from .identity import ROOT, code_of, config_hash, describe_code, flattened, same_sources
+from .identity import ROOT, code_of, config_hash, flattened
 
 CONF = ROOT / "conf"
 
 
 def to_dict(config: DictConfig) -> dict:
-    """A composed configuration as plain data, without Hydra's part. Raises UserError naming a value that
-    was not given."""
-    composed = copy.deepcopy(config)
-    with flag_override(composed, "struct", False):
-        composed.pop("hydra", None)
-    missing = sorted(OmegaConf.missing_keys(composed))
+    """A composed configuration as plain data, without Hydra's part. Raises UserError naming the values
+    that were not given."""
+    groups = [key for key in config if key != "hydra"]
+    try:
+        plain = {key: _plain(config, key) for key in groups}
+    except InterpolationToMissingValueError:
+        plain = {key: _plain(config, key, resolve=False) for key in groups}
+    missing = [key for key, value in sorted(flattened(plain).items()) if value == "???"]
     if missing:
-        raise UserError(f"{missing[0]} has no value: give one, as in {missing[0]}=0.3")
-    return OmegaConf.to_container(composed, resolve=True)
+        raise UserError("\n".join(f"{key} has no value: give one, as in {key}=0.3" for key in missing))
+    return plain
+
+
+def _plain(config: DictConfig, key: str, resolve: bool = True) -> object:
+    if OmegaConf.is_missing(config, key):
+        return "???"
+    value = config[key] if resolve else config._get_node(key)
+    return OmegaConf.to_container(value, resolve=resolve) if OmegaConf.is_config(value) else value
 
 
 def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
@@ -51,6 +68,57 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
                     f"{override}: {group} takes a name; for a value use {group}.value={value}"
                 )
             raise UserError(f"{override}: choose one of {choices_of(groups / group)}")
+
+
+def values_of(config: DictConfig, overrides: Iterable[str]) -> dict:
+    """`to_dict` of a configuration that some overrides were typed for, if each of them is read."""
+    values = to_dict(config)
+    check_typed(config, overrides)
+    return values
+
+
+def check_command(arguments: list[str]) -> None:
+    """Raise UserError for what Hydra answers in a way that does not help: two of its modes at once
+    (-m --cfg), and `margin=0.3`."""
+    modes = {"-m": "--multirun", "-c": "--cfg", "-i": "--info", "-r": "--run"}
+    given = [modes.get(word, word).partition("=")[0] for word in arguments]
+    given = [word for word in dict.fromkeys(given) if word in modes.values()]
+    if len(given) > 1:
+        raise UserError(f"{' '.join(given)}: give one of them; --cfg job shows one run's configuration")
+    check_group_values(arguments)
+
+
+# Keys that nothing reads by themselves, and the keys that can refer to them.
+REFERRED_TO = {
+    "loss.margin": "margin.value",
+    "loss.scale": "scale.value",
+    "loss.few_classes.margin": "margin.value",
+    "loss.few_classes.scale": "scale.value",
+    "loss.few_classes.head_lr": "optimizer.head_lr",
+    "dataset.embedding_dim": "model.embedding_dim",
+    "evaluation.objective": "objective",
+}
+
+
+def check_typed(config: DictConfig, overrides: Iterable[str]) -> None:
+    """Raise UserError for keys of a composed configuration that were typed and that nothing refers to
+    there, so that they would do nothing: `loss.scale=8` with `scale=adacos`."""
+    mistakes = Mistakes()
+    for override in overrides:
+        key, _, value = override.lstrip("+").partition("=")
+        if key not in REFERRED_TO or OmegaConf.select(config, key) is None:
+            continue
+        reader, probe = REFERRED_TO[key], pickle.loads(pickle.dumps(config))
+        OmegaConf.update(probe, key, "probe", force_add=True)
+        if OmegaConf.select(probe, reader) == OmegaConf.select(config, reader):
+            mistakes.add(f"{key}={value}: nothing reads this key here, {reader} has another source")
+    mistakes.refuse()
+
+
+def quoted(text: str) -> str:
+    """A value as it is typed in Hydra's grammar, where apostrophes, spaces and much else are special."""
+    plain = re.fullmatch(r"[\w./+@-]+", text, re.ASCII)
+    return text if plain else QuotedString(text, Quote.single).with_quotes()
 
 
 def choices_of(group: Path) -> str:
@@ -83,30 +151,46 @@ def explain(error: Exception, overrides: list[str] | None = None) -> str:
         and said.startswith("Could not override")
         and unknown
     ):
-        key = said.split("'")[1]
-        given = next((o for o in overrides or sys.argv[1:] if o.split("=")[0] == key), key)
-        return f"{given}: no such key, {suggestion(key, known_keys(overrides or sys.argv[1:]))}"
+        given = overrides or sys.argv[1:]
+        keys = known_keys(tuple(o for o in given if chooses(o)))
+        wrong = [o for o in given if unknown_key(o, keys)]
+        wrong = wrong or [said.split("'")[1]]
+        return "\n".join(f"{o}: no such key, {suggestion(o.split('=')[0], list(keys))}" for o in wrong)
     return said
 
 
-def known_keys(overrides: list[str]) -> list[str]:
-    """The keys that the groups chosen by `overrides` have. Hydra would propose to add any other with
+def chooses(override: str) -> bool:
+    """Whether an override may choose from a group: `loss=arcface`."""
+    return "=" in override and "." not in override.split("=")[0] and override[0] not in "+~-"
+
+
+def unknown_key(override: str, keys: Iterable[str]) -> bool:
+    key = override.split("=")[0]
+    if "=" not in override or key[0] in "+~-" or key.startswith(("hydra.", "hydra/")) or "@" in key:
+        return False
+    return not any(known == key or known.startswith(f"{key}.") for known in keys)
+
+
+@functools.cache
+def known_keys(choices: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys that the groups chosen by some overrides have. Hydra would propose to add any other with
     `+`, where nothing would read it."""
-    chosen = [o for o in overrides if "=" in o and "." not in o.split("=")[0] and o[0] not in "+~-"]
     GlobalHydra.instance().clear()
-    for attempt in (chosen, []):
+    for attempt in (choices, ()):
         try:
             with initialize_config_dir(str(CONF), version_base="1.3"):
-                return list(flattened(OmegaConf.to_container(compose("train", overrides=attempt))))
+                composed = compose("train", overrides=list(attempt))
+            return tuple(flattened(OmegaConf.to_container(composed)))
         except Exception:  # another of the overrides is wrong too: the defaults' keys will do
             continue
-    return []
+    return ()
 
 
 def continue_command(key: str, folder: Path) -> str:
     """The command that this process was started with, going on in `folder`."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith(f"{key}=")]
-    return shlex.join(["python", "-m", "src.train", *given, f"{key}={os.path.relpath(folder)}"])
+    place = f"{key}={quoted(os.path.relpath(folder))}"
+    return shlex.join(["python", "-m", "src.train", *given, place])
 
 
 class KeepRuns(Callback):
@@ -117,16 +201,18 @@ class KeepRuns(Callback):
     """
 
     def on_run_start(self, config: DictConfig, **_) -> None:
-        folder = Path(config.hydra.run.dir)
+        try:
+            self.look(config, Path(config.hydra.run.dir))
+        except UserError as error:
+            sys.exit(str(error))
+
+    def look(self, config: DictConfig, folder: Path) -> None:
         there = identity_in(folder)
         if there is None:
             if holds_foreign_files(folder):
                 sys.exit(f"hydra.run.dir={folder}: holds files of something else; name a new folder")
             return
-        try:
-            values = to_dict(config)
-        except UserError as error:
-            sys.exit(str(error))
+        values = to_dict(config)
         if there != config_hash(values):
             if not holds_work(folder):  # a mistake was refused there, and is mended now
                 return
@@ -135,12 +221,10 @@ class KeepRuns(Callback):
             )
         summary = read_summary(folder) or {}
         if is_done(summary):
-            code = code_of(values)
-            if not same_sources(summary.get("code"), code):
-                sys.exit(
-                    f"hydra.run.dir={folder}: holds this run, finished by other code, "
-                    f"{describe_code(summary.get('code'))}; now it is {describe_code(code)}: name a new "
-                    "folder, or move this one away"
-                )
+            from .finished import refusal  # torch takes a second, which the other answers can do without
+
+            why = refusal(folder, summary, values, code_of(values))
+            if why:
+                sys.exit(f"hydra.run.dir={folder}: {why}")
             print(f"{folder}: finished already")
             sys.exit(0)

@@ -1,6 +1,5 @@
 """Images embedded by a trained run, into a file."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import examine, find_images, name_some
+from ..durable import written_aside
 from ..errors import UserError
 from ..words import counted
 from .command_line import CONF
@@ -92,11 +92,8 @@ def embed_into(
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
     if split.names is not None:
         arrays["names"] = split.names.astype(str)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.tmp")
-    with open(unfinished, "wb") as file:
+    with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
         np.savez_compressed(file, embeddings=embeddings, **arrays)
-    os.replace(unfinished, out)
     left_out = f"; {len(skipped)} left out: {name_some(skipped)}" if skipped else ""
     number = counted(len(embeddings), "embedding")
     return f"{number} of {embeddings.shape[1]} dimensions -> {out}{left_out}"

@@ -14,6 +14,7 @@ from torch import Tensor
 from yaml import YAMLError
 
 from ..datasets import Split
+from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
 from ..evaluation.embeddings import save_embeddings
@@ -126,6 +127,8 @@ def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print)
         place = torch.tensor([run.classes.index(name) for name in test.classes])
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = run.embed(test)
+    if not embeddings.isfinite().all():
+        raise UserError(f"{run.folder}: its embeddings are not finite numbers: nothing can be measured")
     result = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
     return Evaluation(result, embeddings, test, data.skipped)
 
@@ -173,5 +176,6 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
         }
         write_json(unfinished / "summary.json", summary)
         unfinished.rename(out)
+        sync_folder(out.parent)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -6,13 +6,13 @@ holds the backbone's weights alone. Each carries, as JSON, what is needed to use
 
 import json
 import logging
-import os
 import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..durable import written_aside
 from ..errors import UserError
 from .build import build_model
 from .folder import versions
@@ -74,23 +74,18 @@ def export(run: Trained, kind: str, out: Path) -> float:
             raise UserError(
                 f"--format {kind}: {package} is missing, pip install -e '.[export]'"
             ) from None
-    out.parent.mkdir(parents=True, exist_ok=True)
     model = OnPixels(run).cpu().to(memory_format=torch.contiguous_format).eval()
     # Also with other batch sizes than the model was traced with, on the sharpest images there can be.
     random = torch.Generator().manual_seed(0)
     batches = [torch.randint(256, (n, *run.image_shape), generator=random).float() for n in (3, 1, 5)]
-    unfinished = out.with_name(f"{out.name}.unfinished")  # torch wants a name before the last dot
-    try:
-        written = WRITERS[kind](run, model, batches[0], unfinished)
+    with written_aside(out) as beside:
+        written = WRITERS[kind](run, model, batches[0], beside)
         worst = max(max_difference(written(batch), model(batch)) for batch in batches)
         if not worst <= TOLERANCE:
             raise UserError(
                 f"--format {kind}: its embeddings differ from the model's by {worst:.1e}, more "
                 f"than {TOLERANCE:g}"
             )
-        os.replace(unfinished, out)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return worst
 
 

@@ -2,15 +2,17 @@
 
     .hydra/  train.log  metrics.csv  checkpoint.pt  embeddings.npz  plots/*.png  summary.json (last)
 
-These files are the truth about a run: comparing and resuming read nothing else. Besides, the process
-that trains here holds `.lock`, and a file `stop`, put there by a search or by hand, ends the run after
-its current epoch.
+These files are the truth about a run: comparing and resuming read nothing else. All others are on the
+disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Besides, the
+process that trains here holds `.lock`, and a file `stop`, put there by a search or by hand, ends the run
+after its current epoch.
 """
 
 import csv
+import io
 import json
 import logging
-import os
+import math
 import platform
 import time
 import traceback
@@ -22,7 +24,8 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 from omegaconf import OmegaConf
 
-from ..errors import Diverged, Pruned, UserError
+from .. import durable
+from ..errors import Diverged, Pruned, UserError, in_one_line
 from .identity import config_hash
 
 log = logging.getLogger(__name__)
@@ -55,7 +58,9 @@ STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder for one process, until the block or the process ends. Raises UserError if another
     process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.make_folder(folder)
+    for above in folder.absolute().parents[:3]:  # Hydra makes outputs/<date>/<time>, and syncs nothing
+        durable.sync_folder(above)
     try:
         with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             yield
@@ -63,36 +68,65 @@ def claimed(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: another process is training in this folder") from None
 
 
+def sync_hydra_files(folder: Path) -> None:
+    """Bring to the disk what Hydra wrote, which says what a checkpoint is of."""
+    for path in (folder / ".hydra").glob("*.yaml"):
+        durable.sync(path)
+
+
 def is_claimed(folder: Path) -> bool:
     """Whether a process is training in a folder right now."""
-    if not (folder / ".lock").exists():
-        return False
     try:
+        if not (folder / ".lock").exists():
+            return False
         with FileLock(folder / ".lock", blocking=False):
             return False
     except Timeout:
         return True
+    except OSError:  # nobody may look: then nobody trains there either
+        return False
 
 
 @contextmanager
 def recorded(folder: Path, summary: dict) -> Iterator[None]:
     """Write `summary` to `summary.json` when the block ends, with the state it ended in (finished unless
     the block says collapsed; by an exception failed, diverged, pruned or interrupted), why, and the
-    seconds it took. Exceptions go on."""
+    seconds it took. Exceptions go on. An OSError, of which a full disk is the commonest, becomes a
+    UserError."""
     began = time.perf_counter()
     summary["state"] = "finished"
     try:
-        yield
+        with os_errors_in_one_line():
+            yield
     except BaseException as error:
         summary["state"] = STATES.get(type(error), "failed")
         summary["error"] = str(error) or type(error).__name__
         expected = isinstance(error, UserError | KeyboardInterrupt)
         # To the log file alone: the console gets what main makes of it.
         log.debug(f"{summary['state']}: {summary['error']}" if expected else traceback.format_exc())
+        try:
+            finish_summary(folder, summary, began)
+        except OSError as another:  # the first error says more
+            log.error(f"that could not be recorded: {in_one_line(another)}")
         raise
-    finally:
-        summary["seconds"] = round(time.perf_counter() - began, 2)
-        write_json(folder / "summary.json", summary)
+    with os_errors_in_one_line():
+        finish_summary(folder, summary, began)
+
+
+def finish_summary(folder: Path, summary: dict, began: float) -> None:
+    summary["seconds"] = round(time.perf_counter() - began, 2)
+    if (folder / "train.log").exists():
+        durable.sync(folder / "train.log")
+    write_json(folder / "summary.json", summary)
+
+
+@contextmanager
+def os_errors_in_one_line() -> Iterator[None]:
+    """An OSError of the block is the machine's fault or the user's, and becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(in_one_line(error)) from error
 
 
 def record_failure(folder: Path, error: str, **known) -> None:
@@ -103,7 +137,7 @@ def record_failure(folder: Path, error: str, **known) -> None:
             log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
         write_json(folder / "summary.json", known | {"state": "failed", "error": error})
     except OSError as problem:  # a full disk is no reason to end the other runs
-        log.error(f"{folder}: {error}; that could not be recorded: {problem}")
+        log.error(f"{folder}: {error}; that could not be recorded: {in_one_line(problem)}")
 
 
 def read_summary(folder: Path) -> dict | None:
@@ -131,23 +165,33 @@ def identity_in(folder: Path) -> str | None:
 def holds_foreign_files(folder: Path) -> bool:
     """Whether files lie in a folder under a run's names that no run of this project left there."""
     names = ("summary.json", "checkpoint.pt", "metrics.csv", "embeddings.npz", "plots")
-    return identity_in(folder) is None and any((folder / name).exists() for name in names)
+    with os_errors_in_one_line():
+        return identity_in(folder) is None and any((folder / name).exists() for name in names)
 
 
 def set_attempt_aside(folder: Path, why: str) -> None:
-    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way."""
+    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B has
+    of them, so that the next attempt is another run there."""
     kept, number = folder / STALE / why, 2
     while kept.exists():
         kept, number = kept.with_name(f"{why},{number}"), number + 1
-    for name in ("checkpoint.pt", "metrics.csv"):
+    for name in ("checkpoint.pt", "metrics.csv", "wandb"):
         if (folder / name).exists():
             kept.mkdir(parents=True, exist_ok=True)
             (folder / name).rename(kept / name)
 
 
 def is_done(summary: dict | None) -> bool:
-    """Whether a run was trained and evaluated to its end."""
-    return bool(summary) and summary.get("state") in DONE
+    """Whether a run was trained and evaluated to its end. One whose metrics are not numbers was not,
+    whatever it says of itself."""
+    return bool(summary) and summary.get("state") in DONE and not without_number(summary)
+
+
+def without_number(summary: dict) -> list[str]:
+    """The metrics in a run's summary that are NaN or infinite."""
+    both = [summary.get(split) for split in ("metrics", "validation")]
+    values = {name: value for split in both if isinstance(split, dict) for name, value in split.items()}
+    return [n for n, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
 
 
 def holds_work(folder: Path) -> bool:
@@ -156,7 +200,8 @@ def holds_work(folder: Path) -> bool:
 
 
 def set_aside(folder: Path, sources: str) -> Path:
-    """Move a run that other code finished to `.stale` beside it, and return where it is now."""
+    """Move a run that other code finished, or that has changed since, to `.stale` beside it, and return
+    where it is now; `sources` says in its name what is other."""
     kept, number = folder.parent / STALE / f"{folder.name},{sources}", 2
     while kept.exists():
         kept, number = kept.with_name(f"{folder.name},{sources},{number}"), number + 1
@@ -165,35 +210,45 @@ def set_aside(folder: Path, sources: str) -> Path:
 
 
 def objective_of(summary: dict, metric: str) -> float:
-    """A finished run's metric on the validation split, or on the test split if nothing was held out."""
-    return (summary.get("validation") or summary["metrics"])[metric]
+    """A finished run's metric on the validation split, or on the test split if nothing was held out.
+    Raises UserError if it has none, as when another objective is asked of a run that was finished."""
+    values = summary.get("validation") or summary.get("metrics") or {}
+    if metric not in values:
+        some = ", ".join(list(values)[:8]) + " …" * (len(values) > 8)
+        raise UserError(f"objective={metric}: the finished run has no such metric, but {some or 'none'}")
+    return values[metric]
 
 
 def write_json(path: Path, content: dict) -> None:
-    unfinished = path.with_suffix(".tmp")
-    with open(unfinished, "w", encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-        file.flush()
-        os.fsync(file.fileno())  # otherwise the name may reach the disk before the content
-    os.replace(unfinished, path)
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    durable.write_text(path, text + "\n", encoding="utf-8")
 
 
-def append_row(path: Path, row: dict) -> None:
-    """Add a row to a CSV file, with its header if it is the first."""
-    first = not path.exists()
-    with open(path, "a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, row)
-        if first:
-            writer.writeheader()
-        writer.writerow(row)
+def append_row(path: Path, rows: list[dict]) -> None:
+    """Add the last of `rows` to a CSV file that holds those before it; on the disk when this returns."""
+    text = as_csv(rows[-1:])
+    durable.append(path, text if len(rows) == 1 else text[text.index("\n") + 1 :])
 
 
-def keep_rows(path: Path, count: int) -> None:
-    """Cut a CSV file after its first `count` rows; a kill may have left more, or half of one."""
-    lines = path.read_bytes().splitlines(keepends=True)[: count + 1]
-    unfinished = path.with_suffix(".tmp")
-    unfinished.write_bytes(b"".join(lines))
-    os.replace(unfinished, path)
+def restore_rows(path: Path, rows: list[dict]) -> None:
+    """Make a CSV file hold exactly `rows`. A kill between an epoch's row and its checkpoint leaves more,
+    which is in order; anything else is said."""
+    wanted = as_csv(rows).encode()
+    found = path.read_bytes() if path.exists() else None
+    if found == wanted:
+        return
+    if found is None or not found.startswith(wanted):
+        state = "is missing" if found is None else "does not hold the rows of the checkpoint's epochs"
+        log.warning(f"{path.name} {state}: it is written again from the checkpoint")
+    durable.write_text(path, wanted.decode(), encoding="utf-8")
+
+
+def as_csv(rows: list[dict]) -> str:
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, rows[0])
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 def read_rows(path: Path) -> list[dict]:

@@ -41,6 +41,19 @@ NEUTRAL = {
     "loss.options.inter_topk": 0,
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
+# Margins that change nothing, by class; elsewhere it is 0. A warm-up starts there if nothing is said.
+NO_MARGIN = dict.fromkeys(
+    [f"src.losses.{name}" for name in ("ASoftmax", "LSoftmax", "SphereFace", "SphereFaceR")], 1
+) | {"src.losses.CombinedMargin": [1, 0, 0], "src.losses.MagFace": [0, 0]}
+# Optimizers and schedules do not learn their own names: another name is no other run.
+NAMES = {
+    **{f"src.training.{name}": name for name in ("adam", "adamw", "sgd")},
+    "src.training.constant_rate": "constant",
+    "src.training.cosine_decay": "cosine",
+    "src.training.one_cycle": "onecycle",
+    "src.training.step_decay": "step",
+}
+
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
 COMPUTING = ("losses", "models", "datasets", "training", "evaluation")
 COMPUTING += tuple(f"run/{part}.py" for part in ("build", "lifecycle", "options", "pairs", "resume"))
@@ -73,6 +86,11 @@ def computed(config: dict) -> dict[str, object]:
             del flat[name]
     if flat.get("optimizer.head_lr") == flat.get("optimizer.lr"):
         flat.pop("optimizer.head_lr", None)  # null means the same
+    for group in ("optimizer", "schedule"):
+        if flat.get(f"{group}._target_") in NAMES:
+            flat[f"{group}.name"] = NAMES[flat[f"{group}._target_"]]
+    if normalised(flat.get("margin.start")) == no_margin(flat):
+        flat.pop("margin.start", None)  # null means the same
     own = {group for group in config if str(flat.get(f"{group}._target_", "src.")).startswith("src.")}
     return {
         key: normalised(value)
@@ -80,6 +98,14 @@ def computed(config: dict) -> dict[str, object]:
         if not any(key == no or key.startswith(f"{no}.") for no in (*NOT_IDENTITY, *NOT_COMPUTED))
         and not (is_neutral(key, value) and (key.partition(".")[0] in own or key == "precision"))
     }
+
+
+def no_margin(flat: dict) -> object:
+    """The margin of a configuration's loss that changes nothing; None for somebody else's loss."""
+    target = str(flat.get("loss._target_"))
+    if target == "src.losses.SphereFace2":
+        return int(flat.get("loss.options.kind") == "M")
+    return NO_MARGIN.get(target, 0 if target.startswith("src.losses.") else None)
 
 
 def is_neutral(key: str, value: object) -> bool:

@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -13,27 +14,32 @@ from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import Diverged, Pruned, UserError
 from ..evaluation import EVALUATIONS
-from ..losses import MarginHead, sufficient_scale
+from ..losses import MarginHead
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
+from .advice import check_finite, likely_causes, remedies
 from .artifacts import animation_frame, write_artifacts
-from .build import Run, build_run, check_parts, warn_of_large_scale
+from .build import Run, build_run, warn_of_large_scale
+from .finished import files_in, refusal
 from .folder import (
     append_row,
     claimed,
     holds_work,
     is_done,
     objective_of,
+    os_errors_in_one_line,
     read_summary,
     recorded,
     set_attempt_aside,
+    sync_hydra_files,
     versions,
 )
-from .identity import code_of, config_hash, describe_code, same_sources
+from .identity import code_of, config_hash, same_sources
 from .resume import restore, save_run
 from .schema import check_config
 from .sizes import counts_of, too_few, warn_of_few
 
 log = logging.getLogger(__name__)
+NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
 HEADLINE_METRICS = ("map_at_r", "recall_at_1", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
@@ -45,8 +51,10 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
     saying how it ended."""
     identity, code = config_hash(config), code_of(config)
-    with claimed(folder):
-        saved = earlier_attempt(folder, identity, code)
+    with os_errors_in_one_line(), claimed(folder), ExitStack() as afterwards:
+        # W&B ends last, in `afterwards`: nothing waits for its server.
+        sync_hydra_files(folder)
+        saved = earlier_attempt(folder, config, identity, code)
         if saved == "finished":
             return objective_of(read_summary(folder), config["objective"])
         for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
@@ -54,25 +62,26 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
         summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
         with recorded(folder, summary):
             try:
-                return train_and_evaluate(config, folder, group, summary, saved)
+                return train_and_evaluate(config, folder, group, summary, saved, afterwards)
             except BrokenImage as error:  # of those that are read batch by batch
                 raise UserError(str(error)) from None
 
 
-def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["finished"] | None:
+def earlier_attempt(
+    folder: Path, config: dict, identity: str, code: dict
+) -> dict | Literal["finished"] | None:
     """What an earlier attempt at this very run left in `folder`: a checkpoint to go on from, "finished",
-    or nothing. Raises UserError if the folder holds another run, or this one finished by other code."""
-    refusal = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
+    or nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
+    other images, or without some of its files."""
+    another = UserError(f"{folder} holds another run, which would be overwritten; name a new folder")
     summary = read_summary(folder)
     if summary and summary.get("config_hash") not in (None, identity) and holds_work(folder):
-        raise refusal
+        raise another
     if is_done(summary):
-        if same_sources(summary.get("code"), code):
-            return "finished"
-        raise UserError(
-            f"{folder} holds this run, finished by other code ({describe_code(summary.get('code'))}, "
-            f"now {describe_code(code)}); name a new folder, or move this one away"
-        )
+        why = refusal(folder, summary, config, code)
+        if why:
+            raise UserError(f"{folder} {why}")
+        return "finished"
     if not (folder / "checkpoint.pt").exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
         return None
@@ -81,12 +90,13 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
         identity_there = config_hash(saved["config"])
         changed = [] if saved["versions"] == versions() else ["versions"]
         changed += [] if same_sources(saved["code"], code) else ["code"]
+        _ = saved["data"], saved["rows"][saved["epoch"] - 1]
     except Exception as error:  # torn, foreign: whatever torch makes of it
         log.warning(f"the checkpoint cannot be read ({error}): starting again from the first epoch")
         set_attempt_aside(folder, "unreadable")
         return None
     if identity_there != identity:
-        raise refusal
+        raise another
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
@@ -96,44 +106,60 @@ def earlier_attempt(folder: Path, identity: str, code: dict) -> dict | Literal["
 
 
 def train_and_evaluate(
-    config: dict, folder: Path, group: str | None, summary: dict, saved: dict | None
+    config: dict,
+    folder: Path,
+    group: str | None,
+    summary: dict,
+    saved: dict | None,
+    afterwards: ExitStack,
 ) -> float:
-    """Everything between claiming a folder and writing `summary`, which is filled on the way."""
+    """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
+    to end after that is left to `afterwards`."""
     check_config(config)
-    check_parts(config)
+    if group is None:  # a sweep was asked before its first run, and an outage since costs no run
+        tracking.check_online(config["logger"])
     run = build_run(config, folder, fetch=saved is None)
+    if saved and saved["data"] != run.data.fingerprint:
+        log.warning("the images are others than at the start: starting again from the first epoch")
+        set_attempt_aside(folder, "other-images")
+        saved, run = None, build_run(config, folder)
     if saved:
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
     announce(run)
     summary |= {"device": run.device.description, "threads": run.device.threads}
+    summary["data"] = run.data.fingerprint
     summary["counts"] = counts_of(run)
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
-    with tracking.track(
-        config["logger"],
-        config=config | {"config_hash": summary["config_hash"]},
-        folder=folder,
-        name=f"{folder.parent.name}/{folder.name}",
-        group=group,
-        tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
-        resumed=saved is not None,
-    ) as tracker:
-        speed = train(run, tracker)
-        result, embeddings = run.evaluate("test")
-        summary["metrics"] = result.metrics
-        collapsed = run.collapsed(result, embeddings)
-        if collapsed:
-            summary |= {"state": "collapsed", "collapse": collapsed}
-            tracker.tag("collapsed")
-        if run.watched == "validation":
-            summary["validation"] = run.evaluate("validation")[0].metrics
-        summary["classes"] = list(run.data.test.classes)
-        if result.closed:
-            recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
-            summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
-        summary["images_per_second"] = speed and round(speed)
-        write_artifacts(run, result, embeddings, tracker)
+    tracker = afterwards.enter_context(
+        tracking.track(
+            config["logger"],
+            config=config | {"config_hash": summary["config_hash"]},
+            folder=folder,
+            group=group,
+            tags=[config[key]["name"] for key in ("loss", "dataset", "model")],
+            rows=[tracked(row, run.watched) for row in run.rows],
+            resumed=saved is not None,
+        )
+    )
+    speed = train(run, tracker)
+    result, embeddings = run.evaluate("test")
+    check_finite(run, config["epochs"], "test", embeddings, result.metrics)
+    summary["metrics"] = result.metrics
+    collapsed = run.collapsed(result, embeddings)
+    if collapsed:
+        summary |= {"state": "collapsed", "collapse": collapsed}
+        tracker.tag("collapsed")
+    if run.watched == "validation":
+        summary["validation"] = run.evaluate("validation")[0].metrics
+    summary["classes"] = list(run.data.test.classes)
+    if result.closed:
+        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+    summary["images_per_second"] = speed and round(speed)
+    write_artifacts(run, result, embeddings, tracker)
+    summary["files"] = files_in(folder)
 
     if collapsed:
         log.warning(f"collapsed: {collapsed}; {remedies(run)}")
@@ -214,6 +240,7 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
     objective, epochs = run.config["objective"], run.config["epochs"]
     result, embeddings = run.evaluate(run.watched)
     metrics = result.metrics
+    check_finite(run, epoch.number, run.watched, embeddings, metrics)
     if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
         collapsed = run.collapsed(result, embeddings)
         if collapsed:
@@ -221,12 +248,9 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
             log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
     if run.config["plots"]["animate"]:
         run.frames.append(animation_frame(run, embeddings))
-    others = {"epoch": epoch.number, "loss": epoch.loss} | current_settings(run)
-    append_row(
-        run.folder / "metrics.csv", {"epoch": epoch.number, "loss": epoch.loss} | metrics | others
-    )
-    watched = {f"{run.watched}/{key}": value for key, value in metrics.items()}
-    tracker.epoch(others | watched | {"images_per_second": epoch.speed})
+    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
+    append_row(run.folder / "metrics.csv", run.rows)
+    tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
     save_run(run, epoch.number)
     log.log(
         logging.DEBUG if quietly else logging.INFO,
@@ -234,6 +258,11 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
     )
     return metrics[objective]
+
+
+def tracked(row: dict, watched: str) -> dict:
+    """A row of metrics.csv as W&B has it: metrics go by the split that they are of."""
+    return {key if key in NOT_METRICS else f"{watched}/{key}": value for key, value in row.items()}
 
 
 def current_settings(run: Run) -> dict:
@@ -245,31 +274,3 @@ def current_settings(run: Run) -> dict:
     if run.head.has_scale:
         row["scale"] = run.head.scale.item()
     return row
-
-
-def likely_causes(run: Run) -> str:
-    """Why a loss stops being finite: what is usually to blame, with this run's values."""
-    head = run.head
-    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups]
-    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
-    if head.has_scale:
-        smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
-        causes.append(
-            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
-            f"dimensions; try {smaller})"
-        )
-    if run.device.amp:
-        causes.append("device.precision=bf16")
-    return "usual causes are " + ", ".join(causes)
-
-
-def remedies(run: Run) -> str:
-    """What usually helps a run that collapsed, with values to type."""
-    head, lr = run.head, run.config["optimizer"]["lr"]
-    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
-    if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
-        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
-    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
-        smaller = sufficient_scale(head.num_classes)
-        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
-    return f"try {' or '.join(remedy)}"

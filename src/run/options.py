@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 from ..arguments import check_arguments, parameters
 from ..datasets import Augmentation, load
-from ..errors import UserError
+from ..errors import Mistakes, UserError
 from ..losses import Head
 from ..models import build_backbone, check_neck
 from .targets import call_arguments, in_keys, locate, qualified
@@ -28,7 +28,8 @@ FILLED_IN = {
     ),
     "model": ("image_shape", "fetch", *GIVEN_BY_GROUP),
     "dataset": ("root",),
-    "optimizer": ("params", "lr", "foreach"),
+    # The last three want another kernel than `foreach`, which is what the project's optimizers use.
+    "optimizer": ("params", "lr", "foreach", "fused", "capturable", "differentiable"),
     "schedule": ("optimizer", "steps", "epochs"),
 }
 
@@ -63,47 +64,67 @@ def model_arguments(model: dict) -> dict:
 
 def check_targets(config: dict, groups: Iterable[str]) -> None:
     """Each group's class can be imported, is of the right kind, and takes the options that are given."""
+    mistakes = Mistakes()
     for group in groups:
-        section = config[group]
-        if not isinstance(section["_target_"], str):
-            raise UserError(
-                f"{group}._target_={section['_target_']}: name a class, as in a.module.Class"
-            )
-        target = locate(group, section["_target_"])
-        if group == "loss" and not (isinstance(target, type) and issubclass(target, Head)):
-            raise UserError(f"loss._target_={section['_target_']}: not a subclass of src.losses.Head")
-        prefix = "dataset." if group == "dataset" else f"{group}.options."
-        options = options_of(group, section)
-        check_given(target, options, prefix, FILLED_IN[group], f"{group}={section['name']}")
+        mistakes.of(check_target, config, group)
     if "model" in groups:
-        check_model(config["model"])
+        mistakes.of(check_model, config["model"])
     if "dataset" in groups:
-        check_data(config["dataset"])
-    check_given(Augmentation, config["augment"], "augment.")
+        mistakes.of(check_data, config["dataset"])
+    known = parameters(Augmentation)  # of others, the schema says that nothing reads them
+    changes = {key: value for key, value in config["augment"].items() if key in known}
+    mistakes.of(check_given, Augmentation, changes, "augment.")
+    mistakes.refuse()
+
+
+def target_of(group: str, section: dict) -> Callable:
+    """The class or function of a group. Raises UserError if there is none, or none of the right kind."""
+    path = section["_target_"]
+    if not isinstance(path, str):
+        raise UserError(f"{group}._target_={path}: name a class, as in a.module.Class")
+    target = locate(group, path)
+    if group == "loss" and not (isinstance(target, type) and issubclass(target, Head)):
+        raise UserError(f"loss._target_={path}: not a subclass of src.losses.Head")
+    return target
+
+
+def check_target(config: dict, group: str) -> None:
+    section = config[group]
+    target = target_of(group, section)
+    prefix = "dataset." if group == "dataset" else f"{group}.options."
+    options = options_of(group, section)
+    check_given(target, options, prefix, FILLED_IN[group], f"{group}={section['name']}")
 
 
 def check_model(model: dict) -> None:
-    body = locate("model", model["_target_"])
+    body, mistakes = target_of("model", model), Mistakes()
     if "pretrained" in model and "pretrained" not in parameters(body):
         name = model["name"]
         raise UserError(f"model.pretrained={model['pretrained']}: model={name} has no such option")
     given = {key: model[key] for key in GIVEN_BY_GROUP if key in model and key in parameters(body)}
-    check_given(body, given, "model.")
+    mistakes.of(check_given, body, given, "model.")
     neck = {key: model[key] for key in ("embedding_dim", "norm", "dropout")}
-    check_given(build_backbone, neck, "model.")
+    if mistakes.of(check_given, build_backbone, neck, "model."):
+        mistakes.of(check_no_neck, body, neck)
+    mistakes.refuse()
+
+
+def check_no_neck(body: Callable, neck: dict) -> None:
     with qualified({key: f"model.{key}" for key in neck}, "model"):
         check_neck(body, norm=neck["norm"], dropout=neck["dropout"])
 
 
 def check_data(dataset: dict) -> None:
-    check_given(load, {key: dataset[key] for key in ("root", "val_fraction", "memory")}, "dataset.")
-    reader = locate("dataset", dataset["_target_"])
+    reader, mistakes = target_of("dataset", dataset), Mistakes()
+    shared = {key: dataset[key] for key in ("root", "val_fraction", "memory")}
+    mistakes.of(check_given, load, shared, "dataset.")
     published = getattr(reader, "published", False)
     if dataset.get("published", False) is not published:
-        raise UserError(
+        mistakes.add(
             f"dataset.published={dataset.get('published')}: says whether images are the same in every "
             f"root; for dataset={dataset['name']} that is {str(published).lower()}"
         )
+    mistakes.refuse()
 
 
 def check_given(

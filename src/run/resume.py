@@ -2,10 +2,9 @@
 
 import logging
 
-from ..errors import UserError
 from ..training import random_states, save_checkpoint, set_random_states
 from .build import Run
-from .folder import keep_rows, versions
+from .folder import restore_rows, versions
 from .identity import code_of
 
 log = logging.getLogger(__name__)
@@ -13,7 +12,8 @@ STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that 
 
 
 def save_run(run: Run, epoch: int) -> None:
-    """Write what it takes to use the model, or to go on training, without anything else."""
+    """Write what it takes to use the model, or to go on training, without anything else; metrics.csv
+    can be made again from it."""
     save_checkpoint(
         run.folder / "checkpoint.pt",
         epoch=epoch,
@@ -26,6 +26,7 @@ def save_run(run: Run, epoch: int) -> None:
         image_shape=run.data.image_shape,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
         frames=run.frames,
+        rows=run.rows,
         random={
             "shuffling": run.shuffling.get_state(),
             "augmentation": run.augmentation.generator.get_state(),
@@ -36,12 +37,7 @@ def save_run(run: Run, epoch: int) -> None:
 
 
 def restore(run: Run, saved: dict) -> None:
-    """Put a run where its checkpoint was written. Raises UserError if its images are others now."""
-    if saved["data"] != run.data.fingerprint:
-        raise UserError(
-            f"{run.folder}: started with other images than dataset={run.config['dataset']['name']} "
-            "has now; name a new folder"
-        )
+    """Put a run where its checkpoint was written."""
     if saved["device"] != run.device.description:
         log.warning(
             f"started on {saved['device']}, now on {run.device.description}: last digits will differ"
@@ -51,5 +47,5 @@ def restore(run: Run, saved: dict) -> None:
     run.shuffling.set_state(saved["random"]["shuffling"])
     run.augmentation.generator.set_state(saved["random"]["augmentation"])
     set_random_states(saved["random"])
-    run.epochs_trained, run.frames = saved["epoch"], saved["frames"]
-    keep_rows(run.folder / "metrics.csv", run.epochs_trained)
+    run.epochs_trained, run.frames, run.rows = (saved[key] for key in ("epoch", "frames", "rows"))
+    restore_rows(run.folder / "metrics.csv", run.rows)

@@ -7,15 +7,16 @@ Configurations are plain dicts, as Hydra composed them.
 
 from collections.abc import Iterable
 
-from ..arguments import is_number, is_whole, parameters, suggestion
+from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole, parameters, suggestion
 from ..datasets import Augmentation
-from ..errors import UserError
+from ..errors import Mistakes, UserError
 from ..evaluation import EVALUATIONS
-from ..losses import CosineHead, Head, MarginHead
+from ..losses import CosineHead, MarginHead
 from ..tracking import check_logger
 from ..training import WARMUPS
+from .build import check_parts
 from .identity import VALUE_ONLY, flattened
-from .options import FILLED_IN, OWN_KEYS, check_targets
+from .options import FILLED_IN, OWN_KEYS, check_targets, options_of, target_of
 from .targets import locate
 
 TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
@@ -26,7 +27,7 @@ KEYS = {
     "scale": ("name", "value"),
     "evaluation": ("name", "objective", "pairs"),
     "device": ("name", "threads", "precision"),
-    "logger": ("name", "mode", "project", "entity", "group", "tags"),
+    "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
 }
@@ -37,10 +38,15 @@ OPTIONAL = {
     "model": ("pretrained",),
     "evaluation": ("objective", "pairs"),
     "dataset": ("embedding_dim", "published"),
-    "logger": ("mode", "project", "entity", "group", "tags"),
+    "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]
 FEW_CLASSES = ("margin", "scale", "head_lr")
+# What is built to see whether it can be, and from which keys.
+BUILT_OF = {
+    "loss": ("loss", "margin", "scale"),
+    "optimizer": ("optimizer", "schedule", "epochs"),
+}
 CHOICES = {
     "margin.name": (*VALUE_ONLY, "warmup"),
     "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
@@ -49,66 +55,109 @@ CHOICES = {
     "logger.name": ("wandb", "none"),
     "evaluation.name": tuple(EVALUATIONS),
 }
-WHOLE_NUMBERS_FROM = {"seed": 0, "epochs": 1, "batch_size": 1, "model.embedding_dim": 2}
+
+
+def whole_below_2_to_63(least: int) -> Legal:
+    return Legal(f"a whole number from {least}", lambda n: is_whole(n) and least <= n < 2**63)
+
+
+def is_rate(value: object) -> bool:
+    return is_number(value) and 0 < value < 1e6
+
+
+# What is legal for keys that no class takes.
+VALUES = {
+    "seed": whole_below_2_to_63(0),
+    "epochs": whole_below_2_to_63(1),
+    "batch_size": whole_below_2_to_63(1),
+    "model.embedding_dim": whole_below_2_to_63(2),
+    "device.threads": Legal(
+        "a whole number from 1, or null for every core",
+        lambda value: value is None or (is_whole(value) and value >= 1),
+    ),
+    "optimizer.lr": Legal("a number above 0 and below a million", is_rate),
+    "optimizer.head_lr": Legal(
+        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
+    ),
+    "plots.animate": TRUE_OR_FALSE,
+}
 
 
 def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None:
-    """Raise UserError, one line, for the first thing that is wrong in a resolved configuration. Only the
+    """Raise UserError, with a line for each thing that is wrong in a resolved configuration. Only the
     classes of `groups` are imported and asked what they take."""
-    check_keys(config)
-    flat = flattened(config)
-    for key, choices in CHOICES.items():
-        if flat.get(key) not in choices:
-            raise UserError(f"{key}={flat.get(key)}: choose one of {', '.join(choices)}")
-    for key, least in WHOLE_NUMBERS_FROM.items():
-        if not is_whole(flat.get(key)) or not least <= flat[key] < 2**63:
-            raise UserError(f"{key}={flat.get(key)}: a whole number from {least}")
-    threads = config["device"]["threads"]
-    if threads is not None and not (is_whole(threads) and threads >= 1):
-        raise UserError(f"device.threads={threads}: a whole number from 1, or null for every core")
-    for key in ("optimizer.lr", "optimizer.head_lr"):
-        rate = flat.get(key)
-        if not (rate is None and key.endswith("head_lr")) and not (is_number(rate) and 0 < rate < 1e6):
-            raise UserError(f"{key}={rate}: a number above 0 and below a million")
-    if type(flat.get("plots.animate")) is not bool:
-        raise UserError(f"plots.animate={flat.get('plots.animate')}: true or false")
-    check_targets(config, groups)
-    check_evaluation(config)
-    loss = locate("loss", config["loss"]["_target_"])
-    check_margin(config["loss"]["name"], loss, config["margin"])
-    check_scale(config["loss"]["name"], loss, config["scale"])
-    check_logger(config["logger"])
+    check_structure(config)
+    flat, mistakes = flattened(config), Mistakes()
+    mistakes.of(check_keys, config)
+    for key in CHOICES:
+        mistakes.of(check_choice, flat, key)
+    for key, rule in VALUES.items():
+        if not rule.test(flat.get(key)):
+            mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
+    mistakes.of(check_evaluation, config)
+    if "optimizer" in groups:  # else nothing is trained, and nothing reported
+        mistakes.of(check_logger, config["logger"])
+    mistakes.of(check_targets, config, groups)
+    mistakes.of(check_margin, config)
+    mistakes.of(check_scale, config)
+    # What is refused already is not built.
+    built = [
+        part
+        for part, groups_of_it in BUILT_OF.items()
+        if part in groups and not any(line.startswith(groups_of_it) for line in mistakes.lines)
+    ]
+    mistakes.of(check_parts, config, built)
+    mistakes.refuse()
+
+
+def check_choice(flat: dict, key: str) -> None:
+    if flat.get(key) not in CHOICES[key]:
+        raise UserError(f"{key}={flat.get(key)}: choose one of {', '.join(CHOICES[key])}")
+
+
+def check_structure(config: dict) -> None:
+    """Name the groups and keys that are missing."""
+    mistakes = Mistakes()
+    for key in (*TOP_LEVEL, *KEYS):
+        if key not in config:
+            mistakes.add(f"{key}: missing, the configuration is not one of src.train")
+    mistakes.refuse()
+    for group, known in KEYS.items():
+        if not isinstance(config[group], dict):
+            mistakes.add(f"{group}={config[group]}: give its keys, as in {group}.{known[0]}=…")
+            continue
+        wandb = group == "logger" and config["logger"].get("name") == "wandb"
+        for key in known:
+            needed = wandb and key != "timeout"  # which older runs do without
+            if key not in config[group] and (needed or key not in OPTIONAL.get(group, ())):
+                mistakes.add(f"{group}.{key}: missing, give it, or choose a whole {group} group")
+        if group in FILLED_IN and group != "dataset" and "options" in config[group]:
+            mistakes.of(options_of, group, config[group])
+    mistakes.refuse()
 
 
 def check_keys(config: dict) -> None:
-    """Refuse keys that nothing reads, however they came in, with `+` or from somebody's YAML; and name
-    those that are missing."""
-    for key in (*TOP_LEVEL, *KEYS):
-        if key not in config:
-            raise UserError(f"{key}: missing, the configuration is not one of src.train")
-    for group, known in KEYS.items():
-        if not isinstance(config[group], dict):
-            raise UserError(f"{group}={config[group]}: give its keys, as in {group}.{known[0]}=…")
-        wandb = group == "logger" and config["logger"].get("name") == "wandb"
-        for key in known:
-            if key not in config[group] and (wandb or key not in OPTIONAL.get(group, ())):
-                raise UserError(f"{group}.{key}: missing, give it, or choose a whole {group} group")
+    """Refuse keys that nothing reads, however they came in, with `+` or from somebody's YAML."""
+    mistakes = Mistakes()
     for key, value in config.items():
         if key in TOP_LEVEL:
             continue
         if key not in KEYS:
-            refuse_key(key, value, config)
+            mistakes.of(refuse_key, key, value, config)
+            continue
         for name, inner in value.items():
             unread = key == "logger" and config["logger"]["name"] == "none" and name != "name"
             # A data set's other keys are its reader's arguments, which check_targets looks at.
             if unread or (name not in KEYS[key] and key != "dataset"):
-                refuse_key(f"{key}.{name}", inner, config)
+                mistakes.of(refuse_key, f"{key}.{name}", inner, config)
     few_classes = config["loss"].get("few_classes") or {}
     if not isinstance(few_classes, dict):
-        raise UserError(f"loss.few_classes={few_classes}: give its keys, {', '.join(FEW_CLASSES)}")
+        mistakes.add(f"loss.few_classes={few_classes}: give its keys, {', '.join(FEW_CLASSES)}")
+        few_classes = {}
     for name, inner in few_classes.items():
         if name not in FEW_CLASSES:
-            refuse_key(f"loss.few_classes.{name}", inner, config)
+            mistakes.of(refuse_key, f"loss.few_classes.{name}", inner, config)
+    mistakes.refuse()
 
 
 def refuse_key(key: str, value: object, config: dict) -> None:
@@ -137,8 +186,9 @@ def readable_keys(config: dict) -> list[str]:
 def check_evaluation(config: dict) -> None:
     """An objective that the evaluation measures, and a number of pairs."""
     evaluation, objective = config["evaluation"], config["objective"]
+    check_choice(flattened(config), "evaluation.name")
     known = EVALUATIONS[evaluation["name"]]
-    if objective not in known:
+    if objective not in tuple(known):
         raise UserError(
             f"objective={objective}: choose one of {', '.join(known)} (evaluation={evaluation['name']})"
         )
@@ -152,37 +202,41 @@ def check_evaluation(config: dict) -> None:
         raise UserError(f"evaluation.pairs={pairs}: a whole number from 10, or null for every pair")
 
 
-def check_margin(name: str, loss: type[Head], margin: dict) -> None:
+def check_margin(config: dict) -> None:
     """A legal margin for a loss that has one, none for a loss that has none."""
+    name, loss, margin = config["loss"]["name"], target_of("loss", config["loss"]), config["margin"]
     warmup, value = margin["name"] == "warmup", margin.get("value")
     if not issubclass(loss, MarginHead):
         if value is not None or warmup:
             given = f"margin={margin['name']}" if value is None else f"margin.value={value}"
             raise UserError(f"{given}: loss={name} has no margin, leave it out or use another loss")
         return
+    mistakes = Mistakes()
     for key in ("start", "epochs", "shape"):
         if (key in margin) != warmup:
             whole = "choose the whole group, margin=warmup"
-            raise UserError(
-                f"margin.name=warmup: {whole}" if warmup else f"margin.{key}={margin[key]}: {whole}"
-            )
+            given = "margin.name=warmup" if warmup else f"margin.{key}={margin[key]}"
+            mistakes.add(f"{given}: {whole}")
+    mistakes.refuse()
     for key in ("value", "start") if warmup else ("value",):
         if key == "start" and margin["start"] is None:
             continue
         try:
             loss.check_margin(margin.get(key))
         except ValueError as error:
-            raise UserError(f"margin.{key}={margin.get(key)} with loss={name}: {error}") from None
+            mistakes.add(f"margin.{key}={margin.get(key)} with loss={name}: {error}")
     if warmup:
-        if margin["shape"] not in WARMUPS:
-            raise UserError(f"margin.shape={margin['shape']}: choose one of {', '.join(WARMUPS)}")
-        if not (is_number(margin["epochs"]) and 0 < margin["epochs"] < 1e6):
-            raise UserError(f"margin.epochs={margin['epochs']}: a number of epochs above 0")
+        if margin["shape"] not in tuple(WARMUPS):
+            mistakes.add(f"margin.shape={margin['shape']}: choose one of {', '.join(WARMUPS)}")
+        if not is_rate(margin["epochs"]):
+            mistakes.add(f"margin.epochs={margin['epochs']}: a number of epochs above 0")
+    mistakes.refuse()
 
 
-def check_scale(loss_name: str, loss: type[Head], scale: dict) -> None:
+def check_scale(config: dict) -> None:
     """A legal scale for a loss that has one, none for a loss that has none."""
-    name, value = scale["name"], scale.get("value")
+    loss_name, loss, scale = config["loss"]["name"], target_of("loss", config["loss"]), config["scale"]
+    name, value = str(scale["name"]), scale.get("value")
     if not loss.has_scale:
         if value is not None or name not in VALUE_ONLY:
             given = f"scale={name}" if value is None else f"scale.value={value}"

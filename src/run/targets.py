@@ -67,15 +67,17 @@ def qualified(
     """Turn what a constructor raises about its own arguments into a UserError about configuration keys.
 
     `keys` gives the key of each argument. In a message, the key takes the place of `<argument>=`; a
-    message that begins with an argument's name is prefixed with its key and its value of `values`, one
-    that names no argument and no file with `otherwise`.
+    message that begins with an argument's name, or names no other, is prefixed with its key and its
+    value of `values`, one that names no argument and no file with `otherwise`.
     """
     try:
         yield
     except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
         message = (str(error) or type(error).__name__).splitlines()[0][:MESSAGE_LENGTH]
-        name = message.split(" ")[0]
-        if name in keys and name in values:
+        said = re.findall(r"\w+", message)
+        named = [name for name in values if name in keys and name in said]
+        name = said[0] if said and said[0] in named else named[0] if len(named) == 1 else None
+        if name and f"{name}=" not in message:
             raise UserError(f"{keys[name]}={values[name]}: {message}") from error
         raise UserError(in_keys(message, keys, otherwise)) from error
 

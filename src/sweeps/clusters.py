@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import UserError
+from .compose import Composer
 from .console import Board
 from .plan import Planned, plan
 
@@ -41,7 +42,8 @@ class ClusterLauncher(Launcher):
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
-            return self.launch_runs(plan(self.context, self.config, job_overrides), board)
+            runs = plan(Composer(self.context, self.config), job_overrides)
+            return self.launch_runs(runs, board)
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         for number, run in enumerate(runs):

@@ -2,18 +2,34 @@
 
 import os
 import threading
+from collections import Counter
+from collections.abc import Iterable
 
 from hydra.core.utils import JobReturn, JobStatus
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from ..errors import Interrupted
 from ..run.folder import read_summary
 from .plan import Planned
 
 # Anything but a terminal (a log file, CI) gets whole lines of any length.
 console = Console(highlight=False, soft_wrap=True)
+
+
+MANY = 20  # runs take a moment to plan
+
+
+def planning(jobs: list[list[str]]) -> Iterable[list[str]]:
+    """The same jobs one by one, while the terminal shows how many of them are planned."""
+    if len(jobs) < MANY:
+        return jobs
+    if not console.is_terminal:
+        console.print(f"planning {len(jobs)} runs")
+        return jobs
+    return track(jobs, f"planning {len(jobs)} runs", console=console, transient=True)
 
 
 class Board:
@@ -56,12 +72,12 @@ class Board:
             self.running -= 1
             self.done += 1
             summary = read_summary(run.folder) or {}
-            state = summary.get("state", "failed")
+            state = state_of(run, result)
             if result.status == JobStatus.COMPLETED:
                 said = f"{run.values['objective']} {result.return_value:.4f}"
                 said += "  [bold]collapsed[/bold]" * (state == "collapsed")
             else:
-                self.failed += state != "pruned"
+                self.failed += state in FAILURES
                 why = str(result._return_value)
                 said = f"[bold]{state}[/bold]: {escape(why.splitlines()[0] if why else state)}"
             took = f"  {summary['seconds']:.1f} s" if "seconds" in summary else ""
@@ -76,12 +92,30 @@ class Board:
         self.bar.update(self.task, total=self.total, completed=self.done, counts=counts)
 
 
-def show_failures(failures: list[tuple[Planned, Exception]]) -> None:
+FAILURES = ("failed", "diverged")
+
+
+def state_of(run: Planned, result: JobReturn) -> str:
+    """How a run ended: as its summary says, unless the sweep knows of an end that no summary tells."""
+    if isinstance(result._return_value, Interrupted):
+        return result._return_value.state
+    return (read_summary(run.folder) or {}).get("state", "failed")
+
+
+def count_states(ended: list[tuple[Planned, JobReturn]], total: int) -> str:
+    """`1 of 8 runs failed, 2 interrupted, 5 not started`; `ended` are those without a result."""
+    counts = Counter(state_of(run, result) for run, result in ended)
+    failed = sum(counts.pop(state, 0) for state in FAILURES)
+    others = [f"{count} {state}" for state, count in counts.items()]
+    return ", ".join([f"{failed} of {total} runs failed", *others])
+
+
+def show_failures(failures: list[tuple[Planned, JobReturn]]) -> None:
     table = Table(title=f"{len(failures)} runs without a result", title_justify="left")
     for column in ("run", "state", "why", "log"):
         table.add_column(column, overflow="fold")
-    for run, error in failures:
-        state = (read_summary(run.folder) or {}).get("state", "not run")
-        log = os.path.relpath(run.folder / "train.log")
-        table.add_row(*(escape(text) for text in (run.name, state, str(error).split("\n")[0], log)))
+    for run, result in failures:
+        why, log = str(result._return_value), os.path.relpath(run.folder / "train.log")
+        row = run.name, state_of(run, result), why.split("\n")[0], log
+        table.add_row(*map(escape, row))
     Console(width=None if console.is_terminal else 250).print(table)

@@ -7,7 +7,7 @@ from hydra.core.utils import JobStatus
 
 from ..errors import UserError
 from ..run.command_line import continue_command
-from .console import Board, console, show_failures
+from .console import Board, console, count_states, planning, show_failures
 from .sweeper import PlannedSweeper
 
 
@@ -21,7 +21,7 @@ class GridSweeper(PlannedSweeper):
 
     def run(self, overrides: list[Override]) -> list:
         jobs = combinations(overrides, self.parse_grids())
-        runs = self.plan(jobs)
+        runs = self.plan(planning(jobs))
         self.save_command()
         todo = [run for run in runs if run.objective is None]
         twice, done = len(jobs) - len(runs), len(runs) - len(todo)
@@ -35,15 +35,12 @@ class GridSweeper(PlannedSweeper):
         with Board(len(todo)) as board:
             launched = self.launch(todo, board) if todo else []
         results = dict(zip(map(id, todo), launched, strict=True))
-        failures = [
-            (run, result._return_value)
-            for run in todo
-            if (result := results[id(run)]).status == JobStatus.FAILED
-        ]
+        ended = [(run, results[id(run)]) for run in todo]
+        failures = [(run, end) for run, end in ended if end.status == JobStatus.FAILED]
         if failures:
             show_failures(failures)
             raise UserError(
-                f"{len(failures)} of {len(runs)} runs failed; to run those again: "
+                f"{count_states(failures, len(runs))}; to run those again: "
                 + continue_command("hydra.sweep.dir", self.folder)
             )
         return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]

@@ -2,26 +2,30 @@
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from hydra.types import HydraContext
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ..errors import UserError
-from ..run.build import check_parts
-from ..run.command_line import check_group_values, explain, to_dict
+from ..run.command_line import check_group_values, explain, quoted, values_of
+from ..run.finished import differences
 from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
-from ..run.identity import NOT_IDENTITY, code_of, config_hash, same_sources
+from ..run.identity import NOT_IDENTITY, code_of, config_hash
 from ..run.schema import check_config
+from .compose import Composer
 
-NAME_LENGTH = 120  # bytes, of the 255 that a file name may have
+# Bytes of a run's name, of the 255 that a file name may have: all that was typed, and, where that is too
+# much, what differs between the runs of the sweep.
+NAME_LENGTH, LONGEST_NAME = 120, 200
+SHORTENED = 24  # characters of a value in a name that is too long even so
+FIRST = ("seed", "margin", "margin.value")  # in a name that is too long for everything
 STALE = ("auto", "keep", "rerun")  # what is done with runs that other code finished
 
 
@@ -33,10 +37,11 @@ class Planned:
     config: DictConfig  # composed, with its hydra node
     values: dict  # the same without it, plain and resolved
     identity: str
-    folder: Path
+    folder: Path  # of the sweep, until `settle_folders` gives it its own
     code: dict = field(default_factory=dict)  # that it would run with
     objective: float | None = None  # of the finished run, where there is one that counts
-    other_code: dict | None = None  # of the finished run, where that is not this code
+    differs: dict[str, str] = field(default_factory=dict)  # finished run: see run/finished.py
+    mark: str = ""  # what its folder's name ends with once it is set aside
 
     @property
     def name(self) -> str:
@@ -53,27 +58,30 @@ class Planned:
         summary = read_summary(self.folder) or {}
         if is_done(summary) and summary.get("config_hash") == self.identity:
             # It ended after its last step.
-            return self.finished(objective_of(summary, self.values["objective"]))
+            try:
+                return self.finished(objective_of(summary, self.values["objective"]))
+            except UserError as error:
+                return self.failed(error)
         record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))
 
 
 def plan(
-    context: HydraContext, master: DictConfig, jobs: Iterable[list[str]], stale: str = "auto"
+    composer: Composer, jobs: Iterable[list[str]], stale: str = "auto", varied: Collection[str] = ()
 ) -> list[Planned]:
     """The runs that lists of overrides describe, each once, in folders of their own below
-    `hydra.sweep.dir`. Raises UserError, a line for each kind, if some of them cannot be."""
-    sweep_dir = Path(master.hydra.sweep.dir).absolute()
+    `hydra.sweep.dir`. `varied` are keys that differ in the sweep, besides those that differ between
+    these. Raises UserError, with a line for everything that is wrong with any of them."""
+    sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
     runs, refused = {}, Counter()
     for overrides in jobs:
         try:
             check_group_values(overrides)
-            config = context.config_loader.load_sweep_config(master, list(overrides))
-            values = to_dict(config)
+            config = composer.compose(overrides)
+            values = values_of(config, overrides)
             check_config(values)
-            check_parts(values)
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            refused[explain(error, list(overrides))] += 1
+            refused.update(explain(error, list(overrides)).splitlines())
             continue
         identity = config_hash(values)
         run = Planned(overrides, config, values, identity, sweep_dir, code_of(values))
@@ -81,13 +89,17 @@ def plan(
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
         raise UserError(f"no run was started, because these are not valid:{lines}")
-    settle_folders(list(runs.values()), sweep_dir, stale)
+    parsed = {run.identity: list(map(composer.parse, run.overrides)) for run in runs.values()}
+    varied = differing(parsed.values()) | set(varied)
+    names = {identity: run_name(overrides, varied) for identity, overrides in parsed.items()}
+    settle_folders(list(runs.values()), sweep_dir, names, stale)
     return list(runs.values())
 
 
-def settle_folders(runs: list[Planned], sweep_dir: Path, stale: str) -> None:
-    """Give each run the folder in which it lies already, finished or not, or a new one."""
-    taken, existing = {}, {}
+def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], stale: str) -> None:
+    """Give each run the folder in which it lies already, finished or not, or a new one, with its name of
+    `names`, by identity."""
+    taken, existing, unmeasured = {}, {}, {}
     for folder in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
         identity = identity_in(folder)
         if identity:
@@ -99,9 +111,12 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, stale: str) -> None:
         if run.identity in existing:
             run.folder, finished = existing[run.identity]
             if finished:
-                settle_finished(run, read_summary(run.folder), stale)
+                try:
+                    settle_finished(run, read_summary(run.folder), stale)
+                except UserError as error:  # the objective was not measured there
+                    unmeasured[run.name] = error
         else:
-            name = run_name(run.overrides)
+            name = names[run.identity]
             if taken.get(name, run.identity) != run.identity:  # the defaults have changed since
                 name += f",{run.identity[:6]}"
             taken[name] = run.identity
@@ -111,27 +126,42 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, stale: str) -> None:
             run.config.hydra.sweep.subdir = run.name
         run.overrides = [
             *run.overrides,
-            f"hydra.sweep.dir='{sweep_dir}'",
-            f"hydra.sweep.subdir='{run.name}'",
+            f"hydra.sweep.dir={quoted(str(sweep_dir))}",
+            f"hydra.sweep.subdir={quoted(run.name)}",
         ]
+    if unmeasured:
+        lines = "".join(f"\n  {name}: {error}" for name, error in unmeasured.items())
+        raise UserError(f"no run was started, because finished ones lack the objective:{lines}")
 
 
 def settle_finished(run: Planned, summary: dict, stale: str) -> None:
-    """Whether a finished run counts: not if the sources that compute have changed since, unless the user
-    wants to keep it; and if only other files have, then only with `stale=rerun` it does not."""
-    recorded = summary.get("code")
-    if recorded != run.code:
-        run.other_code = recorded if isinstance(recorded, dict) else {}
-    computes_alike = same_sources(recorded, run.code)
-    if stale == "keep" or run.other_code is None or (computes_alike and stale == "auto"):
+    """Whether a finished run counts: not if the sources that compute, the images or its own files have
+    changed since, unless the user wants to keep it; and if only the commit has, then only with
+    `stale=rerun` it does not. Raises UserError for one that counts and lacks the objective."""
+    run.differs = differences(run.folder, summary, run.values, run.code)
+    marks = {"files": "incomplete", "images": "other-images"}
+    sources = (summary.get("code") or {}).get("sources", "unknown")
+    run.mark = next((mark for what, mark in marks.items() if what in run.differs), sources)
+    weighs = set(run.differs) - ({"commit"} if stale == "auto" else set())
+    if stale == "keep" or not weighs:
         run.objective = objective_of(summary, run.values["objective"])
 
 
-def run_name(overrides: list[str]) -> str:
+def differing(jobs: Collection[list[Override]]) -> set[str]:
+    """The keys that do not have the same value in all jobs, or not in all any."""
+    values = defaultdict(list)
+    for overrides in jobs:
+        for override in overrides:
+            values[override.key_or_group].append(override.input_line)
+    return {key for key, given in values.items() if len(given) != len(jobs) or len(set(given)) > 1}
+
+
+def run_name(overrides: list[Override], varied: Collection[str] = ()) -> str:
     """What was asked for, without where and how, as a folder's name: `loss=arcface,margin=0.3,seed=1`.
-    The same overrides give the same name, whatever else is in the sweep."""
-    parts = []
-    for override in OverridesParser.create().parse_overrides(list(overrides)):
+    The same overrides give the same name, whatever else is in the sweep, unless that is too long: then
+    what differs in the sweep (`varied`) comes first, with seed and margin before all."""
+    parts = {}
+    for override in overrides:
         key = override.key_or_group
         place = key.split(".")[0].split("@")[0]
         if key != "device.precision" and (
@@ -139,9 +169,21 @@ def run_name(overrides: list[str]) -> str:
         ):
             continue
         value = "none" if override.is_delete() else override.get_value_element_as_str()
-        parts.append(f"{key.removesuffix('.value')}=" + re.sub(r"[^\w.+-]", "_", value.strip("[]")))
-    name = ",".join(sorted(parts))
-    if len(name.encode()) > NAME_LENGTH:
-        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = name.encode()[:NAME_LENGTH].decode(errors="ignore") + f"-{digest}"
-    return name or "as-configured"
+        parts[key] = key.removesuffix(".value"), re.sub(r"[^\w.+-]", "_", value.strip("[]"))
+    name = joined(sorted(parts.values()))
+    if len(name.encode()) <= NAME_LENGTH:
+        return name or "as-configured"
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    order = sorted(parts, key=lambda key: (key not in varied, key not in FIRST, key))
+    shown = [parts[key] for key in order if key in varied]
+    if len(joined(shown).encode()) > LONGEST_NAME:
+        shown = [(key.rpartition(".")[2], value[:SHORTENED]) for key, value in shown]
+    for key in order[len(shown) :]:
+        if len(joined([*shown, parts[key]]).encode()) <= NAME_LENGTH:
+            shown.append(parts[key])
+    name = joined(shown).encode()[:LONGEST_NAME].decode(errors="ignore")
+    return f"{name}-{digest}"
+
+
+def joined(parts: Iterable[tuple[str, str]]) -> str:
+    return ",".join(f"{key}={value}" for key, value in parts)

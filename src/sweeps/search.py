@@ -7,6 +7,7 @@ trials that were under way. Look at it with `optuna-dashboard sqlite:///<sweep>/
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -21,13 +22,12 @@ from .console import Board, console
 from .grid import alternatives
 from .plan import Planned
 from .space import Space
+from .study import PRUNERS, SAMPLERS, on_other_images, open_study, sampler, storage_errors
 from .sweeper import PlannedSweeper
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
     import optuna
 
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "hyperband", "none")
 LOOK_SECONDS = 0.2  # between looks at a run's epochs
 
 
@@ -56,6 +56,10 @@ class SearchSweeper(PlannedSweeper):
         self.grids, self.compare, self.stale = grids, compare, stale
 
     def run(self, overrides: list[Override]) -> float:
+        with storage_errors(self.folder / "study.db"):
+            return self.search(overrides)
+
+    def search(self, overrides: list[Override]) -> float:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -123,23 +127,11 @@ class SearchSweeper(PlannedSweeper):
         return len(getattr(self.launcher, "workers", [None]))
 
     def open_study(self) -> "optuna.Study":
-        import optuna
-
         direction = self.direction
         if direction == "auto":
             up = METRICS[self.config.objective].higher_is_better
             direction = "maximize" if up else "minimize"
-        study = optuna.create_study(
-            study_name="search",
-            storage=f"sqlite:///{self.folder.absolute() / 'study.db'}",
-            direction=direction,
-            pruner={
-                "median": optuna.pruners.MedianPruner,
-                "hyperband": optuna.pruners.HyperbandPruner,
-                "none": optuna.pruners.NopPruner,
-            }[self.pruner](),
-            load_if_exists=True,
-        )
+        study = open_study(self.folder / "study.db", direction, self.pruner)
         asked = {"direction": direction, "objective": self.config.objective, "seeds": self.seeds}
         asked["space"] = self.space.as_text()
         there = study.user_attrs.get("search", asked)
@@ -152,21 +144,23 @@ class SearchSweeper(PlannedSweeper):
         study.set_user_attr("search", asked)
         self.check_code(study)
         # Seeded anew after a restart: the same draws again would be the same trials again.
-        seed = self.seed + len(study.trials)
-        if self.sampler == "tpe":
-            study.sampler = optuna.samplers.TPESampler(n_startup_trials=self.startup, seed=seed)
-        else:
-            study.sampler = optuna.samplers.RandomSampler(seed=seed)
+        study.sampler = sampler(self.sampler, self.startup, self.seed + len(study.trials))
         return study
 
     def check_code(self, study: "optuna.Study") -> None:
-        """Raise UserError if other code computed the trials that are there."""
+        """Raise UserError if other code, or other images, made the trials that are there."""
         recorded = study.user_attrs.get("sources", self.sources)
         if recorded != self.sources and self.stale != "keep":
             raise UserError(
                 f"hydra.sweep.dir={self.folder}: a search by other code is there "
                 f"({', '.join(recorded)}; this is {', '.join(self.sources)}): name a new folder, or "
                 "hydra.sweeper.stale=keep goes on with its trials"
+            )
+        other = None if self.stale == "keep" else on_other_images(study, self.folder)
+        if other:
+            raise UserError(
+                f"hydra.sweep.dir={self.folder}: a search on other images is there, changed since "
+                f"{other}: name a new folder, or hydra.sweeper.stale=keep goes on with its trials"
             )
         study.set_user_attr("sources", self.sources)
 
@@ -187,6 +181,7 @@ class SearchSweeper(PlannedSweeper):
                     self.fail(trial, str(error))
                     continue
                 trial.set_user_attr("runs", [run.name for run in runs])
+                self.say_stale([run for run in runs if run.objective is None])
             board.expect(-sum(run.objective is not None for run in runs))
             self.judge(trial, runs, board)
 
@@ -251,8 +246,7 @@ class SearchSweeper(PlannedSweeper):
 
         def look() -> None:
             nonlocal reported
-            rows = read_rows(run.folder / "metrics.csv") if (run.folder / "metrics.csv").exists() else []
-            for row in rows:
+            for row in rows_so_far(run.folder / "metrics.csv"):
                 if row["epoch"] > reported:
                     reported = int(row["epoch"])
                     trial.report(row[run.values["objective"]], reported)
@@ -281,3 +275,13 @@ class SearchSweeper(PlannedSweeper):
         if self.failed:
             raise UserError(f"{len(self.failed)} of {len(trials)} trials failed, see above")
         return best.value
+
+
+def rows_so_far(path: Path) -> list[dict]:
+    """The epochs of a run that is under way; none if its file cannot be read, as before the first, or
+    is not a run's."""
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row.get("epoch"), float)]

@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from ..errors import UserError
+from ..datasets.files import name_some
+from ..durable import written_aside
+from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt_once
 from ..run.command_line import continue_command
+from ..run.finished import in_words
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
-from ..run.identity import describe_code
+from ..tracking import check_online, left_in_sweep
+from .compose import Composer
 from .console import Board, console
 from .plan import STALE, Planned, plan
 
@@ -31,8 +36,8 @@ class PlannedSweeper(Sweeper):
     """Holds a launcher; a kind of sweeper says in `run` what is launched.
 
     `grids` are lists of overrides as they would be typed; `compare` says whether a comparison is written
-    at the end; `stale` what is done with finished runs of other code: keep them, rerun them, or auto,
-    rerun those whose computing sources differ."""
+    at the end; `stale` what is done with finished runs that are not what would be computed now: keep
+    them, rerun them, or auto, rerun those whose computing sources, images or files differ."""
 
     config: DictConfig
     context: HydraContext
@@ -50,6 +55,8 @@ class PlannedSweeper(Sweeper):
         if self.stale not in STALE:
             raise UserError(f"hydra.sweeper.stale={self.stale}: choose one of {', '.join(STALE)}")
         self.config, self.context = config, hydra_context
+        self.composer = Composer(hydra_context, config)
+        self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
@@ -67,8 +74,11 @@ class PlannedSweeper(Sweeper):
         except ValueError as error:
             raise UserError(f"hydra.sweeper.grids: {error}") from None
 
-    def plan(self, jobs) -> list[Planned]:
-        return plan(self.context, self.config, jobs, self.stale)
+    def plan(self, jobs: Iterable[list[str]]) -> list[Planned]:
+        runs = plan(self.composer, jobs, self.stale, self.varied)
+        for run in runs:
+            check_online(run.values["logger"])  # asks the server once
+        return runs
 
     @property
     def shown_folder(self) -> str:
@@ -76,8 +86,8 @@ class PlannedSweeper(Sweeper):
 
     def save_command(self) -> None:
         """The sweep's own configuration and command, beside its runs, as Hydra's sweeper does."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, self.folder / "multirun.yaml")
+        with written_aside(self.folder / "multirun.yaml") as beside:
+            OmegaConf.save(self.config, beside)
         self.started = True
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -86,16 +96,21 @@ class PlannedSweeper(Sweeper):
         try:
             with claimed(self.folder):
                 try:
-                    result = self.run(self.parse(arguments))
-                except UserError:  # some runs failed
+                    overrides = self.parse(arguments)
+                    self.varied = {o.key_or_group for o in overrides if o.is_sweep_override()}
+                    self.varied |= {o.key_or_group for grid in self.parse_grids() for o in grid}
+                    result = self.run(overrides)
+                except (UserError, OSError):  # some runs failed, or the machine refused
                     self.write_comparison()
+                    self.say_left()
                     raise
                 self.write_comparison()
+                self.say_left()
                 return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
-            sys.exit(130)
+            sys.exit(INTERRUPTED)
         finally:
             close = getattr(self.launcher, "close", None)
             if close:
@@ -107,38 +122,51 @@ class PlannedSweeper(Sweeper):
     def launch(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         """Run all of them, however the launcher does it. A run whose process could not say why it ended
         is recorded as failed."""
+        results = {}
         for run in runs:
-            if run.other_code is not None and run.folder.is_dir():
-                set_aside(run.folder, run.other_code.get("sources", "unknown"))
-        if hasattr(self.launcher, "launch_runs"):
-            results = self.launcher.launch_runs(runs, board)
+            try:
+                if run.differs and run.folder.is_dir():
+                    set_aside(run.folder, run.mark)
+            except OSError as error:  # the others can run
+                why = f"cannot be set aside: {in_one_line(error)}"
+                results[run.identity] = run.failed(UserError(why))
+        ready = [run for run in runs if run.identity not in results]
+        if not ready:
+            launched = []
+        elif hasattr(self.launcher, "launch_runs"):
+            launched = self.launcher.launch_runs(ready, board)
         else:  # Hydra's, or another's: it composes again from the overrides, and shows its own lines
-            results = self.launcher.launch([run.overrides for run in runs], 0)
-        return [
-            run.lost(str(result._return_value))
-            if result.status == JobStatus.FAILED and vanished(run.folder)
-            else result
-            for run, result in zip(runs, results, strict=True)
-        ]
+            launched = self.launcher.launch([run.overrides for run in ready], 0)
+        for run, result in zip(ready, launched, strict=True):
+            ended = None if result.status != JobStatus.FAILED else result._return_value
+            lost = ended is not None and not isinstance(ended, Interrupted) and vanished(run.folder)
+            results[run.identity] = run.lost(str(ended)) if lost else result
+        return [results[run.identity] for run in runs]
 
     def stop_launcher(self) -> None:
         for ending in ("stop", "cancel"):
             getattr(self.launcher, ending, lambda: None)()
 
     def say_stale(self, runs: list[Planned]) -> None:
-        """Name the finished runs that are of other code, and what becomes of them."""
-        by_code: dict[str, list[Planned]] = {}
+        """Name the finished runs that are not what would be computed now, why, and what becomes of
+        them."""
+        by_reason: dict[str, list[Planned]] = {}
         for run in runs:
-            if run.other_code is not None:
-                by_code.setdefault(describe_code(run.other_code), []).append(run)
-        for code, own in by_code.items():
+            if run.differs:
+                by_reason.setdefault(in_words(run.differs), []).append(run)
+        for reason, own in by_reason.items():
             kept = sum(run.objective is not None for run in own)
             fate = [f"{kept} kept"] * bool(kept) + [f"{len(own) - kept} run again"] * (kept < len(own))
             console.print(
-                f"{len(own)} finished by other code ({code}; this is {describe_code(own[0].code)}): "
-                f"{', '.join(fate)} (hydra.sweeper.stale={self.stale})",
+                f"{len(own)} finished {reason}: {', '.join(fate)} (hydra.sweeper.stale={self.stale}): "
+                f"{name_some(run.name for run in own)}",
                 markup=False,
             )
+
+    def say_left(self) -> None:
+        left = left_in_sweep(self.folder)
+        if left:
+            print(left, file=sys.stderr)
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""
@@ -150,17 +178,16 @@ class PlannedSweeper(Sweeper):
             compare_sweeps([self.folder], log_to_wandb=True)
         except UserError as error:
             print(f"no comparison was written: {error}", file=sys.stderr)
+        except OSError as error:
+            print(f"no comparison was written: {in_one_line(error)}", file=sys.stderr)
         except Exception:
             command = f"python -m src.compare {self.folder}"
             log.exception(f"no comparison was written; the runs are complete, try {command}")
 
 
 def end_once(*_) -> None:
-    """Ctrl-C for a sweep: pressing it again while the runs end must not tear anything."""
-    for asked in ENDINGS:
-        signal.signal(asked, signal.SIG_IGN)
     print("ending the current runs; this takes a few seconds", file=sys.stderr)
-    raise KeyboardInterrupt
+    interrupt_once()
 
 
 def vanished(folder: Path) -> bool:

@@ -27,7 +27,8 @@ def begin_worker(environment: dict[str, str]) -> None:
     os.environ.update(environment)
     signal.signal(signal.SIGTERM, end_run)
     faulthandler.enable()  # a crash writes to stderr, which is the run's log, where it was
-    sys.stdout.reconfigure(line_buffering=True)
+    for stream in (sys.stdout, sys.stderr):  # the log's, whatever the terminal's characters are
+        stream.reconfigure(encoding="utf-8", line_buffering=True)
     threading.Thread(target=die_with_parent, daemon=True).start()
 
 

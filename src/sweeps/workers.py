@@ -4,10 +4,12 @@ A run that takes its process down takes down nothing else: every worker is a Peb
 which Pebble replaces when it dies or when its time is up.
 """
 
+import math
 import os
 import queue
 import signal
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -20,15 +22,17 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from ..errors import UserError
+from ..errors import Interrupted, UserError
 from ..run.folder import read_summary
 from ..training import available_cores
+from .compose import Composer
 from .console import Board
 from .forkserver import workers_context
 from .plan import Planned, plan
 from .worker import TERMINATED, begin_worker, error_text, execute
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
+LOOK_SECONDS = 2  # between looks at whether a worker still lives
 FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
 
 
@@ -64,7 +68,8 @@ class WorkersLauncher(Launcher):
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
-            return self.launch_runs(plan(self.context, self.config, job_overrides), board)
+            runs = plan(Composer(self.context, self.config), job_overrides)
+            return self.launch_runs(runs, board)
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         with ThreadPoolExecutor(len(self.workers)) as threads:
@@ -81,7 +86,7 @@ class WorkersLauncher(Launcher):
         worker = self.free.get()
         try:
             if self.stopping:
-                return run.failed(UserError("not started: the sweep ended first"))
+                return run.failed(Interrupted("the sweep ended first", "not started"))
             board.started()
             result = self.outcome(run, worker)
             failed = result.status == JobStatus.FAILED
@@ -95,14 +100,13 @@ class WorkersLauncher(Launcher):
     def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
         with open_dict(run.config):
             run.config.device.threads = self.threads
-            # The console shows results only; a run's own lines go to its train.log.
-            run.config.hydra.job_logging.root.handlers = ["file"]
+            log_to_file_alone(run.config)
         try:
             job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
             objective, error = worker.call(execute, job, self.timeout)
             return run.failed(UserError(error)) if error else run.finished(objective)
         except CancelledError:
-            return run.failed(UserError("interrupted: the sweep was ended"))
+            return run.failed(Interrupted("the sweep was ended"))
         except TimeoutError:
             error = f"took longer than hydra.launcher.timeout={self.timeout} s"
         except pebble.ProcessExpired as death:
@@ -141,13 +145,13 @@ class Worker:
             )
             try:
                 process = self.schedule(os.getpid).result()
-                return wait_for(self.schedule(function, arguments, timeout=timeout), process)
+                return wait_for(self.schedule(function, arguments), process, timeout)
             except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
                 self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
-    def schedule(self, *task, **options) -> pebble.ProcessFuture:
-        self.future = self.pool.schedule(*task, **options)
+    def schedule(self, function: Callable, arguments: tuple = ()) -> pebble.ProcessFuture:
+        self.future = self.pool.schedule(function, arguments)
         if self.ended:  # meanwhile
             self.future.cancel()
         return self.future
@@ -158,20 +162,52 @@ class Worker:
             self.future.cancel()
 
 
-def wait_for(future: pebble.ProcessFuture, process: int):
-    """The future's result. Pebble waits forever for a process that ended with exit code 0."""
-    while True:
-        try:
-            return future.result(timeout=2)
-        except TimeoutError:
-            if future.done():
-                raise
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            if not wait([future], timeout=2).done:
-                future.cancel()
-                raise pebble.ProcessExpired("ended", code=0, pid=process) from None
+def wait_for(future: pebble.ProcessFuture, process: int, timeout: float | None = None):
+    """The future's result. Raises TimeoutError after `timeout` seconds, and CancelledError if somebody
+    cancels it, both once its process has ended and left its folder.
+
+    Pebble's own timeout goes by the time of day, which may jump; and it waits forever for a process that
+    ended with exit code 0.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+
+    def ended(seconds: float) -> bool:
+        return bool(wait([future], timeout=seconds).done) or future.cancelled()
+
+    while not ended(max(0, min(LOOK_SECONDS, deadline - time.monotonic()))):
+        if time.monotonic() >= deadline:
+            future.cancel()
+            wait_for_end(process)
+            raise TimeoutError
+        if not lives(process) and not ended(LOOK_SECONDS):
+            future.cancel()
+            raise pebble.ProcessExpired("ended", code=0, pid=process)
+    if future.cancelled():
+        wait_for_end(process)
+    return future.result()
+
+
+def wait_for_end(process: int) -> None:
+    """Pebble ends a process whose task is cancelled; here until it has."""
+    deadline = time.monotonic() + pebble.CONSTS.term_timeout + 2 * LOOK_SECONDS
+    while lives(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError:  # none, or somebody else's by now
+        return False
+    return True
+
+
+def log_to_file_alone(config: DictConfig) -> None:
+    """The console shows results only. A run's own lines go to its train.log, once: what a worker prints
+    goes there too. Hydra's own choices of job_logging have a file, or none, or no root."""
+    logging = config.hydra.job_logging
+    if logging and logging.get("root") and "file" in (logging.get("handlers") or ()):
+        logging.root.handlers = ["file"]
 
 
 def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:

@@ -1,23 +1,31 @@
 """What it takes to use a run, or to resume it: plain tensors and numbers, no pickled code."""
 
-import os
+import pickle
 from pathlib import Path
 
 import torch
 
+from ..durable import written_aside
+
 
 def save_checkpoint(path: Path, **state) -> None:
-    """Write `state` so that `path` always holds a whole checkpoint, even after a kill."""
-    unfinished = path.with_suffix(".tmp")
-    torch.save(state, unfinished)  # by path: through a file object, Ctrl-C can get lost
-    with open(unfinished, "rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
+    """Write `state` so that `path` always holds a whole checkpoint, even after a kill or a power cut.
+    Raises OSError if it cannot be written."""
+    with written_aside(path) as beside:
+        torch.save(state, beside)  # by path: through a file object, Ctrl-C can get lost
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU."""
-    return torch.load(path, map_location="cpu", weights_only=True)
+    """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, or that holds
+    anything but tensors and plain values."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except pickle.UnpicklingError as error:  # torch advises to trust the file
+        raise ValueError("holds more than tensors and plain values, or is no checkpoint") from error
+    except Exception as error:  # whatever torch makes of a file
+        raise ValueError("torn, or no checkpoint") from error
 
 
 def random_states() -> dict[str, torch.Tensor]:

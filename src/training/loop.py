@@ -16,10 +16,7 @@ CHUNK_PIXELS = 2**23
 
 
 class NotFinite(ArithmeticError):
-    """A loss was not a finite number."""
-
-    def __init__(self, epoch: int, step: int, steps: int):
-        super().__init__(f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}")
+    """A loss was not a finite number, or weights were not at an epoch's end."""
 
 
 class Epoch(NamedTuple):
@@ -52,7 +49,7 @@ def fit(
     incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
     gives the head's margin from the epochs trained, a fraction; `augment` changes a batch of images.
     Nothing in a step waits for the device: losses stay there until the epoch ends. Raises NotFinite if
-    one is not a finite number.
+    one is not a finite number, or if the weights are not after the last step.
     """
     steps = len(train) // batch_size
     for epoch in range(after + 1, epochs + 1):
@@ -77,9 +74,18 @@ def fit(
         finite = losses.isfinite()
         if not finite.all():
             step = int((~finite).nonzero()[0]) + 1
-            raise NotFinite(epoch, step, steps)
+            raise NotFinite(f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}")
+        if not all_finite(backbone, head):
+            raise NotFinite(f"weights were not finite numbers at the end of epoch {epoch}")
         speed = steps * batch_size / (time.perf_counter() - began)
         yield Epoch(epoch, float(losses.mean()), speed)
+
+
+@torch.no_grad()
+def all_finite(*modules: nn.Module) -> bool:
+    """Whether all weights and running statistics are finite numbers."""
+    tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
+    return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
 
 
 @torch.no_grad()

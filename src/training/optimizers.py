@@ -3,10 +3,13 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Annotated
 
 import torch
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
+
+from ..arguments import Legal, is_number
 
 # One kernel for all parameters, not one for each.
 adam = partial(torch.optim.Adam, foreach=True)
@@ -40,11 +43,17 @@ def constant_rate(optimizer: Optimizer, steps: int, epochs: int):
     return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
 
 
-def step_decay(optimizer: Optimizer, steps: int, epochs: int, *, every: float, factor: float):
-    """The rate times `factor` after `every` epochs. Raises ValueError for less than a step, or a factor
-    that does not lower the rate."""
-    if every * steps < 1 or not 0 < factor <= 1:
-        raise ValueError("every is at least one step of training, factor above 0 and up to 1")
+def step_decay(
+    optimizer: Optimizer,
+    steps: int,
+    epochs: int,
+    *,
+    every: Annotated[float, Legal("epochs above 0", lambda n: is_number(n) and 0 < n < 1e6)],
+    factor: Annotated[float, Legal("above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1)],
+):
+    """The rate times `factor` after `every` epochs. Raises ValueError for less than a step."""
+    if every * steps < 1:
+        raise ValueError("every is at least one step of training")
     return lr_scheduler.StepLR(optimizer, int(every * steps), gamma=factor)
 
 
@@ -53,12 +62,20 @@ def cosine_decay(optimizer: Optimizer, steps: int, epochs: int):
     return lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs)
 
 
-def one_cycle(optimizer: Optimizer, steps: int, epochs: int, *, rising: float):
+def one_cycle(
+    optimizer: Optimizer,
+    steps: int,
+    epochs: int,
+    *,
+    rising: Annotated[float, Legal("a share from 0 to 1", lambda n: is_number(n) and 0 <= n <= 1)],
+):
     """Up to the rate during a share `rising` of the steps, then down to almost 0."""
-    peaks = [group["lr"] for group in optimizer.param_groups]
+    peaks, total = [group["lr"] for group in optimizer.param_groups], steps * epochs + 1
+    if rising * total == 1:  # up within no steps at all: torch would divide 0 by 0
+        rising += 1e-9
     # Cycling the momentum would need it in every optimizer; only the rate is a schedule here.
     return lr_scheduler.OneCycleLR(
-        optimizer, peaks, total_steps=steps * epochs + 1, pct_start=rising, cycle_momentum=False
+        optimizer, peaks, total_steps=total, pct_start=rising, cycle_momentum=False
     )
 
 

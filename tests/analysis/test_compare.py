@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import shutil
 import subprocess
 import sys
 
@@ -19,7 +18,6 @@ from src.run.folder import claimed, write_json
 from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 def rows(path):
@@ -282,70 +280,3 @@ def test_bad_questions_are_answered_with_what_would_be_right(make, tmp_path):
         UserError, match="--baseline triplet: no such loss or setting here, there are arcface"
     ):
         rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy", "triplet")
-
-
-DRIVE = """<script>
-const errors = [];
-addEventListener("error", e => errors.push(e.message));
-const say = console.error; console.error = (...a) => { errors.push(a.join(" ")); say(...a); };
-addEventListener("load", () => setTimeout(async () => {
-  const texts = row => [...row.cells].map(cell => cell.textContent);
-  const rows = () => [...document.querySelectorAll("#runs tbody tr")].map(texts);
-  const found = { all: rows().length, opened: performance.now() };
-  const filter = document.getElementById("filter");
-  filter.value = "cosface"; filter.dispatchEvent(new Event("input"));
-  found.filtered = rows().length; found.kinds = [...new Set(rows().map(r => r[3]))];
-  const buttons = [...document.querySelectorAll("#runs th button")];
-  const column = buttons.findIndex(b => b.textContent.startsWith("test "));
-  buttons[column].click(); found.sorted = rows().map(r => +r[column]);
-  document.querySelector("#runs tbody tr").click();
-  found.more = document.querySelector("td.more").textContent;
-  const plots = [...document.querySelectorAll("#spheres .plot")];
-  found.spheres = plots.length;
-  if (plots.length) {
-    await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
-    await new Promise(r => setTimeout(r, 1500));
-    plots[0].emit("plotly_hover", { points: [{ customdata: [1, 0] }] });
-    const tip = document.getElementById("tip");
-    await tip.querySelector("img").decode();
-    found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
-    found.cameras = plots.map(p => p.layout.scene.camera.eye.y);
-  }
-  found.images = document.querySelectorAll("img").length; found.errors = errors;
-  const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
-  document.body.append(out);
-}, 500));
-</script>"""
-
-
-def test_the_page_of_500_runs_filters_sorts_and_turns_in_a_browser(make, tmp_path):
-    if not BROWSER:
-        pytest.skip("no chromium here to open the report with")
-    for seed in range(10):
-        for margin in np.linspace(0.05, 0.6, 25).round(3):
-            for loss in ("arcface", "cosface"):
-                make(loss, float(margin), seed, 0.9 + 0.001 * seed + 0.05 * float(margin))
-    compare_sweeps([tmp_path / "sweep"])
-    page = tmp_path / "sweep" / "comparison" / "report.html"
-    assert page.stat().st_size < 15e6
-    text = page.read_text()
-    assert not re.search(r"""(src|href)=["']?https?:""", text.split("plotly.js")[0])
-    driven = tmp_path / "driven.html"
-    driven.write_text(text.replace("<title>", DRIVE + "<title>", 1))
-    quiet = ["gpu", "quic", "first-run", "background-networking", "component-update", "sync"]
-    flags = ["--no-first-run" if what == "first-run" else f"--disable-{what}" for what in quiet]
-    flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-    command = [BROWSER, *flags, driven.as_uri()]
-    for _ in range(3):  # beside other work the browser's time can be up before the page is ready
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
-        if written:
-            break
-    found = json.loads(written[1])
-    assert found["errors"] == []
-    assert found["all"] == 500 and found["filtered"] == 250 and found["kinds"] == ["cosface"]
-    assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) == 250
-    assert "python -m src.train loss=cosface seed=" in found["more"]
-    assert found["tip"] == ["dog", 8, "block"]
-    assert found["spheres"] == 6 and found["cameras"] == [2] * 6

@@ -211,3 +211,17 @@ def test_half_precision_models_keep_their_heads_whole():
     head.bfloat16().half()
     assert all(torch.equal(value, before[key]) for key, value in state(head).items())
     assert head.double().weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("case", MEMBERS_WITH_STATE, ids=str)
+def test_a_batch_whose_step_a_grad_scaler_skips_poisons_no_statistics(case, bad):
+    head = build(case, 5, 3).train()
+    first, second, (x, y) = batches(3)
+    head(torch.full_like(first[0], bad), first[1])  # as float16 leaves it after an overflow
+    head(*first)
+    head(second[0].index_fill(0, torch.tensor(3), bad), second[1])
+    assert all(value.double().isfinite().all() for value in state(head).values())
+    loss = head(x.requires_grad_(), y)
+    loss.backward()
+    assert loss.isfinite() and x.grad.isfinite().all() and head.weight.grad.isfinite().all()

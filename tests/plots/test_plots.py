@@ -6,7 +6,7 @@ from PIL import Image
 
 from src import plots
 from src.evaluation import METRICS
-from src.plots.style import colour, marker
+from src.plots.style import colour, fit_axis, marker, new_figure, short_names
 
 RNG = np.random.default_rng(0)
 
@@ -55,11 +55,11 @@ def test_few_dimensions_are_kept_and_more_are_projected_to_the_most_variance():
     np.testing.assert_allclose(gaps, np.linalg.norm(flat[:, None] - flat[None], axis=-1), atol=1e-9)
 
 
-def test_histograms_are_in_degrees_and_name_their_medians():
+def test_histograms_are_in_degrees_and_name_the_means_that_the_log_says():
     axes = plots.plot_angles(np.full(10, np.pi / 6), np.full(10, np.pi / 2)).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
-        "to the own prototype, median 30.0°",
-        "to the nearest other prototype, median 90.0°",
+        "to the own prototype, mean 30.0°",
+        "to the nearest other prototype, mean 90.0°",
     ]
     assert axes.get_xlabel() == "angle (degrees)"
 
@@ -152,3 +152,109 @@ def test_spheres_are_aligned_with_the_first():
     first, turned = plots.aligned_spheres([first, turned])
     np.testing.assert_allclose(turned.points, first.points, atol=1e-9)
     np.testing.assert_allclose(turned.prototypes, first.prototypes, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("values", "bounds"),
+    [
+        ([100, 100, 100], (0, 100)),
+        ([0, 0], (0, 100)),
+        ([0.2, 99.9], (0, 100)),
+        ([3, 177], (0, 180)),
+        ([99.98, 99.99], (0, 100)),
+        ([-2.5, -2.4, np.nan], (-np.inf, 0)),
+        ([7.0], (-np.inf, np.inf)),
+    ],
+)
+def test_an_axis_shows_its_values_and_no_tick_that_there_cannot_be(values, bounds):
+    axes = new_figure().subplots()
+    axes.plot(values)
+    fit_axis(axes, "y", values, bounds)
+    low, high = axes.get_ylim()
+    assert low < np.nanmin(values) and np.nanmax(values) < high
+    ticks = [tick for tick in axes.get_yticks() if low <= tick <= high]
+    assert len(ticks) >= 2 and bounds[0] <= min(ticks) and max(ticks) <= bounds[1]
+    spread = np.ptp(np.array(values)[np.isfinite(values)])
+    assert high - low <= (1.2 * spread or 0.11 * max(values) or 2.1)
+
+
+def test_a_perfect_metric_is_not_drawn_on_an_axis_beyond_all_it_can_be():
+    rows = [{"epoch": float(e), "loss": 1 / e, "accuracy": 1.0} for e in range(1, 6)]
+    assert plots.plot_curves(rows, METRICS["accuracy"]).axes[1].get_ylim()[1] < 101
+    far = np.linspace(0, 1, 1000)
+    assert plots.plot_roc(far, np.ones(1000), 0.0, 1e-3).axes[0].get_ylim()[1] < 1.01
+
+
+def confusion_of(count: int, name: str):
+    confusion = np.diag(np.full(count, 20))
+    for i in range(15):
+        confusion[i % count, (i + 1) % count] += 15 - i
+    return plots.plot_confusion(confusion, tuple(name.format(i) for i in range(count)), "a title")
+
+
+@pytest.mark.parametrize("count", [2, 20, 40, 100])
+@pytest.mark.parametrize(
+    "name", ["{}", "Old_Church_Slavonic_(Cyrillic)/character{:02d}", "the {} th of them all"]
+)
+def test_up_to_a_hundred_classes_of_a_confusion_matrix_are_named_and_can_be_read(count, name):
+    fig = confusion_of(count, name)
+    fig.canvas.draw()
+    inside, axes = fig.bbox, fig.subfigs[0].axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(set(names)) == count and names == [t.get_text() for t in axes.get_xticklabels()]
+    boxes = [label.get_window_extent() for label in axes.get_yticklabels()]
+    assert all(box.x0 >= inside.x0 for box in boxes)
+    heights = sorted(box.y0 for box in boxes)
+    assert min(np.diff(heights)) >= 0.8 * boxes[0].height  # lines of text one below the other
+    for label in axes.get_xticklabels():
+        assert label.get_window_extent().y0 >= fig.subfigs[1].bbox.y1  # above the list
+
+
+def test_the_largest_confusions_are_listed_below_the_matrix():
+    fig = confusion_of(40, "c{}")
+    fig.canvas.draw()
+    words = [text.get_text() for text in fig.subfigs[1].texts]
+    assert words[0] == "the largest confusions, with their share of the true class"
+    assert (
+        words[2] == "15 × c0 taken for c1, 43%" and words[-1] == "and 3 more of at most 3 samples each"
+    )
+    boxes = [text.get_window_extent() for text in fig.subfigs[1].texts]
+    assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 for box in boxes)
+    right = plots.plot_confusion(np.diag([3, 4]), ("a", "b"))
+    assert right.subfigs[1].texts[0].get_text() == "no test sample is taken for another class"
+
+
+def test_long_names_that_shortening_makes_the_same_lose_what_they_share():
+    names = [f"the apple tree number {i} in the garden" for i in range(3)]
+    assert short_names(names) == ["…0…", "…1…", "…2…"]
+    assert short_names(["cat", "dog"]) == ["cat", "dog"] and short_names(["x"] * 2) == ["x", "x"]
+
+
+def test_learning_rates_are_framed_where_they_are_chosen_and_read_on_any_colour():
+    values = np.array([[90.0, np.nan, 70.0], [80.0, 85.0, 60.0]])
+    axes = plots.plot_rates(["arcface", "cosface"], ["1e-4", "1e-3", "1e-2"], values, [0, 1], "x").axes[
+        0
+    ]
+    assert [text.get_text() for text in axes.texts] == ["90.0", "70.0", "80.0", "85.0", "60.0"]
+    assert [text.get_color() for text in axes.texts][::4] == ["black", "white"]
+    assert [round(patch.get_x()) for patch in axes.patches] == [0, 0, 1, 1]
+
+
+# Linear RGB as those see it who lack one kind of cone (Machado and others, 2009, severity 1).
+DICHROMATS = {
+    "protanopia": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deuteranopia": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritanopia": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+@pytest.mark.parametrize("kind", DICHROMATS)
+def test_colours_of_classes_and_losses_stay_apart_for_colour_blind_readers(kind):
+    rgb = plots.class_colours(10) / 255
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(linear @ np.array(DICHROMATS[kind]).T, 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    x, y, z = np.cbrt(seen @ to_xyz.T / [0.9505, 1, 1.089]).T
+    lab = np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+    apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1e3 * np.eye(10)
+    assert apart.min() > 15  # a difference of 2 can just be seen

@@ -5,8 +5,19 @@ import sys
 
 import pytest
 
+from src.losses import MarginHead
 from src.run import identity
-from src.run.identity import code_of, computed, config_hash, same_sources, setting_hash
+from src.run.command_line import CONF
+from src.run.identity import (
+    NAMES,
+    code_of,
+    computed,
+    config_hash,
+    normalised,
+    same_sources,
+    setting_hash,
+)
+from src.run.targets import locate
 from tests.conftest import ROOT
 
 
@@ -35,6 +46,30 @@ def test_the_hash_names_what_a_run_computes(composed):
 )
 def test_one_computation_in_two_spellings_is_one_run(same, composed):
     assert config_hash(composed(*same)) == config_hash(composed())
+
+
+def test_a_warm_up_from_no_margin_is_one_run_however_it_is_said(composed):
+    for path in sorted((CONF / "loss").glob("[!_]*.yaml")):
+        config = composed(f"loss={path.stem}", "margin=warmup")
+        target = locate("loss", config["loss"]["_target_"])
+        if not issubclass(target, MarginHead):
+            continue
+        start = normalised(target.no_margin)
+        said = config | {"margin": config["margin"] | {"start": start}}
+        assert config_hash(said) == config_hash(config), path.stem
+        other = config | {"margin": config["margin"] | {"start": normalised(config["margin"]["value"])}}
+        assert config_hash(other) != config_hash(config), path.stem
+    m = composed("loss=sphereface2", "loss.options.kind=M", "margin=warmup", "margin.value=1.4")
+    assert config_hash(m | {"margin": m["margin"] | {"start": 1.0}}) == config_hash(m)
+
+
+@pytest.mark.parametrize("group", ["optimizer", "schedule"])
+def test_the_name_of_an_optimizer_or_a_schedule_computes_nothing(group, composed):
+    for path in sorted((CONF / group).glob("*.yaml")):
+        config = composed(f"{group}={path.stem}")
+        assert NAMES[config[group]["_target_"]] == path.stem  # so no run of before is orphaned
+        renamed = config | {group: config[group] | {"name": "mine"}}
+        assert config_hash(renamed) == config_hash(config)
 
 
 def test_one_folder_in_two_spellings_is_one(composed, monkeypatch, tmp_path):

@@ -13,8 +13,9 @@ from src.errors import UserError
 from src.evaluation import EVALUATIONS, evaluate, sample_pairs
 from src.losses import ArcFace
 from src.run.build import build_run
+from src.run.folder import read_summary
 from src.run.lifecycle import train_run
-from src.run.resume import restore
+from src.training import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
 
 
@@ -159,10 +160,9 @@ def test_images_without_height_and_a_thousand_classes_can_be_looked_at(composed,
         assert (tmp_path / run / "plots" / "embedding.png").exists()
 
 
-def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
-    config = configured("epochs=3")
-    run = build_run(config, tmp_path)
-    saved = {"data": run.data.fingerprint}
+def test_a_run_does_not_go_on_with_other_images_but_begins_again(configured, tmp_path, caplog):
+    config, folder = configured("epochs=1"), tmp_path / "run"
+    before = build_run(config, folder).data.fingerprint
     for change in ("a class", "an image"):
         folder = tmp_path / "people" / ("p13" if change == "a class" else "p03")
         folder.mkdir(exist_ok=True)
@@ -171,9 +171,16 @@ def test_a_run_does_not_go_on_with_other_images(configured, tmp_path):
         root = tmp_path / "people"
         root = root.rename(tmp_path / change)  # or what was read is remembered
         other = build_run(config | {"dataset": config["dataset"] | {"root": str(root)}}, tmp_path)
-        with pytest.raises(UserError, match=r"started with other images than dataset=image_folder"):
-            restore(other, saved)
+        assert other.data.fingerprint != before
         root.rename(tmp_path / "people")
+    train_run(config, folder)
+    (folder / "summary.json").unlink()
+    saved = load_checkpoint(folder / "checkpoint.pt")
+    save_checkpoint(folder / "checkpoint.pt", **saved | {"data": before[::-1]})
+    train_run(config, folder)
+    assert any("images are others than at the start: starting again" in line for line in caplog.messages)
+    assert "resumed_after_epoch" not in read_summary(folder)
+    assert (folder / ".stale" / "other-images" / "checkpoint.pt").exists()
 
 
 @pytest.mark.gpu

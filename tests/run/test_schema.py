@@ -8,7 +8,7 @@ import torch
 from src.arguments import parameters
 from src.errors import UserError
 from src.losses import MarginHead
-from src.run.build import build_run, check_parts, head_arguments
+from src.run.build import build_run, head_arguments
 from src.run.command_line import CONF, check_group_values
 from src.run.options import FILLED_IN
 from src.run.schema import CHOICES, check_config
@@ -179,7 +179,7 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
             ["+loss.options.beyondpi=easy"],
             "loss.options.beyondpi=easy: .* no such option, did you mean loss.options.beyond_pi",
         ),
-        (["+optimizer.options.betas=1"], "optimizer.options="),
+        (["+optimizer.options.betas=1"], "optimizer.options.betas=1: a list of 2 values"),
         (
             ["+optimizer.weight_decay=0.5"],
             "nothing reads this key, did you mean optimizer.options.weight_decay",
@@ -206,13 +206,13 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
             ["evaluation.name=open_set", "objective=auc"],
             "evaluation.name=open_set: choose the whole group",
         ),
-        (["schedule=step", "schedule.options.every=0"], "schedule.options.every=0: every is"),
-        (["optimizer.options.weight_decay=-1"], "optimizer.options=.*weight_decay"),
+        (["schedule=step", "schedule.options.every=0"], "schedule.options.every=0: epochs above"),
+        (["optimizer.options.weight_decay=-1"], "optimizer.options.weight_decay=-1: Invalid"),
         (
             ["loss.options.label_smoothing=3"],
             "loss.options.label_smoothing=3: label_smoothing is from 0",
         ),
-        (["schedule.options.rising=foo"], "schedule.options="),
+        (["schedule.options.rising=foo"], "schedule.options.rising=foo: a share"),
         (["+model.pretrained=true"], "model.pretrained=True: model=mlp has no such option"),
         (["+dataset.published=foo", "dataset=image_folder"], "dataset.published=foo: "),
         (["dataset.published=false"], "dataset.published=False: says whether"),
@@ -231,9 +231,69 @@ def test_each_mistake_is_one_line_naming_key_and_value(overrides, said, composed
     with pytest.raises(UserError, match=said) as caught:
         config = composed(*FAST, *overrides)
         check_config(config)
-        check_parts(config)
         build_run(config, tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["loss.options.label_smoothing=2"], "loss.options.label_smoothing=2: "),
+        (["loss=curricularface", "loss.options.momentum=abc"], "momentum=abc: a finite number"),
+        (["loss=adaface", "loss.options.h=abc"], "loss.options.h=abc: a finite number"),
+        (["loss.options.class_weights=[0,1,1]"], r"class_weights=\[0, 1, 1\]: .* above 0"),
+        (["loss.options.class_weights=[.nan,1]"], "class_weights="),
+        (["loss.options.class_weights=[a,1]"], "class_weights=.*each a finite number"),
+        (["loss=elasticface_arc", "loss.options.plus=no"], "loss.options.plus=no: true or false"),
+        (["loss=elasticface_arc", "loss.options.plus=off"], "loss.options.plus=off: true or false"),
+        (["optimizer=sgd", "optimizer.options.nesterov=off"], "nesterov=off: true or false"),
+        (["+optimizer.options.amsgrad=no"], "amsgrad=no: true or false"),
+        (["model.norm=off"], "model.norm=off: true or false"),
+        (["plots.animate=no"], "plots.animate=no: true or false"),
+        (["scale.value=1e39"], r"scale.value=1e\+39 .* float32"),
+        (["loss=sphereface", "margin.value=1e39"], r"margin.value=1e\+39 .* finite"),
+        (["schedule.options.rising=2"], "schedule.options.rising=2: a share from 0 to 1"),
+        (["schedule=step", "schedule.options.factor=.nan"], "schedule.options.factor=.nan: above 0"),
+        (["margin=warmup", "margin.shape=[1]"], r"margin.shape=\[1\]: choose one of"),
+        (["optimizer.options.weight_decay=.inf"], "weight_decay=.inf: a finite number"),
+    ],
+)
+def test_values_of_the_wrong_type_or_size_are_refused_before_anything_runs(overrides, said, composed):
+    with pytest.raises(UserError, match=said):
+        check_config(composed("logger=none", *overrides))
+
+
+@pytest.mark.parametrize("group", ["loss", "optimizer", "schedule"])
+def test_no_option_takes_what_is_not_a_number_or_a_choice(group, composed):
+    for path in sorted((CONF / group).glob("[!_]*.yaml")):
+        config = composed("logger=none", "model=mlp", f"{group}={path.stem}")
+        for key in config[group]["options"]:
+            for value in (float("nan"), float("inf"), 10**400, "abc", "no", {"a": 1}):
+                options = config[group]["options"] | {key: value}
+                with pytest.raises(UserError, match=f"^{group}.options.{key}="):
+                    check_config(config | {group: config[group] | {"options": options}})
+
+
+def test_all_mistakes_are_said_at_once(composed):
+    config = composed(
+        *(
+            "logger=none",
+            "epochs=0",
+            "margin.value=9",
+            "scale.value=0",
+            "optimizer.lr=-1",
+            "objective=x",
+        ),
+        *("optimizer.options.weight_decay=abc", "schedule.options.rising=2", "augment.flip=3"),
+        *("loss.options.label_smoothing=abc", "model.options.width=0", "+epoch=1", "+scale.val=1"),
+    )
+    with pytest.raises(UserError) as refused:
+        check_config(config)
+    assert {line.partition("=")[0] for line in str(refused.value).splitlines()} == {
+        *("epochs", "margin.value", "scale.value", "optimizer.lr", "objective", "augment.flip"),
+        *("optimizer.options.weight_decay", "schedule.options.rising"),
+        *("loss.options.label_smoothing", "model.options.width", "epoch", "scale.val"),
+    }
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")

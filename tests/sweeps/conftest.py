@@ -1,15 +1,14 @@
 """Sweeps in processes of their own."""
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from src.run.folder import read_summary
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST
+from tests.template import Command
 
 # Runs of a sweep get their threads from the launcher, and perhaps a fault from their optimizer.
 QUICK = tuple(override for override in FAST if not override.startswith("device.threads"))
@@ -17,33 +16,16 @@ FAULTY = "optimizer=faulty"
 
 
 @pytest.fixture
-def sweep(tmp_path):
+def sweep(tmp_path, template):
     """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
     `faults` are planted (see tests/faults.py)."""
     no_comparison = "hydra.sweeper.compare=false"
     started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
 
-    def start(*arguments: str, faults: str = "", **environment: str) -> subprocess.Popen:
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "src.train",
-                "-m",
-                "--config-dir=tests/conf",
-                *QUICK,
-                FAULTY,
-                no_comparison,
-                *arguments,
-                where,
-            ],
-            cwd=ROOT,
-            env=os.environ | {"FAULTS": faults} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,  # so that a signal can go to all of it
-        )
+    def start(*arguments: str, faults: str = "", **environment: str) -> Command:
+        words = ["-m", "--config-dir=tests/conf", *QUICK, FAULTY, no_comparison, *arguments, where]
+        environment = os.environ | {"FAULTS": faults} | environment
+        process = template.start("src.train", *words, env=environment)
         started.append(process)
         return process
 
@@ -52,7 +34,7 @@ def sweep(tmp_path):
         process.kill()
 
 
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+def finish(process: Command) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=900)
     return process.returncode, out, err
 

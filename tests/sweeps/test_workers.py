@@ -1,15 +1,25 @@
 """What a sweep survives, and what it leaves behind of what it does not."""
 
+import multiprocessing
 import os
 import random
 import re
 import signal
+import subprocess
+import sys
 import time
+from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
+from src.run.command_line import CONF
 from src.run.folder import read_summary
+from src.sweeps import workers
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
@@ -99,8 +109,87 @@ def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
     assert "timeout=30" in (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
 
 
+@pytest.fixture
+def worker(monkeypatch):
+    """A worker whose process imports nothing slow."""
+    context = multiprocessing.get_context("spawn")
+    monkeypatch.setattr(workers, "workers_context", lambda: context)
+    worker = workers.Worker({})
+    yield worker
+    worker.pool.stop()
+    worker.pool.join()
+
+
+def test_a_jump_of_the_clock_ends_no_run(worker, monkeypatch, tmp_path):
+    began, go, now = tmp_path / "began", tmp_path / "go", time.time
+    waits = ["sh", "-c", f"touch {began}; while [ ! -e {go} ]; do sleep 0.05; done"]
+    with ThreadPoolExecutor() as threads:
+        result = threads.submit(worker.call, subprocess.call, (waits,), 3600)
+        wait_for(began)
+        monkeypatch.setattr(time, "time", lambda: now() + 7200)
+        wait([result], timeout=1)  # Pebble looks ten times a second
+        go.touch()
+        assert result.result() == 0
+
+
+def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
+    process = worker.call(os.getpid, (), None)
+    with pytest.raises(TimeoutError):
+        worker.call(time.sleep, (600,), 0.1)
+    assert not workers.lives(process)
+    process = worker.call(os.getpid, (), None)
+    with ThreadPoolExecutor() as threads:
+        result = threads.submit(worker.call, time.sleep, (600,), None)
+        while not (worker.future and worker.future.running()):
+            time.sleep(0.01)
+        worker.interrupt()
+        with pytest.raises(CancelledError):
+            result.result()
+    assert not workers.lives(process)
+
+
+def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):
+    process = sweep("seed=range(200)", "loss=cosface,arcface")
+    assert process.stdout.readline() == "planning 400 runs\n"
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130 and "Traceback" not in err and "To go on" in err
+    assert states(tmp_path) == {}
+
+
+@pytest.mark.parametrize("choice", ["none", "disabled", "stdout", "default"])
+def test_hydras_own_job_logging_can_be_chosen(choice, composed_for_workers):
+    """Only a handler that is there is kept; the rest of a choice is Hydra's."""
+    config = composed_for_workers(f"hydra/job_logging={choice}")
+    workers.log_to_file_alone(config)
+    root = (config.hydra.job_logging or {}).get("root") or {}
+    assert root.get("handlers") == {"default": ["file"], "stdout": ["console"]}.get(choice)
+    run_logging(config)
+
+
+@pytest.fixture
+def composed_for_workers(tmp_path):
+    def of(*overrides: str):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            config = hydra.compose_config("train", list(overrides), RunMode.MULTIRUN)
+        with open_dict(config):
+            config.hydra.runtime.output_dir = str(tmp_path)
+        return config
+
+    return of
+
+
+def run_logging(config) -> None:
+    """As Hydra configures it in a job, in a process of its own: it changes all of `logging`."""
+    logged = OmegaConf.to_container(config.hydra.job_logging, resolve=True)
+    code = f"import logging.config; logging.config.dictConfig({logged!r})" if logged["root"] else ""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
-    code, out, _ = finish(
+    code, out, err = finish(
         sweep(
             "seed=0,1,2,3,4,5,6,7", "epochs=40", "hydra.launcher.fail_fast=true", faults="arcface0:raise"
         )
@@ -108,6 +197,9 @@ def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
     found = states(tmp_path)
     assert code == 1 and len(found) <= 3 and "failed" in found.values()
     assert "not started" in out and "finished" not in found.values()
+    # What the sweep ended is not said to have failed.
+    assert list(found.values()).count("failed") == 1 and out.count(" failed: ") == 1
+    assert "1 of 8 runs failed, " in err and " not started" in err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -1,0 +1,124 @@
+"""Image files of any origin: opened within limits, checked, decoded to bytes."""
+
+import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .limits import printable, regular_file
+
+# What a file is tried as, whatever its name says. Pillow knows more, and would hand PostScript that is
+# called .png to Ghostscript.
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # of which Pillow would only warn
+MOST_SCANNED = 2**34  # pixels times scans of a progressive JPEG, each of which goes over all of them
+GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+DEEP_COLOUR = re.compile(r"(LA|RGB[AaX]?);16[BLN]")  # what Pillow cuts to eight bits as it reads
+ORIENTATION = 274  # the EXIF tag
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
+
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below
+
+
+class BrokenImage(ValueError):
+    """A file turned out not to be an image when it was read, perhaps in the middle of training."""
+
+
+class Header(NamedTuple):
+    """What an image file says of itself: its number of channels, and its size (height, width) once it is
+    turned upright."""
+
+    channels: int
+    size: tuple[int, int]
+
+
+@contextmanager
+def opened(file: str | Path | bytes, most_pixels: int = MOST_PIXELS) -> Iterator[Image.Image]:
+    """An image file, or its content, opened and not yet decoded. Raises whatever Pillow does, and
+    ValueError for what would take too long or for ever: no regular file, too many pixels."""
+    if not isinstance(file, bytes):
+        regular_file(file)
+    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > most_pixels:
+            raise ValueError(f"{height}×{width} pixels, more than {most_pixels:,}: make it smaller")
+        if image.info.get("progressive"):
+            content = file if isinstance(file, bytes) else Path(file).read_bytes()
+            scans = content.count(b"\xff\xda")
+            if width * height * scans > MOST_SCANNED:
+                raise ValueError(f"a progressive JPEG of {scans} scans: save it anew")
+        yield image
+
+
+def channels_of(image: Image.Image) -> int:
+    """1 for a grey image, 3 for any other."""
+    return 1 if image.mode in GREY else 3
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """An image that was just `opened`, decoded, turned upright, and the upper eight bits of a deep one,
+    where `convert` would clip at 255. Raises ValueError if the value of white is unknown: 10, 12 or 14
+    bits are often saved as 16, and would turn out dark or black."""
+    bits = 32 if image.mode == "I" else 16
+    was_deep = DEEP_COLOUR.search(str([tile[-1] for tile in image.tile]))
+    says_white = image.format == "PPM"  # in its header, and Pillow scales by it
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("floating-point pixels, whose white is unknown: save 8 or 16 bits")
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image)
+        brightest = int(pixels.max())
+        if pixels.min() < 0 or brightest > 0xFFFF:
+            raise ValueError("32-bit pixels, whose white is unknown: save 8 or 16 bits")
+        image = Image.fromarray((pixels >> 8).astype(np.uint8))
+    elif was_deep:
+        brightest = max(high for _, high in image.convert("RGB").getextrema()) << 8 | 0xFF
+    else:
+        return image
+    if 0 < brightest < 0x4000 and not says_white:
+        raise ValueError(
+            f"{bits}-bit pixels that go up to {brightest} of 65535, whose white is unknown: scale them "
+            "to 65535, or save 8 bits"
+        )
+    return image
+
+
+def header_of(image: Image.Image) -> Header:
+    sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+    return Header(channels_of(image), image.size if sideways else image.size[::-1])
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """The image on white paper: what lies under transparent pixels is often black."""
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+
+
+def to_bytes(
+    file: str | Path | bytes,
+    shape: tuple[int, int, int],
+    name: object = None,
+    most_pixels: int = MOST_PIXELS,
+) -> np.ndarray:
+    """An image as bytes (channels, height, width) of `shape`: turned upright, on white, grey or RGB, and
+    resized (bilinear over the whole area, so that thin lines survive). Raises ValueError that calls the
+    file `name`, or by its path, if it is not an image, or one of more than `most_pixels`."""
+    channels, height, width = shape
+    try:
+        with opened(file, most_pixels) as image:
+            image = on_white(upright(image)).convert("L" if channels == 1 else "RGB")
+            if image.size != (width, height):
+                image = image.resize((width, height), Image.Resampling.BILINEAR)
+            pixels = np.asarray(image)
+    except Exception as error:  # given a hostile file, Pillow raises anything
+        why = printable(error)
+        raise BrokenImage(f"{name or file}: not an image that can be read ({why})") from None
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

@@ -1,0 +1,49 @@
+"""What to tell the user about training that went wrong."""
+
+import torch
+from torch import Tensor
+
+from ..errors import Diverged
+from ..losses import sufficient_scale
+from .build import Run
+
+
+def check_finite(run: Run, epoch: int, split: str, embeddings: Tensor, metrics: dict) -> None:
+    """Raise Diverged unless embeddings (N, D), and the metric that the run is judged by, are finite
+    numbers. Metrics that are none are absent."""
+    objective = run.config["objective"]
+    if not torch.isfinite(embeddings).all():
+        what = f"embeddings of {split} images are not finite numbers"
+    elif objective not in metrics:
+        what = f"{split} {objective} is not a finite number"
+    else:
+        return
+    raise Diverged(f"after epoch {epoch}, {what}: {likely_causes(run)}")
+
+
+def likely_causes(run: Run) -> str:
+    """Why a loss stops being finite: what is usually to blame, with this run's values."""
+    head = run.head
+    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups]
+    causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
+    if head.has_scale:
+        smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
+        causes.append(
+            f"a scale too large for C and D ({head.num_classes} classes in {head.embedding_dim} "
+            f"dimensions; try {smaller})"
+        )
+    if run.device.amp:
+        causes.append("device.precision=bf16")
+    return "usual causes are " + ", ".join(causes)
+
+
+def remedies(run: Run) -> str:
+    """What usually helps a run that collapsed, with values to type."""
+    head, lr = run.head, run.config["optimizer"]["lr"]
+    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
+    if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
+        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
+    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
+        smaller = sufficient_scale(head.num_classes)
+        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
+    return f"try {' or '.join(remedy)}"

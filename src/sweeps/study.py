@@ -1,0 +1,106 @@
+"""A search's `study.db`: opened only if it is a study, and never begun anew where one has been."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+import yaml
+
+from ..errors import UserError
+from ..run.build import data_fingerprint
+from ..run.folder import is_done, read_summary
+
+if TYPE_CHECKING:
+    import optuna
+
+NAME = "search"
+SAMPLERS = ("tpe", "random")
+PRUNERS = ("median", "hyperband", "none")
+LOCKED_SECONDS = 10  # that another program may hold the file
+AWAY = "name a new folder, or move that one away"
+
+
+def check_file(path: Path) -> None:
+    """Raise UserError for a `study.db` that is damaged, locked or something else's, and for one that is
+    gone from a search's folder: Optuna would begin a new study in each."""
+    if not path.exists():
+        if searched(path.parent):
+            raise UserError(f"{path}: is gone, and with it the search's trials; {AWAY}")
+        return
+    if not path.stat().st_size:
+        raise UserError(f"{path}: is empty, and was a search's study; {AWAY}")
+    where = f"file:{quote(str(path.absolute()))}?mode=rw"  # to read needs writing, after a kill
+    try:
+        with closing(sqlite3.connect(where, uri=True, timeout=LOCKED_SECONDS)) as database:
+            state = database.execute("PRAGMA quick_check").fetchone()[0]
+            names = [name for (name,) in database.execute("SELECT name FROM sqlite_master")]
+            studies = database.execute("SELECT study_name FROM studies") if "studies" in names else ()
+            studies = [name for (name,) in studies]
+    except sqlite3.Error as error:
+        raise UserError(f"{path}: cannot be read as a search's study ({error}); {AWAY}") from None
+    if state != "ok":
+        raise UserError(f"{path}: is damaged ({' '.join(state.split())}); {AWAY}")
+    if "trials" not in names or (studies and NAME not in studies):
+        raise UserError(f"{path}: is not a search's study but something else's; {AWAY}")
+
+
+def searched(folder: Path) -> bool:
+    """Whether the last sweep in a folder was a search."""
+    try:
+        saved = yaml.safe_load((folder / "multirun.yaml").read_text(encoding="utf-8"))
+        return str(saved["hydra"]["sweeper"]["_target_"]).endswith(".SearchSweeper")
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return False
+
+
+def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
+    """The study in a file, begun if there is none. Raises UserError as `check_file` does."""
+    import optuna
+
+    def connect() -> sqlite3.Connection:  # a URL could hold no path with a question mark
+        return sqlite3.connect(path.absolute(), timeout=LOCKED_SECONDS, check_same_thread=False)
+
+    check_file(path)
+    names = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
+    return optuna.create_study(
+        study_name=NAME,
+        storage=optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}),
+        direction=direction,
+        pruner=getattr(optuna.pruners, names[pruner])(),
+        load_if_exists=True,
+    )
+
+
+def sampler(name: str, startup_trials: int, seed: int) -> "optuna.samplers.BaseSampler":
+    import optuna
+
+    if name == "tpe":
+        return optuna.samplers.TPESampler(n_startup_trials=startup_trials, seed=seed)
+    return optuna.samplers.RandomSampler(seed=seed)
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """What becomes of the study while a search runs, in one line: deleted, locked, the disk full."""
+    import optuna
+    import sqlalchemy
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        why = str(getattr(error.__cause__, "orig", None) or getattr(error, "orig", None) or error)
+        raise UserError(f"{path}: the search cannot go on with it ({why.splitlines()[0]})") from error
+
+
+def on_other_images(study: "optuna.Study", folder: Path) -> str | None:
+    """The first run of a study's trials whose images have changed since; None if none has."""
+    for trial in study.trials:
+        for name in trial.user_attrs.get("runs", ()) if trial.value is not None else ():
+            summary = read_summary(folder / name) or {}
+            now = data_fingerprint(summary["config"]) if is_done(summary) else None
+            if now not in (None, summary.get("data")):
+                return name
+    return None

@@ -1,0 +1,95 @@
+"""A sweep's answer in W&B: a run that holds it, and a Report."""
+
+import logging
+from pathlib import Path
+
+from ..durable import write_text
+from ..errors import UserError
+from .session import Session, names
+from .settings import PROJECT, mode_of, off, own_settings, reason, why_not_online
+
+log = logging.getLogger(__name__)
+
+
+def track_comparison(
+    logger: dict,
+    out: Path,
+    group: str,
+    header: list[str],
+    rows: list[list],
+    pictures: list[Path],
+    page: Path,
+) -> None:
+    """A run `comparison` in the sweep's group: a table of `rows`, pictures, and the page as an artifact.
+    Comparing again goes on with the same run. What fails costs the upload, in one line."""
+    try:
+        if off(logger) or mode_of(logger) == "disabled":
+            return
+        session, settings = Session(logger, out, own_id=False), own_settings()
+        name = f"{settings.run_name or group}/comparison"
+        about = names(logger, settings, name, group, ["comparison"])
+        session.begin(job_type="comparison", **about)
+        if session.run is None:
+            return
+    except UserError as error:  # the runs were made elsewhere, or W&B's settings have changed since
+        log.warning(f"the comparison was not uploaded to W&B: {error}")
+        return
+    failed = 0
+    try:
+        log_comparison(session.run, header, rows, pictures, page)
+    except Exception as error:
+        failed = 1
+        log.warning(f"the comparison was not uploaded to W&B: {reason(error)}")
+    session.end(exit_code=failed)
+
+
+def log_comparison(run, header: list[str], rows: list[list], pictures: list[Path], page: Path) -> None:
+    import wandb
+
+    table = wandb.Table(columns=header, data=rows, allow_mixed_types=True)
+    run.log({"settings": table} | {f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures})
+    artifact = wandb.Artifact(f"comparison-{run.id}", type="report")
+    artifact.add_file(str(page))
+    run.log_artifact(artifact)
+
+
+def report(logger: dict, group: str, title: str, text: list[str], metric: str, keys: list[str]):
+    """A W&B Report on the runs of a group (wandb-workspaces), unsaved: parallel coordinates over `keys`
+    of the configuration, the metric against the margin, spheres. Raises UserError if that is missing."""
+    try:
+        import wandb_workspaces.reports.v2 as wr
+    except ImportError:
+        raise UserError(
+            "--wandb-report: wandb-workspaces is not installed, pip install -e '.[sweeper]'"
+        ) from None
+    project = logger["project"] or own_settings().project or PROJECT
+    runs = wr.Runset(
+        entity=logger["entity"] or "",
+        project=project,
+        name=group,
+        filters=f"Group = '{group}'",
+    )
+    value = wr.SummaryMetric(f"test/{metric}")
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
+    columns.append(wr.ParallelCoordinatesPlotColumn(metric=value))
+    panels = [
+        wr.ParallelCoordinatesPlot(columns=columns, title=f"settings and {metric}"),
+        wr.ScatterPlot(x=wr.Config("margin.value"), y=value, title=f"{metric} against margin"),
+        wr.LinePlot(x="epoch", y=[f"validation/{metric}"], title=f"validation {metric}"),
+        wr.MediaBrowser(media_keys=["embedding", "plots/embedding"], title="spheres"),
+    ]
+    blocks = [wr.P(line) for line in text] + [wr.PanelGrid(runsets=[runs], panels=panels)]
+    return wr.Report(entity=logger["entity"] or "", project=project, title=title, blocks=blocks)
+
+
+def publish(report, path: Path) -> str:
+    """Save a report online, and return its address; where that fails write it to `path`, and say why."""
+    why = why_not_online()
+    if not why:
+        try:
+            report.save()
+            return f"W&B report: {report.url}"
+        except Exception as error:  # whatever the server or the client makes of it
+            why = reason(error)
+    write_text(path, report._to_model().model_dump_json(by_alias=True, indent=1), encoding="utf-8")
+    return f"the W&B report was not published ({why}): its source is in {path}"

@@ -1,0 +1,327 @@
+"""report.html and its figures: what they say, that nothing in them is live, that they fit the page."""
+
+import copy
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import yaml
+
+from src import plots
+from src.analysis import compare_sweeps, rank_runs, read_runs
+from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_by_rate
+from src.analysis.shared import split_shared
+from src.evaluation import METRICS
+from src.run.folder import write_json
+from tests.conftest import ROOT
+
+RNG = np.random.default_rng(0)
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'"{{ 7 * 7 }}&amp;"""
+
+
+@pytest.fixture(scope="module")
+def base():
+    from hydra import compose, initialize_config_dir
+
+    from src.run.command_line import to_dict
+
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return to_dict(compose("train", overrides=["logger=none"]))
+
+
+@pytest.fixture
+def write(base, tmp_path):
+    """write("arcface", 0.3, 0.001, seed, accuracy) leaves what a finished run leaves: loss, margin,
+    learning rate. A dotted key in `more` is one of the configuration, another one of summary.json."""
+
+    def run(loss, margin, rate, seed, accuracy, *, curve=(0.5, 0.7), classes=("cat", "dog"), **more):
+        config = copy.deepcopy(base)
+        config["seed"], config["optimizer"]["lr"] = seed, rate
+        config["loss"]["name"], config["margin"]["value"] = loss, margin
+        for key in [key for key in more if "." in key]:
+            group, name = key.split(".")
+            config[group][name] = more.pop(key)
+        asked = ["experiment=wide", f"loss={loss}", f"margin={margin}", f"lr={rate}", f"seed={seed}"]
+        folder = tmp_path / "sweep" / ",".join(asked)
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "overrides.yaml").write_text(yaml.dump(asked))
+        metrics = dict.fromkeys(METRICS, 0.5) | {"accuracy": accuracy}
+        summary = {"state": "finished", "config": config, "seconds": 1.5, "classes": list(classes)}
+        summary |= {"metrics": metrics, "validation": dict(metrics)} | more
+        rows = [f"{epoch},1,{value}" for epoch, value in enumerate(curve, 1)]
+        (folder / "metrics.csv").write_text("\n".join(["epoch,loss,accuracy", *rows]) + "\n")
+        labels, prototypes = np.arange(200) % len(classes), RNG.normal(size=(len(classes), 3))
+        points = (prototypes[labels] + 0.1 * RNG.normal(size=(200, 3))).astype(np.float32)
+        images = RNG.integers(0, 17, (200, 8, 8, 1)).astype(np.uint8)
+        np.savez(folder / "embeddings.npz", embeddings=points, labels=labels, prototypes=prototypes,
+                 shown=np.arange(200), thumbnails=images)  # fmt: skip
+        write_json(folder / "summary.json", summary)
+        return folder
+
+    return run
+
+
+def page_of(tmp_path) -> str:
+    compare_sweeps([tmp_path / "sweep"])
+    return (tmp_path / "sweep" / "comparison" / "report.html").read_text()
+
+
+def ranked(tmp_path):
+    return rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")
+
+
+def data_in(page: str) -> dict:
+    """What the page's script draws."""
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.S)[1])
+
+
+class Elements(HTMLParser):
+    """The elements of a page, (name, attributes), and its text outside scripts and styles."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.found, self.texts = [], []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.found and self.found[-1][0] not in ("script", "style"):
+            self.texts.append(data.strip())
+
+
+def test_text_of_runs_is_text_on_the_page_whatever_it_holds(write, tmp_path):
+    link = "javascript:alert(3)"
+    for seed in range(2):
+        for margin in (0.1, 0.3):
+            folder = write(
+                "arcface", margin, 0.01, seed, 0.9, classes=(HOSTILE, "dog"), wandb_url=link,
+                **{"dataset.name": HOSTILE, "model.name": f"{HOSTILE}{margin}"},
+            )  # fmt: skip
+    bad = folder.with_name("bad")
+    shutil.copytree(folder, bad)
+    summary = json.loads((bad / "summary.json").read_text())
+    write_json(bad / "summary.json", summary | {"state": "failed", "error": HOSTILE})
+    (bad / ".hydra" / "overrides.yaml").write_text(yaml.dump([f"loss={HOSTILE}"]))
+    (tmp_path / "sweep" / "<b onclick=alert(4)>").mkdir()
+    page = page_of(tmp_path)
+    elements = Elements(page)
+    assert [tag for tag, _ in elements.found].count("script") == 3  # the data, plotly, the page's own
+    assert not [tag for tag, _ in elements.found if tag == "b"]
+    assert not [name for _, attrs in elements.found for name in attrs if name.startswith("on")]
+    assert "49" not in elements.texts and any(HOSTILE in text for text in elements.texts)
+    addresses = [attrs.get("src") or attrs.get("href") for _, attrs in elements.found]
+    assert all(address.startswith("data:image/png;base64,") for address in addresses if address)
+    data = data_in(page)
+    assert data["classes"][0] == HOSTILE and {row["link"] for row in data["rows"]} == {""}
+    assert HOSTILE in {row["error"] for row in data["rows"]}
+
+
+def test_the_page_is_one_file_that_asks_no_network(write, tmp_path):
+    for margin in (0.1, 0.3):
+        write("arcface", margin, 0.01, 0, 0.9)
+    page = page_of(tmp_path)
+    assert not re.search(r"""(src|href)=["']?(https?:|//)|url\(""", page.split("plotly.js")[0])
+    assert "default-src 'none'" in page and "{{" not in page.split("plotly.js")[0]
+
+
+def test_what_all_rows_share_is_said_once_above_them(write, tmp_path):
+    for margin in (0.1, 0.3):
+        for seed in range(2):
+            write("arcface", margin, 0.01, seed, 0.9 + margin / 10)
+    page = page_of(tmp_path)
+    said = re.search(r'<p class="shared">(.*?)</p>', page, re.S)[1]
+    parts = re.findall("<code>(.*?)</code>", said)
+    assert {"loss=arcface", "dataset=digits", "optimizer.lr=0.01", "seed=0,1"} <= set(parts)
+    names = re.findall(r'<td class="name"[^>]*>(.*?)</td>', page)
+    assert names == ["m=0.3", "m=0.1"]
+    data = data_in(page)
+    assert data["columns"] == [
+        "margin", "seed", "state", "validation accuracy", "test accuracy", "seconds",
+    ]  # fmt: skip
+    assert data["rows"][0]["cells"] == [0.1, 0, "finished", [0.91, "91.0%"], [0.91, "91.0%"], 1.5]
+    assert data["rows"][0]["name"].startswith("experiment=wide,loss=arcface,margin=0.1")
+
+
+@pytest.mark.parametrize(
+    ("names", "shared", "rests"),
+    [
+        (["arcface m=1", "arcface m=2"], "arcface", ["m=1", "m=2"]),
+        (["arcface s=64 m=1", "cosface s=64 m=2"], "s=64", ["arcface m=1", "cosface m=2"]),
+        (["softmax", "softmax lr=1"], "", ["softmax", "softmax lr=1"]),
+        (["arcface m=1"], "", ["arcface m=1"]),
+        ([], "", []),
+    ],
+)
+def test_shared_parts_leave_every_name_something(names, shared, rests):
+    assert split_shared(names) == (shared, rests)
+
+
+def test_runs_that_were_online_link_to_their_pages(write, tmp_path):
+    project = "https://wandb.ai/me/angular-penalty"
+    write("arcface", 0.1, 0.01, 0, 0.9, wandb_url=f"{project}/runs/abc")
+    write("arcface", 0.3, 0.01, 0, 0.9)
+    page = page_of(tmp_path)
+    data = data_in(page)
+    assert data["links"] and [row["link"] for row in data["rows"]] == [f"{project}/runs/abc", ""]
+    assert f'<a href="{project}">' in page
+
+
+def test_losses_by_learning_rate_show_what_validation_chooses_at_each(write, tmp_path):
+    for loss, best in (("arcface", 0.01), ("cosface", 0.001)):
+        for rate in (0.0001, 0.001, 0.01):
+            for margin in (0.1, 0.3):
+                away = abs(np.log10(rate / best))
+                write(loss, margin, rate, 0, 0.9 - 0.1 * away - 0.01 * (margin == 0.1))
+    write("softmax", None, 0.001, 0, 0.5)
+    losses, rates, values, chosen = losses_by_rate(ranked(tmp_path))
+    assert (losses, rates) == (["arcface", "cosface", "softmax"], ["0.0001", "0.001", "0.01"])
+    expected = [[70, 80, 90], [80, 90, 80], [np.nan, 50, np.nan]]
+    np.testing.assert_allclose(values, expected)
+    assert chosen == [2, 1, 1] and losses_at_an_edge(ranked(tmp_path)) == ["arcface", "softmax"]
+    assert "a better one may lie beyond: arcface, softmax." in page_of(tmp_path)
+    assert (tmp_path / "sweep" / "comparison" / "rates.png").exists()
+
+
+def test_the_many_rates_of_a_search_share_columns_and_one_rate_makes_no_view(write, tmp_path):
+    write("arcface", 0.1, 0.001, 0, 0.9)
+    assert losses_by_rate(ranked(tmp_path)) is None
+    for i, rate in enumerate(np.geomspace(0.001, 0.1, 40)[1:]):
+        write("arcface", 0.1, float(rate), 0, 0.5 + i / 100)
+    _, rates, values, chosen = losses_by_rate(ranked(tmp_path))
+    assert len(rates) == 8 and np.isfinite(values).all() and np.nanmax(values) == pytest.approx(90)
+    assert rates[0].startswith("0.001 to") and chosen == [0]
+
+
+def test_a_figure_in_which_everything_is_the_same_is_not_drawn(write, tmp_path):
+    for loss in ("arcface", "cosface"):
+        for margin in (0.1, 0.3):
+            for seed in range(3):
+                write(loss, margin, 0.01, seed, 1.0, curve=(1.0, 1.0))
+    figures = comparison_figures(ranked(tmp_path), [])
+    assert set(figures) == {"ranking", "angles"}
+    low, high = figures["ranking"].axes[0].get_xlim()
+    assert 90 < low < 99 and 100 < high < 101
+
+
+def test_axes_of_a_comparison_end_where_the_metric_does(write, tmp_path):
+    for loss, accuracy in (("arcface", 0.99), ("cosface", 0.98)):
+        for margin in (0.1, 0.3):
+            for seed in range(2):  # intervals of two seeds are wide
+                write(loss, margin, 0.01, seed, accuracy - 0.02 * seed + margin / 100, curve=(0.9, 1.0))
+    figures = comparison_figures(ranked(tmp_path), [])
+    for name, which in (("ranking", "x"), ("margins", "y"), ("budgets", "y"), ("curves", "y")):
+        axes = figures[name].axes[0]
+        low, high = getattr(axes, f"get_{which}lim")()
+        ticks = [tick for tick in getattr(axes, f"get_{which}ticks")() if low <= tick <= high]
+        assert max(ticks) <= 100 and high - 100 < 0.03 * (high - low), name
+
+
+def test_the_comparison_marks_the_mean_angle_that_the_log_says(write, tmp_path):
+    for margin in (0.1, 0.3):
+        folder = write("arcface", margin, 0.01, 0, 0.9)
+        summary = json.loads((folder / "summary.json").read_text())
+        summary["metrics"] |= {"target_angle_mean": 0.4, "target_angle_p50": 0.3}
+        write_json(folder / "summary.json", summary)
+    axes = comparison_figures(ranked(tmp_path), [])["angles"].axes[0]
+    assert axes.get_lines()[0].get_xdata() == pytest.approx([np.degrees(0.4)] * 2)
+    assert "mean marked" in axes.get_xlabel()
+
+
+def test_the_page_shows_which_classes_the_best_run_takes_for_which(write, tmp_path):
+    for margin, accuracy in ((0.1, 0.8), (0.3, 0.9)):
+        folder = write("arcface", margin, 0.01, 0, accuracy)
+        fig = plots.plot_confusion(np.eye(2, dtype=int), ("cat", "dog"))
+        plots.save(fig, folder / "plots" / "confusion.png")
+    (folder / "plots" / "neighbours.png").write_bytes(b"no picture")
+    page = page_of(tmp_path)
+    assert "Which classes arcface m=0.3 with seed 0 takes for which." in page
+    assert "finds nearest" not in page
+
+
+DRIVE = """<script>
+const errors = [];
+addEventListener("error", e => errors.push(e.message));
+const say = console.error; console.error = (...a) => { errors.push(a.join(" ")); say(...a); };
+addEventListener("load", () => setTimeout(async () => {
+  const texts = row => [...row.cells].map(cell => cell.textContent);
+  const rows = () => [...document.querySelectorAll("#runs tbody tr")].map(texts);
+  const found = { all: rows().length };
+  found.wide = [...document.querySelectorAll(".wide, html")].map(e => e.scrollWidth - e.clientWidth);
+  const filter = document.getElementById("filter");
+  filter.value = "cosface"; filter.dispatchEvent(new Event("input"));
+  found.filtered = rows().length; found.kinds = [...new Set(rows().map(r => r[0]))];
+  const buttons = [...document.querySelectorAll("#runs th button")];
+  const column = buttons.findIndex(b => b.textContent.startsWith("test "));
+  buttons[column].click(); found.sorted = rows().map(r => parseFloat(r[column]));
+  document.querySelector("#runs tbody tr").click();
+  found.more = document.querySelector("td.more").textContent;
+  const plots = [...document.querySelectorAll("#spheres .plot")];
+  found.spheres = plots.length;
+  if (plots.length) {
+    await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
+    await new Promise(r => setTimeout(r, 1500));
+    found.cameras = plots.map(p => p.layout.scene.camera.eye.y);
+    plots[0].emit("plotly_hover", { points: [{ customdata: [13, 13] }] });
+    const tip = document.getElementById("tip");
+    await tip.querySelector("img").decode();
+    found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
+    found.marked = [...document.querySelectorAll("#classes .on")].map(e => e.textContent);
+    found.key = document.querySelectorAll("#classes button").length;
+    document.querySelectorAll("#classes button")[3].click();
+    await new Promise(r => setTimeout(r, 500));
+    found.colours = plots.map(p => [...new Set(p.data[1].marker.color)].length);
+    found.looks = new Set(data.colours.map((c, l) => c + plots[0].data[1].marker.symbol[l])).size;
+  }
+  found.errors = errors;
+  const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
+  document.body.append(out);
+}, 500));
+</script>"""
+
+
+def driven(page, width: int, tmp_path) -> dict:
+    """What DRIVE finds in a page that a browser shows, so many pixels wide."""
+    path = tmp_path / "driven.html"
+    path.write_text(page.read_text().replace("<title>", DRIVE + "<title>", 1))
+    quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    flags = [f"--disable-{what}" for what in quiet] + ["--no-first-run", f"--window-size={width},900"]
+    flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
+    command = [BROWSER, *flags, path.as_uri()]
+    for _ in range(3):  # beside other work the browser's time can be up before the page is ready
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+        written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
+        if written:
+            break
+    return json.loads(written[1])
+
+
+@pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
+def test_the_page_of_200_runs_fits_filters_sorts_and_turns_in_a_browser(write, tmp_path):
+    classes = tuple(f"Old_Church_Slavonic_(Cyrillic)/character{label:02d}" for label in range(20))
+    for seed in range(10):
+        for margin in np.linspace(0.05, 0.6, 10).round(3):
+            for loss in ("arcface", "cosface"):
+                accuracy = 0.9 + 0.001 * seed + 0.05 * float(margin)
+                width = {"model.name": f"a_backbone_with_a_rather_long_name_of_its_own_{margin}"}
+                write(loss, float(margin), 0.01, seed, accuracy, classes=classes, **width)
+    compare_sweeps([tmp_path / "sweep"])
+    page = tmp_path / "sweep" / "comparison" / "report.html"
+    assert page.stat().st_size < 15e6
+    found = driven(page, 1280, tmp_path)
+    assert found["errors"] == [] and max(found["wide"]) <= 0
+    assert found["all"] == 200 and found["filtered"] == 100 and found["kinds"] == ["cosface"]
+    assert found["sorted"] == sorted(found["sorted"], reverse=True) and len(found["sorted"]) == 100
+    assert "python -m src.train experiment=wide loss=cosface" in found["more"]
+    assert found["spheres"] == 6 and found["cameras"] == [2] * 6
+    # More classes than colours: each has its own look and its name, and one stands out when asked for.
+    assert found["tip"] == [f"■{classes[13]}", 8, "block"] and found["marked"] == [f"■{classes[13]}"]
+    assert found["key"] == found["looks"] == 20 and found["colours"] == [2] * 6
+    assert max(driven(page, 500, tmp_path)["wide"]) <= 0

@@ -1,0 +1,221 @@
+"""What the machine refuses (a full disk, folders that are read-only, names too long) is one line."""
+
+import errno
+import os
+import re
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from src import plots
+from src.analysis import compare_sweeps
+from src.datasets import Split
+from src.durable import append, make_folder, naming, write_text, written_aside
+from src.errors import Diverged, UserError
+from src.evaluation import METRICS
+from src.evaluation.embeddings import save_embeddings
+from src.run.folder import is_claimed, read_summary, record_failure
+from src.run.lifecycle import train_run
+from src.training import save_checkpoint
+from tests import faults
+from tests.conftest import FAST, ROOT
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.fixture
+def full(monkeypatch):
+    """full("metrics.csv"): from now on no byte of a file of that name reaches the disk."""
+    fsync = os.fsync
+
+    def of(*names: str) -> None:
+        def refusing(descriptor):
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+            if path.name.removeprefix(".unfinished-") in names:
+                raise FULL
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", refusing)
+
+    return of
+
+
+def test_a_file_that_cannot_be_written_leaves_the_one_before_it(tmp_path, full):
+    path = tmp_path / "a.json"
+    write_text(path, "before")
+    full("a.json")
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"):
+        write_text(path, "after")
+    with pytest.raises(OSError, match=r"No space left on device: '.*a\.json'"):
+        append(path, "after")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_what_writers_raise_is_said_of_the_file(tmp_path):
+    for error in (
+        OSError("encoder error -2"),
+        RuntimeError("[enforce fail at inline_container.cc:672]"),
+    ):
+        with pytest.raises(OSError, match=r"^/x/a\.gif: "), naming(Path("/x/a.gif")):
+            raise error
+    with pytest.raises(RuntimeError, match="a bug"), written_aside(tmp_path / "a"):
+        raise RuntimeError("a bug")
+    assert not list(tmp_path.iterdir())
+
+
+FILES = ("metrics.csv", "checkpoint.pt", "embeddings.npz", "embedding.png", "training.gif")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_full_disk_ends_a_run_in_one_line(name, composed, tmp_path, full, caplog):
+    config = composed(*FAST, "epochs=1", f"plots.animate={str(name.endswith('gif')).lower()}")
+    caplog.set_level("DEBUG", logger="src")
+    full(name)
+    with pytest.raises(UserError) as said:
+        train_run(config, tmp_path)
+    assert str(said.value).startswith(f"{tmp_path}/") and "\n" not in str(said.value)
+    assert str(said.value).endswith(f"{name}: No space left on device")
+    assert read_summary(tmp_path)["state"] == "failed" and "Traceback" not in caplog.text
+    assert not list(tmp_path.rglob("*unfinished*"))
+
+
+def test_a_disk_that_cannot_take_the_summary_hides_no_reason(
+    composed, tmp_path, full, caplog, monkeypatch
+):
+    config = composed(*FAST, "epochs=1", "optimizer._target_=tests.faults.Adam")
+    full("summary.json")
+    with pytest.raises(UserError, match=r"summary\.json: No space left on device$"):
+        train_run(config, tmp_path)
+    monkeypatch.setattr(faults, "strike", lambda optimizer: faults.diverge(optimizer, tmp_path))
+    (tmp_path / "checkpoint.pt").unlink()
+    with pytest.raises(Diverged):
+        train_run(config, tmp_path)
+    assert any("could not be recorded" in line for line in caplog.messages)
+    record_failure(tmp_path, "killed")  # and ends nothing
+
+
+def test_a_comparison_on_a_full_disk_is_one_line(composed, tmp_path, full):
+    train_run(composed(*FAST, "epochs=1"), tmp_path / "sweep" / "run")
+    for name in ("results.csv", "summary.csv", "report.html", "spheres.png"):
+        full(name)
+        with pytest.raises(OSError, match=rf"No space left on device: '.*{name}'"):
+            compare_sweeps([tmp_path / "sweep"])
+
+
+def test_no_folder_can_be_made_in_a_file(composed, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"file/run: Not a directory$"):
+        train_run(composed(*FAST), tmp_path / "file" / "run")
+
+
+def test_a_name_of_300_characters_is_one_line(composed, tmp_path):
+    with pytest.raises(UserError, match=r"x{300}: File name too long$"):
+        train_run(composed(*FAST), tmp_path / ("x" * 300))
+    with pytest.raises(UserError, match=r"x{300}: File name too long$"):
+        train_run(composed(*FAST, "dataset=image_folder", f"dataset.root={'x' * 300}"), tmp_path / "run")
+    write_text(tmp_path / ("y" * 250), "one of 250 is a name")
+
+
+@pytest.fixture
+def unprivileged():
+    """A folder of somebody who is not root, while the test runs as that user."""
+    folder = Path(tempfile.mkdtemp())
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+        os.seteuid(65534)
+    yield folder
+    if os.getuid() == 0:
+        os.seteuid(0)
+    shutil.rmtree(folder)
+
+
+def test_a_read_only_folder_is_one_line(composed, unprivileged):
+    unprivileged.chmod(0o500)
+    with pytest.raises(UserError, match=r"/run: Permission denied$"):
+        train_run(composed(*FAST), unprivileged / "run")
+    unprivileged.chmod(0o700)
+    (unprivileged / "run").mkdir(mode=0o500)
+    with pytest.raises(UserError, match=r"run/\.lock: Permission denied$"):
+        train_run(composed(*FAST), unprivileged / "run")
+
+
+def test_a_folder_that_nobody_may_read_is_no_claimed_one_and_makes_no_noise(unprivileged):
+    hidden = unprivileged / "run"
+    make_folder(hidden)
+    (hidden / "summary.json").write_text("{}")
+    hidden.chmod(0)
+    assert not is_claimed(hidden) and read_summary(hidden) is None
+    record_failure(hidden, "killed")
+    with pytest.raises(UserError, match=r"holds no run\n  .*run: skipped, .*Permission denied"):
+        compare_sweeps([unprivileged])
+    hidden.chmod(0o700)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kib", [64, 200, 320, 480, 700, 1000])
+def test_on_a_small_disk_a_sweep_still_ends_with_its_table(kib, tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    size = f"size={kib}k"
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", size, "none", small], capture_output=True
+    ).returncode:
+        pytest.skip("needs permission to mount a tmpfs")
+    try:
+        arguments = [*FAST, "epochs=3", f"hydra.sweep.dir={small / 'sweep'}", "seed=0,1"]
+        command = [sys.executable, "-m", "src.train", "-m", *arguments, "hydra.launcher.workers=1"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+        both = done.stdout + done.stderr
+        assert "Traceback" not in both and "Logging error" not in both, both
+        assert done.returncode == 1 and "No space left on device" in both, both
+        if kib > 100:  # the sweep began
+            assert "2 runs without a result" in both or "no comparison was written" in both, both
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+@contextmanager
+def no_file_larger_than(size: int):
+    """As on a disk that fills up in the middle of a file."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores the signal
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def writers():
+    """Each writes a file of some 100 KiB, as a library does that knows nothing of full disks."""
+    noise = np.random.default_rng(0).normal(size=(3000, 4))
+    images = torch.zeros(3000, 1, 2, 2, dtype=torch.uint8)
+    split = Split(images, torch.arange(3000) % 2, [0.0], [1.0], ("cat", "dog"))
+    prototypes = np.eye(2, 4)
+    frames = [(noise + i, prototypes) for i in range(3)]
+    figure = plots.plot_curves(
+        [{"epoch": i, "loss": i, "accuracy": 0.1} for i in range(2)], METRICS["accuracy"]
+    )
+    return {
+        "x.npz": lambda path: save_embeddings(path, noise, split, prototypes),
+        "x.pt": lambda path: save_checkpoint(path, noise=torch.from_numpy(noise)),
+        "x.png": lambda path: plots.save(figure, path),
+        "x.gif": lambda path: plots.animate(frames, split.labels.numpy(), split.classes, path),
+        "x.json": lambda path: write_text(path, "x" * 100_000),
+        "x.csv": lambda path: append(path, "x" * 100_000),
+    }
+
+
+@pytest.mark.parametrize("name", ["x.npz", "x.pt", "x.png", "x.gif", "x.json", "x.csv"])
+def test_whoever_writes_into_a_disk_that_fills_up_names_the_file(name, tmp_path):
+    write = writers()[name]
+    with pytest.raises(OSError, match=re.escape(name)), no_file_larger_than(2**13):
+        write(tmp_path / name)
+    assert name == "x.csv" or not list(tmp_path.iterdir())

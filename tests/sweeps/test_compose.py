@@ -1,0 +1,94 @@
+"""What a sweep composes once for many runs is what Hydra composes for each."""
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+
+from src.run.command_line import CONF
+from src.sweeps.compose import Composer
+from tests.conftest import ROOT
+
+MASTERS = {
+    "plain": ["hydra.sweep.dir=/tmp/x", "hydra/job_logging=stdout", "hydra.launcher.workers=2"],
+    "searchpath": [f"hydra.searchpath=[file://{ROOT}/tests/conf]", "hydra/sweeper=search"],
+}
+JOBS = [
+    "",
+    "loss=cosface seed=3",
+    "seed=4 margin.value=0.1 loss=cosface",  # in any order
+    "loss=arcface loss=cosface",  # the last counts
+    "margin=warmup margin.value=[1,2] margin.start=null scale=adacos",
+    "experiment=quick epochs=7",
+    "experiment=few_classes loss=uniface",
+    "experiment=faces_folder model.embedding_dim=7 dataset.root='/a/o\\'b?'",
+    "dataset=image_folder evaluation=closed_set",
+    "optimizer=faulty optimizer.lr=1",
+    "~experiment",
+    "~loss",
+    "+loss@other=cosface +other.options.x=1",
+    "+loss.options.k=3 ++seed=7",
+    "~augment ~model.dropout ~optimizer.options.weight_decay",
+    "+a.b.c=1 logger.tags=[a,b] seed='1'",
+    "margin.value=${loss.scale} scale.value=${oc.env:HOME}",
+    "optimizer.options={weight_decay:0.1} loss={scale:3}",
+    "hydra.verbose=true +hydra.job.env_set.X=1 seed=2",
+    # and what Hydra refuses
+    "nothing=1",
+    "loss=nope",
+    "+experiment=quick",
+    "++loss=cosface",
+    "evaluation@_global_.evaluation=open_set",
+    "a@b=1",
+    "margin.value",
+    "seed=[1",
+    "seed=1,2",
+    "seed=choice(1,2)",
+    "+seed=1",
+    "~seed=5",
+    "~nothing",
+]
+
+
+@pytest.fixture(scope="module", params=MASTERS)
+def both(request):
+    """Hydra's way and ours, in one sweep."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        master = hydra.compose_config("train", MASTERS[request.param], run_mode=RunMode.MULTIRUN)
+        loader = hydra.config_loader
+        ours = Composer(HydraContext(loader, Callbacks()), master)
+        yield lambda job: loader.load_sweep_config(master, job), ours.compose
+
+
+def outcome(compose, job: list[str]):
+    try:
+        composed = compose(job)
+    except Exception as error:
+        return type(error), str(error), type(error.__cause__)
+    return OmegaConf.to_yaml(composed), OmegaConf.is_struct(composed)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_a_run_is_composed_as_hydra_composes_it(job, both):
+    hydras, ours = both
+    expected = outcome(hydras, job.split())
+    assert outcome(ours, job.split()) == expected
+    assert outcome(ours, job.split()) == expected  # the second time, from what was kept
+
+
+def test_runs_of_a_grid_do_not_share_what_they_change(both):
+    _, ours = both
+    first, second = ours(["seed=1"]), ours(["seed=2"])
+    first.loss.options.label_smoothing = 0.5
+    assert (first.seed, second.seed, second.loss.options.label_smoothing) == (1, 2, 0)
+
+
+def test_a_grid_of_values_is_composed_by_hydra_once(both, monkeypatch):
+    _, ours = both
+    ours(["loss=combined", "seed=0"])
+    monkeypatch.setattr(ours.__self__.loader, "load_sweep_config", None)
+    for seed in range(100):
+        assert ours(["loss=combined", f"seed={seed}"]).seed == seed

@@ -1,0 +1,60 @@
+"""How commands begin and end: Ctrl-C before anything is imported, terminals with few characters."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from src.errors import Mistakes, UserError
+from tests.conftest import ROOT
+from tests.sweeps.conftest import wait_for
+
+SLOW_TORCH = "import os, time; open(os.environ['MARK'], 'w').close(); time.sleep(600)"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("command", [["train"], ["train", "-m"], ["compare", "x"], ["embed", "x", "y"]])
+def test_ctrl_c_during_imports_ends_a_command_without_a_traceback(command, how, tmp_path):
+    (tmp_path / "torch.py").write_text(SLOW_TORCH)
+    environment = {"PYTHONPATH": str(tmp_path), "MARK": str(tmp_path / "mark")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", f"src.{command[0]}", *command[1:]],
+        cwd=ROOT,
+        env=os.environ | environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    wait_for(tmp_path / "mark")
+    os.kill(process.pid, how)
+    try:
+        assert process.wait(timeout=60) == 130
+        assert process.stderr.readline() == "interrupted\n"
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if "-m" in command else None  # its fork server
+    assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_characters_that_a_terminal_lacks_are_replaced(encoding):
+    code = (
+        "from src.errors import begin_command; begin_command(); import sys; print('1 ± 2 ≥ θ');"
+        "from src.sweeps.console import console; console.print('a × b → π'); sys.exit('≥ θ')"
+    )
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
+    assert done.stdout.startswith(b"1 ") and b" ? ?" in done.stdout and b"? ?" in done.stderr
+
+
+def test_mistakes_are_collected_each_once():
+    def refuse(text):
+        raise UserError(text)
+
+    mistakes = Mistakes()
+    mistakes.refuse()
+    assert mistakes.of(len, "fine") and not mistakes.of(refuse, "a\nb") and not mistakes.of(refuse, "a")
+    with pytest.raises(UserError, match=r"^a\nb$"):
+        mistakes.refuse()

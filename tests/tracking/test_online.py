@@ -1,0 +1,306 @@
+"""Runs in W&B online: the real client, against a stub of its server."""
+
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from src import tracking
+from src.errors import Pruned, UserError
+from src.run.folder import read_rows, read_summary
+from src.run.lifecycle import train_run
+from src.tracking import session
+from tests import faults
+from tests.conftest import FAST, ROOT
+
+from .stub import ENTITY
+
+TINY = (
+    *(override for override in FAST if override != "logger=none"),
+    *("dataset=synthetic", "dataset.per_class=20", "dataset.test_per_class=10"),
+    *("model.options.hidden=8", "batch_size=16", "logger.timeout=2"),
+)
+CLOUD = np.array([[0, 0, 1, 1], [0, 1, 0, 2]])
+
+
+@pytest.fixture(autouse=True)
+def said(caplog):
+    caplog.set_level(logging.INFO, logger="src")
+    return caplog
+
+
+@pytest.fixture(autouse=True)
+def few_artifacts(request, monkeypatch):
+    """Drawing takes seconds, and is what other tests are about."""
+    if "drawn" in request.fixturenames:
+        return
+
+    def write(run, result, embeddings, tracker):
+        tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, [], CLOUD)
+
+    monkeypatch.setattr("src.run.lifecycle.write_artifacts", write)
+
+
+@pytest.fixture
+def drawn():
+    """With every picture."""
+
+
+def lines(said, what: str) -> list[str]:
+    return [message for message in said.messages if what in message]
+
+
+def test_a_run_is_there_with_its_rows_pictures_and_address(composed, tmp_path, online, said, drawn):
+    folder = tmp_path / "sweep" / "run"
+    accuracy = train_run(composed(*TINY, "logger.tags=[mine]"), folder)
+    (run,) = online.runs.values()
+    assert lines(said, "W&B") == [f"W&B: {online.url}/{ENTITY}/angular-penalty/runs/{run.name}"]
+    assert run.epochs == [1, 2] and [row["_step"] for row in run.history] == [1, 2, 3]
+    rows = read_rows(folder / "metrics.csv")
+    assert [row["validation/accuracy"] for row in run.history[:2]] == [r["accuracy"] for r in rows]
+    assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
+    assert rows[-1]["accuracy"] == accuracy
+    assert set(run.tags) == {"arcface", "synthetic", "mlp", "mine"} and run.display_name == "sweep/run"
+    assert run.value("loss")["name"] == "arcface" and run.exits == [0] and not run.group
+    assert len([name for name in run.files if name.startswith("media/images/plots")]) == 4
+    assert any(name.endswith(".pts.json") for name in run.files)
+
+
+# ------------------------------------------------------------------------------------------ outages
+
+
+@pytest.mark.parametrize(
+    ("how", "where", "why"),
+    [
+        (500, (), "HTTP 500: the stub is out of order"),
+        ("hang", (), "no answer in time"),
+        ("drop", (), "no answer in time"),
+        (401, (), "401 Unauthorized"),
+        (403, ("storage",), "403 Forbidden"),
+    ],
+)
+def test_an_outage_after_the_first_epoch_neither_holds_nor_fails_a_run(
+    how, where, why, composed, tmp_path, online, said, monkeypatch
+):
+    monkeypatch.setattr("src.tracking.session.PATIENCE", 0)
+    seen = []
+
+    def outage(optimizer):
+        if (tmp_path / "checkpoint.pt").exists() and not online.failing:
+            online.fail(how, *where)
+
+    def summary_at_the_end(self, exit_code=0, end=session.Session.end):
+        seen.append((read_summary(tmp_path) or {}).get("state"))
+        end(self, exit_code)
+
+    monkeypatch.setattr(faults, "strike", outage)
+    monkeypatch.setattr(session.Session, "end", summary_at_the_end)
+    began = time.monotonic()
+    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), tmp_path)
+    assert time.monotonic() - began < 60 and seen == ["finished"]
+    left = f"not uploaded to W&B ({why}): make sync SWEEP={os.path.relpath(tmp_path)}"
+    assert [line.partition(":")[0] for line in lines(said, "not uploaded")] == [left.partition(":")[0]]
+    assert lines(said, "not uploaded")[0] == left
+    assert lines(said, "waiting for W&B, at most 2 s (logger.timeout)")
+
+
+@pytest.mark.parametrize(
+    ("environment", "how", "why"),
+    [
+        ({"WANDB_API_KEY": "f" * 40}, None, "user is not logged in"),
+        ({"WANDB_API_KEY": "short"}, None, "API key must have 40+ characters, has 5."),
+        ({}, 401, "user is not logged in"),
+        ({}, 500, "HTTP 500: the stub is out of order"),
+        ({}, "drop", "the connection was closed"),
+        ({"WANDB_BASE_URL": "http://127.0.0.1:9"}, None, "connection refused"),
+    ],
+)
+def test_why_a_run_is_offline_is_said_in_one_line(
+    environment, how, why, composed, tmp_path, online, said, monkeypatch
+):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    if how:
+        online.fail(how)
+    train_run(composed(*TINY, "epochs=1"), tmp_path)
+    (line,) = lines(said, "W&B")
+    assert (
+        re.fullmatch(r"W&B is offline \(http://127.0.0.1:\d+: .*\): files in .*", line) and why in line
+    )
+    assert Path(line.rpartition("files in ")[2]).is_dir()
+
+    tracking.settings._online.cache_clear()
+    with pytest.raises(UserError, match=f"logger.mode=online: .*{re.escape(why)}.* logger.mode=auto"):
+        train_run(composed(*TINY, "logger.mode=online"), tmp_path / "online")
+    assert not (tmp_path / "online" / "wandb").exists()
+
+
+def test_an_outage_that_passes_leaves_nothing_behind(composed, tmp_path, online, said, monkeypatch):
+    def outage(optimizer):
+        if (tmp_path / "checkpoint.pt").exists() and not online.turn:
+            online.fail(500)
+            online.turn = (10**6, 500)
+            threading.Timer(1, online.heal).start()
+
+    monkeypatch.setattr(faults, "strike", outage)
+    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam", "logger.timeout=600"), tmp_path)
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and run.exits == [0] and not lines(said, "not uploaded")
+
+
+def test_a_server_that_dies_between_two_requests_of_the_beginning(
+    composed, tmp_path, online, said, monkeypatch
+):
+    monkeypatch.setattr("src.tracking.session.why_not_online", lambda: online.fail(500))
+    train_run(composed(*TINY, "epochs=1"), tmp_path)
+    (line,) = lines(said, "W&B")
+    assert line.startswith("W&B is offline (HTTP 500: the stub is out of order): files in ")
+    assert read_summary(tmp_path)["state"] == "finished"
+
+
+def test_a_sweeps_run_is_not_lost_to_an_outage_although_online_was_asked_for(
+    composed, tmp_path, online, said
+):
+    online.fail(500)
+    train_run(composed(*TINY, "epochs=1", "logger.mode=online"), tmp_path, "a-sweep")
+    assert read_summary(tmp_path)["state"] == "finished" and len(lines(said, "W&B is offline")) == 1
+
+
+def test_a_client_that_dies_costs_what_it_would_have_shown(
+    composed, tmp_path, online, said, monkeypatch
+):
+    def kill(optimizer):
+        if (tmp_path / "one" / "checkpoint.pt").exists() and not killed:
+            import wandb
+
+            killed.append(wandb.setup()._connection._proc._process.pid)
+            os.kill(killed[0], signal.SIGKILL)
+
+    killed = []
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam")
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "strike", kill)
+        train_run(config, tmp_path / "one")
+    assert killed and read_summary(tmp_path / "one")["state"] == "finished"
+    assert len(lines(said, "not uploaded to W&B")) == 1
+    train_run(config, tmp_path / "two")  # in the same process
+    assert online.run_named("two").epochs == [1, 2]
+
+
+# ------------------------------------------------------------------------------- failed and resumed
+
+
+def interrupted_after_an_epoch(config, folder, monkeypatch, epoch: int = 1):
+    def dying(optimizer):
+        rows = folder / "metrics.csv"
+        if rows.exists() and len(read_rows(rows)) == epoch:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(faults, "strike", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, folder)
+
+
+def test_a_resumed_run_goes_on_in_place(composed, tmp_path, online, monkeypatch):
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=3")
+    interrupted_after_an_epoch(config, tmp_path, monkeypatch)
+    (run,) = online.runs.values()
+    assert run.exits == [1] and run.epochs == [1]
+    train_run(config, tmp_path)
+    assert list(online.runs.values()) == [run] and run.exits == [1, 0] and "resumed" in run.tags
+    assert run.epochs == [1, 2, 3] and [row["_step"] for row in run.history] == [1, 2, 3, 4]
+
+
+def test_epochs_that_wandb_lacks_are_logged_again(composed, tmp_path, online, monkeypatch):
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=4")
+    interrupted_after_an_epoch(config, tmp_path, monkeypatch, epoch=3)
+    (run,) = online.runs.values()
+    whole = [{k: v for k, v in row.items() if k[0] != "_"} for row in run.history]
+    del run.lines[1:]  # as after a kill: the rest had not been sent
+    run.summary = dict(run.history[0])
+    train_run(config, tmp_path)
+    assert run.epochs == [1, 2, 3, 4] and [row["_step"] for row in run.history] == [1, 2, 3, 4, 5]
+    again = [{k: v for k, v in row.items() if k[0] != "_"} for row in run.history[:3]]
+    speed = "images_per_second"  # which no file holds
+    assert [row.keys() - {speed} for row in again] == [row.keys() - {speed} for row in whole]
+    assert all(row[k] == before[k] for row, before in zip(again, whole, strict=True) for k in row)
+
+
+def test_an_epoch_that_wandb_has_and_the_checkpoint_has_not_is_there_once(
+    composed, tmp_path, online, monkeypatch
+):
+    def killed(run, epoch):
+        raise KeyboardInterrupt
+
+    config = composed(*TINY)
+    with monkeypatch.context() as patched:
+        patched.setattr("src.run.lifecycle.save_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, tmp_path)
+    (run,) = online.runs.values()
+    assert run.epochs == [1] and not (tmp_path / "checkpoint.pt").exists()
+    train_run(config, tmp_path)
+    assert list(online.runs) == [run.name] and run.epochs == [1, 2] and run.exits[-1] == 0
+
+
+def test_an_attempt_set_aside_is_another_run(composed, tmp_path, online, monkeypatch):
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam")
+    interrupted_after_an_epoch(config, tmp_path, monkeypatch)
+    (tmp_path / "checkpoint.pt").write_bytes(b"torn")
+    train_run(config, tmp_path)
+    assert sorted(run.epochs for run in online.runs.values()) == [[1], [1, 2]]
+
+
+def test_a_run_that_fails_is_marked_failed_and_one_that_is_pruned_is_not(
+    composed, tmp_path, online, monkeypatch
+):
+    with pytest.raises(UserError, match="not a finite number"):
+        train_run(composed(*TINY, "optimizer.lr=1e5", "scale=learnable"), tmp_path / "failed")
+    stop = tmp_path / "pruned" / "stop"
+    monkeypatch.setattr(faults, "strike", lambda optimizer: stop.touch())
+    with pytest.raises(Pruned):
+        train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), stop.parent)
+    assert online.run_named("failed").exits == [1] and online.run_named("pruned").exits == [0]
+    assert online.run_named("pruned").summary["pruned"] is True
+
+
+# ------------------------------------------------------------------------------------ make sync
+
+
+def make_sync(folder: Path, server, **environment) -> str:
+    """What `make sync SWEEP=<folder>` does, its recipe with this interpreter's wandb."""
+    venv = Path(sys.prefix)
+    done = subprocess.run(
+        ["make", "-o", f"{venv}/.ready", "sync", f"VENV={venv}", f"SWEEP={folder}"],
+        cwd=ROOT,
+        env=os.environ | server.environment | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout + done.stderr
+
+
+def test_an_offline_run_resumed_is_uploaded_with_every_epoch_once(
+    composed, tmp_path, without_key, server, monkeypatch
+):
+    folder = tmp_path / "it's a sweep" / "my run"
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=3")
+    interrupted_after_an_epoch(config, folder, monkeypatch)
+    train_run(config, folder)
+    make_sync(folder.parent, server)
+    (run,) = server.runs.values()
+    assert run.epochs == [1, 2, 3] and [row["_step"] for row in run.history] == [1, 2, 3, 4]
+    assert run.exits == [0]
+    make_sync(folder.parent, server)  # nothing is left
+    assert run.epochs == [1, 2, 3]

@@ -1,0 +1,109 @@
+"""Sweeps and comparisons in W&B online, against a stub of its server."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from src import tracking
+from src.run.folder import read_summary
+
+from .test_online import TINY, lines, said  # noqa: F401
+
+QUICK = tuple(override for override in TINY if not override.startswith("device.threads"))
+
+
+def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, server):
+    settings = ["loss=arcface,softmax", "seed=0,1", "logger.timeout=60"]
+    quick = [override for override in QUICK if not override.startswith("logger.timeout")]
+    done = command("-m", *quick, *settings, **server.environment)
+    assert done.returncode == 0, done.stderr
+    assert len(server.runs) == len({run.display_name for run in server.runs.values()}) == 5
+    comparison = server.run_named("/comparison")
+    assert "not in W&B" not in done.stderr
+    assert done.stdout.count("W&B") == 1 and f"W&B: {server.url}" in done.stdout  # the comparison
+    for run in server.runs.values():
+        assert run.group == f"{tmp_path.name}-out" and run.exits == [0]
+        if run is not comparison:
+            folder = tmp_path / "out" / run.display_name.removeprefix("out/")
+            assert run.epochs == [1, 2] and "synthetic" in run.tags
+            assert run.value("loss")["name"] in folder.name and "value" in run.value("margin")
+            assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
+            assert f"{server.url}/tester/angular-penalty/runs/{run.name}" in (
+                (folder / "train.log").read_text()
+            )
+    assert comparison.job_type == "comparison" and comparison.tags == ["comparison"]
+    logged = {key: value for row in comparison.history for key, value in row.items()}
+    assert logged["settings"]["nrows"] == 2 and logged["plots/ranking"]["_type"] == "image-file"
+    (report,) = [a for a in server.artifacts.values() if a["artifactTypeName"] == "report"]
+    assert report["state"] == "COMMITTED" and "report.html" in report["files"]
+    assert (
+        report["files"]["report.html"] == (tmp_path / "out" / "comparison" / "report.html").read_bytes()
+    )
+
+
+@pytest.fixture
+def answer(tmp_path):
+    """What a comparison uploads."""
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "ranking.png")
+    (tmp_path / "report.html").write_text("<html>")
+    table = ["setting", "accuracy"], [["arcface", 0.9], ["softmax", None]]
+    return (
+        tmp_path / "comparison",
+        "a-group",
+        *table,
+        [tmp_path / "ranking.png"],
+        tmp_path / "report.html",
+    )
+
+
+def test_comparing_again_goes_on_with_the_same_run(composed, answer, online):
+    logger = composed("logger.timeout=30")["logger"]
+    for _ in range(2):
+        tracking.track_comparison(logger, *answer)
+    (run,) = online.runs.values()
+    assert run.exits == [0, 0] and run.group == "a-group"
+
+
+@pytest.mark.parametrize("how", [500, "hang", 401])
+@pytest.mark.parametrize("when", ["before", "amidst"])
+def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
+    how,
+    when,
+    composed,
+    answer,
+    online,
+    said,  # noqa: F811
+    monkeypatch,
+):
+    if when == "before":
+        online.fail(how)
+    else:
+        log = tracking.comparison.log_comparison
+        monkeypatch.setattr(
+            tracking.comparison, "log_comparison", lambda *given: (online.fail(how), log(*given))
+        )
+    tracking.track_comparison(composed("logger.timeout=2")["logger"], *answer)
+    found = [line for line in said.messages if "W&B" in line and "waiting" not in line]
+    assert found and all("\n" not in line for line in found)
+    if when == "before":
+        assert len(found) == 1 and found[0].startswith(f"W&B is offline ({online.url}: ")
+    else:
+        assert any(
+            line.startswith(("the comparison was not uploaded", "not uploaded")) for line in found
+        )
+
+
+def test_what_breaks_in_the_client_costs_the_upload(composed, answer, online, said):  # noqa: F811
+    out, group, header, rows, pictures, page = answer
+    pictures[0].unlink()
+    tracking.track_comparison(composed()["logger"], out, group, header, rows, pictures, page)
+    assert len(lines(said, "the comparison was not uploaded to W&B: ")) == 1
+    assert online.run_named("/comparison").exits == [1]
+
+
+def test_a_report_that_is_not_published_is_written(composed, tmp_path, online):
+    logger = composed()["logger"]
+    report = tracking.report(logger, "group", "a title", ["an answer"], "accuracy", ["margin.value"])
+    online.fail(500)
+    said = tracking.publish(report, tmp_path / "report.json")  # noqa: F811
+    assert "not published" in said and "HTTP 500" in said and (tmp_path / "report.json").exists()
