@@ -143,6 +143,8 @@ def train_and_evaluate(
             resumed=saved is not None,
         )
     )
+    if tracker.url:
+        summary["wandb_url"] = tracker.url
     speed = train(run, tracker)
     result, embeddings = run.evaluate("test")
     check_finite(run, config["epochs"], "test", embeddings, result.metrics)

@@ -17,7 +17,9 @@ CLOUD_POINTS = 10_000
 
 
 class Tracker:
-    """Where a run reports to. This one reports nowhere."""
+    """Where a run reports to. This one reports nowhere. `url` is its page, if it has one."""
+
+    url: str | None = None
 
     def epoch(self, row: dict) -> None:
         """Metrics of an epoch; `row["epoch"]` is its number from 1."""
@@ -33,8 +35,8 @@ class WandbTracker(Tracker):
     """Reports to a W&B run. An epoch's number is its step, so that a row is there once however often it
     is reported. What fails in it is said once, and then nothing more is reported."""
 
-    def __init__(self, run):
-        self.run, self.failed, self.epochs = run, False, 0
+    def __init__(self, run, url: str | None = None):
+        self.run, self.url, self.failed, self.epochs = run, url, False, 0
         self._try(self._define)
 
     def _define(self) -> None:
@@ -128,7 +130,7 @@ def track(
     if session.run is None:
         yield Tracker()
         return
-    tracker = WandbTracker(session.run)
+    tracker = WandbTracker(session.run, session.run.url if session.online else None)
     for row in rows:
         tracker.epoch(row)
     try:

@@ -62,12 +62,13 @@ def test_a_run_is_there_with_its_rows_pictures_and_address(composed, tmp_path, o
     folder = tmp_path / "sweep" / "run"
     accuracy = train_run(composed(*TINY, "logger.tags=[mine]"), folder)
     (run,) = online.runs.values()
-    assert lines(said, "W&B") == [f"W&B: {online.url}/{ENTITY}/angular-penalty/runs/{run.name}"]
     assert run.epochs == [1, 2] and [row["_step"] for row in run.history] == [1, 2, 3]
     rows = read_rows(folder / "metrics.csv")
     assert [row["validation/accuracy"] for row in run.history[:2]] == [r["accuracy"] for r in rows]
     assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
     assert rows[-1]["accuracy"] == accuracy
+    address = f"{online.url}/{ENTITY}/angular-penalty/runs/{run.name}"
+    assert read_summary(folder)["wandb_url"] == address and lines(said, "W&B") == [f"W&B: {address}"]
     assert set(run.tags) == {"arcface", "synthetic", "mlp", "mine"} and run.display_name == "sweep/run"
     assert run.value("loss")["name"] == "arcface" and run.exits == [0] and not run.group
     assert len([name for name in run.files if name.startswith("media/images/plots")]) == 4
