@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import plots, tracking
+from ..durable import write_text
 from .figures import comparison_figures, read_spheres
 from .phrases import number
 from .ranking import Comparison, rank_runs
@@ -48,7 +49,7 @@ def compare_sweeps(
         for name, fig in comparison_figures(comparison, spheres).items()
     }
     page = write_report(comparison, pictures, spheres, out)
-    (out / "answer.txt").write_text("\n".join(answer_sentences(comparison)) + "\n", **TEXT)
+    write_text(out / "answer.txt", "\n".join(answer_sentences(comparison)) + "\n", **TEXT)
     print_comparison(comparison, page)
     logger = {"project": None, "entity": None, "group": None} | runs[0].config["logger"]
     group = logger["group"] or tracking.sweep_group(folders[0])

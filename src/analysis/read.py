@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
-from ..run.folder import DONE, is_claimed, is_done, objective_of
+from ..run.folder import DONE, is_claimed, objective_of
 from ..run.identity import setting_hash
 from .statistics import Repeat
 
@@ -115,7 +115,7 @@ def read_run(folder: Path) -> RunRecord:
     if not isinstance(summary, dict) or not isinstance(summary.get("state"), str):
         raise ValueError("summary.json is not a run's: it has no state")
     config = checked_config(summary.get("config"))
-    finished = is_done(summary)
+    finished = summary["state"] in DONE  # whether its metrics are numbers is looked at here
     return RunRecord(
         folder,
         summary["state"],

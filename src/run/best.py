@@ -7,6 +7,7 @@ possible, as on some network drives, it is a file that holds the same path.
 import os
 from pathlib import Path
 
+from ..durable import write_text
 from ..errors import UserError
 
 PREFIX, LINK = "best:", "best"
@@ -23,7 +24,7 @@ def point_to(run: Path | None, comparison: Path) -> None:
     try:
         link.symlink_to(target, target_is_directory=True)
     except (OSError, NotImplementedError):
-        link.write_text(target + "\n", encoding="utf-8")
+        write_text(link, target + "\n", encoding="utf-8")
 
 
 def name_of(comparison: Path) -> str:

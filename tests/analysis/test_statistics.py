@@ -6,9 +6,19 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.analysis.statistics import expected_best, interval, more_seeds, paired_difference
+from src.analysis.statistics import (
+    Repeat,
+    expected_best,
+    interval,
+    more_seeds,
+    paired_difference,
+)
 
 RNG = np.random.default_rng(0)
+
+
+def seeds(values) -> dict[Repeat, float]:
+    return {Repeat(seed): value for seed, value in enumerate(values)}
 
 
 @pytest.mark.parametrize("n", [2, 3, 10])
@@ -26,16 +36,19 @@ def test_one_value_has_no_interval():
 @pytest.mark.parametrize("compared", [1, 21])
 def test_a_difference_is_scipys_paired_t_at_bonferronis_level(compared):
     a, b = RNG.normal(0.9, 0.02, 8), RNG.normal(0.88, 0.02, 8)
-    found = paired_difference(dict(enumerate(a)), dict(enumerate(b)), compared)
+    found = paired_difference(seeds(a), seeds(b), compared)
     expected = stats.ttest_rel(a, b).confidence_interval(1 - 0.05 / compared)
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
     assert found.separable == (stats.ttest_rel(a, b).pvalue < 0.05 / compared)
 
 
 def test_only_seeds_that_both_have_are_paired():
-    assert paired_difference({0: 1.0, 1: 2.0, 5: 9.0}, {0: 0.5, 1: 1.0, 7: 0.0}).n == 2
-    assert paired_difference({0: 1.0}, {1: 1.0}) is None
-    alone = paired_difference({0: 1.0}, {0: 0.5})
+    ours = {Repeat(seed): value for seed, value in {0: 1.0, 1: 2.0, 5: 9.0}.items()}
+    theirs = {Repeat(seed): value for seed, value in {0: 0.5, 1: 1.0, 7: 0.0}.items()}
+    assert paired_difference(ours, theirs).n == 2
+    assert paired_difference({Repeat(0): 1.0}, {Repeat(1): 1.0}) is None
+    assert paired_difference({Repeat(0, 1): 1.0}, {Repeat(0, 2): 1.0}) is None  # of other folds
+    alone = paired_difference({Repeat(0): 1.0}, {Repeat(0): 0.5})
     assert alone.mean == 0.5 and alone.low is None and not alone.separable
 
 
@@ -43,10 +56,7 @@ def test_the_interval_covers_the_truth_in_95_of_100_sweeps():
     values = RNG.normal(0.9, 0.02, (4000, 3))
     found = [interval(list(row)) for row in values]
     assert 0.93 <= np.mean([f.low <= 0.9 <= f.high for f in found]) <= 0.97
-    gaps = [
-        paired_difference(dict(enumerate(a)), dict(enumerate(b)))
-        for a, b in zip(values, values[::-1], strict=True)
-    ]
+    gaps = [paired_difference(seeds(a), seeds(b)) for a, b in zip(values, values[::-1], strict=True)]
     assert 0.93 <= np.mean([gap.low <= 0 <= gap.high for gap in gaps]) <= 0.97
 
 
@@ -54,8 +64,8 @@ def test_among_many_ties_a_difference_is_claimed_in_5_of_100_sweeps_at_most():
     claimed = 0
     for _ in range(400):
         settings = RNG.normal(0.9, 0.02, (11, 4))
-        first = dict(enumerate(settings[0]))
-        claimed += any(paired_difference(dict(enumerate(s)), first, 10).separable for s in settings[1:])
+        first = seeds(settings[0])
+        claimed += any(paired_difference(seeds(s), first, 10).separable for s in settings[1:])
     assert claimed / 400 <= 0.07
 
 

@@ -15,6 +15,7 @@ from src.losses import ArcFace
 from src.run.build import build_run
 from src.run.folder import read_summary
 from src.run.lifecycle import train_run
+from src.run.sizes import too_few
 from src.training import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
 
@@ -67,6 +68,16 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
     pictures = {path.name for path in (tmp_path / "run" / "plots").iterdir()}
     expected = {f"{name}.png" for name in ("embedding", "neighbours", "pairs", "roc", "curves")}
     assert pictures == expected | {"training.gif"}
+
+
+def test_few_validation_and_test_images_are_said_to_be_before_training(configured, composed, tmp_path):
+    said = too_few(build_run(configured(), tmp_path))
+    assert said == (
+        "few validation images to choose settings by, 12 images of 2 classes, where one query is 8.3 "
+        "points: a larger dataset.val_fraction holds out more, dataset.folds=5 tests each in turn; the "
+        "test split is a handful of images, 12 images of 2 classes"
+    )
+    assert too_few(build_run(composed(*FAST), tmp_path)) is None  # digits
 
 
 def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(configured, tmp_path, caplog):
