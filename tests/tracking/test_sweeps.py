@@ -72,7 +72,7 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
     composed,
     answer,
     online,
-    said,  # noqa: F811
+    said,
     monkeypatch,
 ):
     if when == "before":
