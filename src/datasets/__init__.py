@@ -12,6 +12,7 @@ from .files import Files
 from .folder import image_folder
 from .images import BrokenImage
 from .loading import check_labels, fingerprint_of, load
+from .manifest import manifest
 from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
@@ -41,6 +42,7 @@ __all__ = [
     "image_folder",
     "kmnist",
     "load",
+    "manifest",
     "mnist",
     "omniglot",
     "pairs",

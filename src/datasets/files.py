@@ -1,5 +1,6 @@
 """Images in files: found, whoever wrote them, examined, and decoded when they are needed."""
 
+import copy
 import functools
 import os
 import unicodedata
@@ -10,8 +11,10 @@ from typing import NoReturn
 
 import numpy as np
 from PIL import Image
+from rich.console import Console
+from rich.progress import track
 
-from .images import Header, header_of, opened, to_bytes, upright
+from .images import BrokenImage, Header, header_of, opened, to_bytes, upright
 from .limits import printable
 
 SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
@@ -20,6 +23,7 @@ SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 OTHER_IMAGES = {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heif"}
 OTHER_IMAGES |= {".hif", ".jp2", ".jxl", ".jxr", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".xcf"}
 NO_IMAGES = {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".pdf"}  # of which it knows the endings
+MANY = 1000  # images, of which a terminal shows how far they are read
 LARGEST_SIDE = 256  # pixels; larger images need an explicit size
 ARCHIVES = {".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zip"}
 # What other programs leave beside images, in lower case: thumbnails, bins, and what a file system needs.
@@ -109,38 +113,94 @@ def _unreadable(error: OSError) -> NoReturn:
     raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def in_parallel(function: Callable, items: Iterable, threads: int | None = None) -> list:
-    """`function` of each item, in order. Threads pay off because decoding releases Python's lock."""
+def in_parallel(
+    function: Callable, items: Iterable, threads: int | None = None, doing: str | None = None
+) -> list:
+    """`function` of each item, in order. Threads pay off because decoding releases Python's lock. With
+    `doing`, a terminal shows a bar with this word in front if it takes a while."""
     items = list(items)
     if threads == 1 or len(items) < 8:
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
-        return list(pool.map(function, items))
+        results = pool.map(function, items)
+        console = Console(stderr=True)
+        if doing and console.is_terminal and len(items) >= MANY:
+            results = track(results, doing, len(items), console=console, transient=True)
+        return list(results)
 
 
 class Files:
     """Image files that decode to one shape, when they are needed. `shape` is (N, channels, height,
-    width), as if they were an array."""
+    width), as if they were an array. Images that lie elsewhere override `content`, `called` and
+    `sizes`."""
 
-    def __init__(self, paths: np.ndarray, image_shape: tuple[int, int, int]):
+    def __init__(self, paths: np.ndarray, image_shape: tuple[int, int, int] = (0, 0, 0)):
         self.paths, self.shape = paths, (len(paths), *image_shape)
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> "Files":
-        return Files(self.paths[rows], self.shape[1:])
+        picked = copy.copy(self)
+        picked.paths = self.paths[rows]
+        picked.shape = (len(picked.paths), *self.shape[1:])
+        return picked
+
+    def shaped(self, image_shape: tuple[int, int, int]) -> "Files":
+        """The same files, to be decoded to this shape."""
+        other = copy.copy(self)
+        other.shape = (len(self), *image_shape)
+        return other
+
+    def content(self, row: int) -> str | bytes:
+        """Where an image is, or what is there."""
+        return str(self.paths[row])
+
+    def called(self, row: int) -> str:
+        """What messages call an image."""
+        return str(self.paths[row])
+
+    def sizes(self) -> list[int]:
+        """The size of each in bytes, as it is stored."""
+        return [os.path.getsize(path) for path in self.paths]
 
     def decode(self, threads: int | None = None) -> np.ndarray:
         """All of them as bytes (N, channels, height, width). Raises ValueError that names a broken
-        file."""
+        one."""
         pixels = np.empty(self.shape, np.uint8)
 
         def decode_one(row: int) -> None:
-            pixels[row] = to_bytes(self.paths[row], self.shape[1:])
+            pixels[row] = self._pixels(row)
 
-        in_parallel(decode_one, range(len(self)), threads)
+        in_parallel(decode_one, range(len(self)), threads, "reading images")
         return pixels
+
+    def check(self) -> None:
+        """Raise ValueError that names a broken one; keeps none."""
+
+        def check_one(row: int) -> None:
+            self._pixels(row)
+
+        in_parallel(check_one, range(len(self)), None, "checking images")
+
+    def examine(self, whole: bool) -> tuple[list[Header | None], dict[int, str]]:
+        """The header of each, None for a broken one, and the reason for each broken one by its row.
+        Reads every pixel if `whole`, and otherwise headers only."""
+        results = in_parallel(
+            lambda row: header_or_why(self.content, row, whole),
+            range(len(self)),
+            None,
+            "looking at images",
+        )
+        broken = {row: why for row, why in enumerate(results) if isinstance(why, str)}
+        return [None if isinstance(result, str) else result for result in results], broken
+
+    def _pixels(self, row: int) -> np.ndarray:
+        try:
+            content = self.content(row)
+        except (OSError, ValueError) as error:
+            raise BrokenImage(f"{self.called(row)}: cannot be read ({printable(error)})") from None
+        return to_bytes(content, self.shape[1:], self.called(row))
 
     @property
     def nbytes(self) -> int:
@@ -148,26 +208,25 @@ class Files:
         return int(np.prod(self.shape, dtype=np.int64))
 
 
+def header_or_why(content: Callable[[int], str | Path | bytes], row: int, whole: bool) -> Header | str:
+    """The header of one image, or why it is broken."""
+    try:
+        with opened(content(row)) as image:
+            if whole:
+                upright(image)
+            return header_of(image)
+    except Exception as error:  # given a hostile file, Pillow raises anything
+        return printable(error)
+
+
 def examine(paths: Sequence[Path], whole: bool) -> tuple[list[Header | None], dict[Path, str]]:
-    """The header of each file, None for a broken one, and the reason for each broken one. Reads every
-    pixel if `whole`, and otherwise headers only."""
-
-    def header_or_error(path: Path) -> Header | str:
-        try:
-            with opened(path) as image:
-                if whole:
-                    upright(image)
-                return header_of(image)
-        except Exception as error:  # given a hostile file, Pillow raises anything
-            return printable(error)
-
-    results = in_parallel(header_or_error, paths)
-    broken = {path: why for path, why in zip(paths, results, strict=True) if isinstance(why, str)}
-    return [None if isinstance(result, str) else result for result in results], broken
+    """`Files.examine` of files, the reason for each broken one by its path."""
+    headers, broken = Files(np.array([str(path) for path in paths])).examine(whole)
+    return headers, {paths[row]: why for row, why in broken.items()}
 
 
 def common_shape(
-    paths: Sequence[Path],
+    paths: Sequence[object],
     headers: Sequence[Header],
     size: Sequence[int] | None,
     channels: int | None,

@@ -9,10 +9,8 @@ import numpy as np
 from .files import Files, common_shape, composed, examine, find_images, subfolders
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
+from .parts import NOT_SPLIT, PART_NAMES, source_of
 from .splits import Labelled, Source
-
-SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
-NOT_SPLIT = ""  # stands for the one part where there are no train/ and test/
 
 
 def image_folder(
@@ -26,12 +24,13 @@ def image_folder(
     min_images: MinImages = None,
     skip_broken: SkipBroken = False,
 ) -> Source:
-    """Images `root`/<class>/…/<image>, or the same in `root`/train and `root`/test (and `root`/val).
+    """Images `root`/<class>/…/<image>, or the same in `root`/train, `root`/val and `root`/test, which
+    may also be called training, valid, validation, testing, and of which train is enough.
 
-    Without train/ and test/, `split_seed` draws the test images: `test_fraction` of each class's images
-    if `split` is `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on.
-    Classes of fewer than `min_images` are left out and named in `skipped`, as are unreadable images and
-    empty classes with `skip_broken`.
+    What is missing is drawn by `split_seed`: `test_fraction` of each class's images if `split` is
+    `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Classes of
+    fewer than `min_images` are left out and named in `skipped`, as are unreadable images and empty
+    classes with `skip_broken`.
 
     Raises ValueError for unreadable images and empty classes without `skip_broken`, for a class of one
     image without `min_images`, for images that differ in size without `size`, and for folders that do
@@ -45,37 +44,40 @@ def image_folder(
         channels,
     )
     parts = {part: label(folders[part], files.paths, root, shape) for part, files in class_files.items()}
-    skipped = tuple(
-        os.path.relpath(path, root) for files in class_files.values() for path in files.skipped
+    return source_of(
+        parts,
+        f"root={root}",
+        split=split,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        skipped=tuple(
+            os.path.relpath(path, root) for files in class_files.values() for path in files.skipped
+        ),
     )
-    if NOT_SPLIT in parts:
-        train, test = draw_test(root, parts[NOT_SPLIT], split, test_fraction, split_seed)
-        return Source(train=train, test=test, skipped=skipped)
-    check_classes(root, split, parts)
-    if split == "closed_set":
-        parts = {part: relabelled(labelled, parts["train"].classes) for part, labelled in parts.items()}
-    return Source(train=parts["train"], val=parts.get("val"), test=parts["test"], skipped=skipped)
 
 
 def part_folders(root: Path) -> dict[str, Path]:
-    """The folders train, test and perhaps val, by name; `root` as the only part if it holds class
-    folders. Raises ValueError if it could be either."""
+    """The folders of train and perhaps val and test, by these names; `root` as the only part if it holds
+    class folders. Raises ValueError if it could be either."""
     if not os.path.isdir(root):
         raise ValueError(f"root={root}: no such folder; name the one that your class folders are in")
-    folders = {folder.name: folder for folder in subfolders(root)}
-    if not {"train", "test"} <= set(folders):
-        if folders and {name.lower() for name in folders} <= SPLIT_NAMES:
+    folders = subfolders(root)
+    parts = [
+        (PART_NAMES[path.name.lower()], path) for path in folders if path.name.lower() in PART_NAMES
+    ]
+    found = dict(parts)
+    others = [path.name for path in folders if path not in found.values()]
+    if "train" not in found or len(parts) == 1 and others:  # a class may be called train
+        if parts and not others:
             raise ValueError(
-                f"root={root}: has {'/, '.join(folders)}/, which look like splits; wanted are train/ "
-                "and test/ (and val/), or one folder a class"
+                f"root={root}: has {'/, '.join(path.name for path in folders)}/, which look like "
+                "splits; wanted is train/, with or without val/ and test/, or one folder a class"
             )
         return {NOT_SPLIT: root}
-    others = sorted(set(folders) - {"train", "val", "test"})
     if others:
-        raise ValueError(
-            f"root={root}: has train/ and test/, and beside them {others[0]}/: which is it?"
-        )
-    return folders
+        names = " and ".join(f"{path.name}/" for path in found.values())
+        raise ValueError(f"root={root}: has {names}, and beside them {others[0]}/: which is it?")
+    return {part: found[part] for part in ("train", "val", "test") if part in found}
 
 
 class ClassFiles(NamedTuple):
@@ -102,7 +104,9 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFil
     result = ClassFiles([], [], [])
     for name, paths in images.items():
         class_folder = class_folders[name]
-        headers, broken = examine(paths, whole=True)
+        headers, broken = examine(
+            paths, whole=skip_broken
+        )  # else pixels are looked at only once, by load
         readable = [path for path in paths if path not in broken]
         if not skip_broken:
             refuse_broken(class_folder, broken, readable)
@@ -150,49 +154,3 @@ def label(folder: Path, paths: list[Path], root: Path, shape: tuple[int, int, in
 def class_of(path: Path, folder: Path) -> str:
     """The name of the folder directly below `folder` that a path is in."""
     return composed(path.relative_to(folder).parts[0])
-
-
-def check_classes(root: Path, split: str, parts: dict[str, Labelled]) -> None:
-    """Raise ValueError if a part of a closed set has classes that are not trained on, or if two parts of
-    an open set have a class in common."""
-    classes = {part: set(labelled.classes) for part, labelled in parts.items()}
-    for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
-        if not {first, second} <= set(parts):
-            continue
-        common, new = classes[first] & classes[second], classes[second] - classes[first]
-        if split != "closed_set" and common:
-            raise ValueError(
-                f"split={split}: class {min(common)} is in both {root}/{first} and {root}/{second}; an "
-                "open set must test classes that were not used before; did you mean split=closed_set?"
-            )
-        if split == "closed_set" and first == "train" and new:
-            raise ValueError(
-                f"split=closed_set: class {min(new)} is in {root}/{second} and not in {root}/train: "
-                "split=open_set tests classes that were not trained on"
-            )
-
-
-def relabelled(part: Labelled, classes: tuple[str, ...]) -> Labelled:
-    """`part` with labels that index `classes`, which include its own."""
-    new_label = np.array([classes.index(name) for name in part.classes])
-    return part._replace(labels=new_label[part.labels], classes=classes)
-
-
-def draw_test(
-    root: Path, whole: Labelled, split: str, fraction: float, seed: int
-) -> tuple[Labelled | None, Labelled]:
-    """Parts to train on and to test on: `fraction` of each class's images, at least one, or of the
-    classes, is tested on; all of them if it is 1. Raises ValueError if there are too few classes."""
-    if len(whole.classes) < 2:
-        raise ValueError(f"root={root}: one folder a class, here is {len(whole.classes)}")
-    if fraction == 1:
-        return None, whole
-    if split == "closed_set":
-        return whole.split_samples(fraction, seed, keep_both=True)
-    parts = whole.split_classes(fraction, seed)
-    if parts is None:
-        raise ValueError(
-            f"test_fraction={fraction}: of {len(whole.classes)} classes in {root} leaves fewer than 2 "
-            "to train on: use less, more classes, or split=closed_set"
-        )
-    return parts

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .limits import printable, regular_file
 
@@ -21,7 +21,10 @@ MOST_SCANNED = 2**34  # pixels times scans of a progressive JPEG, each of which 
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
 DEEP_COLOUR = re.compile(r"(LA|RGB[AaX]?);16[BLN]")  # what Pillow cuts to eight bits as it reads
 ORIENTATION = 274  # the EXIF tag
-SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
+TURN = Image.Transpose
+# What turns an image of each orientation upright; from 5 on, height and width change places.
+UPRIGHT = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE}
+UPRIGHT |= {6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90}
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below
 
@@ -68,7 +71,9 @@ def upright(image: Image.Image) -> Image.Image:
     bits = 32 if image.mode == "I" else 16
     was_deep = DEEP_COLOUR.search(str([tile[-1] for tile in image.tile]))
     says_white = image.format == "PPM"  # in its header, and Pillow scales by it
-    image = ImageOps.exif_transpose(image)
+    image.load()
+    turn = UPRIGHT.get(orientation_of(image))
+    image = image.transpose(turn) if turn is not None else image
     if image.mode == "F":
         raise ValueError("floating-point pixels, whose white is unknown: save 8 or 16 bits")
     if image.mode.startswith("I"):
@@ -89,8 +94,20 @@ def upright(image: Image.Image) -> Image.Image:
     return image
 
 
+def orientation_of(image: Image.Image) -> int | None:
+    """What its EXIF data say, 1 to 8; None if they say nothing, or are junk, which takes nothing from
+    the pixels. TIFF files Pillow turns itself, as it says of their size before it has."""
+    if image.format == "TIFF":
+        return None
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+        return orientation if orientation in UPRIGHT else None
+    except Exception:  # whatever its parser stumbles over
+        return None
+
+
 def header_of(image: Image.Image) -> Header:
-    sideways = image.getexif().get(ORIENTATION) in SIDEWAYS
+    sideways = (orientation_of(image) or 1) >= 5
     return Header(channels_of(image), image.size if sideways else image.size[::-1])
 
 
@@ -120,5 +137,5 @@ def to_bytes(
             pixels = np.asarray(image)
     except Exception as error:  # given a hostile file, Pillow raises anything
         why = printable(error)
-        raise BrokenImage(f"{name or file}: not an image that can be read ({why})") from None
+        raise BrokenImage(f"{name or file}: not an image that can be read: {why}") from None
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

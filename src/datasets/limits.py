@@ -38,5 +38,6 @@ def check_file(path: Path, most_bytes: int) -> None:
 
 def printable(error: Exception) -> str:
     """What a library says of a file, short, in one line, and without what a terminal would act on."""
-    said = "".join(c if c.isprintable() else " " for c in str(error)[:1000])
+    own = error.strerror if isinstance(error, OSError) else None  # without the path again
+    said = "".join(c if c.isprintable() else " " for c in str(own or error)[:1000])
     return " ".join(said.split())[:300] or type(error).__name__

@@ -3,7 +3,6 @@ fit."""
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,8 +11,9 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from ..arguments import Legal, check_arguments, is_number
+from ..arguments import Legal, check_arguments, is_number, parameters
 from .files import Files
+from .images import BrokenImage
 from .splits import Dataset, Labelled, Source, Split, StreamedSplit
 
 SAMPLE_BYTES = 2**26  # of images, evenly spaced, give mean and standard deviation, and the fingerprint
@@ -68,6 +68,7 @@ def load(
         val=splits.get("val"),
         test=splits["test"],
         skipped=loaded.skipped,
+        notes=loaded.notes,
         fingerprint=loaded.fingerprint,
     )
 
@@ -85,6 +86,7 @@ class _Loaded:
     mean: list[float]
     std: list[float]
     skipped: tuple[str, ...]
+    notes: tuple[str, ...]
     fingerprint: str
 
 
@@ -99,9 +101,9 @@ def _load(
 ) -> _Loaded:
     source = read(reader, root, name, val_fraction, options)
     files = parts_of(source)
-    parts = into_memory(files, memory)
+    parts = into_memory(files, memory, hint_of(reader))
     mean, std = statistics(parts.get("train", parts["test"]).images)
-    return _Loaded(parts, mean, std, source.skipped, fingerprint(files, parts))
+    return _Loaded(parts, mean, std, source.skipped, source.notes, fingerprint(files, parts))
 
 
 def fingerprint_of(
@@ -187,14 +189,28 @@ def with_validation(name: str, source: Source, fraction: float) -> Source:
     return replace(source, train=train, val=val)
 
 
-def into_memory(parts: dict[str, Labelled], gib: float) -> dict[str, Labelled]:
-    """The splits with their files decoded, if all of them together take at most `gib` GiB."""
+def into_memory(parts: dict[str, Labelled], gib: float, hint: str = "") -> dict[str, Labelled]:
+    """The splits with their files decoded, if all of them together take at most `gib` GiB; otherwise
+    each is looked at, so that a broken one is found before training and not in the midst of it. Raises
+    ValueError that names it and ends in `hint`."""
     in_files = {split: part for split, part in parts.items() if isinstance(part.images, Files)}
-    if sum(part.images.nbytes for part in in_files.values()) > gib * GIB:
-        return parts
-    return parts | {
-        split: part._replace(images=part.images.decode()) for split, part in in_files.items()
-    }
+    fits = sum(part.images.nbytes for part in in_files.values()) <= gib * GIB
+    try:
+        if not fits:
+            for part in in_files.values():
+                part.images.check()
+            return parts
+        return parts | {
+            split: part._replace(images=part.images.decode()) for split, part in in_files.items()
+        }
+    except BrokenImage as error:
+        raise ValueError(f"{error}{hint}") from None
+
+
+def hint_of(reader: Callable) -> str:
+    """What to do about a broken image, if the reader can leave it out."""
+    can_skip = "skip_broken" in parameters(reader)
+    return "; skip_broken=true leaves such files out" if can_skip else ""
 
 
 def sample(images: np.ndarray | Files) -> np.ndarray:
@@ -226,6 +242,6 @@ def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
         digest.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
         digest.update(part.labels.astype(np.int64).tobytes())
         if isinstance(part.images, Files):
-            digest.update(repr([os.path.getsize(path) for path in part.images.paths]).encode())
+            digest.update(repr(part.images.sizes()).encode())
         digest.update(np.ascontiguousarray(sample(parts[split].images)))
     return digest.hexdigest()[:16]

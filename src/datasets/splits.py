@@ -77,12 +77,14 @@ class Labelled(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class Source:
     """What a reader returns. `train` is None where there is nothing to train on, `val` where the data
-    come without a validation split. `skipped` names the files and classes that were left out."""
+    come without a validation split. `skipped` names the files and classes that were left out; `notes`
+    say, a line each, what the user should know of how the data were read."""
 
     train: Labelled | None
     val: Labelled | None = None
     test: Labelled
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Split:
@@ -190,12 +192,14 @@ class _DecodedBatches(torch.utils.data.Dataset):
 class Dataset:
     """Splits that share one normalisation. Settings are chosen on `val`, which is None if there is no
     validation split. `train` is None only where a finished run is evaluated. `skipped` names the files
-    and classes that were left out. The same images have the same `fingerprint` in any folder."""
+    and classes that were left out, `notes` what else to know of how the data were read. The same images
+    have the same `fingerprint` in any folder."""
 
     train: Split | None
     val: Split | None
     test: Split
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     fingerprint: str = ""
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:

@@ -40,8 +40,14 @@ def to_dict(config: DictConfig) -> dict:
         plain = {key: _plain(config, key, resolve=False) for key in groups}
     missing = [key for key, value in sorted(flattened(plain).items()) if value == "???"]
     if missing:
-        raise UserError("\n".join(f"{key} has no value: give one, as in {key}=0.3" for key in missing))
+        raise UserError(
+            "\n".join(f"{key} has no value: give one, as in {key}={example(key)}" for key in missing)
+        )
     return plain
+
+
+def example(key: str) -> str:
+    return "<file>" if key.endswith("file") else "0.3"
 
 
 def _plain(config: DictConfig, key: str, resolve: bool = True) -> object:

@@ -20,7 +20,7 @@ from ..evaluation import Evaluated, evaluate
 from ..evaluation.embeddings import save_embeddings
 from .command_line import CONF, explain, to_dict
 from .folder import versions, write_json
-from .load import Trained, reads_folder, same_folder
+from .load import Trained, reads_folder, same_place
 from .pairs import evaluation_pairs
 
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
@@ -117,7 +117,7 @@ def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print)
         check_untrained(run, dataset, closed)
     data = run.data(dataset if same else dataset | {"val_fraction": 0})
     test = data.test
-    both, here = set(test.classes) & set(run.classes), same or same_folder(dataset, own)
+    both, here = set(test.classes) & set(run.classes), same or same_place(dataset, own)
     if closed and not same:
         say(f"whether {dataset['root']} holds images that were trained on is not known here")
     elif both and not here:  # people are often numbers
@@ -143,7 +143,7 @@ def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
                 f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
                 "would test"
             )
-    if closed and reads_folder(dataset) and not run.is_unchanged(dataset["root"]):
+    if closed and reads_folder(dataset) and not run.is_unchanged(dataset):
         raise UserError(
             f"dataset.root={dataset['root']}: has changed since the run was trained; it may now test "
             "images that were trained on: evaluate a folder of new images"

@@ -77,10 +77,14 @@ def setting_hash(config: dict) -> str:
 def computed(config: dict) -> dict[str, object]:
     """The configuration as flat, normalised keys, without those that change no number."""
     flat = flattened(config) | {"precision": (config.get("device") or {}).get("precision")}
+    own = {group for group in config if str(flat.get(f"{group}._target_", "src.")).startswith("src.")}
     if flat.get("dataset.published"):
         flat.pop("dataset.root", None)
     elif isinstance(flat.get("dataset.root"), str):
         flat["dataset.root"] = os.path.abspath(os.path.expanduser(flat["dataset.root"]))
+        if "dataset" in own and isinstance(flat.get("dataset.file"), str):
+            flat["dataset.file"] = place_of(config["dataset"])
+            del flat["dataset.root"]  # from which the file was named
     for name in ("margin.name", "scale.name"):
         if flat.get(name) in VALUE_ONLY:
             del flat[name]
@@ -91,13 +95,18 @@ def computed(config: dict) -> dict[str, object]:
             flat[f"{group}.name"] = NAMES[flat[f"{group}._target_"]]
     if normalised(flat.get("margin.start")) == no_margin(flat):
         flat.pop("margin.start", None)  # null means the same
-    own = {group for group in config if str(flat.get(f"{group}._target_", "src.")).startswith("src.")}
     return {
         key: normalised(value)
         for key, value in flat.items()
         if not any(key == no or key.startswith(f"{no}.") for no in (*NOT_IDENTITY, *NOT_COMPUTED))
         and not (is_neutral(key, value) and (key.partition(".")[0] in own or key == "precision"))
     }
+
+
+def place_of(dataset: dict) -> str:
+    """The folder that a data set is read from, or the file if it is one: an absolute path."""
+    parts = [os.path.expanduser(str(dataset[key])) for key in ("root", "file") if dataset.get(key)]
+    return os.path.abspath(os.path.join(*parts))
 
 
 def no_margin(flat: dict) -> object:

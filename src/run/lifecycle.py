@@ -176,6 +176,8 @@ def announce(run: Run) -> None:
     """Log what is about to be trained, and on what."""
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
+    for note in run.data.notes:
+        log.info(note)
     log.info(run.sizes_in_words)
     warn_of_few(too_few(run))
     if run.head.has_scale:

@@ -15,6 +15,7 @@ from ..training import Device, embed, load_checkpoint
 from .best import run_folder
 from .build import build_device, build_head, build_model, read_data
 from .folder import DONE, read_summary
+from .identity import place_of
 from .targets import REBUILT, check_trusted, locate
 
 
@@ -50,14 +51,16 @@ class Trained:
         own = self.config["dataset"]
         if (dataset["_target_"], dataset["name"]) != (own["_target_"], own["name"]):
             return False
-        if own.get("published") or same_folder(dataset, own):
+        if own.get("published") or same_place(dataset, own):
             return True
-        return isinstance(dataset["root"], str) and self.is_unchanged(dataset["root"])
+        return isinstance(dataset["root"], str) and self.is_unchanged(dataset)
 
-    def is_unchanged(self, root: str) -> bool:
-        """Whether `root` holds the very images that this model was trained and tested with."""
+    def is_unchanged(self, dataset: dict) -> bool:
+        """Whether there, at its root, are the very images that this model was trained and tested
+        with."""
+        place = {key: dataset[key] for key in ("root", "file") if key in dataset}
         try:
-            return self.data(self.config["dataset"] | {"root": root}).fingerprint == self.fingerprint
+            return self.data(self.config["dataset"] | place).fingerprint == self.fingerprint
         except UserError:
             return False
 
@@ -102,9 +105,9 @@ def reads_folder(dataset: dict) -> bool:
     return not dataset.get("published")
 
 
-def same_folder(dataset: dict, other: dict) -> bool:
-    """Whether two configurations read images from one folder."""
-    places = [Path(str(each["root"])).expanduser().resolve() for each in (dataset, other)]
+def same_place(dataset: dict, other: dict) -> bool:
+    """Whether two configurations read images from one folder, or from one file."""
+    places = [Path(place_of(each)).resolve() for each in (dataset, other)]
     return reads_folder(dataset) and reads_folder(other) and places[0] == places[1]
 
 

@@ -49,11 +49,17 @@ def no_folders(root: Path) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
 
 
-def splits_without_a_test(root: Path) -> None:
-    for name in ("train", "val"):
+def splits_without_training(root: Path) -> None:
+    for name in ("val", "test"):
         (root / name).mkdir()
     for folder in sorted(root.glob("p*")):
-        folder.rename(root / "train" / folder.name)
+        folder.rename(root / "test" / folder.name)
+
+
+def two_validations(root: Path) -> None:
+    splits_without_training(root)
+    for name in ("train", "Validation"):
+        (root / name).mkdir()
 
 
 def few_classes(root: Path) -> None:
@@ -68,6 +74,7 @@ def splits_of_another_name(root: Path) -> None:
         (root / name).mkdir()
     for folder in sorted(root.glob("p*")):
         folder.rename(root / "Training" / folder.name)
+    shutil.copytree(root / "Training" / "p01", root / "Testing" / "p01")
 
 
 def unsupported(root: Path) -> None:
@@ -101,14 +108,15 @@ def validated_and_tested(root: Path) -> None:
         (archive, r"p01/more.zip: an archive among the images"),
         (no_folders, r"no folders in it; expected one folder per class"),
         (
-            splits_without_a_test,
-            r"has train/, val/, which look like splits; wanted are train/ and test/",
+            splits_without_training,
+            r"has test/, val/, which look like splits; wanted is train/, with or without val/ and test/",
         ),
+        (two_validations, r"has .*train/.*, and beside them Validation/: which is it\?"),
         (few_classes, r"^test_fraction=0.2: of 3 classes in .* leaves fewer than 2 to train on"),
-        (splits_of_another_name, r"has Testing/, Training/, which look like splits"),
+        (splits_of_another_name, r"class p01 is in both the training and the test part"),
         (unsupported, r"p04/x.HEIC: an unsupported image format"),
         (not_text, r"p\\udce9': a name that is not UTF-8"),
-        (validated_and_tested, r"class p01 is in both .*/val and .*/test"),
+        (validated_and_tested, r"class p01 is in both the validation and the test part"),
     ],
 )
 def test_what_is_wrong_is_named_in_one_line_and_nothing_is_touched(folder_of, damage, said):

@@ -303,7 +303,7 @@ def test_a_decoder_that_fails_in_any_way_is_one_line(tmp_path, monkeypatch):
     Image.new("L", (10, 12)).save(tmp_path / "x.png")
     monkeypatch.setattr(Image, "open", raises)
     assert why(tmp_path / "x.png") == "unpack requires a buffer"
-    with pytest.raises(ValueError, match=r"x.png: .*\(unpack requires a buffer\)"):
+    with pytest.raises(ValueError, match=r"x.png: .*: unpack requires a buffer$"):
         to_bytes(tmp_path / "x.png", (1, 12, 10))
 
 

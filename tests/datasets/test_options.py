@@ -29,7 +29,13 @@ def test_each_yaml_names_its_reader_and_every_option_that_it_takes(path):
     options = {key: value for key, value in config.items() if key not in SHARED}
     own = parameters(reader)
     assert set(options) == set(own) - {"root"}
-    fixed = {key: value for key, value in options.items() if value != "${evaluation.name}"}
+    required = {key for key, parameter in own.items() if parameter.default is parameter.empty}
+    assert {key for key, value in options.items() if value == "???"} == required - {"root"}
+    fixed = {
+        key: value
+        for key, value in options.items()
+        if value != "${evaluation.name}" and key not in required
+    }
     check_arguments(reader, fixed, reserved=("root",))
     if reader is not omniglot:  # whose YAML asks for smaller images than were drawn
         assert fixed == {key: own[key].default for key in fixed}
@@ -42,6 +48,7 @@ def test_the_keys_that_every_data_set_has_are_what_load_takes():
     assert {name for name, config in configs.items() if "embedding_dim" in config} == ten_classes
     assert {name for name, config in configs.items() if not config.get("published")} == {
         "image_folder",
+        "manifest",
         "pairs",
     }
     assert set(configs) == READERS

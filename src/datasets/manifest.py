@@ -1,0 +1,134 @@
+"""Images that a table lists with their labels."""
+
+import os
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from ..arguments import Legal
+from .files import Files, composed, name_some
+from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
+from .parts import NOT_SPLIT, PART_NAMES
+from .samples import Samples, source_of_images
+from .splits import Source
+from .tables import Table, column, read_table, text_at
+
+File = Annotated[str, Legal("a file, from the root", lambda value: isinstance(value, str) and value)]
+Column = Annotated[
+    str, Legal("the name of a column", lambda value: isinstance(value, str) and value != "")
+]
+
+
+def manifest(
+    root: Path,
+    *,
+    file: File,
+    path_column: Column = "path",
+    label_column: Column = "label",
+    split_column: Column = "split",
+    split: ClosedOrOpen = "open_set",
+    test_fraction: TestFraction = 0.2,
+    split_seed: Seed = 0,
+    size: Size = None,
+    channels: Channels = None,
+    min_images: MinImages = None,
+    skip_broken: SkipBroken = False,
+) -> Source:
+    """The images that the table `root`/`file` lists: a CSV, TSV, JSON lines or Parquet file with a
+    column of paths, from the table's folder or absolute, and one of labels. A column `split` of train,
+    val (or validation) and test says which are which; without it, or for what it leaves out, they are
+    drawn as by `image_folder`. Other columns are not used, and named in a note.
+
+    Raises ValueError that names the line of an image that is not there, listed twice, or broken, and of
+    a label or split that is missing or unknown. `skip_broken` leaves out images that are missing or
+    broken, `min_images` small classes."""
+    listed, notes = read_listed(read_table(found(root, file)), path_column, label_column, split_column)
+    return source_of_images(
+        listed,
+        f"{root / file}",
+        split=split,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        size=size,
+        channels=channels,
+        min_images=min_images,
+        skip_broken=skip_broken,
+        notes=notes,
+    )
+
+
+def found(root: Path, file: str) -> Path:
+    """The path of `file`, from the `root`. Raises ValueError if there is no such file."""
+    path = root / Path(file).expanduser()
+    if not path.exists():
+        raise ValueError(f"file={file}: no such file, looked for {os.path.abspath(path)}")
+    if path.is_dir():
+        raise ValueError(f"file={file}: a folder; name a file in it")
+    return path
+
+
+class ListedFiles(Files):
+    """Files that messages call by their line in a table, too."""
+
+    def __init__(self, paths: np.ndarray, table: Table, rows: np.ndarray):
+        super().__init__(paths)
+        self.table, self.rows = table, rows
+
+    def __getitem__(self, rows: np.ndarray) -> "ListedFiles":
+        picked = super().__getitem__(rows)
+        picked.rows = self.rows[rows]
+        return picked
+
+    def called(self, row: int) -> str:
+        return f"{self.table.place(self.rows[row])}: {self.paths[row]}"
+
+
+def read_listed(
+    table: Table, path_column: str, label_column: str, split_column: str
+) -> tuple[Samples, tuple[str, ...]]:
+    """The images of a table, and what there is to say of it."""
+    folder = table.file.parent
+    paths, labels = (
+        column(table, path_column, "path_column"),
+        column(table, label_column, "label_column"),
+    )
+    if split_column != "split":
+        column(table, split_column, "split_column")
+    splits = table.columns.get(split_column)
+    first_row: dict[str, int] = {}
+    listed = _Columns([], [], [], [])
+    for row in range(len(table.numbers)):
+        typed = text_at(table, paths, row, path_column)
+        path = os.path.normpath(os.path.join(folder, os.path.expanduser(typed)))
+        other = first_row.setdefault(path, row)
+        if other != row:
+            raise ValueError(
+                f"{table.place(row)} names {typed[:200]}, as {table.unit} {table.numbers[other]} does: "
+                "list each image once"
+            )
+        listed.paths.append(path)
+        listed.labels.append(composed(text_at(table, labels, row, label_column)))
+        listed.parts.append(NOT_SPLIT if splits is None else part_at(table, splits, row))
+        inside = not os.path.isabs(typed) and not os.path.normpath(typed).startswith("..")
+        listed.names.append(composed(os.path.normpath(typed) if inside else path))
+    files = ListedFiles(np.array(listed.paths), table, np.arange(len(listed.paths)))
+    unused = [name for name in table.columns if name not in (path_column, label_column, split_column)]
+    notes = (f"{table.file}: columns that are not used: {name_some(unused)}",) if unused else ()
+    labels, parts, names = map(np.array, (listed.labels, listed.parts, listed.names))
+    return Samples(files, labels, names, parts), notes
+
+
+class _Columns(NamedTuple):
+    paths: list[str]
+    labels: list[str]
+    parts: list[str]
+    names: list[str]
+
+
+def part_at(table: Table, splits: list, row: int) -> str:
+    """The part that a row is of. Raises ValueError, with its line, for a name of none."""
+    said = text_at(table, splits, row, "split")
+    if said.lower() not in PART_NAMES:
+        raise ValueError(f"{table.place(row)}: split {said[:60]!r} is none of train, val and test")
+    return PART_NAMES[said.lower()]

@@ -1,0 +1,105 @@
+"""Which samples are trained on, validated on and tested on: as the data say; what they do not say is
+drawn."""
+
+import numpy as np
+
+from .splits import Labelled, Source
+
+# What people call the three parts, in lower case.
+PART_NAMES = {"train": "train", "training": "train"}
+PART_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+PART_NAMES |= dict.fromkeys(("test", "testing"), "test")
+IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
+NOT_SPLIT = ""  # stands for the one part of data that are not divided
+
+
+def source_of(
+    parts: dict[str, Labelled],
+    where: str,
+    *,
+    split: str,
+    test_fraction: float,
+    split_seed: int,
+    skipped: tuple[str, ...] = (),
+    notes: tuple[str, ...] = (),
+) -> Source:
+    """The source that consists of `parts`: `NOT_SPLIT`, or some of train, val and test.
+
+    Without a test part, `split_seed` draws it: `test_fraction` of each class's samples if `split` is
+    `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Messages call
+    the place `where`. Raises ValueError for classes that do not fit the `split`, and for too few."""
+    if NOT_SPLIT in parts:
+        parts, given = {"train": parts[NOT_SPLIT]}, ()
+    else:
+        parts, given = dict(parts), tuple(parts)
+    if "test" not in parts:
+        if "train" not in parts:
+            raise ValueError(f"{where}: neither samples to train on nor to test")
+        parts["train"], parts["test"] = draw_test(
+            where, parts["train"], split, test_fraction, split_seed
+        )
+        if given:
+            what = "each class" if split == "closed_set" else "the classes"
+            notes += (f"{where} has no test part: {test_fraction:.0%} of {what} to train on became one",)
+    if given and "val" not in given and parts.get("train") is not None:
+        notes += (f"{where} has no validation part: val_fraction says how much of the training part is",)
+    parts = {part: labelled for part, labelled in parts.items() if labelled is not None}
+    check_classes(where, split, parts)
+    if split == "closed_set" and "train" in parts:
+        parts = {part: relabelled(labelled, parts["train"].classes) for part, labelled in parts.items()}
+    return Source(
+        train=parts.get("train"),
+        val=parts.get("val"),
+        test=parts["test"],
+        skipped=skipped,
+        notes=notes,
+    )
+
+
+def draw_test(
+    where: str, whole: Labelled, split: str, fraction: float, seed: int
+) -> tuple[Labelled | None, Labelled]:
+    """Parts to train on and to test on: `fraction` of each class's samples, at least one, or of the
+    classes, is tested on; all of them if it is 1. Raises ValueError if there are too few classes."""
+    if len(whole.classes) < 2:
+        raise ValueError(f"{where}: of a single class, {whole.classes[0]}; two are wanted")
+    if fraction == 1:
+        return None, whole
+    if split == "closed_set":
+        return whole.split_samples(fraction, seed, keep_both=True)
+    parts = whole.split_classes(fraction, seed)
+    if parts is None:
+        raise ValueError(
+            f"test_fraction={fraction}: of {len(whole.classes)} classes in {where} leaves fewer than 2 "
+            "to train on: use less, more classes, or split=closed_set"
+        )
+    return parts
+
+
+def check_classes(where: str, split: str, parts: dict[str, Labelled]) -> None:
+    """Raise ValueError if a part of a closed set has classes that are not trained on, or if two parts of
+    an open set have a class in common."""
+    classes = {part: set(labelled.classes) for part, labelled in parts.items()}
+    for first, second in (("train", "test"), ("train", "val"), ("val", "test")):
+        if not {first, second} <= set(parts):
+            continue
+        common, new = classes[first] & classes[second], classes[second] - classes[first]
+        names = IN_WORDS[first], IN_WORDS[second]
+        if split != "closed_set" and common:
+            raise ValueError(
+                f"split={split}: class {min(common)} is in both the {names[0]} and the {names[1]} part "
+                f"of {where}; an open set must test classes that were not used before; did you mean "
+                "split=closed_set?"
+            )
+        if split == "closed_set" and first == "train" and new:
+            raise ValueError(
+                f"split=closed_set: class {min(new)} is in the {names[1]} part of {where} and not in "
+                "the training part: split=open_set tests classes that were not trained on"
+            )
+
+
+def relabelled(part: Labelled, classes: tuple[str, ...]) -> Labelled:
+    """`part` with labels that index `classes`, which include its own."""
+    row_of = {name: row for row, name in enumerate(classes)}
+    new_label = np.array([row_of[name] for name in part.classes], int)
+    return part._replace(labels=new_label[part.labels], classes=classes)

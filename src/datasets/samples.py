@@ -1,0 +1,84 @@
+"""Images with labels, wherever a reader found them: checked, brought to one shape, and split."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .files import Files, common_shape
+from .options import Channels, MinImages, Size, SkipBroken
+from .parts import source_of
+from .splits import Labelled, Source
+
+
+class Samples(NamedTuple):
+    """Images of no certain shape yet, and of each the label as text, the name, and the part that it is
+    of, `NOT_SPLIT` or train, val or test."""
+
+    images: Files | np.ndarray
+    labels: np.ndarray
+    names: np.ndarray | None
+    parts: np.ndarray
+
+    def pick(self, rows: np.ndarray) -> "Samples":
+        names = None if self.names is None else self.names[rows]
+        return Samples(self.images[rows], self.labels[rows], names, self.parts[rows])
+
+
+def source_of_images(
+    samples: Samples,
+    where: str,
+    *,
+    size: Size,
+    channels: Channels,
+    min_images: MinImages,
+    skip_broken: SkipBroken,
+    **how,
+) -> Source:
+    """The source that consists of `samples` from images in files, after `source_of` with `how`. Messages
+    call the place `where`. Raises ValueError as `image_folder` does."""
+    headers, broken = samples.images.examine(whole=skip_broken)
+    if broken and not skip_broken:
+        row, why = next(iter(broken.items()))
+        others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
+        raise ValueError(
+            f"{samples.images.called(row)}: not an image that can be read{others}: {why}; "
+            "skip_broken=true leaves such files out"
+        )
+    good = [row for row, header in enumerate(headers) if header]
+    headers = np.array([*headers, None], object)[good]  # of tuples alone, numpy would make a matrix
+    skipped = tuple(samples.names[list(broken)].tolist())
+    samples, kept, small = without_small_classes(samples.pick(good), where, min_images)
+    shape = common_shape(samples.names, headers[kept], size, channels)
+    samples = samples._replace(images=samples.images.shaped(shape))
+    return source_of(labelled(samples), where, skipped=(*skipped, *small), **how)
+
+
+def without_small_classes(
+    samples: Samples, where: str, min_images: int | None
+) -> tuple[Samples, np.ndarray, list[str]]:
+    """The samples of classes that have at least `min_images`, their rows, and the classes left out.
+    Raises ValueError for a class of one without `min_images`, and if none is left."""
+    classes, label, counts = np.unique(samples.labels, return_inverse=True, return_counts=True)
+    single = np.flatnonzero(counts == 1)
+    if len(single) and min_images is None:
+        row = int(np.flatnonzero(label == single[0])[0])
+        name = samples.names[row] if samples.names is not None else f"row {row + 1}"
+        raise ValueError(
+            f"{where}: {classes[single[0]]} is a class of one ({name}), which no other resembles: "
+            "min_images=2 leaves such classes out, min_images=1 keeps them"
+        )
+    small = counts < (min_images or 1)
+    kept = np.flatnonzero(~small[label])
+    if not len(kept):
+        raise ValueError(f"{where}: nothing in it is left")
+    return samples.pick(kept), kept, classes[small].tolist()
+
+
+def labelled(samples: Samples) -> dict[str, Labelled]:
+    """The parts that there are, by name, each with labels that index its classes."""
+    parts = {}
+    for part in np.unique(samples.parts):
+        own = samples.pick(np.flatnonzero(samples.parts == part))
+        classes, labels = np.unique(own.labels, return_inverse=True)
+        parts[str(part)] = Labelled(own.images, labels, tuple(classes.tolist()), own.names)
+    return parts

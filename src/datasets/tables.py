@@ -1,0 +1,175 @@
+"""Tables of any usual kind, read to columns; what is wrong in one is named with its line."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from .files import name_some
+from .limits import check_file, printable
+
+MOST_BYTES = 2**32
+# The delimiter of each kind; semicolons are what spreadsheets write where the comma is decimal.
+DELIMITED = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
+JSON_LINES = {".jsonl", ".ndjson"}
+TABLES = (*DELIMITED, *JSON_LINES, ".parquet")
+
+
+class Table(NamedTuple):
+    """Columns of equally many values, None where there is none, and the number of each row in the file:
+    its `unit` is a line, or in a Parquet file a row."""
+
+    file: Path
+    columns: dict[str, list]
+    numbers: list[int]
+    unit: str = "line"
+
+    def place(self, row: int) -> str:
+        """`labels.csv: line 7`, for messages."""
+        return f"{self.file}: {self.unit} {self.numbers[row]}"
+
+
+def read_table(file: Path) -> Table:
+    """The table in a CSV, TSV, JSON lines or Parquet file. Raises ValueError, in one line that names the
+    file and the line in it, for anything that is none."""
+    suffix = file.suffix.lower()
+    if suffix not in TABLES:
+        raise ValueError(f"{file}: not a table that is read here; those end in {', '.join(TABLES)}")
+    check_file(file, MOST_BYTES)
+    if suffix == ".parquet":
+        columns = read_parquet(file).to_pydict()
+        count = len(next(iter(columns.values()), []))
+        table = Table(file, columns, list(range(1, count + 1)), "row")
+    else:
+        text = _text_of(file)
+        rows = _json_rows(file, text) if suffix in JSON_LINES else _delimited_rows(file, text)
+        table = _in_columns(file, rows)
+    if not table.numbers:
+        raise ValueError(f"{file}: has no rows")
+    return table
+
+
+def read_parquet(file: Path):
+    """A Parquet file as a pyarrow.Table. Raises ValueError if it is none, or pyarrow is missing."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise ValueError(f"{file}: pyarrow is missing, pip install -e '.[parquet]'") from None
+    try:
+        return pyarrow.parquet.read_table(file)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ValueError(f"{file}: not a Parquet file ({printable(error)})") from None
+
+
+def _text_of(file: Path) -> str:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{file}: line {line} is not UTF-8: save the file as UTF-8") from None
+
+
+def _delimited_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:
+    """The number of each line and its values, by the names in the first line."""
+    first = text.partition("\n")[0]
+    delimiter = max(DELIMITED[file.suffix.lower()], key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    header: list[str] = []
+    number = 1
+    try:
+        for number, fields in _numbered(reader):
+            fields = [field.strip() for field in fields]
+            if not any(fields):
+                continue
+            if not header:
+                header = _checked_header(file, number, fields)
+            elif len(fields) != len(header):
+                raise ValueError(
+                    f"{file}: line {number} has {len(fields)} values, the first line {len(header)} names"
+                )
+            else:
+                yield number, dict(zip(header, (field or None for field in fields), strict=True))
+    except csv.Error as error:
+        raise ValueError(f"{file}: line {reader.line_num or number}: {printable(error)}") from None
+
+
+def _numbered(reader) -> Iterator[tuple[int, list[str]]]:
+    """Rows by the line that they begin on: a quoted value may hold line breaks."""
+    begins = 1
+    for fields in reader:
+        yield begins, fields
+        begins = reader.line_num + 1
+
+
+def _checked_header(file: Path, number: int, names: list[str]) -> list[str]:
+    for name in names:
+        if not name or names.count(name) > 1:
+            what = f"twice the column {name[:100]!r}" if name else "a column without a name"
+            raise ValueError(f"{file}: line {number} has {what}; it should name the columns")
+    return names
+
+
+def _json_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{file}: line {number} is not JSON ({printable(error)})") from None
+        if not isinstance(row, dict):
+            raise ValueError(f'{file}: line {number} is not a JSON object, as {{"path": …}}')
+        yield number, row
+
+
+def _in_columns(file: Path, rows: Iterator[tuple[int, dict]]) -> Table:
+    columns: dict[str, list] = {}
+    numbers: list[int] = []
+    for number, row in rows:
+        for name, value in row.items():
+            if name not in columns:
+                columns[name] = [None] * len(numbers)
+            columns[name].append(value)
+        numbers.append(number)
+        for values in columns.values() if len(row) < len(columns) else ():
+            values.extend([None] * (len(numbers) - len(values)))
+    return Table(file, columns, numbers)
+
+
+def column(table: Table, name: str, option: str) -> list:
+    """A column by its name. Raises ValueError that names those there are, and the `option` that says
+    which is meant."""
+    if name not in table.columns:
+        there = name_some(table.columns) or "none"
+        raise ValueError(
+            f"{option}={name}: no such column in {table.file}, whose columns are {there}; {option} says "
+            "which is meant"
+        )
+    return table.columns[name]
+
+
+def text_at(table: Table, values: list, row: int, what: str) -> str:
+    """A value as text: whole numbers as such, also where a tool made 3.0 of 3. Raises ValueError, with
+    the line, for none, and for what is neither text nor a whole number."""
+    value = values[row]
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if value is None or value == "" or value != value:
+        raise ValueError(f"{table.place(row)} has no {what}")
+    if not isinstance(value, str):
+        raise ValueError(
+            f"{table.place(row)}: {what} is {str(value)[:60]!r}, expected text or a whole number"
+        )
+    if not value.isprintable():
+        raise ValueError(
+            f"{table.place(row)}: {what} {value[:60]!a} has characters that are none to print"
+        )
+    return value
