@@ -8,6 +8,7 @@ makes a `Dataset` of it.
 from .augmentation import Augmentation
 from .cifar import cifar10, cifar100
 from .digits import digits
+from .embeddings import embeddings
 from .files import Files
 from .folder import image_folder
 from .images import BrokenImage
@@ -37,6 +38,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "digits",
+    "embeddings",
     "fashion_mnist",
     "fingerprint_of",
     "image_folder",

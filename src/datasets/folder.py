@@ -67,7 +67,7 @@ def part_folders(root: Path) -> dict[str, Path]:
     ]
     found = dict(parts)
     others = [path.name for path in folders if path not in found.values()]
-    if "train" not in found or len(parts) == 1 and others:  # a class may be called train
+    if "train" not in found or (len(parts) == 1 and others):  # a class may be called train
         if parts and not others:
             raise ValueError(
                 f"root={root}: has {'/, '.join(path.name for path in folders)}/, which look like "

@@ -102,7 +102,7 @@ def _load(
     source = read(reader, root, name, val_fraction, options)
     files = parts_of(source)
     parts = into_memory(files, memory, hint_of(reader))
-    mean, std = statistics(parts.get("train", parts["test"]).images)
+    mean, std = statistics(parts.get("train", parts["test"]).images, source.standardise)
     return _Loaded(parts, mean, std, source.skipped, source.notes, fingerprint(files, parts))
 
 
@@ -141,6 +141,9 @@ def check_source(name: str, source: Source) -> None:
     for split, part in parts_of(source).items():
         check_labels(name, split, part.labels, part.classes)
         count, shape = len(part.images), part.images.shape[1:]
+        kind = None if isinstance(part.images, Files) else part.images.dtype
+        if kind not in (None, np.uint8, np.float32):
+            raise ValueError(f"name={name}: {split} images are {kind}, expected uint8 or float32")
         if count != len(part.labels):
             raise ValueError(f"name={name}: {count} {split} images, but {len(part.labels)} labels")
         if shape != source.test.images.shape[1:]:
@@ -220,8 +223,16 @@ def sample(images: np.ndarray | Files) -> np.ndarray:
     return pixels.decode() if isinstance(pixels, Files) else pixels
 
 
-def statistics(images: np.ndarray | Files) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel's bytes."""
+def statistics(images: np.ndarray | Files, standardise: bool = False) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel's bytes; of features 0 and 1, or those of each if they
+    are to be standardised."""
+    if not isinstance(images, Files) and images.dtype == np.float32:
+        if not standardise:
+            return [0.0] * images.shape[1], [1.0] * images.shape[1]
+        values = images.reshape(len(images), -1)
+        deviations = values.std(0, dtype=np.float64)
+        deviations[deviations == 0] = 1
+        return values.mean(0, dtype=np.float64).tolist(), deviations.tolist()
     pixels = sample(images)
     means, deviations = [], []
     for channel in range(pixels.shape[1]):

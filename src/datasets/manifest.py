@@ -2,22 +2,26 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..arguments import Legal
 from .files import Files, composed, name_some
-from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
-from .parts import NOT_SPLIT, PART_NAMES
+from .options import (
+    Channels,
+    ClosedOrOpen,
+    Column,
+    File,
+    MinImages,
+    Seed,
+    Size,
+    SkipBroken,
+    TestFraction,
+)
+from .parts import NOT_SPLIT
 from .samples import Samples, source_of_images
 from .splits import Source
-from .tables import Table, column, read_table, text_at
-
-File = Annotated[str, Legal("a file, from the root", lambda value: isinstance(value, str) and value)]
-Column = Annotated[
-    str, Legal("the name of a column", lambda value: isinstance(value, str) and value != "")
-]
+from .tables import Table, column, found, part_at, read_table, text_at
 
 
 def manifest(
@@ -56,16 +60,6 @@ def manifest(
         skip_broken=skip_broken,
         notes=notes,
     )
-
-
-def found(root: Path, file: str) -> Path:
-    """The path of `file`, from the `root`. Raises ValueError if there is no such file."""
-    path = root / Path(file).expanduser()
-    if not path.exists():
-        raise ValueError(f"file={file}: no such file, looked for {os.path.abspath(path)}")
-    if path.is_dir():
-        raise ValueError(f"file={file}: a folder; name a file in it")
-    return path
 
 
 class ListedFiles(Files):
@@ -124,11 +118,3 @@ class _Columns(NamedTuple):
     labels: list[str]
     parts: list[str]
     names: list[str]
-
-
-def part_at(table: Table, splits: list, row: int) -> str:
-    """The part that a row is of. Raises ValueError, with its line, for a name of none."""
-    said = text_at(table, splits, row, "split")
-    if said.lower() not in PART_NAMES:
-        raise ValueError(f"{table.place(row)}: split {said[:60]!r} is none of train, val and test")
-    return PART_NAMES[said.lower()]

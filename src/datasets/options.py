@@ -41,3 +41,7 @@ TestFraction = Annotated[
     Legal("a share above 0, 1 to train on none", lambda value: is_number(value) and 0 < value <= 1),
 ]
 Seed = Annotated[int, whole_from(0)]
+File = Annotated[str, Legal("a file, from the root", lambda value: isinstance(value, str) and value)]
+Column = Annotated[
+    str, Legal("the name of a column", lambda value: isinstance(value, str) and value != "")
+]

@@ -22,6 +22,7 @@ def source_of(
     split_seed: int,
     skipped: tuple[str, ...] = (),
     notes: tuple[str, ...] = (),
+    standardise: bool = False,
 ) -> Source:
     """The source that consists of `parts`: `NOT_SPLIT`, or some of train, val and test.
 
@@ -53,6 +54,7 @@ def source_of(
         test=parts["test"],
         skipped=skipped,
         notes=notes,
+        standardise=standardise,
     )
 
 

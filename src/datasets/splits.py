@@ -78,19 +78,29 @@ class Labelled(NamedTuple):
 class Source:
     """What a reader returns. `train` is None where there is nothing to train on, `val` where the data
     come without a validation split. `skipped` names the files and classes that were left out; `notes`
-    say, a line each, what the user should know of how the data were read."""
+    say, a line each, what the user should know of how the data were read. Features, images of float32,
+    are taken as they are, unless they are to be `standardise`d."""
 
     train: Labelled | None
     val: Labelled | None = None
     test: Labelled
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    standardise: bool = False
+
+
+def constants(values: list[float], image_shape: tuple[int, int, int]) -> Tensor:
+    """One value for each channel of images, or for each of their elements, to be added to or multiplied
+    with images (…, channels, height, width)."""
+    per_channel = len(values) == image_shape[0]
+    return torch.tensor(values).view((-1, 1, 1) if per_channel else tuple(image_shape))
 
 
 class Split:
-    """Images uint8 (N, channels, height, width) on a device, with labels int64 (N,) that index
-    `classes`. `mean` and `std` are those of the bytes, one per channel. In memory channels come last,
-    which is the fastest order for convolutions."""
+    """Images uint8 (N, channels, height, width), or features float32 of such a shape, on a device, with
+    labels int64 (N,) that index `classes`. `mean` and `std` are those of the bytes, one per channel; of
+    features 0 and 1, or one for each. In memory channels come last, which is the fastest order for
+    convolutions."""
 
     def __init__(
         self,
@@ -113,14 +123,20 @@ class Split:
         return len(self.labels)
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
-        """From now on, `normalise` by this mean and standard deviation, one per channel."""
+        """From now on, `normalise` by this mean and standard deviation, see `constants`."""
         self.mean, self.std = mean, std
-        self._mean = torch.tensor(mean, device=self.labels.device).view(-1, 1, 1)
-        self._scale = 1 / torch.tensor(std, device=self.labels.device).view(-1, 1, 1)
+        shape = tuple(self.images.shape[1:])
+        self._mean = constants(mean, shape).to(self.labels.device)
+        self._scale = 1 / constants(std, shape).to(self.labels.device)
 
     def normalise(self, images: Tensor) -> Tensor:
-        """Bytes (…, channels, height, width) -> float32 of the same shape."""
+        """Bytes or features (…, channels, height, width) -> float32 of the same shape."""
         return torch.sub(images, self._mean).mul_(self._scale)
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the images are bytes, which can be looked at, and not features."""
+        return self.images.dtype == torch.uint8
 
     def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
         """Images `rows` (n,) as bytes (n, height, width, channels), at most `most` pixels a side."""
@@ -142,6 +158,7 @@ class StreamedSplit(Split):
     names a file which is no longer an image."""
 
     images: Files
+    pictures = True
 
     def thumbnails(self, rows: np.ndarray, most: int = 64) -> np.ndarray:
         step = -(-max(self.images.shape[2:]) // most)
@@ -203,7 +220,7 @@ class Dataset:
     fingerprint: str = ""
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
-        """Normalise every split by this mean and standard deviation of bytes, one per channel."""
+        """Normalise every split by this mean and standard deviation, see `constants`."""
         for split in (self.train, self.val, self.test):
             if split is not None:
                 split.normalise_by(mean, std)
@@ -215,5 +232,10 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)"""
+        """(channels, height, width); of F features (1, 1, F)."""
         return tuple(self.test.images.shape[1:])
+
+    @property
+    def pictures(self) -> bool:
+        """Whether there are images, and not features."""
+        return self.test.pictures

@@ -3,12 +3,14 @@
 import csv
 import io
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .files import name_some
 from .limits import check_file, printable
+from .parts import PART_NAMES
 
 MOST_BYTES = 2**32
 # The delimiter of each kind; semicolons are what spreadsheets write where the comma is decimal.
@@ -23,7 +25,7 @@ class Table(NamedTuple):
 
     file: Path
     columns: dict[str, list]
-    numbers: list[int]
+    numbers: Sequence[int]
     unit: str = "line"
 
     def place(self, row: int) -> str:
@@ -173,3 +175,22 @@ def text_at(table: Table, values: list, row: int, what: str) -> str:
             f"{table.place(row)}: {what} {value[:60]!a} has characters that are none to print"
         )
     return value
+
+
+def part_at(table: Table, splits: list, row: int) -> str:
+    """The part that a row is of. Raises ValueError, with its line, for a name of none."""
+    said = text_at(table, splits, row, "split")
+    if said.lower() not in PART_NAMES:
+        raise ValueError(f"{table.place(row)}: split {said[:60]!r} is none of train, val and test")
+    return PART_NAMES[said.lower()]
+
+
+def found(root: Path, file: str, option: str = "file") -> Path:
+    """The path of `file`, from the `root`. Raises ValueError, about the `option` that names it, if there
+    is no such file."""
+    path = root / Path(file).expanduser()
+    if not path.exists():
+        raise ValueError(f"{option}={file}: no such file, looked for {os.path.abspath(path)}")
+    if path.is_dir():
+        raise ValueError(f"{option}={file}: a folder; name a file in it")
+    return path

@@ -15,11 +15,13 @@ def save_embeddings(path: Path, embeddings: np.ndarray, split: Split, prototypes
 
     embeddings (N, D), labels (N,), prototypes (C, D) and the names of the split's `classes`
     names (N,)  the images' file names, if they come from files
-    shown (n,)  rows of the images, evenly picked, that have a thumbnail
+    shown (n,)  rows of the images, evenly picked, that have a thumbnail; features have none
     thumbnails (n, height, width, channels) uint8
     """
     rows = np.linspace(0, len(embeddings) - 1, min(len(embeddings), THUMBNAILS)).astype(int)
-    file_names = {} if split.names is None else {"names": split.names.astype(str)}
+    more = {} if split.names is None else {"names": split.names.astype(str)}
+    if split.pictures:
+        more |= {"shown": rows, "thumbnails": split.thumbnails(rows)}
     with written_aside(path) as beside:
         np.savez_compressed(
             beside,
@@ -27,7 +29,5 @@ def save_embeddings(path: Path, embeddings: np.ndarray, split: Split, prototypes
             labels=split.labels.cpu().numpy(),
             classes=np.array(split.classes, dtype=str),
             prototypes=prototypes,
-            shown=rows,
-            thumbnails=split.thumbnails(rows),
-            **file_names,
+            **more,
         )

@@ -8,6 +8,7 @@ from .backbone import build_backbone, check_neck
 from .convnet import convnet
 from .iresnet import iresnet
 from .library import timm_body, torchvision_body
+from .linear import linear
 from .mlp import mlp
 from .pixels import Pixels
 from .small_cnn import small_cnn
@@ -18,6 +19,7 @@ __all__ = [
     "check_neck",
     "convnet",
     "iresnet",
+    "linear",
     "mlp",
     "small_cnn",
     "timm_body",

@@ -37,7 +37,7 @@ def evaluation_figures(
         figures["embedding"] = _embedding_figure(
             embeddings, labels, means, classes, title, "class mean", most=OPEN_SET_CLASSES
         )
-        if evaluated.retrieved.metrics:
+        if evaluated.retrieved.metrics and split.pictures:
             headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
             nearest = evaluated.retrieved.nearest.cpu().numpy()
             figures["neighbours"] = _neighbours_figure(nearest, labels, split, headline)

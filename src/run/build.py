@@ -70,8 +70,9 @@ class Run:
     @property
     def sizes_in_words(self) -> str:
         parts = {"training": self.data.train, "validation": self.data.val, "test": self.data.test}
+        noun = "image" if self.data.pictures else "sample"
         sizes = [
-            f"{name} on {counted(len(split), 'image')} of {counted(len(split.classes), 'class')}"
+            f"{name} on {counted(len(split), noun)} of {counted(len(split.classes), 'class')}"
             for name, split in parts.items()
             if split is not None
         ]
@@ -102,6 +103,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
             f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
             f"{len(data.train)} training images; use at most that"
         )
+    check_augmentation(config, data)
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
     backbone = build_model(config, data.image_shape, fetch)
@@ -130,6 +132,14 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         augmentation=Augmentation(changing, **config["augment"]),
         pairs=pairs,
     )
+
+
+def check_augmentation(config: dict, data: Dataset) -> None:
+    """Raise UserError if features, which are no pictures, are to be turned or moved."""
+    changes = [f"augment.{key}={value}" for key, value in config["augment"].items() if value]
+    if changes and not data.pictures:
+        name = config["dataset"]["name"]
+        raise UserError(f"{changes[0]}: dataset={name} has features, not images: leave it out")
 
 
 def build_device(device: dict) -> Device:

@@ -40,9 +40,8 @@ def to_dict(config: DictConfig) -> dict:
         plain = {key: _plain(config, key, resolve=False) for key in groups}
     missing = [key for key, value in sorted(flattened(plain).items()) if value == "???"]
     if missing:
-        raise UserError(
-            "\n".join(f"{key} has no value: give one, as in {key}={example(key)}" for key in missing)
-        )
+        lines = (f"{key} has no value: give one, as in {key}={example(key)}" for key in missing)
+        raise UserError("\n".join(lines))
     return plain
 
 

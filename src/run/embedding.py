@@ -20,6 +20,8 @@ from .targets import REBUILT, qualified
 def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[StreamedSplit, list[Path]]:
     """All images in a folder and below, read as they are embedded and labelled by the folder they lie
     in; and those that were left out. Raises UserError for one that is broken, or if there are none."""
+    if not run.pictures:
+        raise UserError(f"{folder}: a folder of images; the model of {run.folder} takes features")
     with qualified({"root": "dataset.root"}, ""):
         paths = find_images(folder)
     headers, broken = examine(paths, whole=True)

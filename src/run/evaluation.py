@@ -74,9 +74,11 @@ def compose_choices(chosen: list[str], values: list[str], config_dir: Path | Non
     if config_dir and not config_dir.is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
     search = [f"hydra.searchpath=[file://{config_dir.resolve()}]"] if config_dir else []
+    reads = any(choice.startswith("dataset=") for choice in chosen)
+    needed = [value for value in values if reads and value.startswith("dataset.file=")]
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = to_dict(compose("train", overrides=[*chosen, *search]))
+            composed = to_dict(compose("train", overrides=[*chosen, *needed, *search]))
         return composed, OmegaConf.to_container(OmegaConf.from_dotlist(values))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, [*chosen, *values])) from None

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..datasets.splits import constants
 from ..durable import written_aside
 from ..errors import UserError
 from .build import build_model
@@ -29,13 +30,14 @@ NEEDS = {
 
 
 class OnPixels(nn.Module):
-    """A backbone with its normalisation: pixels 0…255 (B, channels, height, width) -> (B, D)."""
+    """A backbone with its normalisation: pixels 0…255 (B, channels, height, width), or features (B, 1,
+    1, F) -> (B, D)."""
 
     def __init__(self, run: Trained):
         super().__init__()
         self.backbone = run.backbone
-        self.register_buffer("mean", torch.tensor(run.mean).view(-1, 1, 1))
-        self.register_buffer("std", torch.tensor(run.std).view(-1, 1, 1))
+        self.register_buffer("mean", constants(run.mean, run.image_shape))
+        self.register_buffer("std", constants(run.std, run.image_shape))
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.backbone((pixels - self.mean) / self.std)
@@ -44,13 +46,17 @@ class OnPixels(nn.Module):
 def usage_metadata(run: Trained, normalises: bool) -> dict:
     """What one has to know to use the file."""
     return {
-        "input": "pixels, float32 (batch, channels, height, width), 0…255"
+        "input": (
+            "pixels, float32 (batch, channels, height, width), 0…255"
+            if run.pictures
+            else "features, float32 (batch, 1, 1, features)"
+        )
         + (", normalised inside" if normalises else ", first (pixels - mean) / std"),
         "output": "embeddings, float32 (batch, embedding_dim), to be compared by their cosine",
         "image_shape": list(run.image_shape),
         "mean": run.mean,
         "std": run.std,
-        "resize": "bilinear, antialiased",
+        **({"resize": "bilinear, antialiased"} if run.pictures else {}),
         "embedding_dim": run.head.embedding_dim,
         "classes": list(run.classes),
         "model": run.config["model"],
@@ -78,6 +84,8 @@ def export(run: Trained, kind: str, out: Path) -> float:
     # Also with other batch sizes than the model was traced with, on the sharpest images there can be.
     random = torch.Generator().manual_seed(0)
     batches = [torch.randint(256, (n, *run.image_shape), generator=random).float() for n in (3, 1, 5)]
+    if not run.pictures:
+        batches = [(batch / 64 - 2) * model.std + model.mean for batch in batches]
     with written_aside(out) as beside:
         written = WRITERS[kind](run, model, batches[0], beside)
         worst = max(max_difference(written(batch), model(batch)) for batch in batches)

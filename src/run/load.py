@@ -36,6 +36,7 @@ class Trained:
     std: list[float]
     fingerprint: str
     epoch: int
+    pictures: bool = True  # otherwise the model takes features
 
     @property
     def unfinished(self) -> str | None:
@@ -77,6 +78,11 @@ class Trained:
             raise UserError(
                 f"dataset={dataset['name']}: has images {there}, the model of {self.folder} wants "
                 f"{here} (channels, height, width)"
+            )
+        if data.pictures != self.pictures:
+            kinds = ["images" if pictures else "features" for pictures in (data.pictures, self.pictures)]
+            raise UserError(
+                f"dataset={dataset['name']}: has {kinds[0]}, the model of {self.folder} wants {kinds[1]}"
             )
         data.normalise_by(self.mean, self.std)
         return data
@@ -127,6 +133,7 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
         config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
         mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
         fingerprint, epoch = saved["data"], saved["epoch"]
+        pictures = saved.get("pictures", True)
         _ = [config[group]["_target_"] for group in REBUILT]
     except Exception as error:  # torn, foreign: whatever torch makes of it
         why = (str(error) or type(error).__name__).splitlines()[0]
@@ -141,7 +148,8 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     load_weights(head, saved["head"], path)
     backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
     head = head.to(where.torch).eval()
-    return Trained(folder, config, where, backbone, head, classes, shape, mean, std, fingerprint, epoch)
+    about = classes, shape, mean, std, fingerprint, epoch, pictures
+    return Trained(folder, config, where, backbone, head, *about)
 
 
 def load_weights(module: nn.Module, weights: dict, path: Path) -> None:

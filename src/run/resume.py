@@ -24,6 +24,7 @@ def save_run(run: Run, epoch: int) -> None:
         classes=run.data.classes,
         data=run.data.fingerprint,
         image_shape=run.data.image_shape,
+        pictures=run.data.pictures,
         normalisation={"mean": run.data.train.mean, "std": run.data.train.std},
         frames=run.frames,
         rows=run.rows,

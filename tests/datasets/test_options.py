@@ -47,6 +47,7 @@ def test_the_keys_that_every_data_set_has_are_what_load_takes():
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS}
     assert {name for name, config in configs.items() if "embedding_dim" in config} == ten_classes
     assert {name for name, config in configs.items() if not config.get("published")} == {
+        "embeddings",
         "image_folder",
         "manifest",
         "pairs",

@@ -1,0 +1,205 @@
+"""Features that any encoder made, of faces, voices, texts or images, with labels."""
+
+import zipfile
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+
+from ..arguments import TRUE_OR_FALSE, Legal
+from .limits import check_file, check_zip, printable
+from .options import ClosedOrOpen, File, MinImages, Seed, TestFraction
+from .parts import NOT_SPLIT, source_of
+from .samples import Samples, labelled, without_small_classes
+from .splits import Source
+from .tables import Table, found, part_at, read_parquet, text_at
+
+MOST_BYTES = 2**37
+FEATURES = ("features", "embeddings", "embedding")  # what such an array is called
+LABELS = ("labels", "label")
+SPLITS = ("splits", "split")
+Labels = Annotated[
+    str | None,
+    Legal("a .npy file, from the root, or null", lambda value: value is None or isinstance(value, str)),
+]
+
+
+class Arrays(NamedTuple):
+    """Features (N, F), labels (N,) and, if they are given, the names of classes (C,) that labels index,
+    of samples (N,), and of the parts (N,) that they are of. Messages count rows from `first`."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    classes: np.ndarray | None = None
+    names: np.ndarray | None = None
+    splits: np.ndarray | None = None
+    first: int = 0
+
+
+def embeddings(
+    root: Path,
+    *,
+    file: File,
+    labels: Labels = None,
+    standardise: Annotated[bool, TRUE_OR_FALSE] = False,
+    split: ClosedOrOpen = "open_set",
+    test_fraction: TestFraction = 0.2,
+    split_seed: Seed = 0,
+    min_images: MinImages = None,
+) -> Source:
+    """The features in `root`/`file`, as float32 "images" (1, 1, F):
+
+    .npz      arrays `features` (N, F), also called `embeddings`, and `labels` (N,), numbers or text;
+              `classes`, `names` and `splits`, if they are there: what `src.embed` writes
+    .npy      features (N, F), with the labels (N,) in another such file, `labels`
+    .parquet  a column `features` of lists, a column `label`, perhaps a column `split`
+
+    They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
+    samples. Without a column of splits, and for what it leaves out, parts are drawn as by
+    `image_folder`. Raises ValueError, with the row, for what is no number, no label or no known split,
+    and for arrays that do not fit each other."""
+    path = found(root, file)
+    readers = {".npz": read_npz, ".npy": read_npy, ".parquet": read_lists}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"file={file}: features are read from {', '.join(readers)}")
+    if labels is not None and path.suffix.lower() != ".npy":
+        raise ValueError(f"labels={labels}: {file} has its own; only a .npy file needs another")
+    check_file(path, MOST_BYTES)
+    own = {"labels": labels and found(root, labels, "labels")} if path.suffix.lower() == ".npy" else {}
+    samples = samples_of(path, readers[path.suffix.lower()](path, **own))
+    samples, _, small = without_small_classes(samples, str(path), min_images)
+    return source_of(
+        labelled(samples),
+        str(path),
+        split=split,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        skipped=tuple(small),
+        standardise=standardise,
+    )
+
+
+def read_npz(path: Path) -> Arrays:
+    arrays = {}
+    try:
+        with zipfile.ZipFile(path) as zipped:
+            check_zip(zipped, MOST_BYTES)
+        with np.load(path, allow_pickle=False) as kept:
+            for key in kept.files:
+                if key in (*FEATURES, *LABELS, *SPLITS, "classes", "names"):
+                    arrays[key] = kept[key]
+    except Exception as error:  # torn, forged: numpy raises anything
+        raise ValueError(f"{path}: cannot be read as an .npz of arrays ({why(error)})") from None
+
+    def of(keys: tuple[str, ...]) -> np.ndarray | None:
+        return next((arrays[key] for key in keys if key in arrays), None)
+
+    for keys in (FEATURES, LABELS):
+        if of(keys) is None:
+            raise ValueError(f"{path}: has no array {keys[0]}; its arrays are {', '.join(kept.files)}")
+    return Arrays(of(FEATURES), of(LABELS), arrays.get("classes"), arrays.get("names"), of(SPLITS))
+
+
+def read_npy(path: Path, labels: Path | None) -> Arrays:
+    if labels is None:
+        raise ValueError(f"labels=null: {path} holds features alone; name a .npy file of their labels")
+    check_file(labels, MOST_BYTES)
+    arrays = []
+    for file in (path, labels):
+        try:
+            arrays.append(np.load(file, allow_pickle=False))
+        except Exception as error:  # torn, forged: numpy raises anything
+            raise ValueError(f"{file}: cannot be read as an .npy array ({why(error)})") from None
+        if not isinstance(arrays[-1], np.ndarray):
+            raise ValueError(f"{file}: an .npz under another name")
+    return Arrays(*arrays)
+
+
+def why(error: Exception) -> str:
+    if "allow_pickle" in str(error):
+        return "it holds Python objects, which are not loaded; save numbers and text"
+    return printable(error)
+
+
+def read_lists(path: Path) -> Arrays:
+    table = read_parquet(path)
+    if not table.num_rows:
+        raise ValueError(f"{path}: has no rows")
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def of(names: tuple[str, ...]) -> str:
+        name = next((name for name in names if name in table.column_names), None)
+        if name is None:
+            raise ValueError(f"{path}: has no column {names[0]}; has {', '.join(table.column_names)}")
+        return name
+
+    lists = table[of(FEATURES)].combine_chunks()
+    kinds = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if not any(kind(lists.type) for kind in kinds):
+        raise ValueError(f"{path}: column {of(FEATURES)} holds {lists.type}, not lists of numbers")
+    lengths = pc.list_value_length(lists).fill_null(-1).to_numpy(zero_copy_only=False)
+    odd = np.flatnonzero((lengths != lengths[0]) | (lengths < 1))
+    if len(odd):
+        raise ValueError(
+            f"{path}: row {odd[0] + 1} has {max(0, lengths[odd[0]])} features, the first {lengths[0]}"
+        )
+    flat = lists.flatten().to_numpy(zero_copy_only=False)
+    others = Table(path, table.drop_columns([of(FEATURES)]).to_pydict(), range(1, len(lists) + 1), "row")
+
+    def column(name: str) -> np.ndarray:
+        values = others.columns[name]
+        return np.array([text_at(others, values, row, name) for row in range(len(values))])
+
+    split = next((name for name in SPLITS if name in others.columns), None)
+    return Arrays(
+        flat.reshape(len(lists), -1), column(of(LABELS)), splits=split and column(split), first=1
+    )
+
+
+def samples_of(path: Path, arrays: Arrays) -> Samples:
+    """Features as float32 (N, 1, 1, F) with their labels as text. Raises ValueError for what does not
+    fit together, and for the first row that cannot be used."""
+    features, count = arrays.features, len(arrays.features) if arrays.features.ndim else 0
+    if features.ndim != 2 or not features.size or features.dtype.kind not in "fiu":
+        raise ValueError(
+            f"{path}: features are {features.dtype} {features.shape}, expected numbers (N, F)"
+        )
+    for what in ("labels", "names", "splits"):
+        values = getattr(arrays, what)
+        if values is not None and values.shape != (count,):
+            raise ValueError(f"{path}: features are {features.shape}, but {what} {values.shape}")
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(features, np.float32)
+    table = Table(path, {}, range(arrays.first, arrays.first + count), "row")
+    wrong = np.flatnonzero(~np.isfinite(features).all(1))
+    if len(wrong):
+        more = f", nor do {len(wrong) - 1} more" if len(wrong) > 1 else ""
+        raise ValueError(f"{table.place(wrong[0])}: does not hold finite numbers of float32{more}")
+    parts = np.full(count, NOT_SPLIT)
+    if arrays.splits is not None:
+        splits = arrays.splits.tolist()
+        parts = np.array([part_at(table, splits, row) for row in range(count)])
+    names = None if arrays.names is None else arrays.names.astype(str)
+    return Samples(features[:, None, None, :], label_texts(table, arrays), names, parts)
+
+
+def label_texts(table: Table, arrays: Arrays) -> np.ndarray:
+    """The labels as text: names of classes where they index those. Raises ValueError, with the row, for
+    one that is negative or of no class, which often means that it is unknown."""
+    if arrays.classes is None:
+        labels = arrays.labels.tolist()
+        texts = [text_at(table, labels, row, "label") for row in range(len(labels))]
+        unknown = [row for row, text in enumerate(texts) if text.startswith("-") and text[1:].isdigit()]
+        if unknown:
+            row = unknown[0]
+            raise ValueError(f"{table.place(row)}: label {texts[row]}, expected one from 0")
+        return np.array(texts)
+    classes = arrays.classes.astype(str)
+    if arrays.labels.dtype.kind not in "iu" or classes.ndim != 1:
+        raise ValueError(f"{table.file}: labels of kind {arrays.labels.dtype} do not index its classes")
+    wrong = np.flatnonzero((arrays.labels < 0) | (arrays.labels >= len(classes)))
+    if len(wrong):
+        label = arrays.labels[wrong[0]]
+        raise ValueError(f"{table.place(wrong[0])}: label {label} is none of its {len(classes)} classes")
+    return classes[arrays.labels]
