@@ -11,14 +11,17 @@ from .digits import digits
 from .embeddings import embeddings
 from .files import Files
 from .folder import image_folder
+from .huggingface import huggingface
 from .images import BrokenImage
 from .loading import check_labels, fingerprint_of, load
 from .manifest import manifest
 from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
+from .recordio import recordio
 from .splits import Dataset, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
+from .webdataset import webdataset
 
 # Their images are the same in whatever root they lie; conf/dataset/ says so too.
 for _reader in (digits, mnist, fashion_mnist, kmnist, cifar10, cifar100, omniglot, synthetic):
@@ -41,6 +44,7 @@ __all__ = [
     "embeddings",
     "fashion_mnist",
     "fingerprint_of",
+    "huggingface",
     "image_folder",
     "kmnist",
     "load",
@@ -48,6 +52,8 @@ __all__ = [
     "mnist",
     "omniglot",
     "pairs",
+    "recordio",
     "synthetic",
     "von_mises_fisher",
+    "webdataset",
 ]

@@ -8,8 +8,10 @@ import numpy as np
 
 from .files import Files, common_shape, composed, examine, find_images, subfolders
 from .images import Header
+from .metadata import find_metadata, read_metadata
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
 from .parts import NOT_SPLIT, PART_NAMES, source_of
+from .samples import source_of_images
 from .splits import Labelled, Source
 
 
@@ -25,7 +27,9 @@ def image_folder(
     skip_broken: SkipBroken = False,
 ) -> Source:
     """Images `root`/<class>/…/<image>, or the same in `root`/train, `root`/val and `root`/test, which
-    may also be called training, valid, validation, testing, and of which train is enough.
+    may also be called training, valid, validation, testing, and of which train is enough. A
+    metadata.csv or metadata.jsonl with columns file_name and label, in `root` or in each of these
+    folders, says the labels instead, as Hugging Face's image folders have it.
 
     What is missing is drawn by `split_seed`: `test_fraction` of each class's images if `split` is
     `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Classes of
@@ -35,7 +39,13 @@ def image_folder(
     Raises ValueError for unreadable images and empty classes without `skip_broken`, for a class of one
     image without `min_images`, for images that differ in size without `size`, and for folders that do
     not fit the `split`."""
-    folders = part_folders(root)
+    how = {"split": split, "test_fraction": test_fraction, "split_seed": split_seed}
+    folders, where = part_folders(root), f"root={root}"
+    tables, ignored = find_metadata(root, folders)
+    if tables:
+        listed, notes = read_metadata(root, tables)
+        own = {"size": size, "channels": channels, "min_images": min_images, "skip_broken": skip_broken}
+        return source_of_images(listed, where, **own, **how, notes=notes)
     class_files = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
     shape = common_shape(
         [path for part in class_files.values() for path in part.paths],
@@ -46,13 +56,12 @@ def image_folder(
     parts = {part: label(folders[part], files.paths, root, shape) for part, files in class_files.items()}
     return source_of(
         parts,
-        f"root={root}",
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
+        where,
+        **how,
         skipped=tuple(
             os.path.relpath(path, root) for files in class_files.values() for path in files.skipped
         ),
+        notes=ignored,
     )
 
 

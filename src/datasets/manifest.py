@@ -63,19 +63,33 @@ def manifest(
 
 
 class ListedFiles(Files):
-    """Files that messages call by their line in a table, too."""
+    """Files that messages call by their line in a table, too: `places` (N, 2) are indices of a table and
+    of a row in it."""
 
-    def __init__(self, paths: np.ndarray, table: Table, rows: np.ndarray):
+    def __init__(self, paths: np.ndarray, tables: list[Table], places: np.ndarray):
         super().__init__(paths)
-        self.table, self.rows = table, rows
+        self.tables, self.places = tables, places
 
     def __getitem__(self, rows: np.ndarray) -> "ListedFiles":
         picked = super().__getitem__(rows)
-        picked.rows = self.rows[rows]
+        picked.places = self.places[rows]
         return picked
 
     def called(self, row: int) -> str:
-        return f"{self.table.place(self.rows[row])}: {self.paths[row]}"
+        table, line = self.places[row]
+        return f"{self.tables[table].place(line)}: {self.paths[row]}"
+
+
+def joined(listed: list[Samples]) -> Samples:
+    """The images of several tables."""
+    places = [samples.images.places + np.array([k, 0]) for k, samples in enumerate(listed)]
+    images = ListedFiles(
+        np.concatenate([samples.images.paths for samples in listed]),
+        [samples.images.tables[0] for samples in listed],
+        np.concatenate(places),
+    )
+    rest = [np.concatenate(values) for values in list(zip(*listed, strict=True))[1:]]
+    return Samples(images, *rest)
 
 
 def read_listed(
@@ -106,7 +120,8 @@ def read_listed(
         listed.parts.append(NOT_SPLIT if splits is None else part_at(table, splits, row))
         inside = not os.path.isabs(typed) and not os.path.normpath(typed).startswith("..")
         listed.names.append(composed(os.path.normpath(typed) if inside else path))
-    files = ListedFiles(np.array(listed.paths), table, np.arange(len(listed.paths)))
+    rows = np.arange(len(listed.paths))
+    files = ListedFiles(np.array(listed.paths), [table], np.stack([0 * rows, rows], 1))
     unused = [name for name in table.columns if name not in (path_column, label_column, split_column)]
     notes = (f"{table.file}: columns that are not used: {name_some(unused)}",) if unused else ()
     labels, parts, names = map(np.array, (listed.labels, listed.parts, listed.names))

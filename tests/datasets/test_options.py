@@ -48,9 +48,12 @@ def test_the_keys_that_every_data_set_has_are_what_load_takes():
     assert {name for name, config in configs.items() if "embedding_dim" in config} == ten_classes
     assert {name for name, config in configs.items() if not config.get("published")} == {
         "embeddings",
+        "huggingface",
         "image_folder",
         "manifest",
         "pairs",
+        "recordio",
+        "webdataset",
     }
     assert set(configs) == READERS
 

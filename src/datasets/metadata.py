@@ -1,0 +1,60 @@
+"""Image folders whose labels are in a metadata.csv, as Hugging Face has them."""
+
+from pathlib import Path
+
+import numpy as np
+
+from .manifest import joined, read_listed
+from .parts import NOT_SPLIT, PART_NAMES
+from .samples import Samples
+from .tables import Table, read_table
+
+NAMES = ("metadata.csv", "metadata.jsonl")
+FILE_NAME, LABEL = "file_name", "label"
+
+
+def find_metadata(root: Path, folders: dict[str, Path]) -> tuple[dict[str, Table], tuple[str, ...]]:
+    """The table in `root`, or those in the `folders` of the parts, by part; and notes on tables that are
+    there but have no labels. Raises ValueError for two tables in one folder, and if some of the folders
+    have one and others have none."""
+    tables, notes = {}, []
+    for part, folder in {NOT_SPLIT: root, **folders}.items():
+        files = [folder / name for name in NAMES if (folder / name).is_file()]
+        if len(files) > 1:
+            raise ValueError(f"{folder}: has {files[0].name} and {files[1].name}: which is it?")
+        table = read_table(files[0]) if files else None
+        if table and {FILE_NAME, LABEL} <= set(table.columns):
+            tables[part] = table
+        elif table:
+            names = f"{FILE_NAME} and {LABEL}"
+            notes.append(f"{files[0]}: not used, has no columns {names}; classes are the folders")
+    if NOT_SPLIT in tables:
+        return {NOT_SPLIT: tables[NOT_SPLIT]}, ()
+    if tables and len(tables) < len(folders):
+        without = next(folder for part, folder in folders.items() if part not in tables)
+        raise ValueError(f"{without}: has no {NAMES[0]}, which the folders beside it have")
+    return tables, tuple(notes)
+
+
+def read_metadata(root: Path, tables: dict[str, Table]) -> tuple[Samples, tuple[str, ...]]:
+    """The images that the tables list, and what there is to say of them. Where one table lists images in
+    train/, test/ and the like, these are the parts."""
+    every, notes = [], ()
+    for part, table in tables.items():
+        listed, said = read_listed(table, FILE_NAME, LABEL, "split")
+        notes += said
+        if part != NOT_SPLIT:
+            listed = listed._replace(
+                parts=np.full(len(listed.labels), part),
+                names=np.array([f"{table.file.parent.name}/{name}" for name in listed.names]),
+            )
+        elif "split" not in table.columns:
+            listed = listed._replace(parts=parts_of_paths(listed.names))
+        every.append(listed)
+    return joined(every), notes
+
+
+def parts_of_paths(names: np.ndarray) -> np.ndarray:
+    """The part that each path begins with, if all begin with one."""
+    first = [PART_NAMES.get(name.partition("/")[0].lower()) for name in names]
+    return np.array(first if all(first) else [NOT_SPLIT] * len(names))

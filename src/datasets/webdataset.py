@@ -1,0 +1,155 @@
+"""Tar archives in WebDataset's layout.
+
+Python's own tarfile reads them: it says where in the archive each image lies, so that a batch reads just
+its own. The library named webdataset reads archives from front to back, and shuffles within a buffer:
+there is then no epoch that is one permutation of all images, and none that goes on where it was cut.
+"""
+
+import json
+import re
+import tarfile
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from ..arguments import Legal
+from .files import SUFFIXES, composed
+from .limits import check_file, printable
+from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
+from .parts import NOT_SPLIT, PART_NAMES
+from .samples import Samples, source_of_images
+from .slices import MOST_BYTES, Slices
+from .splits import Source
+from .tables import Table, text_at
+
+MOST_FILE_BYTES = 2**42
+MOST_LABEL_BYTES = 2**20
+LABEL = re.compile(r"[A-Za-z0-9_]+|json:.+")
+
+
+def webdataset(
+    root: Path,
+    *,
+    label: Annotated[
+        str,
+        Legal(
+            "the ending of the members that hold labels, as in cls, or json:<key>",
+            lambda value: isinstance(value, str) and LABEL.fullmatch(value),
+        ),
+    ] = "cls",
+    split: ClosedOrOpen = "open_set",
+    test_fraction: TestFraction = 0.2,
+    split_seed: Seed = 0,
+    size: Size = None,
+    channels: Channels = None,
+    min_images: MinImages = None,
+    skip_broken: SkipBroken = False,
+) -> Source:
+    """The images in the archives `root`/…/*.tar. A sample is what has one name up to the first dot: an
+    image, and its label in a member that ends in `label`, or under a key of a .json, `json:<key>`.
+    Archives whose names begin with train, val and test, or that are in folders of these names, are
+    these parts; otherwise parts are drawn, and images left out, resized and refused, as by
+    `image_folder`. Raises ValueError that names the archive and the sample that is wrong."""
+    archives = sorted(root.rglob("*.tar"), key=lambda path: composed(str(path)))
+    if not archives:
+        packed = next(iter(sorted(root.rglob("*.tar.*")) + sorted(root.rglob("*.tgz"))), None)
+        if packed:
+            raise ValueError(f"{packed}: is compressed, so that single images cannot be read: unpack it")
+        raise ValueError(f"root={root}: no .tar in it")
+    return source_of_images(
+        read_archives(root, archives, label),
+        f"root={root}",
+        split=split,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        size=size,
+        channels=channels,
+        min_images=min_images,
+        skip_broken=skip_broken,
+    )
+
+
+class Members(Slices):
+    """Images in archives, which messages call by `root` and name."""
+
+    def __init__(self, files: list[Path], places: np.ndarray, root: Path, names: np.ndarray):
+        super().__init__(files, places)
+        self.root, self.names = root, names
+
+    def __getitem__(self, rows: np.ndarray) -> "Members":
+        picked = super().__getitem__(rows)
+        picked.names = self.names[rows]
+        return picked
+
+    def called(self, row: int) -> str:
+        return f"{self.root}/{self.names[row]}"
+
+
+def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
+    """The samples of several archives, in their order."""
+    said = [part_of(path.relative_to(root)) for path in archives]
+    divided = all(said)
+    places, labels, names, parts = [], [], [], []
+    for number, path in enumerate(archives):
+        check_file(path, MOST_FILE_BYTES)
+        for name, (member, text) in read_archive(path, label).items():
+            if member.size > MOST_BYTES:
+                raise ValueError(f"{path}: {name}: an image of {member.size:,} bytes")
+            places.append((number, member.offset_data, member.size))
+            labels.append(composed(text))
+            names.append(composed(f"{path.relative_to(root).as_posix()}/{member.name}"))
+            parts.append(said[number] if divided else NOT_SPLIT)
+    if not places:
+        raise ValueError(f"root={root}: no samples in its archives")
+    named = np.array(names)
+    images = Members(archives, np.array(places), root, named)
+    return Samples(images, np.array(labels), named, np.array(parts))
+
+
+def part_of(path: Path) -> str | None:
+    """The part that an archive's folder or name says."""
+    words = [*path.parts[:-1], re.match("[A-Za-z]*", path.name).group()]
+    return next((PART_NAMES[word.lower()] for word in words if word.lower() in PART_NAMES), None)
+
+
+def read_archive(path: Path, label: str) -> dict[str, tuple[tarfile.TarInfo, str]]:
+    """The image and label of each sample by its name."""
+    ending, _, key = label.partition(":")
+    images: dict[str, tarfile.TarInfo] = {}
+    labels: dict[str, str] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for member in archive:
+                folder, _, file = member.name.rpartition("/")
+                if not member.isreg() or member.issparse() or file.startswith("."):
+                    continue
+                stem, _, rest = file.partition(".")
+                name = f"{folder}/{stem}" if folder else stem
+                if Path(file).suffix.lower() in SUFFIXES:
+                    if name in images:
+                        others = f"{images[name].name} and {member.name}"
+                        raise ValueError(f"sample {name[:100]} has two images, {others}")
+                    images[name] = member
+                elif rest.lower() == ending:
+                    content = archive.extractfile(member).read(MOST_LABEL_BYTES)
+                    labels[name] = label_in(path, name, content, key)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        said = str(error) if str(error).startswith(str(path)) else f"{path}: {printable(error)}"
+        raise ValueError(said) from None
+    for name in (*images, *labels):
+        if name not in labels or name not in images:
+            what = f"label, no member {name[:100]}.{ending}" if name not in labels else "image"
+            raise ValueError(f"{path}: sample {name[:100]} has no {what}")
+    return {name: (member, labels[name]) for name, member in images.items()}
+
+
+def label_in(path: Path, name: str, content: bytes, key: str) -> str:
+    """The label that a member holds, as text, or under a `key` of its JSON."""
+    place = Table(path, {}, [name[:100]], "sample")
+    try:
+        value = json.loads(content)[key] if key else content.decode().strip()
+    except (ValueError, KeyError, TypeError, RecursionError):
+        what = f"JSON with the key {key}" if key else "UTF-8"
+        raise ValueError(f"{place.place(0)}: its label is not {what}") from None
+    return text_at(place, [value], 0, "label")
