@@ -14,11 +14,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
-from .images import BrokenImage, Header, header_of, opened, to_bytes, upright
+from .images import HEIC, SUFFIXES, BrokenImage, Header, header_of, opened, to_bytes, upright
 from .limits import printable
 
-SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
-SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
 # Images that Pillow does not read, or not everywhere.
 OTHER_IMAGES = {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heif"}
 OTHER_IMAGES |= {".hif", ".jp2", ".jxl", ".jxr", ".nef", ".orf", ".psd", ".raf", ".rw2", ".svg", ".xcf"}
@@ -67,8 +65,9 @@ def find_images(folder: Path) -> list[Path]:
                     f"{path}: an archive among the images: extract it, or move it elsewhere"
                 )
             if suffix in unsupported():
+                other = "pip install -e '.[heic]' reads it, or " if suffix in HEIC else ""
                 raise ValueError(
-                    f"{path}: an unsupported image format: save it as PNG, or move it elsewhere"
+                    f"{path}: an unsupported image format: {other}save it as PNG, or move it elsewhere"
                 )
             if suffix in SUFFIXES:
                 images.append(_text(path))

@@ -1,5 +1,6 @@
 """Image files of any origin: opened within limits, checked, decoded to bytes."""
 
+import importlib.util
 import io
 import re
 import warnings
@@ -9,13 +10,25 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
 from .limits import printable, regular_file
 
 # What a file is tried as, whatever its name says. Pillow knows more, and would hand PostScript that is
 # called .png to Ghostscript.
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
+SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+HEIC = {".heic", ".heif", ".hif"}
+if features.check("avif"):  # which some builds of Pillow lack
+    FORMATS += ("AVIF",)
+    SUFFIXES |= {".avif", ".avifs"}
+if importlib.util.find_spec("pillow_heif"):
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    FORMATS += ("HEIF",)
+    SUFFIXES |= HEIC
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # of which Pillow would only warn
 MOST_SCANNED = 2**34  # pixels times scans of a progressive JPEG, each of which goes over all of them
 GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}

@@ -1,17 +1,23 @@
 """What all figures share: size, fonts, and a colour and a marker for each class."""
 
+import functools
+import logging
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from ..durable import written_aside
+
+log = logging.getLogger(__name__)
 
 # Ten colours that colour-blind readers can tell apart (Petroff, arXiv 2107.02270). After ten classes,
 # colours repeat with another marker.
@@ -21,7 +27,26 @@ NAMED_CLASSES = 20  # more names do not fit in a legend or along an axis
 INK, FAINT = "#222222", "#bbbbbb"
 EVERYWHERE = (-np.inf, np.inf)  # the bounds of values that have none
 
+# Fonts that have what matplotlib's own lacks, as names of classes in Chinese, Japanese and Korean; of
+# these, a machine has some or none.
+OTHER_FONTS = """
+Noto Sans CJK JP, Noto Sans CJK SC, Noto Sans JP, Noto Sans SC, Noto Sans KR, Source Han Sans,
+WenQuanYi Zen Hei, WenQuanYi Micro Hei, IPAexGothic, IPAGothic, TakaoGothic, VL Gothic, NanumGothic,
+UnDotum, Droid Sans Fallback, Hiragino Sans, PingFang SC, Heiti TC, Apple SD Gothic Neo, Yu Gothic,
+Meiryo, MS Gothic, Microsoft YaHei, SimHei, Malgun Gothic, Arial Unicode MS, Noto Sans Devanagari,
+Noto Sans Thai, Unifont
+"""
+
+
+def fonts() -> list[str]:
+    """Fonts by preference: each character is drawn with the first that has it."""
+    there = {font.name for font in font_manager.fontManager.ttflist}
+    others = (" ".join(name.split()) for name in OTHER_FONTS.split(","))
+    return ["DejaVu Sans", *(name for name in others if name in there)]
+
+
 STYLE = {
+    "font.family": fonts(),
     "font.size": 11,
     "text.parse_math": False,  # names may contain a $
     "axes.spines.top": False,
@@ -103,6 +128,20 @@ def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
 
 def save(fig: Figure, path: Path) -> Path:
     """Write a figure in the format of the path's suffix, and return the path."""
-    with written_aside(path) as beside:
+    with written_aside(path) as beside, warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         fig.savefig(beside)
+    for warning in said:
+        if "missing from" in str(warning.message):
+            warn_of_fonts()
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return path
+
+
+@functools.cache  # once, not for every character
+def warn_of_fonts() -> None:
+    log.warning(
+        "no font here has all characters of the names in figures, which show boxes: install one, as "
+        "fonts-noto-cjk, and delete matplotlib's cache of fonts"
+    )

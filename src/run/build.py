@@ -24,7 +24,7 @@ from ..training import (
     margin_schedule,
 )
 from ..words import counted
-from .options import keys_of, model_arguments, options_of
+from .options import check_augmentation, keys_of, model_arguments, options_of
 from .pairs import evaluation_pairs
 from .targets import locate, qualified
 
@@ -103,7 +103,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
             f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
             f"{len(data.train)} training images; use at most that"
         )
-    check_augmentation(config, data)
+    check_augmentation(config, data.pictures)
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
     backbone = build_model(config, data.image_shape, fetch)
@@ -132,14 +132,6 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         augmentation=Augmentation(changing, **config["augment"]),
         pairs=pairs,
     )
-
-
-def check_augmentation(config: dict, data: Dataset) -> None:
-    """Raise UserError if features, which are no pictures, are to be turned or moved."""
-    changes = [f"augment.{key}={value}" for key, value in config["augment"].items() if value]
-    if changes and not data.pictures:
-        name = config["dataset"]["name"]
-        raise UserError(f"{changes[0]}: dataset={name} has features, not images: leave it out")
 
 
 def build_device(device: dict) -> Device:

@@ -139,3 +139,11 @@ def check_given(
             message = message.replace("no such option", f"{what} has no such option")
         message = re.sub(r"(?<=did you mean )(?=\w)", prefix, message)
         raise UserError(in_keys(message, {name: f"{prefix}{name}" for name in given})) from None
+
+
+def check_augmentation(config: dict, pictures: bool) -> None:
+    """Raise UserError if features, which are no `pictures`, are to be turned or moved."""
+    changes = [f"augment.{key}={value}" for key, value in config["augment"].items() if value]
+    if changes and not pictures:
+        name = config["dataset"]["name"]
+        raise UserError(f"{changes[0]}: dataset={name} has features, not images: leave it out")

@@ -6,6 +6,7 @@ from PIL import Image
 
 from src import plots
 from src.evaluation import METRICS
+from src.plots import style
 from src.plots.style import colour, fit_axis, marker, new_figure, short_names
 
 RNG = np.random.default_rng(0)
@@ -258,3 +259,20 @@ def test_colours_of_classes_and_losses_stay_apart_for_colour_blind_readers(kind)
     lab = np.column_stack([116 * y - 16, 500 * (x - y), 200 * (y - z)])
     apart = np.linalg.norm(lab[:, None] - lab[None], axis=-1) + 1e3 * np.eye(10)
     assert apart.min() > 15  # a difference of 2 can just be seen
+
+
+def test_names_are_drawn_with_a_font_that_has_them_where_there_is_one(tmp_path, monkeypatch, caplog):
+    def drawn(name: str):
+        fig = plots.plot_embedding(np.eye(3), np.arange(3), np.eye(3), (name, "dog", "cow"))
+        with Image.open(plots.save(fig, tmp_path / "x.png")) as image:
+            return np.asarray(image.convert("L"))
+
+    # One that comes with matplotlib stands for one of a machine: it has a letter that DejaVu lacks.
+    monkeypatch.setattr(style, "OTHER_FONTS", "No Such Font, STIXNonUnicode")
+    assert style.fonts() == ["DejaVu Sans", "STIXNonUnicode"]
+    style.warn_of_fonts.cache_clear()
+    boxes = drawn("\ue153 \ue153")
+    assert [record.message[:20] for record in caplog.records] == ["no font here has all"]
+    monkeypatch.setitem(style.STYLE, "font.family", style.fonts())
+    letters = drawn("\ue153 \ue153")
+    assert len(caplog.records) == 1 and (letters != boxes).any()

@@ -413,14 +413,35 @@ def test_the_documented_example_embeds_a_folder_without_torch(run_folder, people
     assert call(export, run_folder, "--out", tmp_path / "m.onnx")[1] is None
     assert call(embed, run_folder, people, "--out", tmp_path / "ours.npz")[1] is None
     example = ROOT / "docs" / "embed_without_torch.py"
-    code = [line for line in example.read_text().partition('"""\n\n')[2].splitlines() if line.strip()]
-    assert len(code) <= 20
     without = f"import runpy, sys; sys.modules['torch'] = None; runpy.run_path({str(example)!r})"
-    arguments = [tmp_path / "m.onnx", people, tmp_path / "theirs.npz"]
-    subprocess.run([sys.executable, "-c", without, *arguments], check=True, timeout=900)
+
+    def run_it(folder, out) -> subprocess.CompletedProcess:
+        arguments = [tmp_path / "m.onnx", folder, out]
+        given = [sys.executable, "-c", without, *arguments]
+        return subprocess.run(given, capture_output=True, text=True, timeout=900)
+
+    assert run_it(people, tmp_path / "theirs.npz").returncode == 0
     ours, theirs = np.load(tmp_path / "ours.npz"), np.load(tmp_path / "theirs.npz")
     assert ours["names"].tolist() == theirs["names"].tolist()
     np.testing.assert_allclose(ours["embeddings"], theirs["embeddings"], atol=1e-4)
+    (tmp_path / "grey").mkdir()
+    for name in ("a.pgm", "b.PGM", "c.webp", ".hidden.png"):
+        Image.new("L", (10, 12), 90).save(tmp_path / "grey" / name)
+    assert call(embed, run_folder, tmp_path / "grey", "--out", tmp_path / "grey.npz")[1] is None
+    assert run_it(tmp_path / "grey", tmp_path / "theirs2.npz").returncode == 0
+    ours, theirs = np.load(tmp_path / "grey.npz"), np.load(tmp_path / "theirs2.npz")
+    assert ours["names"].tolist() == theirs["names"].tolist() == ["a.pgm", "b.PGM", "c.webp"]
+    np.testing.assert_allclose(ours["embeddings"], theirs["embeddings"], atol=1e-4)
+    (tmp_path / "none").mkdir()
+    for name, content, said in (
+        ("notes.txt", b"x", "holds no image"),
+        ("torn.png", b"x", "torn.png: cannot be read as the model's images were"),
+        ("x.heic", b"x", "x.heic: save it as PNG"),
+    ):
+        (tmp_path / "none" / name).write_bytes(content)
+        ended = run_it(tmp_path / "none", tmp_path / "no.npz")
+        assert ended.returncode == 1 and said in ended.stderr and len(ended.stderr.splitlines()) == 1
+    assert not (tmp_path / "no.npz").exists()
 
 
 @pytest.mark.slow
