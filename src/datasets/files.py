@@ -122,8 +122,8 @@ def in_parallel(
         return [function(item) for item in items]
     with ThreadPoolExecutor(threads or os.cpu_count()) as pool:
         results = pool.map(function, items)
-        console = Console(stderr=True)
-        if doing and console.is_terminal and len(items) >= MANY:
+        console = Console(stderr=True) if doing and len(items) >= MANY else None
+        if console and console.is_terminal:
             results = track(results, doing, len(items), console=console, transient=True)
         return list(results)
 

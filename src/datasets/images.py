@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image, UnidentifiedImageError, features
 
 from .limits import printable, regular_file
 
@@ -24,10 +24,6 @@ if features.check("avif"):  # which some builds of Pillow lack
     FORMATS += ("AVIF",)
     SUFFIXES |= {".avif", ".avifs"}
 if importlib.util.find_spec("pillow_heif"):
-    import pillow_heif
-
-    pillow_heif.register_heif_opener()
-    FORMATS += ("HEIF",)
     SUFFIXES |= HEIC
 MOST_PIXELS = Image.MAX_IMAGE_PIXELS or 89_478_485  # of which Pillow would only warn
 MOST_SCANNED = 2**34  # pixels times scans of a progressive JPEG, each of which goes over all of them
@@ -60,7 +56,7 @@ def opened(file: str | Path | bytes, most_pixels: int = MOST_PIXELS) -> Iterator
     ValueError for what would take too long or for ever: no regular file, too many pixels."""
     if not isinstance(file, bytes):
         regular_file(file)
-    with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=FORMATS) as image:
+    with _identified(file) as image:
         width, height = image.size
         if width * height > most_pixels:
             raise ValueError(f"{height}×{width} pixels, more than {most_pixels:,}: make it smaller")
@@ -70,6 +66,21 @@ def opened(file: str | Path | bytes, most_pixels: int = MOST_PIXELS) -> Iterator
             if width * height * scans > MOST_SCANNED:
                 raise ValueError(f"a progressive JPEG of {scans} scans: save it anew")
         yield image
+
+
+def _identified(file: str | Path | bytes) -> Image.Image:
+    def of(formats: tuple[str, ...]) -> Image.Image:
+        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats)
+
+    try:
+        return of(FORMATS)
+    except UnidentifiedImageError:
+        if not HEIC <= SUFFIXES:
+            raise
+        import pillow_heif  # only now, since it takes a while
+
+        pillow_heif.register_heif_opener()
+        return of(("HEIF",))
 
 
 def channels_of(image: Image.Image) -> int:

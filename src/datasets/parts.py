@@ -43,7 +43,7 @@ def source_of(
             what = "each class" if split == "closed_set" else "the classes"
             notes += (f"{where} has no test part: {test_fraction:.0%} of {what} to train on became one",)
     if given and "val" not in given and parts.get("train") is not None:
-        notes += (f"{where} has no validation part: val_fraction says how much of the training part is",)
+        notes += (f"{where} has no validation part: val_fraction of the training part becomes one",)
     parts = {part: labelled for part, labelled in parts.items() if labelled is not None}
     check_classes(where, split, parts)
     if split == "closed_set" and "train" in parts:

@@ -83,8 +83,10 @@ def computed(config: dict) -> dict[str, object]:
     elif isinstance(flat.get("dataset.root"), str):
         flat["dataset.root"] = os.path.abspath(os.path.expanduser(flat["dataset.root"]))
         if "dataset" in own and isinstance(flat.get("dataset.file"), str):
-            flat["dataset.file"] = place_of(config["dataset"])
-            del flat["dataset.root"]  # from which the file was named
+            for key in ("file", "labels"):
+                if isinstance(flat.get(f"dataset.{key}"), str):
+                    flat[f"dataset.{key}"] = place_of(config["dataset"], key)
+            del flat["dataset.root"]  # from which the files were named
     for name in ("margin.name", "scale.name"):
         if flat.get(name) in VALUE_ONLY:
             del flat[name]
@@ -103,10 +105,10 @@ def computed(config: dict) -> dict[str, object]:
     }
 
 
-def place_of(dataset: dict) -> str:
-    """The folder that a data set is read from, or the file if it is one: an absolute path."""
-    parts = [os.path.expanduser(str(dataset[key])) for key in ("root", "file") if dataset.get(key)]
-    return os.path.abspath(os.path.join(*parts))
+def place_of(dataset: dict, key: str = "file") -> str:
+    """The folder that a data set is read from, or the file if it names one: an absolute path."""
+    parts = [dataset["root"], dataset.get(key) or ""]
+    return os.path.abspath(os.path.join(*(os.path.expanduser(str(part)) for part in parts)))
 
 
 def no_margin(flat: dict) -> object:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 
 import numpy as np
 import pytest
@@ -12,7 +14,8 @@ from src.datasets import load, manifest
 from src.errors import UserError
 from src.run.identity import config_hash
 from src.run.lifecycle import train_run
-from tests.conftest import FAST
+from src.run.load import load_trained
+from tests.conftest import FAST, ROOT
 
 CPU = torch.device("cpu")
 
@@ -66,6 +69,10 @@ def test_from_the_one_command_to_a_finished_run(listed, composed, tmp_path, capl
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     assert summary["state"] == "finished" and summary["counts"]["test"]["classes"] == 2
     assert f"{table}: columns that are not used: age" in caplog.text
+    trained, other = load_trained(tmp_path / "run"), table.with_name("other.csv")
+    other.write_text("\n".join(table.read_text().splitlines()[:17]))
+    assert trained.owns(config["dataset"])
+    assert not trained.owns(config["dataset"] | {"file": str(other)})
     kept = np.load(tmp_path / "run" / "embeddings.npz")
     assert all(name.split("/")[0] == kept["classes"][label]
                for name, label in zip(kept["names"], kept["labels"], strict=True))  # fmt: skip
@@ -221,3 +228,11 @@ def test_a_file_that_is_not_given_or_not_there_is_said_at_once(listed, composed,
     config = composed(*FAST, "dataset=manifest", f"dataset.file={table}")
     with pytest.raises(UserError, match=rf"^dataset.file={table}: no such file"):
         train_run(config, tmp_path / "run")
+
+
+def test_every_command_of_the_guide_is_one_that_can_be_typed(composed):
+    text = (ROOT / "docs" / "your-data.md").read_text()
+    commands = re.findall(r"python -m src.train (dataset=[^`#\n]*)", text)
+    assert len(commands) >= 12
+    for command in commands:
+        composed(*shlex.split(command))
