@@ -130,6 +130,9 @@ def train_and_evaluate(
     summary |= {"device": run.device.description, "threads": run.device.threads}
     summary["data"] = run.data.fingerprint
     summary["counts"] = counts_of(run)
+    dealt = run.data.dealt
+    if dealt:
+        summary["dealt"] = run.data.dealt._asdict()
     if run.data.skipped:
         summary["skipped"] = list(run.data.skipped)
     tracker = afterwards.enter_context(
@@ -177,6 +180,9 @@ def announce(run: Run) -> None:
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
+    dealt = run.data.dealt
+    if dealt:
+        log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")
     warn_of_few(too_few(run))
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()
