@@ -39,17 +39,25 @@ def softmax(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
 
 
 def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
-    """Pixels once for each data set, its folds among them. In a closed set class weights are trained on
-    them, with each seed; otherwise nothing of what is measured is trained, and one epoch will do."""
-    jobs = {}
+    """Pixels once for each data set, its folds among them, at the middle one of several learning rates.
+    In a closed set class weights are trained on them, with each seed; otherwise nothing of what is
+    measured is trained, and one epoch will do."""
+    groups: dict[str, list[Planned]] = {}
     for run in runs:
-        values, left_out = run.values, [*LOSS, "model"]
-        closed = values["evaluation"]["name"] == "closed_set"
-        left_out += [] if closed else ["epochs"]
-        overrides = [*without(composer, run.overrides, left_out), f"model={PIXELS}", "loss=softmax"]
-        key = repr((values["dataset"], values["evaluation"]["name"], values["seed"] if closed else None))
-        jobs.setdefault(key, overrides if closed else [*overrides, "epochs=1"])
-    return list(jobs.values())
+        groups.setdefault(repr((run.values["dataset"], run.values["evaluation"]["name"])), []).append(
+            run
+        )
+    jobs = []
+    for group in groups.values():
+        seeds = dict.fromkeys(run.values["seed"] for run in group)
+        closed = group[0].values["evaluation"]["name"] == "closed_set"
+        for seed in list(seeds) if closed else list(seeds)[:1]:
+            own = [run for run in group if run.values["seed"] == seed]
+            run = sorted(own, key=lambda run: run.values["optimizer"]["lr"])[len(own) // 2]
+            left_out = [*LOSS, "model", *([] if closed else ["epochs"])]
+            overrides = [*without(composer, run.overrides, left_out), f"model={PIXELS}", "loss=softmax"]
+            jobs.append(overrides if closed else [*overrides, "epochs=1"])
+    return jobs
 
 
 def without(composer: Composer, overrides: list[str], groups: Iterable[str]) -> list[str]:

@@ -62,23 +62,21 @@ def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
 
 
 def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(asked):
-    line = (
-        "dataset.folds=2 loss=arcface,cosface margin.value=0.2,0.4 scale.value=16 optimizer.lr=0.1,0.2"
-    )
-    runs, beside, refused = asked(f"{line} seed=0,1 epochs=7 batch_size=32")
-    assert len(runs) == 32 and not refused
+    line = "dataset.folds=2 loss=arcface,cosface margin.value=0.2,0.4 scale.value=16"
+    runs, beside, refused = asked(f"{line} optimizer.lr=0.1,0.3,0.2 seed=0,1 epochs=7 batch_size=32")
+    assert len(runs) == 48 and not refused
     names = "loss.name", "model.name", "optimizer.lr", "seed", "dataset.fold"
     softmax = [run for run in beside if run.values["model"]["name"] != "pixels"]
     assert sorted(keys(softmax, *names)) == [
         ("softmax", "small_cnn", lr, seed, fold)
-        for lr in (0.1, 0.2)
+        for lr in (0.1, 0.2, 0.3)
         for seed in (0, 1)
         for fold in (0, 1)
     ]
     assert {(run.values["epochs"], run.values["batch_size"]) for run in beside} == {(7, 32)}
     pixels = [run for run in beside if run not in softmax]
-    assert sorted(keys(pixels, "seed", "dataset.fold", "loss.name")) == [
-        (seed, fold, "softmax") for seed in (0, 1) for fold in (0, 1)
+    assert sorted(keys(pixels, "seed", "dataset.fold", "loss.name", "optimizer.lr")) == [
+        (seed, fold, "softmax", 0.2) for seed in (0, 1) for fold in (0, 1)
     ]
 
 
@@ -175,3 +173,19 @@ def test_one_run_has_no_baselines_and_params_make_it_three(sweep, tmp_path):
     assert code == 1 and "hydra.sweeper.baselines=1: true or false" in err
     code, out, err = finish(sweep("experiment=params", "epochs=1"))  # which says 2
     assert code == 0 and "3 runs, 1 finished already, 2 to go" in out, err
+
+
+def test_a_search_repeats_folds_within_a_trial_and_ends_with_its_baselines(sweep, tmp_path):
+    arguments = [
+        *("hydra/sweeper=search", "hydra.sweeper.trials=1", "hydra.sweeper.baselines=true", "epochs=1"),
+        *("margin.value=interval(0.1,0.6)", "dataset.folds=2"),
+    ]
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0, err
+    assert "1 trial × 1 seed × 2 folds, then baselines beside the best -> " in out
+    found = states(tmp_path)
+    assert len(found) == 6 and set(found.values()) == {"finished"}
+    assert sum("model=pixels" in name for name in found) == 2
+    assert sum("loss=softmax" in name for name in found) == 4
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0 and "1 done" in out and states(tmp_path) == found, err
