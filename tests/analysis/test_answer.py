@@ -325,3 +325,21 @@ def test_losses_that_had_a_choice_of_rates_are_not_said_to_share_one(plant, tmp_
             folder = plant(loss, 0.2, 0, 0.5 + rate, name=f"{loss},{rate}")
             edit(folder, lambda s, rate=rate: s["config"]["optimizer"].update(lr=rate))
     assert "share one learning rate" not in " ".join(ranked(tmp_path)[1])
+
+
+def test_losses_with_equal_budgets_are_compared_by_their_best_first_of_all(plant, tmp_path):
+    for tried, margin in enumerate((0.1, 0.2, 0.3)):
+        for seed, noise in enumerate((0.0, 0.01, -0.01)):
+            plant("arcface", margin, seed, 0.80 + 0.02 * tried, 0.70 + 0.02 * tried + noise)
+            plant("cosface", margin, seed, 0.70 - 0.02 * tried, 0.90 + noise)  # chosen by validation
+            plant("softmax", None, seed, 0.60, 0.55, scale=tried + 1)
+    first, second, *_ = ranked(tmp_path)[1]
+    assert first.startswith(
+        "Best of 3 settings of each loss, chosen on the validation split, by recall_"
+    )
+    said = re.search(
+        r": arcface m=0.3 74\.0% \(95% interval 71\.5% to 76\.5%\); cosface m=0.1 90", first
+    )
+    assert said and "softmax" in first and second.startswith("arcface m=0.3 ranks first of 6 settings")
+    plant("arcface", 0.4, 0, 0.1)  # one more try than the others had
+    assert ranked(tmp_path)[1][0].startswith("arcface m=0.3 ranks first")
