@@ -1,4 +1,4 @@
-"""How commands begin and end: Ctrl-C before anything has been imported, terminals with few characters."""
+"""How commands begin and end: Ctrl-C before anything is imported, terminals with few characters."""
 
 import os
 import signal
