@@ -94,6 +94,14 @@ def test_learning_rates_over_time():
     assert max(onecycle) == pytest.approx(0.4, rel=1e-3) and 29 <= onecycle.index(max(onecycle)) <= 31
 
 
+def test_schedules_over_very_few_steps():
+    for steps in (1, 2, 3):
+        for rising in (0, 0.1, 0.25, 0.3, 1 / 3, 0.5, 1):
+            assert all(0 <= rate <= 0.4001 for rate in rates(one_cycle, steps, 1, rising=rising))
+        assert rates(cosine_decay, steps, 1)[0] == 0.4
+        assert len(rates(step_decay, steps, 1, every=1, factor=0.5)) == steps
+
+
 @pytest.mark.parametrize(("shape", "middle"), [("linear", 0.5), ("exponential", 0.969), ("cosine", 0.5)])
 def test_margins_over_time(shape, middle):
     margin = margin_schedule(torch.tensor(1.0), torch.tensor(3.0), 4, shape)
