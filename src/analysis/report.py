@@ -16,6 +16,7 @@ import yaml
 from PIL import Image
 
 from ..plots import class_colours
+from .foreign import plain_yaml
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
 from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
@@ -150,7 +151,7 @@ def read_yaml(path: Path):
     """What is in a YAML file, by libyaml where it is there (ten times faster); None if nothing can be
     read."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(plain_yaml(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return None
 
