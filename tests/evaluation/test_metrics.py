@@ -6,7 +6,15 @@ from dataclasses import FrozenInstanceError
 import pytest
 import torch
 
-from src.evaluation import EVALUATIONS, METRICS, Evaluated, Metric, evaluate, geometry
+from src.evaluation import (
+    EVALUATIONS,
+    METRICS,
+    Evaluated,
+    Metric,
+    evaluate,
+    geometry,
+    sample_pairs,
+)
 from src.losses import ArcFace
 
 LOWER_IS_BETTER = {
@@ -122,3 +130,14 @@ def test_an_unknown_evaluation_and_missing_pairs_are_refused():
         evaluate("open", head, x, labels)
     with pytest.raises(ValueError, match="'open_set' needs pairs"):
         evaluate("open_set", head, x, labels)
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_embeddings_that_are_no_numbers_get_no_score(name, bad):
+    labels = torch.arange(40) % 4
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    pairs, head = sample_pairs(labels, 200), ArcFace(3, 4, margin=0.5, scale=64.0)
+    assert evaluate(name, head, x, labels, pairs).metrics
+    x[7, 1] = bad
+    assert evaluate(name, head, x, labels, pairs).metrics == {}
