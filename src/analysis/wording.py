@@ -15,11 +15,11 @@ FEWEST_TRIED = 3  # settings of a loss that its best is worth a line
 
 
 def answer_sentences(comparison: Comparison) -> list[str]:
-    """The answer, a sentence or two each: what each loss reaches where all had equal budgets; which
-    setting ranks first, or why none does; against the baselines; how sure that is; what else a reader
-    must know; and how to use the model."""
-    lines = [*best_of_each_loss(comparison), headline(comparison)]
-    lines += [*against_baselines(comparison), *collapsed_settings(comparison)]
+    """The answer, a sentence or two each: what collapsed; what each loss reaches where all had equal
+    budgets; which setting ranks first, or why none does; against the baselines; how sure that is; what
+    else a reader must know; and how to use the model."""
+    lines = [*collapsed_settings(comparison), *best_of_each_loss(comparison)]
+    lines += [headline(comparison), *against_baselines(comparison)]
     if comparison.undecided:
         lines += what_to_do(comparison)
     elif len(comparison.candidates) > 1:

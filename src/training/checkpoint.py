@@ -1,6 +1,8 @@
 """What it takes to use a run, or to resume it: plain tensors and numbers, no pickled code."""
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -16,16 +18,22 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, or that holds
-    anything but tensors and plain values."""
+    """What `save_checkpoint` wrote, on the CPU. Raises ValueError, in a line, for a file that is torn,
+    holds more than weights, or would take more memory than it has bytes."""
     try:
+        with zipfile.ZipFile(path) as archive:  # torch never compresses
+            members = archive.infolist()
+        if sum(member.file_size for member in members) > path.stat().st_size:
+            raise ValueError("it would expand")
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except pickle.UnpicklingError as error:  # torch advises to trust the file
-        raise ValueError("holds more than tensors and plain values, or is no checkpoint") from error
-    except Exception as error:  # whatever torch makes of a file
-        raise ValueError("torn, or no checkpoint") from error
+    except pickle.UnpicklingError as error:  # which proposes to load it all the same
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
+        raise ValueError(f"it holds more than weights, {names[0] if names else 'or less'}") from None
+    except Exception as error:  # whatever torch makes of a file that is torn
+        said = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(said) from None
 
 
 def random_states() -> dict[str, torch.Tensor]:
