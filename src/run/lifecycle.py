@@ -127,11 +127,7 @@ def train_and_evaluate(
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
     announce(run)
-    summary |= {"device": run.device.description, "threads": run.device.threads}
-    summary["data"] = run.data.fingerprint
-    summary["counts"] = counts_of(run)
-    if run.data.skipped:
-        summary["skipped"] = list(run.data.skipped)
+    summary |= computed_on(run)
     tracker = afterwards.enter_context(
         tracking.track(
             config["logger"],
@@ -155,7 +151,6 @@ def train_and_evaluate(
         tracker.tag("collapsed")
     if run.watched == "validation":
         summary["validation"] = run.evaluate("validation")[0].metrics
-    summary["classes"] = list(run.data.test.classes)
     if result.closed:
         recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
         summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
@@ -170,6 +165,18 @@ def train_and_evaluate(
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def computed_on(run: Run) -> dict:
+    """What a summary says of the device and of the images."""
+    skipped = {"skipped": list(run.data.skipped)} if run.data.skipped else {}
+    return skipped | {
+        "device": run.device.description,
+        "threads": run.device.threads,
+        "data": run.data.fingerprint,
+        "counts": counts_of(run),
+        "classes": list(run.data.test.classes),
+    }
 
 
 def announce(run: Run) -> None:
