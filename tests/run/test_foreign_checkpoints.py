@@ -149,7 +149,7 @@ def test_a_checkpoint_that_would_expand_is_not_read(saved, tmp_path):
     with zipfile.ZipFile(out) as whole, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in whole.namelist():
             packed.writestr(name, whole.read(name))
-    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be read \(it would expand\)"):
+    with pytest.raises(UserError, match=r"checkpoint.pt: cannot be read \(would expand to [\d,]+ bytes"):
         load_trained(tmp_path, CPU)
 
 
@@ -161,12 +161,12 @@ class Harmful:
 def test_what_is_more_than_weights_is_named_without_torchs_advice_to_trust_it(tmp_path):
     for content in (Harmful(), tmp_path, {"a": Harmful()}, [eval]):
         said = refusal(tmp_path, content)
-        assert "it holds more than weights, " in said
-    with pytest.raises(ValueError, match=r"^it holds more than weights, builtins.eval$"):
+        assert "holds more than tensors and plain values (" in said
+    with pytest.raises(ValueError, match=r"^holds more than .* \(.*eval\), or is no checkpoint$"):
         load_checkpoint(tmp_path / "checkpoint.pt")
     for torn in (b"", b"torn", b"PK\3\4", b"\x80\x02]."):
         (tmp_path / "checkpoint.pt").write_bytes(torn)
-        with pytest.raises(UserError, match=r"checkpoint.pt: cannot be read \(File is not a zip file\)"):
+        with pytest.raises(UserError, match=r"checkpoint.pt: cannot be read \(torn, or no checkpoint\)"):
             load_trained(tmp_path, CPU)
 
 
