@@ -7,6 +7,7 @@ from hydra.core.utils import JobStatus
 
 from ..errors import UserError
 from ..run.command_line import continue_command
+from ..words import counted
 from .console import Board, console, count_states, planning, show_failures
 from .sweeper import PlannedSweeper
 
@@ -26,7 +27,7 @@ class GridSweeper(PlannedSweeper):
         todo = [run for run in runs if run.objective is None]
         twice, done = len(jobs) - len(runs), len(runs) - len(todo)
         console.print(
-            f"{len(runs)} runs"
+            counted(len(runs), "run")
             + (f" ({twice} duplicates dropped)" if twice else "")
             + (f", {done} finished already, {len(todo)} to go" if done else "")
             + f" -> {self.shown_folder}"

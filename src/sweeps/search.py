@@ -17,6 +17,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..run.folder import read_rows, read_summary
+from ..words import counted
 from .clusters import ClusterLauncher
 from .console import Board, console
 from .grid import alternatives
@@ -85,7 +86,7 @@ class SearchSweeper(PlannedSweeper):
         parallel = self.trials_at_a_time()
         before = len(self.study.trials)
         console.print(
-            f"{self.trials} trials × {len(self.seeds)} seeds"
+            f"{counted(self.trials, 'trial')} × {counted(len(self.seeds), 'seed')}"
             + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")
             + f" -> {self.shown_folder}"
         )

@@ -102,6 +102,8 @@ def test_ties_rank_nobody_and_without_another_metric_say_so(plant, tmp_path):
         in lines[0]
     )
     assert "on the test split they have 70.0% to 80.0%" in lines[0]
+    plant("softmax", None, 0, 0.7)
+    assert ranked(tmp_path)[1][1].startswith("arcface m=0.2 against the baseline softmax: ")
     assert any(line.startswith("No other recorded metric tells them apart.") for line in lines)
 
 
