@@ -131,8 +131,8 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
     check_trusted(config, allowed)
     config["device"] = device or config["device"] | {"name": "auto"}
-    where = build_device(config["device"])
     try:
+        where = build_device(config["device"])
         with AtMost(saved["backbone"], saved["head"]):
             backbone = build_model(config, shape, fetch=False)
             load_weights(backbone, saved["backbone"], path)
@@ -162,11 +162,11 @@ def check_saved(saved: object) -> None:
     """Raise ValueError for what no run of this project saved: other keys, or other kinds of values."""
     if not isinstance(saved, dict):
         raise ValueError("it holds no run")
-    for key, is_right in SAVED.items():
+    for key, (kind, is_right) in SAVED.items():
         if key not in saved:
             raise ValueError(f"it has no {key}")
         try:
-            right = is_right(saved[key])
+            right = isinstance(saved[key], kind) and is_right(saved[key])
         except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
             right = False
         if not right:
@@ -179,7 +179,7 @@ def _is_config(config: dict) -> bool:
     json.dumps(config)  # tensors would not pass
     named = all(isinstance(config[group]["name"], str) for group in (*REBUILT, "margin", "scale"))
     built = all(isinstance(config[group]["_target_"], str) for group in REBUILT)
-    groups = (config.get(group, {}) for group in KEYS)
+    groups = (config["device"], *(config.get(group, {}) for group in KEYS))
     return named and built and is_whole(config["epochs"]) and all(isinstance(g, dict) for g in groups)
 
 
@@ -192,21 +192,21 @@ def _are_numbers(numbers: object) -> bool:
     return isinstance(numbers, list) and all(is_number(n) and math.isfinite(n) for n in numbers)
 
 
-def _are_weights(weights: object) -> bool:
+def _are_weights(weights: dict) -> bool:
     return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
 
 
-# What a checkpoint has to hold for its model to be rebuilt, and how it is told.
 MOST_VALUES = 2**26  # of an image
+# What a checkpoint has to hold for its model to be rebuilt, and how it is told.
 SAVED = {
-    "config": _is_config,
-    "classes": lambda names: len(names) > 0 and all(isinstance(name, str) for name in names),
-    "image_shape": _is_shape,
-    "normalisation": lambda both: _are_numbers(both["mean"]) and _are_numbers(both["std"]),
-    "data": lambda fingerprint: isinstance(fingerprint, str),
-    "epoch": is_whole,
-    "backbone": _are_weights,
-    "head": _are_weights,
+    "config": (dict, _is_config),
+    "classes": ((list, tuple), lambda names: names and all(isinstance(name, str) for name in names)),
+    "image_shape": ((list, tuple), _is_shape),
+    "normalisation": (dict, lambda both: all(_are_numbers(both[key]) for key in ("mean", "std"))),
+    "data": (str, bool),
+    "epoch": (int, lambda epoch: is_whole(epoch) and epoch >= 0),
+    "backbone": (dict, _are_weights),
+    "head": (dict, _are_weights),
 }
 
 

@@ -18,22 +18,23 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU. Raises ValueError, in a line, for a file that is torn,
-    holds more than weights, or would take more memory than it has bytes."""
+    """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, that holds
+    anything but tensors and plain values, or that would take more memory than it has bytes."""
     try:
-        with zipfile.ZipFile(path) as archive:  # torch never compresses
-            members = archive.infolist()
-        if sum(member.file_size for member in members) > path.stat().st_size:
-            raise ValueError("it would expand")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            held = sum(member.file_size for member in archive.infolist())
+        if held <= path.stat().st_size:  # torch never compresses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
-    except pickle.UnpicklingError as error:  # which proposes to load it all the same
-        names = re.findall(r"GLOBAL ([\w.]+)", str(error))
-        raise ValueError(f"it holds more than weights, {names[0] if names else 'or less'}") from None
-    except Exception as error:  # whatever torch makes of a file that is torn
-        said = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ValueError(said) from None
+    except pickle.UnpicklingError as error:  # torch advises to trust the file
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error)) or ["something else"]
+        raise ValueError(
+            f"holds more than tensors and plain values ({names[0]}), or is no checkpoint"
+        ) from error
+    except Exception as error:  # whatever torch makes of a file
+        raise ValueError("torn, or no checkpoint") from error
+    raise ValueError(f"would expand to {held:,} bytes, or is no checkpoint")
 
 
 def random_states() -> dict[str, torch.Tensor]:

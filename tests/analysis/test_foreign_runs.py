@@ -14,7 +14,6 @@ from src.analysis import compare_sweeps, foreign, rank_runs, read_runs
 from src.analysis.figures import read_spheres
 from src.analysis.foreign import array_shape, read_arrays, read_config
 from src.analysis.tables import harmless
-from tests.analysis.test_compare import base, make  # noqa: F401, fixtures
 
 CONFIG = """
 seed: 0
@@ -58,7 +57,7 @@ def unfinished(tmp_path, monkeypatch):
     return write
 
 
-def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make, tmp_path):  # noqa: F811
+def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make, tmp_path):
     folder = unfinished()
     config = read_config(folder / ".hydra" / "config.yaml")
     assert config["margin"]["value"] == 0.5 and config["scale"]["value"] == 64
@@ -68,7 +67,7 @@ def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make,
         make("arcface", 0.3, seed, 0.9)
         make("softmax", None, seed, 0.8)
     compare_sweeps([tmp_path / "sweep"])
-    written = list((tmp_path / "sweep" / "comparison").iterdir())
+    written = [path for path in (tmp_path / "sweep" / "comparison").iterdir() if path.is_file()]
     assert {"report.html", "results.csv"} <= {path.name for path in written}
     assert not [path.name for path in written if b"hunter2" in path.read_bytes()]
     assert b"SECRET_OF_THE_READER" in (tmp_path / "sweep" / "comparison" / "report.html").read_bytes()
@@ -87,7 +86,7 @@ def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make,
         ("#" * 2**21, "2,097,152 bytes, more than 1,048,576"),
     ],
 )
-def test_a_configuration_that_is_none_is_skipped_by_name(text, said, unfinished, make, tmp_path):  # noqa: F811
+def test_a_configuration_that_is_none_is_skipped_by_name(text, said, unfinished, make, tmp_path):
     make("arcface", 0.3, 0, 0.9)
     unfinished(text)
     runs, problems = read_runs([tmp_path / "sweep"])
@@ -116,7 +115,7 @@ CHANGES = [
 ]
 
 
-def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparison(make, tmp_path):  # noqa: F811
+def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparison(make, tmp_path):
     for seed in range(2):
         make("softmax", None, seed, 0.8)
     for number, change in enumerate(CHANGES):
@@ -132,7 +131,7 @@ def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparis
     assert len(skipped) == len(comparison.problems) == 9 and not any("\n" in line for line in skipped)
 
 
-def test_a_summary_nested_a_hundred_thousand_deep_is_skipped(make, tmp_path):  # noqa: F811
+def test_a_summary_nested_a_hundred_thousand_deep_is_skipped(make, tmp_path):
     make("softmax", None, 0, 0.8)
     (make("arcface", 0.3, 0, 0.9) / "summary.json").write_text('{"a":' + "[" * 100_000)
     runs, problems = read_runs([tmp_path / "sweep"])
@@ -179,7 +178,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("name", [*FORGED, "torn", "bzip2", "a pipe", "a folder"])
-def test_embeddings_that_are_none_or_expand_leave_out_the_sphere_only(name, make, tmp_path, monkeypatch):  # noqa: F811
+def test_embeddings_that_are_none_or_expand_leave_out_the_sphere_only(name, make, tmp_path, monkeypatch):
     monkeypatch.setattr(foreign, "MOST_ARRAY_BYTES", 2**22)
     make("softmax", None, 0, 0.8)
     path = make("arcface", 0.3, 0, 0.9) / "embeddings.npz"
@@ -223,7 +222,7 @@ def test_other_text_stays_as_it_is(text):
     assert harmless(text) == text
 
 
-def test_no_cell_of_the_tables_is_a_formula(make, tmp_path):  # noqa: F811
+def test_no_cell_of_the_tables_is_a_formula(make, tmp_path):
     for seed in range(2):
         make("softmax", None, seed, 0.8)
         make("=HYPERLINK(1)", -0.25, seed, 0.9)
