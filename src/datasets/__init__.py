@@ -10,12 +10,13 @@ from .cifar import cifar10, cifar100
 from .digits import digits
 from .files import Files
 from .folder import image_folder
+from .folds import check_fold
 from .images import BrokenImage
 from .loading import check_labels, fingerprint_of, load
 from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
-from .splits import Dataset, Labelled, Pairs, Source, Split, StreamedSplit
+from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
 
 # Their images are the same in whatever root they lie; conf/dataset/ says so too.
@@ -26,12 +27,14 @@ __all__ = [
     "Augmentation",
     "BrokenImage",
     "Dataset",
+    "Dealt",
     "Files",
     "Labelled",
     "Pairs",
     "Source",
     "Split",
     "StreamedSplit",
+    "check_fold",
     "check_labels",
     "cifar10",
     "cifar100",

@@ -85,6 +85,17 @@ class Source:
     skipped: tuple[str, ...] = ()
 
 
+class Dealt(NamedTuple):
+    """How a data set was dealt: `fold` of 0 … `folds` − 1 is tested, `over` whole classes or the samples
+    of each, drawn by `seed`; `rows` is a hash of the samples tested, sixteen hexadecimal digits."""
+
+    folds: int
+    fold: int
+    over: str
+    seed: int
+    rows: str
+
+
 class Split:
     """Images uint8 (N, channels, height, width) on a device, with labels int64 (N,) that index
     `classes`. `mean` and `std` are those of the bytes, one per channel. In memory channels come last,
@@ -190,13 +201,15 @@ class _DecodedBatches(torch.utils.data.Dataset):
 class Dataset:
     """Splits that share one normalisation. Settings are chosen on `val`, which is None if there is no
     validation split. `train` is None only where a finished run is evaluated. `skipped` names the files
-    and classes that were left out. The same images have the same `fingerprint` in any folder."""
+    and classes that were left out. The same images have the same `fingerprint` in any folder. `dealt`
+    says which fold is tested, if it is one."""
 
     train: Split | None
     val: Split | None
     test: Split
     skipped: tuple[str, ...] = ()
     fingerprint: str = ""
+    dealt: Dealt | None = None
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
         """Normalise every split by this mean and standard deviation of bytes, one per channel."""

@@ -169,7 +169,7 @@ def call_reader(what: Callable, config: dict, where: dict):
             reader,
             dataset["root"],
             name=dataset["name"],
-            val_fraction=dataset["val_fraction"],
+            **{key: dataset.get(key) for key in ("val_fraction", "folds", "fold")},
             **where,
             **options_of("dataset", dataset),
         )

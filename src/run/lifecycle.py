@@ -174,13 +174,18 @@ def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Ev
 def computed_on(run: Run) -> dict:
     """What a summary says of the device and of the images."""
     skipped = {"skipped": list(run.data.skipped)} if run.data.skipped else {}
-    return skipped | {
-        "device": run.device.description,
-        "threads": run.device.threads,
-        "data": run.data.fingerprint,
-        "counts": counts_of(run),
-        "classes": list(run.data.test.classes),
-    }
+    dealt = {"dealt": run.data.dealt._asdict()} if run.data.dealt else {}
+    return (
+        skipped
+        | dealt
+        | {
+            "device": run.device.description,
+            "threads": run.device.threads,
+            "data": run.data.fingerprint,
+            "counts": counts_of(run),
+            "classes": list(run.data.test.classes),
+        }
+    )
 
 
 def announce(run: Run) -> None:
@@ -188,6 +193,9 @@ def announce(run: Run) -> None:
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
     log.info(run.sizes_in_words)
+    dealt = run.data.dealt
+    if dealt:
+        log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")
     warn_of_few(too_few(run))
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()

@@ -34,9 +34,10 @@ def too_few(run: Run) -> str | None:
         one = (
             f", where one {objective.counted_noun} is {objective.format(step, True)[1:]}" if step else ""
         )
+        folds = "" if run.data.dealt else ", dataset.folds=5 tests each in turn"
         parts.append(
             f"few {run.watched} images to choose settings by, {in_words(watched)}{one}: a larger "
-            "dataset.val_fraction holds out more, dataset.folds=5 tests each in turn"
+            f"dataset.val_fraction holds out more{folds}"
         )
     if sizes["test"]["images"] < HANDFUL:
         parts.append(f"the test split is a handful of images, {in_words(sizes['test'])}")

@@ -159,7 +159,13 @@ def test_on_a_small_disk_a_sweep_still_ends_with_its_table(kib, tmp_path):
     ).returncode:
         pytest.skip("needs permission to mount a tmpfs")
     try:
-        arguments = [*FAST, "epochs=3", f"hydra.sweep.dir={small / 'sweep'}", "seed=0,1"]
+        arguments = [
+            *FAST,
+            "epochs=3",
+            f"hydra.sweep.dir={small / 'sweep'}",
+            "seed=0,1",
+            "hydra.sweeper.baselines=false",
+        ]
         command = [sys.executable, "-m", "src.train", "-m", *arguments, "hydra.launcher.workers=1"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
         both = done.stdout + done.stderr

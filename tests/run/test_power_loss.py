@@ -166,7 +166,11 @@ def test_disk_images_copied_while_runs_write_hold_only_whole_finished_runs(tmp_p
     if not (made and mounted(image, disk)):
         pytest.skip("needs ext4 and a loop device")
     arguments = [*FAST, "epochs=6", f"hydra.sweep.dir={disk / 'sweep'}", "seed=range(0,6)"]
-    arguments += ["hydra.launcher.workers=1", "hydra.sweeper.compare=false"]
+    arguments += [
+        "hydra.launcher.workers=1",
+        "hydra.sweeper.compare=false",
+        "hydra.sweeper.baselines=false",
+    ]
     command = [sys.executable, "-m", "src.train", "-m", *arguments]
     copies = []
     try:

@@ -65,7 +65,13 @@ def runs_of(folder: Path) -> list[Path]:
 
 def test_after_kills_every_run_and_every_epoch_is_in_wandb_once(sweep, server, tmp_path):
     folder, draw = tmp_path / "sweep", random.Random(14)
-    arguments = ["seed=0,1,2,3", "epochs=12", "hydra.sweeper.compare=false", "logger.timeout=60"]
+    arguments = [
+        "seed=0,1,2,3",
+        "epochs=12",
+        "hydra.sweeper.compare=false",
+        "hydra.sweeper.baselines=false",
+        "logger.timeout=60",
+    ]
     for _ in range(10):
         process = sweep(*arguments)
         target = rows_written(folder) + draw.randint(0, 7)
@@ -114,7 +120,13 @@ def test_two_hundred_runs_a_tenth_of_which_fails_while_the_server_dies(sweep, se
     planted = {f"{loss}{10 * i + 5}": way for loss in losses for i, way in enumerate(WAYS)}
     server.after_rows(200, "die")
     process = sweep(
-        *("loss=arcface,cosface", "seed=range(100)", "epochs=2", "hydra.sweeper.compare=false"),
+        *(
+            "loss=arcface,cosface",
+            "seed=range(100)",
+            "epochs=2",
+            "hydra.sweeper.compare=false",
+            "hydra.sweeper.baselines=false",
+        ),
         *("logger.timeout=5", "hydra.launcher.timeout=60"),
         faults=" ".join(f"{name}:{way}" for name, way in planted.items()),
     )
