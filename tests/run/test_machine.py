@@ -37,7 +37,7 @@ def full(monkeypatch):
     def of(*names: str) -> None:
         def refusing(descriptor):
             path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            if path.name.removeprefix(".unfinished-") in names:
+            if path.name.removeprefix(".unfinished.") in names:
                 raise FULL
             fsync(descriptor)
 
@@ -120,6 +120,7 @@ def test_a_name_of_300_characters_is_one_line(composed, tmp_path):
     with pytest.raises(UserError, match=r"x{300}: File name too long$"):
         train_run(composed(*FAST, "dataset=image_folder", f"dataset.root={'x' * 300}"), tmp_path / "run")
     write_text(tmp_path / ("y" * 250), "one of 250 is a name")
+    save_checkpoint(tmp_path / "without-a-suffix", epoch=1)
 
 
 def test_a_read_only_folder_is_one_line(composed, unprivileged):
