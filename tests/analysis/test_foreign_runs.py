@@ -131,6 +131,18 @@ def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparis
     assert len(skipped) == len(comparison.problems) == 9 and not any("\n" in line for line in skipped)
 
 
+def test_pipes_in_a_run_folder_are_not_waited_for(make, unfinished, tmp_path):
+    make("softmax", None, 0, 0.8)
+    for margin, name in ((0.1, "summary.json"), (0.2, "metrics.csv")):
+        (make("arcface", margin, 0, 0.9) / name).unlink()
+        os.mkfifo(tmp_path / "sweep" / f"loss=arcface,margin={margin},scale=64,seed=0" / name)
+    (unfinished() / ".hydra" / "config.yaml").unlink()
+    os.mkfifo(tmp_path / "sweep" / "stranger" / ".hydra" / "config.yaml")
+    comparison = compare_sweeps([tmp_path / "sweep"])
+    assert len(comparison.settings) == 2
+    assert len([line for line in comparison.problems if "a folder, pipe, socket or device" in line]) == 2
+
+
 def test_a_summary_nested_a_hundred_thousand_deep_is_skipped(make, tmp_path):
     make("softmax", None, 0, 0.8)
     (make("arcface", 0.3, 0, 0.9) / "summary.json").write_text('{"a":' + "[" * 100_000)
