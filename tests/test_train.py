@@ -162,7 +162,7 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     before = files(out)
     again = command("loss=arcface", *FAST)
     assert (
-        again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+        again.returncode == 1 and "holds this run, finished by other code (000000000000" in again.stderr
     )
     assert files(out) == before
 
