@@ -162,7 +162,7 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     before = files(out)
     again = command("loss=arcface", *FAST)
     assert (
-        again.returncode == 1 and "holds this run, finished by other code, 000000000000" in again.stderr
+        again.returncode == 1 and "holds this run, finished by other code (000000000000" in again.stderr
     )
     assert files(out) == before
 
@@ -185,6 +185,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
+        (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
         (["margin=null"], "margin=null: choose one of few_classes, paper, warmup"),
         (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.options.weight_decay?"),
         (["+early_stopping.patience=3"], "early_stopping.patience=3: nothing reads this key"),

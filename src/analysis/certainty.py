@@ -24,8 +24,6 @@ def against_baselines(comparison: Comparison) -> list[str]:
         else f"No {repeated_word(comparison)} in common with the baseline {setting.label}."
         for setting in found
     ]
-    if lines and comparison.undecided:
-        lines[0] = f"Of {best.label}, the first in the table. {lines[0]}"
     return [" ".join(lines)] if lines else []
 
 
@@ -39,7 +37,8 @@ def against_baseline(comparison: Comparison, baseline: Setting, gap: Difference)
     metric, sign = comparison.metric, 1 if comparison.higher_is_better else -1
     pixels = baseline.loss == PIXELS
     name = baseline.label + ", the images themselves without any training" * pixels
-    said = f"Against the baseline {name}: {number(metric, gap.mean, signed=True)}"
+    against = f"{comparison.best.label} against" if comparison.undecided else "Against"
+    said = f"{against} the baseline {name}: {number(metric, gap.mean, signed=True)}"
     verdict = ""
     if gap.separable and sign * gap.mean < 0:
         verdict = f"worse than {baseline.label}"

@@ -13,7 +13,7 @@ from .. import tracking
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import Diverged, Pruned, UserError
-from ..evaluation import EVALUATIONS
+from ..evaluation import EVALUATIONS, Evaluated
 from ..losses import MarginHead
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .advice import check_finite, likely_causes, remedies
@@ -127,14 +127,7 @@ def train_and_evaluate(
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
     announce(run)
-    summary |= {"device": run.device.description, "threads": run.device.threads}
-    summary["data"] = run.data.fingerprint
-    summary["counts"] = counts_of(run)
-    dealt = run.data.dealt
-    if dealt:
-        summary["dealt"] = run.data.dealt._asdict()
-    if run.data.skipped:
-        summary["skipped"] = list(run.data.skipped)
+    summary |= computed_on(run)
     tracker = afterwards.enter_context(
         tracking.track(
             config["logger"],
@@ -149,30 +142,50 @@ def train_and_evaluate(
     if tracker.url:
         summary["wandb_url"] = tracker.url
     speed = train(run, tracker)
-    result, embeddings = run.evaluate("test")
-    check_finite(run, config["epochs"], "test", embeddings, result.metrics)
-    summary["metrics"] = result.metrics
-    collapsed = run.collapsed(result, embeddings)
-    if collapsed:
-        summary |= {"state": "collapsed", "collapse": collapsed}
-        tracker.tag("collapsed")
-    if run.watched == "validation":
-        summary["validation"] = run.evaluate("validation")[0].metrics
-    summary["classes"] = list(run.data.test.classes)
-    if result.closed:
-        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
-        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
     summary["images_per_second"] = speed and round(speed)
-    write_artifacts(run, result, embeddings, tracker)
-    summary["files"] = files_in(folder)
-
-    if collapsed:
-        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
+    result = evaluate_and_write(run, summary, tracker)
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Evaluated:
+    """What the trained model does on the test split, into `summary`, the run's files, and W&B."""
+    result, embeddings = run.evaluate("test")
+    check_finite(run, run.config["epochs"], "test", embeddings, result.metrics)
+    summary["metrics"] = result.metrics
+    collapsed = run.collapsed(result, embeddings)
+    if collapsed:
+        summary |= {"state": "collapsed", "collapse": collapsed}
+        tracker.tag("collapsed")
+        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
+    if run.watched == "validation":
+        summary["validation"] = run.evaluate("validation")[0].metrics
+    if result.closed:
+        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+    write_artifacts(run, result, embeddings, tracker)
+    summary["files"] = files_in(run.folder)
+    return result
+
+
+def computed_on(run: Run) -> dict:
+    """What a summary says of the device and of the images."""
+    skipped = {"skipped": list(run.data.skipped)} if run.data.skipped else {}
+    dealt = {"dealt": run.data.dealt._asdict()} if run.data.dealt else {}
+    return (
+        skipped
+        | dealt
+        | {
+            "device": run.device.description,
+            "threads": run.device.threads,
+            "data": run.data.fingerprint,
+            "counts": counts_of(run),
+            "classes": list(run.data.test.classes),
+        }
+    )
 
 
 def announce(run: Run) -> None:

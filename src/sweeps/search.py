@@ -89,7 +89,7 @@ class SearchSweeper(PlannedSweeper):
         parallel = self.trials_at_a_time()
         before, several = len(self.study.trials), self.trials * len(self.seeds) * len(folds)
         console.print(
-            f"{self.trials} trials × {counted(len(self.seeds), 'seed')}"
+            f"{counted(self.trials, 'trial')} × {counted(len(self.seeds), 'seed')}"
             + (f" × {len(folds)} folds" if len(folds) > 1 else "")
             + (", then baselines beside the best" if self.baselines and several > 1 else "")
             + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")

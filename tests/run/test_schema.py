@@ -302,6 +302,14 @@ def test_a_missing_gpu_is_named(composed, tmp_path):
         build_run(composed(*FAST, "device=cuda"), tmp_path)
 
 
+def test_one_class_to_train_on_is_refused(composed, folder_of, tmp_path):
+    root = folder_of("few/train", people=1, images=20)
+    folder_of("few/test", people=1)
+    given = "dataset=image_folder", f"dataset.root={root.parent}", "evaluation=closed_set"
+    with pytest.raises(UserError, match=r"images are of one class, p00; two are wanted"):
+        build_run(composed(*FAST, *given, "batch_size=2"), tmp_path)
+
+
 def test_adacos_for_two_classes_is_refused_by_name(composed):
     with pytest.raises(UserError, match=r"scale=adacos.*C = 2"):
         head_arguments(composed("scale=adacos"), 2)
