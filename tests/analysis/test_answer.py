@@ -256,6 +256,23 @@ def test_folds_are_repeats_and_differences_are_paired_by_seed_and_fold(plant, tm
     assert "Nadeau" in method(found) and "paired by seed and fold" in method(found)
 
 
+@pytest.mark.parametrize(("folds", "way"), [(3, "more folds (dataset.folds=5"), (10, "images of more")])
+def test_folds_that_tell_nothing_apart_say_what_a_query_changes_and_what_would_help(
+    folds, way, plant, tmp_path
+):
+    for fold in range(folds):
+        up, down = 0.2 * (fold % 2), 0.1 * (fold % 3)
+        plant("arcface", 0.2, 0, 0.80, 0.6 + up, folds=folds, fold=fold)
+        plant("cosface", 0.2, 0, 0.70, 0.6 + down, folds=folds, fold=fold)
+        plant("magface", 0.2, 0, 0.65, 0.6 + down, folds=folds, fold=fold)
+        plant("softmax", None, 0, 0.90, 0.7 + down, folds=folds, fold=fold)
+    words = " ".join(ranked(tmp_path)[1])
+    assert "all 2 others may be as good" in words and "no better than softmax" in words
+    step = f"{100 / 30 / folds:.1f} points"
+    assert f"settings are 15.0 points apart on the validation split, where one query is {step}" in words
+    assert f"What would tell them apart: {way}" in words
+
+
 def test_sizes_that_are_recorded_correct_for_what_folds_really_share(plant, tmp_path):
     for fold in range(3):
         folder = plant("arcface", 0.2, 0, 0.8, folds=3, fold=fold)
