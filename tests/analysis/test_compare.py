@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.wording import answer_sentences
 from src.errors import UserError
 from src.run.folder import claimed, write_json
-from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
 
@@ -265,10 +262,9 @@ def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
         (lambda path: (path / "x").mkdir(parents=True), "no configuration is in it"),
     ],
 )
-def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path):
+def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path, template):
     prepare(tmp_path / "sweep")
-    command = [sys.executable, "-m", "src.compare", str(tmp_path / "sweep")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = template.start("src.compare", tmp_path / "sweep").finished()
     assert done.returncode == 1 and line in done.stderr and "Traceback" not in done.stderr
 
 
