@@ -29,7 +29,7 @@ losses: $(READY) ## every loss on the digits, three seeds: the README's table, i
 	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=_*)' seed=0,1,2 logger=none
 
 sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; without, of all sweeps
-	find "$$SWEEP" -name 'run-*.wandb' -exec $(VENV)/bin/wandb sync --yes {} +
+	$(RUN) -m src.sync "$$SWEEP"
 
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head

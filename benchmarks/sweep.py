@@ -19,6 +19,7 @@ SWEEP = (
     "epochs=8",
     "logger=none",
     "hydra.sweeper.compare=false",
+    "hydra.sweeper.baselines=false",
 )
 LAUNCHERS = {
     "workers": (),

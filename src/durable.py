@@ -20,7 +20,8 @@ def written_aside(path: Path) -> Iterator[Path]:
     """A new file to write, beside `path`, whose folder is made if need be. When the block ends it is on
     the disk and takes the name `path`; if the block raises, what had that name before is untouched.
     Raises OSError that names `path`."""
-    beside = path.with_name(f".unfinished-{path.stem[:40]}{path.suffix}")
+    # The suffix tells some writers the format; torch wants a name before the last dot.
+    beside = path.with_name(f".unfinished.{path.stem[:40]}{path.suffix}")
     with naming(path):
         make_folder(path.parent)
         try:

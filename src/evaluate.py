@@ -72,9 +72,8 @@ def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
         table.add_row(metric, shown)
     Console(highlight=False).print(table)
     print(f"-> {out}")
-    if evaluation.skipped:
-        left = left_out(evaluation.skipped)
-        print(f"{left} left out: {name_some(evaluation.skipped)}")
+    if skipped := evaluation.skipped:
+        print(f"{left_out(skipped)} left out: {name_some(skipped)}")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,12 @@
 """Shared: compose a configuration as the command line would, and train it in a temporary folder."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +72,28 @@ def command(tmp_path, template):
         return template.start("src.train", *arguments, where, env=kept | home | environment).finished()
 
     return run
+
+
+@pytest.fixture
+def unprivileged():
+    """(folder, bound): in a block `with bound()` the test owns the folder and all in it, and permissions
+    bind it, which they do not bind root. What it imports there may be out of its reach."""
+    folder = Path(tempfile.mkdtemp())
+
+    @contextmanager
+    def bound():
+        if os.geteuid() == 0:
+            for path in (folder, *folder.rglob("*")):
+                os.chown(path, 65534, 65534)
+            os.seteuid(65534)
+        try:
+            yield
+        finally:
+            if os.getuid() == 0:
+                os.seteuid(0)
+
+    yield folder, bound
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

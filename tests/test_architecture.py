@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import ROOT
 
 SRC = ROOT / "src"
-OUTER = {"train", "compare", "evaluate", "embed", "export"}
+OUTER = {"train", "compare", "evaluate", "embed", "export", "sync"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {

@@ -1,11 +1,14 @@
 """How sure the answer is, in sentences: against the baselines, and against the other settings."""
 
+from ..evaluation import METRICS
 from ..words import counted
 from .phrases import enumerate_labels, number, repeated_word
 from .ranking import Comparison
 from .settings import PIXELS, Setting
 from .statistics import FEWEST_PAIRS, NO_SPREAD, Difference
-from .verdict import SAME
+from .verdict import SAME, SPLITS, means_on, resolution
+
+MORE_FOLDS = (5, 10)
 
 
 def against_baselines(comparison: Comparison) -> list[str]:
@@ -24,8 +27,6 @@ def against_baselines(comparison: Comparison) -> list[str]:
         else f"No {repeated_word(comparison)} in common with the baseline {setting.label}."
         for setting in found
     ]
-    if lines and comparison.undecided:
-        lines[0] = f"Of {best.label}, the first in the table. {lines[0]}"
     return [" ".join(lines)] if lines else []
 
 
@@ -39,11 +40,12 @@ def against_baseline(comparison: Comparison, baseline: Setting, gap: Difference)
     metric, sign = comparison.metric, 1 if comparison.higher_is_better else -1
     pixels = baseline.loss == PIXELS
     name = baseline.label + ", the images themselves without any training" * pixels
-    said = f"Against the baseline {name}: {number(metric, gap.mean, signed=True)}"
+    against = f"{comparison.best.label} against" if comparison.undecided else "Against"
+    said = f"{against} the baseline {name}: {number(metric, gap.mean, signed=True)}"
     verdict = ""
     if gap.separable and sign * gap.mean < 0:
         verdict = f"worse than {baseline.label}"
-    elif pixels and not gap.separable:
+    elif not gap.separable and (pixels or sign * gap.mean <= 0):
         verdict = f"no better than {baseline.label}"
     word = repeated_word(comparison)
     if gap.n == 1:
@@ -67,7 +69,7 @@ def needed(gap: Difference, word: str) -> str:
         return f"and {counted(gap.n, word)} are too few to say how many more would tell"
     if gap.high - gap.low < NO_SPREAD:
         return f"the same in every {word}, as counts of samples can be by chance"
-    return "and more images would tell" if word == "fold" else "nor with a thousand"
+    return "and more folds or images would tell" if word == "fold" else "nor with a thousand"
 
 
 def how_sure(comparison: Comparison) -> list[str]:
@@ -93,11 +95,45 @@ def how_sure(comparison: Comparison) -> list[str]:
         few = enumerate_labels([s.label for s in unknown])
         lines.append(f"Too few {word}s in common with it to say anything: {few}.")
     if rivals:
+        labels = enumerate_labels([s.label for s in rivals], 6)
         lines += [
-            f"Not separable from it with these {word}s: {enumerate_labels([s.label for s in rivals])}.",
+            f"Not separable from it with these {word}s: {labels}.",
             *nearest_rival(metric, rivals, sign, word),
+            *resolutions(comparison),
+            *more_folds(comparison),
         ]
     return lines
+
+
+def resolutions(comparison: Comparison) -> list[str]:
+    """How far apart the settings are, beside what a single sample changes."""
+    metric, said = METRICS[comparison.metric], []
+    for split in ("test",) if comparison.chosen_on_test else SPLITS:
+        means = means_on(split, comparison.candidates, metric.name)
+        step = resolution(comparison.candidates, metric, split)
+        if means and step:
+            apart, one = (
+                metric.format(value, True).lstrip("+") for value in (max(means) - min(means), step)
+            )
+            said.append(f"{apart} apart on the {split} split, where one {metric.counted_noun} is {one}")
+    return [f"The {len(comparison.candidates)} settings are {', and '.join(said)}."] if said else []
+
+
+def more_folds(comparison: Comparison) -> list[str]:
+    """What would tell settings apart in a cross-validation: more folds train on more images each, and
+    give more results to compare."""
+    folds = comparison.best.runs[0].config["dataset"].get("folds")
+    if not comparison.best.folds or not folds:
+        return []
+    more = next((each for each in MORE_FOLDS if each > folds), None)
+    ways = ["images of more classes" if is_open(comparison) else "more images of each class"]
+    if more:
+        ways.insert(0, f"more folds (dataset.folds={more}, if the classes are enough)")
+    return [f"What would tell them apart: {', or '.join(ways)}."]
+
+
+def is_open(comparison: Comparison) -> bool:
+    return (comparison.best.runs[0].config.get("evaluation") or {}).get("name") != "closed_set"
 
 
 def verdict(doubtful: int, others: int, ahead: bool) -> str:
@@ -106,6 +142,8 @@ def verdict(doubtful: int, others: int, ahead: bool) -> str:
     if not doubtful:
         return "It is the best of these settings, on this data and budget: all others are behind."
     who = "the other" if others == 1 else f"{doubtful} of the {others} others"
+    if doubtful == others > 1:
+        who = f"all {others} others"
     return f"That does not make it the best: {who} may be as good."
 
 

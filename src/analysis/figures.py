@@ -1,21 +1,26 @@
 """The figures of a comparison: those for which there is something to show."""
 
+import csv
 from collections.abc import Callable, Iterable
 from itertools import pairwise
-from zipfile import BadZipFile
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plots
+from ..datasets.limits import regular_file
 from ..evaluation import METRICS, Metric
 from ..run.folder import read_rows
+from .foreign import array_shape, read_arrays
 from .ranking import Comparison, Setting
 from .read import evaluation_of
 from .shared import split_shared
 
 CURVES, SPHERES = 6, 12  # settings drawn
 RATES = 8  # columns of learning rates
+ANGLES = {
+    which: [f"{which}_angle_{part}" for part in ("p05", "mean", "p95")] for which in ("target", "other")
+}
 
 
 def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
@@ -35,10 +40,11 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
         label = axis_label(comparison.metric)
         figures["budgets"] = plots.plot_budgets(budgets, label, drawn(metric, bounds_of(metric)))
     figures |= learning_curves(comparison, labels, shared)
-    if "target_angle_p05" in comparison.best.runs[0].metrics:
+    runs = [run for setting in comparison.settings for run in setting.runs]
+    if all(key in run.metrics for run in runs for keys in ANGLES.values() for key in keys):
         angles = (
             np.degrees([angle_range(setting, which) for setting in comparison.settings])
-            for which in ("target", "other")
+            for which in ANGLES
         )
         figures["angles"] = plots.plot_angle_ranges(labels, *angles, shared)
     if spheres and comparison.best.runs[0].classes:
@@ -195,9 +201,11 @@ def learning_curve(setting: Setting, metric: str) -> np.ndarray:
     """Rows (epoch, mean, lowest, highest over the seeds), as far as all seeds have come."""
     values = []
     for run in setting.runs:
+        path = run.folder / "metrics.csv"
         try:
-            values.append([float(row[metric]) for row in read_rows(run.folder / "metrics.csv")])
-        except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged
+            regular_file(path)
+            values.append([float(row[metric]) for row in read_rows(path)])
+        except (OSError, ValueError, KeyError, TypeError, csv.Error):  # missing, or damaged
             return np.empty((0, 4))
     epochs = min(map(len, values))
     if not epochs:
@@ -235,8 +243,7 @@ def rate_of(setting: Setting) -> float | None:
 
 def angle_range(setting: Setting, which: str) -> list[float]:
     """5%, mean and 95% of the `target` or `other` angles in radians, means over the seeds."""
-    keys = [f"{which}_angle_{part}" for part in ("p05", "mean", "p95")]
-    return [float(np.mean([run.metrics[key] for run in setting.runs])) for key in keys]
+    return [float(np.mean([run.metrics[key] for run in setting.runs])) for key in ANGLES[which]]
 
 
 def read_spheres(settings: list[Setting], problems: list[str]) -> list[plots.Sphere]:
@@ -247,25 +254,34 @@ def read_spheres(settings: list[Setting], problems: list[str]) -> list[plots.Sph
         if len(spheres) == SPHERES or not path.exists():
             continue
         try:
+            if array_shape(path, "embeddings")[1:] != (3,):
+                continue
             sphere = read_sphere(setting, path)
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile):
+        except Exception:  # numpy and zlib raise anything, given a hostile file
             problems.append(f"{path}: cannot be read, so its sphere is left out")
             continue
         if not (np.isfinite(sphere.points).all() and np.isfinite(sphere.prototypes).all()):
             continue
         alike = not spheres or sphere.prototypes.shape == spheres[0].prototypes.shape
-        if sphere.points.shape[1] == 3 and alike and len(sphere.labels):
+        if alike and len(sphere.labels):
             spheres.append(sphere)
     return spheres
 
 
 def read_sphere(setting: Setting, path) -> plots.Sphere:
-    with np.load(path) as kept:
-        points, labels, prototypes = (kept[key] for key in ("embeddings", "labels", "prototypes"))
-        if evaluation_of(setting.runs[0].config) != "closed_set":
-            # The prototypes are of the classes that were trained on, not of these.
-            prototypes = plots.class_means(points, labels)
-        sphere = plots.Sphere(setting.label, points, labels, prototypes)
-        if "thumbnails" in kept:
-            sphere = sphere._replace(thumbnail_rows=kept["shown"], thumbnails=kept["thumbnails"])
+    kept = read_arrays(path, "embeddings", "labels", "prototypes", "shown", "thumbnails")
+    points, labels, prototypes = (kept[key] for key in ("embeddings", "labels", "prototypes"))
+    known = len(setting.runs[0].classes) or len(prototypes)
+    whole = labels.shape == points.shape[:1] and labels.dtype.kind in "iu"
+    if not whole or not set(labels.tolist()) <= set(range(known)):
+        raise ValueError("embeddings, labels and classes do not fit")
+    if evaluation_of(setting.runs[0].config) != "closed_set":
+        # The prototypes are of the classes that were trained on, not of these.
+        prototypes = plots.class_means(points, labels)
+    sphere = plots.Sphere(setting.label, points, labels, prototypes)
+    if "thumbnails" in kept:
+        rows, images = kept["shown"], kept["thumbnails"]
+        if not ((rows >= 0) & (rows < len(points))).all() or images.shape[0] != len(rows):
+            raise ValueError("thumbnails are of other images")
+        sphere = sphere._replace(thumbnail_rows=rows, thumbnails=images)
     return sphere

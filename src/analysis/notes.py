@@ -64,7 +64,9 @@ def one_rate(comparison: Comparison) -> list[str]:
     bad = unsuited(comparison)
     if bad:
         said += f" It looks wrong for {'; '.join(f'{loss} ({why})' for loss, why in bad.items())}."
-    return [f"{said} A fair comparison lets each loss choose among several."]
+    return [
+        f"{said} A fair comparison (experiment=fair_comparison) lets each loss choose among several."
+    ]
 
 
 def differences(comparison: Comparison) -> list[str]:

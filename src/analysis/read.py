@@ -5,12 +5,12 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
+from ..datasets.limits import regular_file
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
 from ..run.folder import DONE, is_claimed, objective_of
 from ..run.identity import setting_hash
+from .foreign import read_config
 from .statistics import Repeat
 
 NEEDED = (
@@ -23,6 +23,7 @@ NEEDED = (
     "logger",
     "device",
 )
+GROUPS = ("margin", "scale", "logger", "device")
 BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
 
 
@@ -93,7 +94,14 @@ def read_runs(folders: list[Path]) -> tuple[list[RunRecord], list[str]]:
             try:
                 runs.append(read_run(folder))
                 count += 1
-            except (OSError, ValueError) as error:
+            except (
+                OSError,
+                ValueError,
+                TypeError,
+                AttributeError,
+                OverflowError,
+                RecursionError,
+            ) as error:
                 why = str(error).splitlines()[0] if str(error) else type(error).__name__
                 problems.append(f"{folder}: skipped, {why}")
         if not count:
@@ -109,6 +117,7 @@ def read_run(folder: Path) -> RunRecord:
             folder, "running" if is_claimed(folder) else "unfinished", composed_config(folder)
         )
     try:
+        regular_file(path)  # a pipe would never end
         summary = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"summary.json cannot be read: {error}") from error
@@ -126,12 +135,19 @@ def read_run(folder: Path) -> RunRecord:
         else None,
         next((str(summary[key]) for key in ("error", "collapse") if summary.get(key)), None),
         summary["seconds"] if isinstance(summary.get("seconds"), int | float) else None,
-        tuple(summary.get("classes") or ()),
-        summary["code"] if isinstance(summary.get("code"), dict) else None,
+        tuple(map(str, summary.get("classes") or ())),
+        code_in(summary),
         summary["data"] if isinstance(summary.get("data"), str) else None,
         counts_in(summary),
         web_address(summary.get("wandb_url")),
     )
+
+
+def code_in(summary: dict) -> dict | None:
+    """The code that a summary says computed it, None if it says so in other words than ours."""
+    code = summary.get("code")
+    plain = isinstance(code, dict) and all(isinstance(v, str | bool | None) for v in code.values())
+    return code if plain else None
 
 
 def counts_in(summary: dict) -> dict[str, dict[str, int]]:
@@ -157,7 +173,7 @@ def composed_config(folder: Path) -> dict:
     if not source.exists():
         raise ValueError("no configuration is in it, neither in summary.json nor in .hydra/config.yaml")
     try:
-        config = OmegaConf.to_container(OmegaConf.load(source), resolve=True)
+        config = read_config(source)
     except Exception as error:  # half written, or not ours
         raise ValueError(f".hydra/config.yaml cannot be read: {error}") from error
     return checked_config(config)
@@ -169,7 +185,8 @@ def checked_config(config: object) -> dict:
         value = config
         for part in key.split("."):
             value = value.get(part) if isinstance(value, dict) else None
-        if not isinstance(value, int if key == "seed" else str | dict):
+        kind = int if key == "seed" else dict if key in GROUPS else str
+        if not isinstance(value, kind) or isinstance(value, bool):
             raise ValueError(f"its configuration is not a run's: it has no {key}")
     return config
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..durable import write_text
 from .figures import losses_at_an_edge
+from .foreign import plain_yaml
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
@@ -191,7 +192,7 @@ def read_yaml(path: Path):
     """What is in a YAML file, by libyaml where it is there (ten times faster); None if nothing can be
     read."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return yaml.load(plain_yaml(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, ValueError, yaml.YAMLError):
         return None
 

@@ -11,13 +11,16 @@ from .statistics import Difference, Interval
 
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a folder may be called anything
 
+# With these a formula begins; some programs take wide characters too, or drop what is not printed first.
+FORMULA = tuple("=+-@\t\r\n＝＋－＠|%")
+
 
 def write_tables(comparison: Comparison, out: Path) -> None:
     """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
     with written_aside(out / "results.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
-        writer = csv.writer(file)
+        writer = _Cells(csv.writer(file))
         had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
         validated = [f"validation_{name}" for name in had]
         fold = ["fold"] * any(run.repeat.fold is not None for run in comparison.runs)
@@ -34,9 +37,24 @@ def write_tables(comparison: Comparison, out: Path) -> None:
                 + [run.seconds, run.error or ""]
             )
     with written_aside(out / "summary.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
-        csv.writer(file).writerows(
-            ["" if value is None else value for value in row] for row in settings_rows(comparison)
-        )
+        writer = _Cells(csv.writer(file))
+        for row in settings_rows(comparison):
+            writer.writerow(["" if value is None else value for value in row])
+
+
+class _Cells:
+    """Writes rows in which no text is a formula for a spreadsheet, whoever chose it; numbers stay."""
+
+    def __init__(self, writer):
+        self.writer = writer
+
+    def writerow(self, row: list) -> None:
+        self.writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row])
+
+
+def harmless(text: str) -> str:
+    """A cell that begins as a formula does, with an apostrophe before it."""
+    return f"'{text}" if text.lstrip(" ")[:1] in FORMULA else text
 
 
 def settings_rows(comparison: Comparison) -> list[list]:

@@ -11,6 +11,7 @@ from .digits import digits
 from .embeddings import embeddings
 from .files import Files
 from .folder import image_folder
+from .folds import check_fold
 from .huggingface import huggingface
 from .images import BrokenImage
 from .loading import check_labels, fingerprint_of, load
@@ -19,7 +20,7 @@ from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
 from .recordio import recordio
-from .splits import Dataset, Labelled, Pairs, Source, Split, StreamedSplit
+from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
 from .webdataset import webdataset
 
@@ -31,12 +32,14 @@ __all__ = [
     "Augmentation",
     "BrokenImage",
     "Dataset",
+    "Dealt",
     "Files",
     "Labelled",
     "Pairs",
     "Source",
     "Split",
     "StreamedSplit",
+    "check_fold",
     "check_labels",
     "cifar10",
     "cifar100",

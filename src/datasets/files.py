@@ -130,8 +130,10 @@ def in_parallel(
 
 class Files:
     """Image files that decode to one shape, when they are needed. `shape` is (N, channels, height,
-    width), as if they were an array. Images that lie elsewhere override `content`, `called` and
-    `sizes`."""
+    width), as if they were an array. Images that lie elsewhere override `content`, `called` and `sizes`,
+    and name in `rowwise` their arrays of a row for each image."""
+
+    rowwise: tuple[str, ...] = ("paths",)
 
     def __init__(self, paths: np.ndarray, image_shape: tuple[int, int, int] = (0, 0, 0)):
         self.paths, self.shape = paths, (len(paths), *image_shape)
@@ -140,10 +142,20 @@ class Files:
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray) -> "Files":
-        picked = copy.copy(self)
-        picked.paths = self.paths[rows]
-        picked.shape = (len(picked.paths), *self.shape[1:])
-        return picked
+        return self._with({name: getattr(self, name)[rows] for name in self.rowwise})
+
+    def joined(self, others: "Sequence[Files]") -> "Files":
+        """These and others that were picked from where these were."""
+        every = [self, *others]
+        return self._with(
+            {name: np.concatenate([getattr(one, name) for one in every]) for name in self.rowwise}
+        )
+
+    def _with(self, rows: dict[str, np.ndarray]) -> "Files":
+        other = copy.copy(self)
+        vars(other).update(rows)
+        other.shape = (len(rows[self.rowwise[0]]), *self.shape[1:])
+        return other
 
     def shaped(self, image_shape: tuple[int, int, int]) -> "Files":
         """The same files, to be decoded to this shape."""

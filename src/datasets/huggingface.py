@@ -1,6 +1,5 @@
 """Image sets of the `datasets` library, as `save_to_disk` leaves them."""
 
-import copy
 import os
 from pathlib import Path
 
@@ -111,17 +110,13 @@ class Rows(Files):
     """Images in rows of several `tables` by the names of their parts; `places` (N, 2) are indices of a
     table and of a row in it."""
 
+    rowwise = ("places",)
+
     def __init__(self, parts: list[str], tables: list, image_column: str, root: Path):
         self.parts, self.tables, self.column, self.root = parts, tables, image_column, root
         each = [np.stack([np.full(len(t), k), np.arange(len(t))], 1) for k, t in enumerate(tables)]
         self.places = np.concatenate(each)
         self.shape = (len(self.places), 0, 0, 0)
-
-    def __getitem__(self, rows: np.ndarray) -> "Rows":
-        picked = copy.copy(self)
-        picked.places = self.places[rows]
-        picked.shape = (len(picked.places), *self.shape[1:])
-        return picked
 
     def content(self, row: int) -> str | bytes:
         table, place = self.places[row].tolist()

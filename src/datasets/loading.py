@@ -11,14 +11,22 @@ from typing import Annotated
 import numpy as np
 import torch
 
-from ..arguments import Legal, check_arguments, is_number, parameters
+from ..arguments import Legal, check_arguments, is_number, is_whole, parameters
 from .files import Files
+from .folds import check_fold, deal
 from .images import BrokenImage
-from .splits import Dataset, Labelled, Source, Split, StreamedSplit
+from .splits import Dataset, Dealt, Labelled, Source, Split, StreamedSplit
 
 SAMPLE_BYTES = 2**26  # of images, evenly spaced, give mean and standard deviation, and the fingerprint
 GIB = 2**30
 SPLITS = ("train", "val", "test")
+
+
+def _none_or_whole_from(least: int) -> Legal:
+    return Legal(
+        f"a whole number from {least}, or null",
+        lambda value: value is None or (is_whole(value) and value >= least),
+    )
 
 
 def load(
@@ -43,17 +51,22 @@ def load(
     memory: Annotated[
         float, Legal("GiB, 0 or more", lambda value: is_number(value) and value >= 0)
     ] = 4.0,
+    folds: Annotated[int | None, _none_or_whole_from(2)] = None,
+    fold: Annotated[int | None, _none_or_whole_from(0)] = None,
     **options,
 ) -> Dataset:
     """The data set that `reader(root, **options)` reads, on `device`.
 
     `val_fraction` of the training images become the validation split, unless the data come with one.
-    Images in files are read into memory if they take at most `memory` GiB, and otherwise batch by batch.
-    Messages call the data set `name`. The last two data sets are kept, so that the runs of a sweep read
-    theirs once. Raises ValueError if an option, a file or a label is wrong."""
+    With `folds`, all samples are dealt anew and `fold` is tested, see `deal`; the reader's `split_seed`
+    draws them, or 0. Images in files are read into memory if they take at most `memory` GiB, and
+    otherwise batch by batch. Messages call the data set `name`. The last two data sets are kept,
+    so that the runs of a sweep read theirs once. Raises ValueError if an option, a file or a label is
+    wrong."""
     check_arguments(reader, options, reserved=("root",))
     hashable = _Options({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
-    loaded = _load(reader, Path(root).expanduser(), name, val_fraction, memory, hashable)
+    dealt_as = (folds, fold)
+    loaded = _load(reader, Path(root).expanduser(), name, val_fraction, memory, dealt_as, hashable)
 
     def on_device(part: Labelled) -> Split:
         labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
@@ -70,6 +83,7 @@ def load(
         skipped=loaded.skipped,
         notes=loaded.notes,
         fingerprint=loaded.fingerprint,
+        dealt=loaded.dealt,
     )
 
 
@@ -88,6 +102,7 @@ class _Loaded:
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
     fingerprint: str
+    dealt: Dealt | None
 
 
 @functools.lru_cache(maxsize=2)
@@ -97,13 +112,17 @@ def _load(
     name: str,
     val_fraction: float,
     memory: float,
+    dealt_as: tuple[int | None, int | None],
     options: _Options,
 ) -> _Loaded:
-    source = read(reader, root, name, val_fraction, options)
+    # Folds share their images, so that these are not read anew for each.
+    reading = _read_once if dealt_as[0] else checked
+    source, dealt = divided(reading(reader, root, name, options), name, val_fraction, dealt_as, options)
     files = parts_of(source)
     parts = into_memory(files, memory, hint_of(reader))
     mean, std = statistics(parts.get("train", parts["test"]).images, source.standardise)
-    return _Loaded(parts, mean, std, source.skipped, source.notes, fingerprint(files, parts))
+    notes, hashed = (*source.notes, *source.drawn), fingerprint(files, parts)
+    return _Loaded(parts, mean, std, source.skipped, notes, hashed, dealt)
 
 
 def fingerprint_of(
@@ -112,22 +131,43 @@ def fingerprint_of(
     *,
     name: str = "data",
     val_fraction: float = 0.0,
+    folds: int | None = None,
+    fold: int | None = None,
     **options,
 ) -> str:
     """The `fingerprint` of the data set that `load` would give, of the images as they are now; keeps
     none of them. Raises ValueError as `load` does."""
     check_arguments(reader, options, reserved=("root",))
-    parts = parts_of(read(reader, Path(root).expanduser(), name, val_fraction, options))
+    source = checked(reader, Path(root).expanduser(), name, options)
+    parts = parts_of(divided(source, name, val_fraction, (folds, fold), options)[0])
     return fingerprint(parts, parts)
 
 
-def read(
-    reader: Callable[..., Source], root: Path, name: str, val_fraction: float, options: dict
-) -> Source:
-    """What the reader returns, its labels checked, with a validation split."""
+def checked(reader: Callable[..., Source], root: Path, name: str, options: dict) -> Source:
+    """What the reader returns, its labels checked."""
     source = reader(root, **options)
     check_source(name, source)
-    return with_validation(name, source, val_fraction)
+    return source
+
+
+_read_once = functools.lru_cache(maxsize=1)(checked)
+
+
+def divided(
+    source: Source,
+    name: str,
+    val_fraction: float,
+    dealt_as: tuple[int | None, int | None],
+    options: dict,
+) -> tuple[Source, Dealt | None]:
+    """A source with a validation split, and before that dealt into folds, if there are `dealt_as` some,
+    of which one is tested."""
+    folds, fold = dealt_as
+    check_fold(folds, fold)
+    dealt = None
+    if folds:
+        source, dealt = deal(name, source, folds, fold, options.get("split_seed", 0))
+    return with_validation(name, source, val_fraction), dealt
 
 
 def parts_of(source: Source) -> dict[str, Labelled]:

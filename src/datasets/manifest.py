@@ -66,14 +66,11 @@ class ListedFiles(Files):
     """Files that messages call by their line in a table, too: `places` (N, 2) are indices of a table and
     of a row in it."""
 
+    rowwise = ("paths", "places")
+
     def __init__(self, paths: np.ndarray, tables: list[Table], places: np.ndarray):
         super().__init__(paths)
         self.tables, self.places = tables, places
-
-    def __getitem__(self, rows: np.ndarray) -> "ListedFiles":
-        picked = super().__getitem__(rows)
-        picked.places = self.places[rows]
-        return picked
 
     def called(self, row: int) -> str:
         table, line = self.places[row]

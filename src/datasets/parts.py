@@ -29,6 +29,7 @@ def source_of(
     Without a test part, `split_seed` draws it: `test_fraction` of each class's samples if `split` is
     `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Messages call
     the place `where`. Raises ValueError for classes that do not fit the `split`, and for too few."""
+    drawn: tuple[str, ...] = ()
     if NOT_SPLIT in parts:
         parts, given = {"train": parts[NOT_SPLIT]}, ()
     else:
@@ -41,9 +42,9 @@ def source_of(
         )
         if given:
             what = "each class" if split == "closed_set" else "the classes"
-            notes += (f"{where} has no test part: {test_fraction:.0%} of {what} to train on became one",)
+            drawn += (f"{where} has no test part: {test_fraction:.0%} of {what} to train on became one",)
     if given and "val" not in given and parts.get("train") is not None:
-        notes += (f"{where} has no validation part: val_fraction of the training part becomes one",)
+        drawn += (f"{where} has no validation part: val_fraction of the training part becomes one",)
     parts = {part: labelled for part, labelled in parts.items() if labelled is not None}
     check_classes(where, split, parts)
     if split == "closed_set" and "train" in parts:
@@ -54,6 +55,7 @@ def source_of(
         test=parts["test"],
         skipped=skipped,
         notes=notes,
+        drawn=drawn,
         standardise=standardise,
     )
 

@@ -62,14 +62,11 @@ def recordio(
 class Records(Slices):
     """Images in the records of one file, with the number of each from 0."""
 
+    rowwise = ("places", "numbers")
+
     def __init__(self, file: Path, places: np.ndarray, numbers: np.ndarray):
         super().__init__([file], places)
         self.numbers = numbers
-
-    def __getitem__(self, rows: np.ndarray) -> "Records":
-        picked = super().__getitem__(rows)
-        picked.numbers = self.numbers[rows]
-        return picked
 
     def content(self, row: int) -> bytes:
         _, image = unpacked(joined(super().content(row)))

@@ -1,6 +1,5 @@
 """Images that are parts of larger files."""
 
-import copy
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,10 @@ class Slices(Files):
     """Images of which each is `places` (N, 3): the index of one of `files`, its first byte there, and
     how many bytes it has."""
 
+    rowwise = ("places",)
+
     def __init__(self, files: list[Path], places: np.ndarray):
         self.files, self.places, self.shape = files, places, (len(places), 0, 0, 0)
-
-    def __getitem__(self, rows: np.ndarray) -> "Slices":
-        picked = copy.copy(self)
-        picked.places = self.places[rows]
-        picked.shape = (len(picked.places), *self.shape[1:])
-        return picked
 
     def content(self, row: int) -> bytes:
         which, first, size = self.places[row].tolist()

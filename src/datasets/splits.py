@@ -78,7 +78,8 @@ class Labelled(NamedTuple):
 class Source:
     """What a reader returns. `train` is None where there is nothing to train on, `val` where the data
     come without a validation split. `skipped` names the files and classes that were left out; `notes`
-    say, a line each, what the user should know of how the data were read. Features, images of float32,
+    say, a line each, what the user should know of how the data were read, `drawn` which parts were not
+    there. Features, images of float32,
     are taken as they are, unless they are to be `standardise`d."""
 
     train: Labelled | None
@@ -86,6 +87,7 @@ class Source:
     test: Labelled
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    drawn: tuple[str, ...] = ()
     standardise: bool = False
 
 
@@ -94,6 +96,17 @@ def constants(values: list[float], image_shape: tuple[int, int, int]) -> Tensor:
     with images (…, channels, height, width)."""
     per_channel = len(values) == image_shape[0]
     return torch.tensor(values).view((-1, 1, 1) if per_channel else tuple(image_shape))
+
+
+class Dealt(NamedTuple):
+    """How a data set was dealt: `fold` of 0 … `folds` − 1 is tested, `over` whole classes or the samples
+    of each, drawn by `seed`; `rows` is a hash of the samples tested, sixteen hexadecimal digits."""
+
+    folds: int
+    fold: int
+    over: str
+    seed: int
+    rows: str
 
 
 class Split:
@@ -210,7 +223,7 @@ class Dataset:
     """Splits that share one normalisation. Settings are chosen on `val`, which is None if there is no
     validation split. `train` is None only where a finished run is evaluated. `skipped` names the files
     and classes that were left out, `notes` what else to know of how the data were read. The same images
-    have the same `fingerprint` in any folder."""
+    have the same `fingerprint` in any folder. `dealt` says which fold is tested, if it is one."""
 
     train: Split | None
     val: Split | None
@@ -218,6 +231,7 @@ class Dataset:
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     fingerprint: str = ""
+    dealt: Dealt | None = None
 
     def normalise_by(self, mean: list[float], std: list[float]) -> None:
         """Normalise every split by this mean and standard deviation, see `constants`."""

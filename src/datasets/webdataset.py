@@ -73,14 +73,11 @@ def webdataset(
 class Members(Slices):
     """Images in archives, which messages call by `root` and name."""
 
+    rowwise = ("places", "names")
+
     def __init__(self, files: list[Path], places: np.ndarray, root: Path, names: np.ndarray):
         super().__init__(files, places)
         self.root, self.names = root, names
-
-    def __getitem__(self, rows: np.ndarray) -> "Members":
-        picked = super().__getitem__(rows)
-        picked.names = self.names[rows]
-        return picked
 
     def called(self, row: int) -> str:
         return f"{self.root}/{self.names[row]}"

@@ -35,6 +35,14 @@ def _name_in(library: str) -> Legal:
     return Legal(explain, is_known)
 
 
+def _check_name(library: str, name: str) -> None:
+    """Raise ValueError for a name that the library does not have, as `hf-hub:…`, for which timm would
+    ask a server even if no weights are wanted."""
+    legal = _name_in(library)
+    if not legal.test(name):
+        raise ValueError(f"name={name}: {legal.explain(name)}")
+
+
 @functools.cache
 def model_names(library: str) -> tuple[str, ...]:
     """The names of the image classifiers of `torchvision` or `timm`. Raises ValueError if it is not
@@ -61,6 +69,7 @@ def torchvision_body(
     there is no classifier to remove."""
     from ..torchvision_compat import models
 
+    _check_name("torchvision", name)
     with _naming_failed_download(name, pretrained):
         net = models.get_model(name, weights="DEFAULT" if pretrained and fetch else None, **options)
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
@@ -88,6 +97,9 @@ def timm_body(
     not downloaded, because others will be loaded. Raises ValueError if they cannot be, or if timm is not
     installed."""
     timm = _timm()
+    _check_name("timm", name)
+    if not fetch:
+        options.pop("checkpoint_path", None)
     channels = {"in_chans": image_shape[0]}  # timm adapts the first layer's learned weights itself
     with _naming_failed_download(name, pretrained):
         net = timm.create_model(name, pretrained and fetch, num_classes=0, **channels, **options)

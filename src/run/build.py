@@ -23,7 +23,6 @@ from ..training import (
     embed,
     margin_schedule,
 )
-from ..words import counted
 from .options import check_augmentation, keys_of, model_arguments, options_of
 from .pairs import evaluation_pairs
 from .targets import locate, qualified
@@ -66,18 +65,6 @@ class Run:
     @property
     def watched_images(self) -> Split:
         return self.data.test if self.data.val is None else self.data.val
-
-    @property
-    def sizes_in_words(self) -> str:
-        parts = {"training": self.data.train, "validation": self.data.val, "test": self.data.test}
-        noun = "image" if self.data.pictures else "sample"
-        sizes = [
-            f"{name} on {counted(len(split), noun)} of {counted(len(split.classes), 'class')}"
-            for name, split in parts.items()
-            if split is not None
-        ]
-        dimensions = f"embeddings of {self.head.embedding_dim} dimensions"
-        return f"{', '.join(sizes)}; {counted(self.steps, 'step')} an epoch; {dimensions}"
 
     def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
         """Results on the split `validation` or `test`, and its embeddings (N, D)."""
@@ -171,7 +158,7 @@ def call_reader(what: Callable, config: dict, where: dict):
             reader,
             dataset["root"],
             name=dataset["name"],
-            val_fraction=dataset["val_fraction"],
+            **{key: dataset.get(key) for key in ("val_fraction", "folds", "fold")},
             **where,
             **options_of("dataset", dataset),
         )

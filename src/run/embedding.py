@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from ..datasets import Dataset, Files, Split, StreamedSplit
-from ..datasets.files import examine, find_images, name_some
+from ..datasets.files import composed, examine, find_images, name_some
 from ..durable import written_aside
 from ..errors import UserError
 from ..words import counted
@@ -34,7 +34,8 @@ def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[Streame
     if not paths:
         raise UserError(f"{folder}: no image is in it")
     names = [path.relative_to(folder) for path in paths]
-    classes, labels = np.unique([name.parent.as_posix() for name in names], return_inverse=True)
+    folders = [composed(name.parent.as_posix()) for name in names]
+    classes, labels = np.unique(folders, return_inverse=True)
     split = StreamedSplit(
         Files(np.array([str(path) for path in paths]), run.image_shape),
         torch.from_numpy(labels).to(run.device.torch),

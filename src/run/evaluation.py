@@ -25,7 +25,7 @@ from .pairs import evaluation_pairs
 
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 # Which images are tested follows from these; a run's own images stay split as they were.
-SPLITTING = ("split", "split_seed", "test_fraction", "min_images", "skip_broken")
+SPLITTING = ("split", "split_seed", "test_fraction", "folds", "fold", "min_images", "skip_broken")
 
 
 class Evaluation(NamedTuple):
@@ -101,6 +101,8 @@ def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: 
         dataset["split"] = config["evaluation"]["name"]
     if not own and "test_fraction" in dataset and "test_fraction" not in typed:
         dataset["test_fraction"] = 1  # of other images all are new
+    if not own and "folds" not in typed:
+        dataset |= {"folds": None, "fold": None}
     channels, *size = run.image_shape
     for key, had in (("channels", channels), ("size", size)):
         if typed.get(key) not in (None, had):

@@ -41,6 +41,9 @@ NEUTRAL = {
     "loss.options.inter_topk": 0,
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
+# Keys that this project reads, whoever's class their group names.
+OURS = ("precision", "dataset.folds", "dataset.fold")
+
 # Margins that change nothing, by class; elsewhere it is 0. A warm-up starts there if nothing is said.
 NO_MARGIN = dict.fromkeys(
     [f"src.losses.{name}" for name in ("ASoftmax", "LSoftmax", "SphereFace", "SphereFaceR")], 1
@@ -101,7 +104,7 @@ def computed(config: dict) -> dict[str, object]:
         key: normalised(value)
         for key, value in flat.items()
         if not any(key == no or key.startswith(f"{no}.") for no in (*NOT_IDENTITY, *NOT_COMPUTED))
-        and not (is_neutral(key, value) and (key.partition(".")[0] in own or key == "precision"))
+        and not (is_neutral(key, value) and (key.partition(".")[0] in own or key in OURS))
     }
 
 

@@ -13,7 +13,7 @@ from .. import tracking
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import Diverged, Pruned, UserError
-from ..evaluation import EVALUATIONS
+from ..evaluation import EVALUATIONS, Evaluated
 from ..losses import MarginHead
 from ..training import NotFinite, TrainingBar, fit, load_checkpoint
 from .advice import check_finite, likely_causes, remedies
@@ -36,7 +36,7 @@ from .folder import (
 from .identity import code_of, config_hash, same_sources
 from .resume import restore, save_run
 from .schema import check_config
-from .sizes import counts_of, too_few, warn_of_few
+from .sizes import counts_of, sizes_in_words, too_few, warn_of_few
 
 log = logging.getLogger(__name__)
 NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
@@ -127,11 +127,7 @@ def train_and_evaluate(
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
     announce(run)
-    summary |= {"device": run.device.description, "threads": run.device.threads}
-    summary["data"] = run.data.fingerprint
-    summary["counts"] = counts_of(run)
-    if run.data.skipped:
-        summary["skipped"] = list(run.data.skipped)
+    summary |= computed_on(run)
     tracker = afterwards.enter_context(
         tracking.track(
             config["logger"],
@@ -146,30 +142,50 @@ def train_and_evaluate(
     if tracker.url:
         summary["wandb_url"] = tracker.url
     speed = train(run, tracker)
-    result, embeddings = run.evaluate("test")
-    check_finite(run, config["epochs"], "test", embeddings, result.metrics)
-    summary["metrics"] = result.metrics
-    collapsed = run.collapsed(result, embeddings)
-    if collapsed:
-        summary |= {"state": "collapsed", "collapse": collapsed}
-        tracker.tag("collapsed")
-    if run.watched == "validation":
-        summary["validation"] = run.evaluate("validation")[0].metrics
-    summary["classes"] = list(run.data.test.classes)
-    if result.closed:
-        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
-        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
     summary["images_per_second"] = speed and round(speed)
-    write_artifacts(run, result, embeddings, tracker)
-    summary["files"] = files_in(folder)
-
-    if collapsed:
-        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
+    result = evaluate_and_write(run, summary, tracker)
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Evaluated:
+    """What the trained model does on the test split, into `summary`, the run's files, and W&B."""
+    result, embeddings = run.evaluate("test")
+    check_finite(run, run.config["epochs"], "test", embeddings, result.metrics)
+    summary["metrics"] = result.metrics
+    collapsed = run.collapsed(result, embeddings)
+    if collapsed:
+        summary |= {"state": "collapsed", "collapse": collapsed}
+        tracker.tag("collapsed")
+        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
+    if run.watched == "validation":
+        summary["validation"] = run.evaluate("validation")[0].metrics
+    if result.closed:
+        recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
+        summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
+    write_artifacts(run, result, embeddings, tracker)
+    summary["files"] = files_in(run.folder)
+    return result
+
+
+def computed_on(run: Run) -> dict:
+    """What a summary says of the device and of the images."""
+    skipped = {"skipped": list(run.data.skipped)} if run.data.skipped else {}
+    dealt = {"dealt": run.data.dealt._asdict()} if run.data.dealt else {}
+    return (
+        skipped
+        | dealt
+        | {
+            "device": run.device.description,
+            "threads": run.device.threads,
+            "data": run.data.fingerprint,
+            "counts": counts_of(run),
+            "classes": list(run.data.test.classes),
+        }
+    )
 
 
 def announce(run: Run) -> None:
@@ -178,7 +194,10 @@ def announce(run: Run) -> None:
         log.info(f"going on after epoch {run.epochs_trained}")
     for note in run.data.notes:
         log.info(note)
-    log.info(run.sizes_in_words)
+    log.info(sizes_in_words(run))
+    dealt = run.data.dealt
+    if dealt:
+        log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")
     warn_of_few(too_few(run))
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()

@@ -1,13 +1,16 @@
 """A trained run, rebuilt from its folder alone: weights, no code but what the user trusts."""
 
+import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from ..arguments import parameters
+from ..arguments import is_number, is_whole, parameters
 from ..datasets import BrokenImage, Dataset, Split
 from ..errors import UserError
 from ..losses import Head
@@ -16,6 +19,7 @@ from .best import run_folder
 from .build import build_device, build_head, build_model, read_data
 from .folder import DONE, read_summary
 from .identity import place_of
+from .schema import KEYS
 from .targets import REBUILT, check_trusted, locate
 
 
@@ -41,7 +45,9 @@ class Trained:
     @property
     def unfinished(self) -> str | None:
         """What to tell the user about a run that did not get to its end; None if it did."""
-        state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
+        there = (self.folder / "summary.json").is_file()  # of a pipe, reading would never end
+        summary = read_summary(self.folder) if there else None
+        state = (summary or {}).get("state", "without a summary.json")
         epochs = self.config["epochs"]
         if self.epoch == epochs and state in (*DONE, "without a summary.json"):
             return None
@@ -130,31 +136,119 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
         raise UserError(f"{folder}: no run with a checkpoint.pt is there")
     try:
         saved = load_checkpoint(path)
-        config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
-        mean, std = (list(saved["normalisation"][key]) for key in ("mean", "std"))
-        fingerprint, epoch = saved["data"], saved["epoch"]
-        pictures = saved.get("pictures", True)
-        _ = [config[group]["_target_"] for group in REBUILT]
-    except Exception as error:  # torn, foreign: whatever torch makes of it
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"{path}: cannot be read ({why})") from None
+        check_saved(saved)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from None
+    config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
     check_trusted(config, allowed)
     config["device"] = device or config["device"] | {"name": "auto"}
-    where = build_device(config["device"])
-    backbone = build_model(config, shape, fetch=False)
-    load_weights(backbone, saved["backbone"], path)
-    dimension = backbone.eval()(torch.zeros(1, *shape)).shape[1]
-    head = build_head(config, dimension, len(classes))
-    load_weights(head, saved["head"], path)
-    backbone = backbone.to(where.torch, memory_format=torch.channels_last).eval()
-    head = head.to(where.torch).eval()
-    about = classes, shape, mean, std, fingerprint, epoch, pictures
-    return Trained(folder, config, where, backbone, head, *about)
+    try:
+        where = build_device(config["device"])
+        with AtMost(saved["backbone"], saved["head"]):
+            backbone = build_model(config, shape, fetch=False)
+            load_weights(backbone, saved["backbone"], path)
+            dimension = backbone.eval()(torch.zeros(1, *shape)).shape[1]
+            head = build_head(config, dimension, len(classes))
+            load_weights(head, saved["head"], path)
+    except UserError:
+        raise
+    except Exception as error:  # a stranger's configuration may say anything
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UserError(f"{path}: no model can be built as it says ({why})") from None
+    return Trained(
+        folder,
+        config,
+        where,
+        backbone.to(where.torch, memory_format=torch.channels_last).eval(),
+        head.to(where.torch).eval(),
+        classes,
+        shape,
+        *(list(saved["normalisation"][key]) for key in ("mean", "std")),
+        saved["data"],
+        saved["epoch"],
+        saved.get("pictures", True),
+    )
+
+
+def check_saved(saved: object) -> None:
+    """Raise ValueError for what no run of this project saved: other keys, or other kinds of values."""
+    if not isinstance(saved, dict):
+        raise ValueError("it holds no run")
+    for key, (kind, is_right) in SAVED.items():
+        if key not in saved:
+            raise ValueError(f"it has no {key}")
+        try:
+            right = isinstance(saved[key], kind) and is_right(saved[key])
+        except (TypeError, ValueError, KeyError, AttributeError, RecursionError):
+            right = False
+        if not right:
+            raise ValueError(f"its {key} is not a run's")
+    lengths = {len(saved["normalisation"][key]) for key in ("mean", "std")}
+    shape, pictures = saved["image_shape"], saved.get("pictures", True)
+    if len(lengths) > 1 or not lengths <= {shape[0], shape[0] if pictures else math.prod(shape)}:
+        raise ValueError("its normalisation is of other channels than its images")
+
+
+def _is_config(config: dict) -> bool:
+    json.dumps(config)  # tensors would not pass
+    named = all(isinstance(config[group]["name"], str) for group in (*REBUILT, "margin", "scale"))
+    built = all(isinstance(config[group]["_target_"], str) for group in REBUILT)
+    groups = (config["device"], *(config.get(group, {}) for group in KEYS))
+    return named and built and is_whole(config["epochs"]) and all(isinstance(g, dict) for g in groups)
+
+
+def _is_shape(shape: object) -> bool:
+    sides = all(is_whole(side) and side >= 1 for side in shape)
+    return len(shape) == 3 and sides and math.prod(shape) <= MOST_VALUES
+
+
+def _are_numbers(numbers: object) -> bool:
+    return isinstance(numbers, list) and all(is_number(n) and math.isfinite(n) for n in numbers)
+
+
+def _are_weights(weights: dict) -> bool:
+    return all(isinstance(k, str) and isinstance(v, Tensor) for k, v in weights.items())
+
+
+MOST_VALUES = 2**26  # of an image
+# What a checkpoint has to hold for its model to be rebuilt, and how it is told.
+SAVED = {
+    "config": (dict, _is_config),
+    "classes": ((list, tuple), lambda names: names and all(isinstance(name, str) for name in names)),
+    "image_shape": ((list, tuple), _is_shape),
+    "normalisation": (dict, lambda both: all(_are_numbers(both[key]) for key in ("mean", "std"))),
+    "data": (str, bool),
+    "epoch": (int, lambda epoch: is_whole(epoch) and epoch >= 0),
+    "backbone": (dict, _are_weights),
+    "head": (dict, _are_weights),
+}
+
+
+class AtMost(TorchFunctionMode):
+    """While it holds, modules are built of at most about as many values as there are `weights` for.
+    Others raise ValueError before they take the memory."""
+
+    MAKE = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.arange)
+    MAKE += (torch.eye, torch.linspace)
+    EACH, BESIDES = 2**10, 2**26  # a tensor's own weight, and classifiers that are built and replaced
+
+    def __init__(self, *weights: dict[str, Tensor]):
+        super().__init__()
+        values = sum(value.untyped_storage().nbytes() for one in weights for value in one.values())
+        self.left = values + self.BESIDES
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        if function in self.MAKE:
+            sizes = args[0] if args and isinstance(args[0], (tuple, list)) else args
+            self.left -= self.EACH + math.prod(side for side in sizes if isinstance(side, int))
+            if self.left < 0:
+                raise ValueError("a model far larger than its weights")
+        return function(*args, **(kwargs or {}))
 
 
 def load_weights(module: nn.Module, weights: dict, path: Path) -> None:
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:
-        first = str(error).splitlines()[-1].strip()
+        first = str(error).splitlines()[-1].strip()[:300]
         raise UserError(f"{path}: its weights do not fit {type(module).__name__} ({first})") from None

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 
 from ..arguments import check_arguments, parameters
-from ..datasets import Augmentation, load
+from ..datasets import Augmentation, check_fold, load
 from ..errors import Mistakes, UserError
 from ..losses import Head
 from ..models import build_backbone, check_neck
@@ -14,7 +14,10 @@ from .targets import call_arguments, in_keys, locate, qualified
 OWN_KEYS = {
     "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),
     "model": ("_target_", "name", "pretrained", "embedding_dim", "norm", "dropout", "options"),
-    "dataset": ("_target_", "name", "root", "val_fraction", "memory", "embedding_dim", "published"),
+    "dataset": (
+        *("_target_", "name", "root", "val_fraction", "memory", "folds", "fold"),
+        *("embedding_dim", "published"),
+    ),
     "optimizer": ("_target_", "name", "lr", "head_lr", "options"),
     "schedule": ("_target_", "name", "options"),
 }
@@ -117,7 +120,9 @@ def check_no_neck(body: Callable, neck: dict) -> None:
 def check_data(dataset: dict) -> None:
     reader, mistakes = target_of("dataset", dataset), Mistakes()
     shared = {key: dataset[key] for key in ("root", "val_fraction", "memory")}
-    mistakes.of(check_given, load, shared, "dataset.")
+    shared |= {key: dataset[key] for key in ("folds", "fold") if key in dataset}
+    if mistakes.of(check_given, load, shared, "dataset."):
+        mistakes.of(check_folds, dataset, reader)
     published = getattr(reader, "published", False)
     if dataset.get("published", False) is not published:
         mistakes.add(
@@ -125,6 +130,25 @@ def check_data(dataset: dict) -> None:
             f"root; for dataset={dataset['name']} that is {str(published).lower()}"
         )
     mistakes.refuse()
+
+
+def check_folds(dataset: dict, reader: Callable) -> None:
+    """One of the folds is tested, of a data set that can have some, and nothing else splits it."""
+    folds, fold = dataset.get("folds"), dataset.get("fold")
+    if folds and fold is None:
+        raise UserError(
+            f"dataset.folds={folds}: choose the fold to test, dataset.fold=0 to {folds - 1}, or run all "
+            "of them in a sweep, with -m"
+        )
+    with qualified({"folds": "dataset.folds", "fold": "dataset.fold"}, "dataset"):
+        check_fold(folds, fold)
+    if folds and "pairs" in parameters(reader):
+        raise UserError(f"dataset.folds={folds}: dataset={dataset['name']} tests pairs, leave it out")
+    share, usual = dataset.get("test_fraction"), parameters(reader).get("test_fraction")
+    if folds and usual and share != usual.default:
+        raise UserError(
+            f"dataset.test_fraction={share}: of dataset.folds={folds} one is tested, leave it out"
+        )
 
 
 def check_given(

@@ -37,7 +37,7 @@ OPTIONAL = {
     "margin": ("start", "epochs", "shape"),
     "model": ("pretrained",),
     "evaluation": ("objective", "pairs"),
-    "dataset": ("embedding_dim", "published"),
+    "dataset": ("embedding_dim", "published", "folds", "fold"),
     "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]

@@ -13,6 +13,19 @@ HANDFUL = 30  # test images
 log = logging.getLogger(__name__)
 
 
+def sizes_in_words(run: Run) -> str:
+    """How many images there are to train, validate and test on, and how large embeddings are."""
+    parts = {"training": run.data.train, "validation": run.data.val, "test": run.data.test}
+    noun = "image" if run.data.pictures else "sample"
+    sizes = [
+        f"{name} on {counted(len(split), noun)} of {counted(len(split.classes), 'class')}"
+        for name, split in parts.items()
+        if split is not None
+    ]
+    dimensions = f"embeddings of {run.head.embedding_dim} dimensions"
+    return f"{', '.join(sizes)}; {counted(run.steps, 'step')} an epoch; {dimensions}"
+
+
 def counts_of(run: Run) -> dict[str, dict[str, int]]:
     """What `summary.json` says of the sizes of the training, validation and test splits."""
     data = run.data
@@ -34,9 +47,10 @@ def too_few(run: Run) -> str | None:
         one = (
             f", where one {objective.counted_noun} is {objective.format(step, True)[1:]}" if step else ""
         )
+        folds = "" if run.data.dealt else ", dataset.folds=5 tests each in turn"
         parts.append(
             f"few {run.watched} images to choose settings by, {in_words(watched)}{one}: a larger "
-            "dataset.val_fraction holds out more, dataset.folds=5 tests each in turn"
+            f"dataset.val_fraction holds out more{folds}"
         )
     if sizes["test"]["images"] < HANDFUL:
         parts.append(f"the test split is a handful of images, {in_words(sizes['test'])}")

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..errors import Interrupted
 from ..run.folder import read_summary
+from ..words import counted
 from .plan import Planned
 
 # Anything but a terminal (a log file, CI) gets whole lines of any length.
@@ -27,9 +28,9 @@ def planning(jobs: list[list[str]]) -> Iterable[list[str]]:
     if len(jobs) < MANY:
         return jobs
     if not console.is_terminal:
-        console.print(f"planning {len(jobs)} runs")
+        console.print(f"planning {counted(len(jobs), 'run')}")
         return jobs
-    return track(jobs, f"planning {len(jobs)} runs", console=console, transient=True)
+    return track(jobs, f"planning {counted(len(jobs), 'run')}", console=console, transient=True)
 
 
 class Board:
@@ -107,11 +108,11 @@ def count_states(ended: list[tuple[Planned, JobReturn]], total: int) -> str:
     counts = Counter(state_of(run, result) for run, result in ended)
     failed = sum(counts.pop(state, 0) for state in FAILURES)
     others = [f"{count} {state}" for state, count in counts.items()]
-    return ", ".join([f"{failed} of {total} runs failed", *others])
+    return ", ".join([f"{failed} of {counted(total, 'run')} failed", *others])
 
 
 def show_failures(failures: list[tuple[Planned, JobReturn]]) -> None:
-    table = Table(title=f"{len(failures)} runs without a result", title_justify="left")
+    table = Table(title=f"{counted(len(failures), 'run')} without a result", title_justify="left")
     for column in ("run", "state", "why", "log"):
         table.add_column(column, overflow="fold")
     for run, result in failures:

@@ -7,7 +7,9 @@ from hydra.core.utils import JobStatus
 
 from ..errors import UserError
 from ..run.command_line import continue_command
+from ..words import counted
 from .console import Board, console, count_states, planning, show_failures
+from .plan import described
 from .sweeper import PlannedSweeper
 
 
@@ -16,18 +18,26 @@ class GridSweeper(PlannedSweeper):
     would be typed, the union of them, each times the command line's. Of a key in both, a grid keeps the
     values that the command line has too."""
 
-    def __init__(self, grids: list[str], compare: bool, stale: str):
+    def __init__(
+        self, grids: list[str], compare: bool, stale: str, baselines: bool, params: dict | None = None
+    ):
         self.grids, self.compare, self.stale = grids, compare, stale
+        self.baselines, self.params = baselines, params
 
     def run(self, overrides: list[Override]) -> list:
-        jobs = combinations(overrides, self.parse_grids())
-        runs = self.plan(planning(jobs))
+        grids = self.parse_grids()
+        jobs = combinations(overrides, grids)
+        say_excluded(overrides, grids)
+        asked, twice = described(self.composer, planning(jobs))
+        beside = self.beside(asked) if len(asked) > 1 else []
+        runs = self.settled([*asked, *beside])
         self.save_command()
         todo = [run for run in runs if run.objective is None]
-        twice, done = len(jobs) - len(runs), len(runs) - len(todo)
+        done = len(runs) - len(todo)
         console.print(
-            f"{len(runs)} runs"
+            counted(len(asked), "run")
             + (f" ({twice} duplicates dropped)" if twice else "")
+            + (f" and {len(beside)} of baselines" if beside else "")
             + (f", {done} finished already, {len(todo)} to go" if done else "")
             + f" -> {self.shown_folder}"
         )
@@ -61,6 +71,27 @@ def combinations(overrides: list[Override], grids: list[list[Override]]) -> list
             f"{asked}: no grid in hydra.sweeper.grids has these values, so there is nothing to run"
         )
     return jobs
+
+
+def say_excluded(overrides: list[Override], grids: list[list[Override]]) -> None:
+    """Name the grids that the command line leaves nothing of."""
+    line, excluded = {override.key_or_group: override for override in overrides}, []
+    for grid in grids:
+        for inner in grid:
+            outer = line.get(inner.key_or_group)
+            if outer and both_discrete(inner, outer) and not common(*map(alternatives, (inner, outer))):
+                text = " ".join(override.input_line for override in grid)
+                excluded.append(f"{text} (by {outer.input_line})")
+                break
+    if excluded:
+        said = f"{len(excluded)} of {counted(len(grids), 'grid')} left out by the command line"
+        console.print(f"{said}: {'; '.join(excluded)}", markup=False)
+
+
+def both_discrete(*overrides: Override) -> bool:
+    return not any(
+        override.is_sweep_override() and not override.is_discrete_sweep() for override in overrides
+    )
 
 
 def common(first: list[str], second: list[str]) -> list[str]:

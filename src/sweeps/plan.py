@@ -13,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from ..arguments import is_whole
 from ..errors import UserError
 from ..run.command_line import check_group_values, explain, quoted, values_of
 from ..run.finished import differences
@@ -25,7 +26,7 @@ from .compose import Composer
 # much, what differs between the runs of the sweep.
 NAME_LENGTH, LONGEST_NAME = 120, 200
 SHORTENED = 24  # characters of a value in a name that is too long even so
-FIRST = ("seed", "margin", "margin.value")  # in a name that is too long for everything
+FIRST = ("seed", "dataset.fold", "margin", "margin.value")  # in a name that is too long for everything
 STALE = ("auto", "keep", "rerun")  # what is done with runs that other code finished
 
 
@@ -69,31 +70,56 @@ class Planned:
 def plan(
     composer: Composer, jobs: Iterable[list[str]], stale: str = "auto", varied: Collection[str] = ()
 ) -> list[Planned]:
-    """The runs that lists of overrides describe, each once, in folders of their own below
-    `hydra.sweep.dir`. `varied` are keys that differ in the sweep, besides those that differ between
-    these. Raises UserError, with a line for everything that is wrong with any of them."""
-    sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
-    runs, refused = {}, Counter()
+    """The runs that `described` finds, settled by `settle`."""
+    runs, _ = described(composer, jobs)
+    settle(composer, runs, stale, varied)
+    return runs
+
+
+def described(composer: Composer, jobs: Iterable[list[str]]) -> tuple[list[Planned], int]:
+    """The runs that lists of overrides describe, each once, and how many were described again. Raises
+    UserError, with a line for everything that is wrong with any of them."""
+    runs, twice, refused = {}, 0, Counter()
     for overrides in jobs:
         try:
-            check_group_values(overrides)
-            config = composer.compose(overrides)
-            values = values_of(config, overrides)
-            check_config(values)
+            for run in runs_of(composer, overrides):
+                twice += run.identity in runs
+                runs.setdefault(run.identity, run)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             refused.update(explain(error, list(overrides)).splitlines())
-            continue
-        identity = config_hash(values)
-        run = Planned(overrides, config, values, identity, sweep_dir, code_of(values))
-        runs.setdefault(identity, run)
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
         raise UserError(f"no run was started, because these are not valid:{lines}")
-    parsed = {run.identity: list(map(composer.parse, run.overrides)) for run in runs.values()}
+    # One fold after the other: a process then holds one of them at a time, and a sweep that was cut
+    # short has the same folds of all settings.
+    return sorted(runs.values(), key=lambda run: run.values["dataset"].get("fold") or 0), twice
+
+
+def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
+    """The run that overrides describe, or one for each fold where they give `dataset.folds` and no fold.
+    Raises UserError, and what Hydra raises."""
+    check_group_values(overrides)
+    config = composer.compose(overrides)
+    values = values_of(config, overrides)
+    folds = values["dataset"].get("folds") if isinstance(values.get("dataset"), dict) else None
+    if is_whole(folds) and folds > 1 and values["dataset"].get("fold") is None:
+        each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
+        return [run for one in each for run in runs_of(composer, one)]
+    check_config(values)
+    sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
+    return [Planned(overrides, config, values, config_hash(values), sweep_dir, code_of(values))]
+
+
+def settle(
+    composer: Composer, runs: list[Planned], stale: str = "auto", varied: Collection[str] = ()
+) -> None:
+    """Give runs their names and folders below `hydra.sweep.dir`, and find those that are finished.
+    `varied` are keys that differ in the sweep, besides those that differ between these."""
+    sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
+    parsed = {run.identity: list(map(composer.parse, run.overrides)) for run in runs}
     varied = differing(parsed.values()) | set(varied)
     names = {identity: run_name(overrides, varied) for identity, overrides in parsed.items()}
-    settle_folders(list(runs.values()), sweep_dir, names, stale)
-    return list(runs.values())
+    settle_folders(runs, sweep_dir, names, stale)
 
 
 def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], stale: str) -> None:

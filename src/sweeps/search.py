@@ -4,10 +4,10 @@ The study lies in the sweep's folder (`study.db`); started again, a search goes 
 trials that were under way. Look at it with `optuna-dashboard sqlite:///<sweep>/study.db`.
 """
 
+import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING
 
@@ -16,27 +16,29 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from ..errors import UserError
 from ..evaluation import METRICS
-from ..run.folder import read_rows, read_summary
+from ..run.folder import read_summary
+from ..words import counted
 from .clusters import ClusterLauncher
 from .console import Board, console
-from .grid import alternatives
-from .plan import Planned
+from .grid import alternatives, say_excluded
+from .plan import Planned, described
 from .space import Space
-from .study import PRUNERS, SAMPLERS, on_other_images, open_study, sampler, storage_errors
+from .study import PRUNERS, SAMPLERS, on_other_images, open_study, rows_so_far, sampler, storage_errors
 from .sweeper import PlannedSweeper
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
     import optuna
 
+REPEATED = ("seed", "dataset.fold")  # within each trial
 LOOK_SECONDS = 0.2  # between looks at a run's epochs
 
 
 class SearchSweeper(PlannedSweeper):
     """`trials` in all; `sampler` tpe or random, the first `startup_trials` at random; `pruner` median,
-    hyperband or none, by the epochs of a trial's first seed; values of `seed` on the command line are
-    repeats within each trial, which is worth their mean. `direction` auto, maximize or minimize.
-    `grids` are alternatives, one of which each trial picks. `parallel` trials at a time: auto is one a
-    worker."""
+    hyperband or none, by the epochs of a trial's first run; values of `seed` on the command line, and
+    folds, are repeats within each trial, which is worth their mean. `direction` auto, maximize or
+    minimize. `grids` are alternatives, one of which each trial picks. `parallel` trials at a time: auto
+    is one a worker."""
 
     def __init__(
         self,
@@ -50,10 +52,13 @@ class SearchSweeper(PlannedSweeper):
         grids: list[str],
         compare: bool,
         stale: str,
+        baselines: bool,
+        params: dict | None = None,
     ):
         self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
         self.direction, self.seed, self.parallel = direction, seed, parallel
         self.grids, self.compare, self.stale = grids, compare, stale
+        self.baselines, self.params = baselines, params
 
     def run(self, overrides: list[Override]) -> float:
         with storage_errors(self.folder / "study.db"):
@@ -64,16 +69,15 @@ class SearchSweeper(PlannedSweeper):
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self.check_settings()
-        self.seeds = [
-            alternative
-            for override in overrides
-            if override.key_or_group == "seed"
-            for alternative in alternatives(override)
-        ] or [f"seed={self.config.seed}"]
-        rest = [override for override in overrides if override.key_or_group != "seed"]
-        self.space = Space.of(rest, self.parse_grids(), self.parse)
+        repeated = {o.key_or_group: alternatives(o) for o in overrides if o.key_or_group in REPEATED}
+        self.seeds = repeated.setdefault("seed", [f"seed={self.config.seed}"])
+        self.repeats = [list(repeat) for repeat in itertools.product(*repeated.values())]
+        rest, grids = [o for o in overrides if o.key_or_group not in REPEATED], self.parse_grids()
+        self.space = Space.of(rest, grids, self.parse)
+        say_excluded(rest, grids)
         self.space.check_ranges()
-        corners = self.plan([*corner, self.seeds[0]] for corner in self.space.corners())
+        corners = self.plan([*corner, *self.repeats[0]] for corner in self.space.corners())
+        folds = repeated.get("dataset.fold") or {run.values["dataset"].get("fold") for run in corners}
         self.sources = sorted({run.code["sources"] for run in corners})
         self.study = self.open_study()
         self.save_command()
@@ -83,14 +87,16 @@ class SearchSweeper(PlannedSweeper):
             if not trial.state.is_finished()
         ]
         parallel = self.trials_at_a_time()
-        before = len(self.study.trials)
+        before, several = len(self.study.trials), self.trials * len(self.seeds) * len(folds)
         console.print(
-            f"{self.trials} trials × {len(self.seeds)} seeds"
+            f"{counted(self.trials, 'trial')} × {counted(len(self.seeds), 'seed')}"
+            + (f" × {len(folds)} folds" if len(folds) > 1 else "")
+            + (", then baselines beside the best" if self.baselines and several > 1 else "")
             + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")
             + f" -> {self.shown_folder}"
         )
         self.choosing, self.ending, self.launched, self.failed = threading.Lock(), False, {}, []
-        expected = (self.trials - before + len(self.unfinished)) * len(self.seeds)
+        expected = (self.trials - before + len(self.unfinished)) * len(self.seeds) * len(folds)
         with Board(max(0, expected)) as board, ThreadPoolExecutor(parallel) as threads:
             try:
                 tasks = [threads.submit(self.work, board) for _ in range(parallel)]
@@ -101,7 +107,8 @@ class SearchSweeper(PlannedSweeper):
                 raise
         for task in tasks:
             task.result()
-        return self.conclude()
+        beside = self.run_baselines() if several > 1 and not self.stopped else []
+        return self.conclude(beside)
 
     def check_settings(self) -> None:
         for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
@@ -132,7 +139,11 @@ class SearchSweeper(PlannedSweeper):
             up = METRICS[self.config.objective].higher_is_better
             direction = "maximize" if up else "minimize"
         study = open_study(self.folder / "study.db", direction, self.pruner)
-        asked = {"direction": direction, "objective": self.config.objective, "seeds": self.seeds}
+        asked = {
+            "direction": direction,
+            "objective": self.config.objective,
+            "seeds": list(map(" ".join, self.repeats)),
+        }
         asked["space"] = self.space.as_text()
         there = study.user_attrs.get("search", asked)
         for what, value in asked.items():
@@ -176,7 +187,7 @@ class SearchSweeper(PlannedSweeper):
                     return
                 overrides = self.space.suggest(trial)
                 try:
-                    runs = self.plan([*overrides, seed] for seed in self.seeds)
+                    runs = self.plan([*overrides, *repeat] for repeat in self.repeats)
                 except UserError as error:  # inside the space, where no corner is
                     self.fail(trial, str(error))
                     continue
@@ -255,13 +266,23 @@ class SearchSweeper(PlannedSweeper):
 
         return look
 
-    def conclude(self) -> float | None:
+    def run_baselines(self) -> list[str]:
+        """Beside the best trial, at its learning rate. Returns a line for each that failed."""
+        from optuna.trial import FixedTrial, TrialState
+
+        if not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            return []
+        overrides = self.space.suggest(FixedTrial(self.study.best_params))
+        asked, _ = described(self.composer, ([*overrides, *repeat] for repeat in self.repeats))
+        return self.launch_beside(asked)
+
+    def conclude(self, beside: list[str]) -> float | None:
         from optuna.trial import TrialState
 
         trials = self.study.trials
         counts = {state: sum(trial.state == state for trial in trials) for state in TrialState}
         ended = f"{counts[TrialState.PRUNED]} pruned, {counts[TrialState.FAIL]} failed"
-        for line in self.failed:
+        for line in self.failed + beside:
             console.print(line, markup=False)
         if not counts[TrialState.COMPLETE]:
             raise UserError(f"none of {len(trials)} trials has a result: {ended}")
@@ -274,14 +295,6 @@ class SearchSweeper(PlannedSweeper):
         )
         if self.failed:
             raise UserError(f"{len(self.failed)} of {len(trials)} trials failed, see above")
+        if beside:
+            raise UserError(f"{counted(len(beside), 'baseline')} failed, see above")
         return best.value
-
-
-def rows_so_far(path: Path) -> list[dict]:
-    """The epochs of a run that is under way; none if its file cannot be read, as before the first, or
-    is not a run's."""
-    try:
-        rows = read_rows(path)
-    except (OSError, ValueError):
-        return []
-    return [row for row in rows if isinstance(row.get("epoch"), float)]

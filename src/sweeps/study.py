@@ -11,7 +11,7 @@ import yaml
 
 from ..errors import UserError
 from ..run.build import data_fingerprint
-from ..run.folder import is_done, read_summary
+from ..run.folder import is_done, read_rows, read_summary
 
 if TYPE_CHECKING:
     import optuna
@@ -104,3 +104,13 @@ def on_other_images(study: "optuna.Study", folder: Path) -> str | None:
             if now not in (None, summary.get("data")):
                 return name
     return None
+
+
+def rows_so_far(path: Path) -> list[dict]:
+    """The epochs of a run that is under way; none if its file cannot be read, as before the first, or
+    is not a run's."""
+    try:
+        rows = read_rows(path)
+    except (OSError, ValueError):
+        return []
+    return [row for row in rows if isinstance(row.get("epoch"), float)]

@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,10 @@ from ..run.command_line import continue_command
 from ..run.finished import in_words
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
 from ..tracking import check_online, left_in_sweep
+from .baselines import baselines_of
 from .compose import Composer
 from .console import Board, console
-from .plan import STALE, Planned, plan
+from .plan import STALE, Planned, described, settle
 
 log = logging.getLogger(__name__)
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
@@ -37,7 +38,9 @@ class PlannedSweeper(Sweeper):
 
     `grids` are lists of overrides as they would be typed; `compare` says whether a comparison is written
     at the end; `stale` what is done with finished runs that are not what would be computed now: keep
-    them, rerun them, or auto, rerun those whose computing sources, images or files differ."""
+    them, rerun them, or auto, rerun those whose computing sources, images or files differ. With
+    `baselines`, softmax and pixels run beside what was asked for. `params` are overrides by their keys,
+    which those of the command line replace."""
 
     config: DictConfig
     context: HydraContext
@@ -45,6 +48,8 @@ class PlannedSweeper(Sweeper):
     grids: list[str]
     compare: bool
     stale: str
+    baselines: bool
+    params: dict[str, object] | None
     started = False
 
     def setup(
@@ -54,6 +59,8 @@ class PlannedSweeper(Sweeper):
 
         if self.stale not in STALE:
             raise UserError(f"hydra.sweeper.stale={self.stale}: choose one of {', '.join(STALE)}")
+        if type(self.baselines) is not bool:
+            raise UserError(f"hydra.sweeper.baselines={self.baselines}: true or false")
         self.config, self.context = config, hydra_context
         self.composer = Composer(hydra_context, config)
         self.varied: set[str] = set()  # keys that differ in the sweep
@@ -74,11 +81,47 @@ class PlannedSweeper(Sweeper):
         except ValueError as error:
             raise UserError(f"hydra.sweeper.grids: {error}") from None
 
+    def parse_line(self, arguments: list[str]) -> list[Override]:
+        """What was typed, and before that those of `params` that were not."""
+        if not isinstance(self.params or {}, Mapping):
+            raise UserError(
+                f"hydra.sweeper.params={self.params}: keys with values, as in {{seed: '0,1'}}"
+            )
+        params = {key: "null" if value is None else value for key, value in (self.params or {}).items()}
+        given = self.parse([f"{key}={value}" for key, value in params.items()])
+        typed = self.parse(arguments)
+        replaced = {override.key_or_group for override in typed}
+        return [override for override in given if override.key_or_group not in replaced] + typed
+
     def plan(self, jobs: Iterable[list[str]]) -> list[Planned]:
-        runs = plan(self.composer, jobs, self.stale, self.varied)
+        return self.settled(described(self.composer, jobs)[0])
+
+    def settled(self, runs: list[Planned]) -> list[Planned]:
+        settle(self.composer, runs, self.stale, self.varied)
         for run in runs:
             check_online(run.values["logger"])  # asks the server once
         return runs
+
+    def beside(self, runs: list[Planned]) -> list[Planned]:
+        """The baselines that runs are to be compared with. One that cannot run with what was typed is
+        named, with the reason."""
+        if not self.baselines:
+            return []
+        found, refused = baselines_of(self.composer, runs)
+        for name, why in refused.items():
+            console.print(f"without the baseline {name}: {why}", markup=False)
+        return found
+
+    def launch_beside(self, runs: list[Planned]) -> list[str]:
+        """Run the baselines of runs that are there; a line for each that failed."""
+        todo = [run for run in self.settled(self.beside(runs)) if run.objective is None]
+        with Board(len(todo)) as board:
+            ended = zip(todo, self.launch(todo, board), strict=True)
+        return [
+            f"baseline {run.name} failed: {end._return_value}"
+            for run, end in ended
+            if end.status == JobStatus.FAILED
+        ]
 
     @property
     def shown_folder(self) -> str:
@@ -96,7 +139,7 @@ class PlannedSweeper(Sweeper):
         try:
             with claimed(self.folder):
                 try:
-                    overrides = self.parse(arguments)
+                    overrides = self.parse_line(arguments)
                     self.varied = {o.key_or_group for o in overrides if o.is_sweep_override()}
                     self.varied |= {o.key_or_group for grid in self.parse_grids() for o in grid}
                     result = self.run(overrides)

@@ -188,6 +188,10 @@ def mark_uploaded(part: Path, run_id: str) -> None:
         log.debug(f"{part}: {error}")
 
 
+def was_uploaded(note: Note) -> bool:
+    return bool(note.files) and Path(note.files, f"run-{note.id}.wandb.synced").exists()
+
+
 def said_in_log(part: Path) -> str | None:
     """The last error that W&B's uploader wrote to its log in a part's folder. What a server refuses,
     W&B's client leaves out without a word to its caller."""
@@ -223,11 +227,12 @@ def sync_command(note: Note, folder: Path) -> str:
 
 def left_in_sweep(folder: Path) -> str | None:
     """One line on what of a sweep W&B's server lacks, and why; None if it has everything."""
-    notes = [note for path in sorted(folder.glob("[!.]*")) if (note := note_of(path)) and note.left]
+    found = [note_of(path) for path in sorted(folder.glob("[!.]*"))]
+    notes = [note for note in found if note and note.left and not was_uploaded(note)]
     if not notes:
         return None
     reasons = list(dict.fromkeys(note.left for note in notes))
-    why = reasons[0] + f" and {len(reasons) - 1} other reasons" * (len(reasons) > 1)
+    why = reasons[0] + " and others" * (len(reasons) > 1)
     number = f"{len(notes)} runs are" if len(notes) > 1 else "1 run is"
     return f"{number} not in W&B ({why}): {sync_command(notes[0], folder)}"
 

@@ -1,6 +1,8 @@
 """What it takes to use a run, or to resume it: plain tensors and numbers, no pickled code."""
 
 import pickle
+import re
+import zipfile
 from pathlib import Path
 
 import torch
@@ -16,16 +18,23 @@ def save_checkpoint(path: Path, **state) -> None:
 
 
 def load_checkpoint(path: Path) -> dict:
-    """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, or that holds
-    anything but tensors and plain values."""
+    """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, that holds
+    anything but tensors and plain values, or that would take more memory than it has bytes."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path) as archive:
+            held = sum(member.file_size for member in archive.infolist())
+        if held <= path.stat().st_size:  # torch never compresses
+            return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except pickle.UnpicklingError as error:  # torch advises to trust the file
-        raise ValueError("holds more than tensors and plain values, or is no checkpoint") from error
+        names = re.findall(r"GLOBAL ([\w.]+)", str(error)) or ["something else"]
+        raise ValueError(
+            f"holds more than tensors and plain values ({names[0]}), or is no checkpoint"
+        ) from error
     except Exception as error:  # whatever torch makes of a file
         raise ValueError("torn, or no checkpoint") from error
+    raise ValueError(f"would expand to {held:,} bytes, or is no checkpoint")
 
 
 def random_states() -> dict[str, torch.Tensor]:

@@ -75,7 +75,7 @@ def one_cycle(
         rising += 1e-9
     # Cycling the momentum would need it in every optimizer; only the rate is a schedule here.
     return lr_scheduler.OneCycleLR(
-        optimizer, peaks, total_steps=total, pct_start=rising, cycle_momentum=False
+        optimizer, peaks, total_steps=total, pct_start=float(rising), cycle_momentum=False
     )
 
 

@@ -102,6 +102,8 @@ def test_ties_rank_nobody_and_without_another_metric_say_so(plant, tmp_path):
         in lines[0]
     )
     assert "on the test split they have 70.0% to 80.0%" in lines[0]
+    plant("softmax", None, 0, 0.7)
+    assert ranked(tmp_path)[1][1].startswith("arcface m=0.2 against the baseline softmax: ")
     assert any(line.startswith("No other recorded metric tells them apart.") for line in lines)
 
 
@@ -159,17 +161,16 @@ def test_settings_that_all_collapsed_rank_nobody(plant, tmp_path):
             collapse="all embeddings lie in one direction",
         )
     found, lines = ranked(tmp_path)
-    assert (
-        found.winner is None and lines[0] == "No setting ranks first of 2: all of their runs collapsed."
-    )
+    assert found.winner is None and lines[0].startswith("Collapsed: ")
+    assert lines[1] == "No setting ranks first of 2: all of their runs collapsed."
 
 
 def test_a_first_setting_that_collapsed_in_part_says_so_in_the_headline(plant, tmp_path):
     plant("arcface", 0.1, 0, 0.9), plant("arcface", 0.2, 0, 0.5)
     plant("arcface", 0.1, 1, 0.8, state="collapsed", collapse="all embeddings lie in one direction")
     lines = ranked(tmp_path)[1]
-    assert lines[0].startswith("arcface m=0.1 (1 of 2 runs collapsed) ranks first of 2 settings")
-    assert any(line.startswith("Collapsed: arcface m=0.1 (1 of 2 runs)") for line in lines)
+    assert lines[0].startswith("Collapsed: arcface m=0.1 (1 of 2 runs)")
+    assert lines[1].startswith("arcface m=0.1 (1 of 2 runs collapsed) ranks first of 2 settings")
 
 
 # Baselines
@@ -255,6 +256,23 @@ def test_folds_are_repeats_and_differences_are_paired_by_seed_and_fold(plant, tm
     assert "Nadeau" in method(found) and "paired by seed and fold" in method(found)
 
 
+@pytest.mark.parametrize(("folds", "way"), [(3, "more folds (dataset.folds=5"), (10, "images of more")])
+def test_folds_that_tell_nothing_apart_say_what_a_query_changes_and_what_would_help(
+    folds, way, plant, tmp_path
+):
+    for fold in range(folds):
+        up, down = 0.2 * (fold % 2), 0.1 * (fold % 3)
+        plant("arcface", 0.2, 0, 0.80, 0.6 + up, folds=folds, fold=fold)
+        plant("cosface", 0.2, 0, 0.70, 0.6 + down, folds=folds, fold=fold)
+        plant("magface", 0.2, 0, 0.65, 0.6 + down, folds=folds, fold=fold)
+        plant("softmax", None, 0, 0.90, 0.7 + down, folds=folds, fold=fold)
+    words = " ".join(ranked(tmp_path)[1])
+    assert "all 2 others may be as good" in words and "no better than softmax" in words
+    step = f"{100 / 30 / folds:.1f} points"
+    assert f"settings are 15.0 points apart on the validation split, where one query is {step}" in words
+    assert f"What would tell them apart: {way}" in words
+
+
 def test_sizes_that_are_recorded_correct_for_what_folds_really_share(plant, tmp_path):
     for fold in range(3):
         folder = plant("arcface", 0.2, 0, 0.8, folds=3, fold=fold)
@@ -325,3 +343,21 @@ def test_losses_that_had_a_choice_of_rates_are_not_said_to_share_one(plant, tmp_
             folder = plant(loss, 0.2, 0, 0.5 + rate, name=f"{loss},{rate}")
             edit(folder, lambda s, rate=rate: s["config"]["optimizer"].update(lr=rate))
     assert "share one learning rate" not in " ".join(ranked(tmp_path)[1])
+
+
+def test_losses_with_equal_budgets_are_compared_by_their_best_first_of_all(plant, tmp_path):
+    for tried, margin in enumerate((0.1, 0.2, 0.3)):
+        for seed, noise in enumerate((0.0, 0.01, -0.01)):
+            plant("arcface", margin, seed, 0.80 + 0.02 * tried, 0.70 + 0.02 * tried + noise)
+            plant("cosface", margin, seed, 0.70 - 0.02 * tried, 0.90 + noise)  # chosen by validation
+            plant("softmax", None, seed, 0.60, 0.55, scale=tried + 1)
+    first, second, *_ = ranked(tmp_path)[1]
+    assert first.startswith(
+        "Best of 3 settings of each loss, chosen on the validation split, by recall_"
+    )
+    said = re.search(
+        r": arcface m=0.3 74\.0% \(95% interval 71\.5% to 76\.5%\); cosface m=0.1 90", first
+    )
+    assert said and "softmax" in first and second.startswith("arcface m=0.3 ranks first of 6 settings")
+    plant("arcface", 0.4, 0, 0.1)  # one more try than the others had
+    assert ranked(tmp_path)[1][0].startswith("arcface m=0.3 ranks first")

@@ -3,8 +3,6 @@
 import csv
 import json
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +13,6 @@ from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.wording import answer_sentences
 from src.errors import UserError
 from src.run.folder import claimed, write_json
-from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
 
@@ -265,10 +262,9 @@ def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
         (lambda path: (path / "x").mkdir(parents=True), "no configuration is in it"),
     ],
 )
-def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path):
+def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path, template):
     prepare(tmp_path / "sweep")
-    command = [sys.executable, "-m", "src.compare", str(tmp_path / "sweep")]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = template.start("src.compare", tmp_path / "sweep").finished()
     assert done.returncode == 1 and line in done.stderr and "Traceback" not in done.stderr
 
 
@@ -280,3 +276,27 @@ def test_bad_questions_are_answered_with_what_would_be_right(make, tmp_path):
         UserError, match="--baseline triplet: no such loss or setting here, there are arcface"
     ):
         rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy", "triplet")
+
+
+def test_runs_on_different_images_are_never_averaged(make, tmp_path):
+    for seed, data in enumerate(("old", "old", "new")):
+        make("arcface", 0.3, seed, 0.9, data=data)
+    each = r"on old .*seed=0, .*seed=1; on new .*seed=2"
+    with pytest.raises(UserError, match=f"on different images do not compare.*{each}"):
+        compare_sweeps([tmp_path / "sweep"])
+    assert not (tmp_path / "sweep" / "comparison").exists()
+
+    def resized(summary):
+        summary["config"]["dataset"]["size"] = [32, 32]
+
+    edit(next((tmp_path / "sweep").glob("*seed=2")), resized)  # another setting reads them otherwise
+    assert len(compare_sweeps([tmp_path / "sweep"]).settings) == 2
+
+
+def test_every_run_without_the_metric_is_named_on_each_split_that_counts(make, tmp_path):
+    for seed in range(3):
+        folder = make("arcface", 0.3, seed, 0.9)
+        if seed:
+            edit(folder, lambda summary: summary["validation"].pop("worst_recall"))
+    with pytest.raises(UserError, match=r"--metric worst_recall: .*seed=1, .*seed=2 have none"):
+        compare_sweeps([tmp_path / "sweep"], "worst_recall")

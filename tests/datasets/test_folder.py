@@ -220,3 +220,10 @@ def test_hidden_files_and_other_kinds_are_passed_over(folder_of):
     (root / "p00" / "Thumbs.db").write_bytes(b"x")
     (root / "__MACOSX").mkdir()
     assert len(load(image_folder, root, CPU).train.classes) == 6
+
+
+def test_one_class_to_train_on_is_refused_before_training(folder_of):
+    folder_of("one/train", people=1, images=4)
+    root = folder_of("one/test", people=1, images=2).parent
+    with pytest.raises(ValueError, match=r"^name=data: one class to train on \(p00\), two are wanted"):
+        load(image_folder, root, CPU, split="closed_set")

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image, PngImagePlugin
 
-from src.datasets import image_folder, load, omniglot, pairs
+from src.datasets import cifar10, image_folder, load, mnist, omniglot, pairs
 from src.datasets.files import SUFFIXES, examine, find_images, to_bytes
 from tests.conftest import ROOT
 
@@ -314,3 +314,56 @@ def test_no_warning_of_pillow_reaches_the_terminal(tmp_path):
     code += f"print(examine([Path({str(tmp_path / 'x.png')!r})], False)[1])"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "10000×10000 pixels" in ended.stdout and ended.stderr == ""
+
+
+def idx(path, shape: tuple[int, ...], content: bytes = b"", kind: int = 8) -> None:
+    """A file of MNIST's format that says it has this shape."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(bytes([0, 0, kind, len(shape)]) + np.array(shape, ">u4").tobytes() + content)
+
+
+LIES = {
+    "more than is there": ((2**31 - 1, 28, 28), b"x" * 784, 1),
+    "overflowing": ((2**31 - 1, 2**31 - 1, 2**31 - 1), b"", 1),
+    "no dimension": ((), b"", 1),
+    "numbers of another kind": ((1, 28, 28), b"x" * 784 * 8, 1),
+    "more images than labels": ((3, 28, 28), b"x" * 3 * 784, 2),
+    "images of another size": ((2, 5, 7), b"x" * 70, 2),
+    "labels out of range": ((2, 28, 28), b"x" * 2 * 784, 2),
+    "a pipe": None,
+    "any length": None,
+    "empty": None,
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_files_of_mnists_format_that_lie_are_named(lie, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    for part in ("train", "t10k"):
+        idx(raw / f"{part}-images-idx3-ubyte", (2, 28, 28), b"x" * 2 * 784)
+        idx(raw / f"{part}-labels-idx1-ubyte", (2,), b"\0\1")
+    images = raw / "train-images-idx3-ubyte"
+    if LIES[lie]:
+        shape, content, labels = LIES[lie]
+        idx(images, shape, content, kind=14 if lie == "numbers of another kind" else 8)
+        content = b"\0\x63" if lie == "labels out of range" else b"\0\1"
+        idx(raw / "train-labels-idx1-ubyte", (labels,), content[:labels])
+    elif lie == "a pipe":
+        images.unlink()
+        os.mkfifo(images)
+    elif lie == "any length":
+        os.truncate(images, 2**40)
+    else:
+        images.write_bytes(b"")
+    with pytest.raises(ValueError) as caught:
+        load(mnist, tmp_path, CPU, name="mnist")
+    said = str(caught.value)
+    assert "\n" not in said and ("MNIST/raw" in said or said.startswith("name=mnist: "))
+
+
+def test_cifars_files_of_any_length_are_not_read(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    with open(tmp_path / "cifar-10-batches-py" / "data_batch_1", "wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(ValueError, match=r"data_batch_1: 1,099,511,627,776 bytes, more than"):
+        load(cifar10, tmp_path, CPU)

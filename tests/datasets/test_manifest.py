@@ -94,6 +94,20 @@ def test_a_table_draws_as_a_folder_with_the_same_images_does(listed):
         assert torch.equal(of_table.train.images, of_folder.train.images)
 
 
+def test_folds_are_dealt_of_a_table_and_lines_are_still_named(listed):
+    def parted(rows):
+        return [row | {"split": "train" if row["label"] < "p05" else "val"} for row in rows]
+
+    table = listed(".csv", parted)
+    tested = [read(table, folds=4, fold=fold, memory=0) for fold in range(4)]
+    classes = [name for data in tested for name in data.test.classes]
+    assert sorted(classes) == [f"p{k:02d}" for k in range(8)]
+    assert all(data.notes == () for data in tested)
+    for row, name in enumerate(tested[1].test.names):
+        line = next(k for k, text in enumerate(table.read_text().splitlines(), 1) if name in text)
+        assert f"line {line}: " in tested[1].test.images.called(row)
+
+
 def test_a_split_column_is_obeyed_and_what_it_lacks_is_drawn_and_said(listed):
     def parted(*parts):
         return lambda rows: [row | {"split": parts[int(row["label"][1:]) % len(parts)]} for row in rows]

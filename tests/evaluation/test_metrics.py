@@ -15,6 +15,7 @@ from src.evaluation import (
     evaluate,
     geometry,
     retrieval,
+    sample_pairs,
 )
 from src.losses import ArcFace
 
@@ -161,3 +162,14 @@ def test_one_wrong_query_moves_recall_by_its_resolution():
     worse[0] = torch.tensor([0.8, 1.0, 0, 0])  # nearer to another class; its own still finds it
     step = METRICS["recall_at_1"].resolution(counts(labels))
     assert whole - retrieval(worse, labels).metrics["recall_at_1"] == pytest.approx(step)
+
+
+@pytest.mark.parametrize("name", EVALUATIONS)
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_embeddings_that_are_no_numbers_get_no_score(name, bad):
+    labels = torch.arange(40) % 4
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    pairs, head = sample_pairs(labels, 200), ArcFace(3, 4, margin=0.5, scale=64.0)
+    assert evaluate(name, head, x, labels, pairs).metrics
+    x[7, 1] = bad
+    assert evaluate(name, head, x, labels, pairs).metrics == {}

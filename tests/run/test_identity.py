@@ -92,6 +92,21 @@ def test_a_new_neutral_key_orphans_no_old_run(composed):
     assert config_hash(config) == old
 
 
+@pytest.mark.parametrize("target", [None, "somebody.reader"])
+def test_folds_orphan_no_run_from_before_and_a_fold_is_a_repeat(target, composed):
+    config = composed(*([f"dataset._target_={target}"] if target else []))
+    whole = config_hash(config)
+    dataset = config["dataset"]
+    before = {key: value for key, value in dataset.items() if key not in ("folds", "fold")}
+    assert config_hash(config | {"dataset": before}) == whole
+    first, second, of_four = (
+        config | {"dataset": dataset | {"folds": folds, "fold": fold}}
+        for folds, fold in ((5, 0), (5, 1), (4, 0))
+    )
+    assert len({whole, *map(config_hash, (first, second, of_four))}) == 4
+    assert setting_hash(first) == setting_hash(second) not in (whole, setting_hash(of_four))
+
+
 def test_large_seeds_stay_apart_and_lists_are_normalised():
     assert identity.normalised(2**60) != identity.normalised(2**60 + 1)
     assert identity.normalised([1.0, 0.1 + 0.2, True, None]) == [1, 0.3, True, None]

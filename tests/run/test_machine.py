@@ -4,10 +4,8 @@ import errno
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,7 +37,7 @@ def full(monkeypatch):
     def of(*names: str) -> None:
         def refusing(descriptor):
             path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
-            if path.name.removeprefix(".unfinished-") in names:
+            if path.name.removeprefix(".unfinished.") in names:
                 raise FULL
             fsync(descriptor)
 
@@ -122,41 +120,33 @@ def test_a_name_of_300_characters_is_one_line(composed, tmp_path):
     with pytest.raises(UserError, match=r"x{300}: File name too long$"):
         train_run(composed(*FAST, "dataset=image_folder", f"dataset.root={'x' * 300}"), tmp_path / "run")
     write_text(tmp_path / ("y" * 250), "one of 250 is a name")
-
-
-@pytest.fixture
-def unprivileged():
-    """A folder of somebody who is not root, while the test runs as that user."""
-    folder = Path(tempfile.mkdtemp())
-    if os.geteuid() == 0:
-        os.chown(folder, 65534, 65534)
-        os.seteuid(65534)
-    yield folder
-    if os.getuid() == 0:
-        os.seteuid(0)
-    shutil.rmtree(folder)
+    save_checkpoint(tmp_path / "without-a-suffix", epoch=1)
 
 
 def test_a_read_only_folder_is_one_line(composed, unprivileged):
-    unprivileged.chmod(0o500)
-    with pytest.raises(UserError, match=r"/run: Permission denied$"):
-        train_run(composed(*FAST), unprivileged / "run")
-    unprivileged.chmod(0o700)
-    (unprivileged / "run").mkdir(mode=0o500)
-    with pytest.raises(UserError, match=r"run/\.lock: Permission denied$"):
-        train_run(composed(*FAST), unprivileged / "run")
+    folder, bound = unprivileged
+    config = composed(*FAST)
+    with bound():
+        folder.chmod(0o500)
+        with pytest.raises(UserError, match=r"/run: Permission denied$"):
+            train_run(config, folder / "run")
+        folder.chmod(0o700)
+        (folder / "run").mkdir(mode=0o500)
+        with pytest.raises(UserError, match=r"run/\.lock: Permission denied$"):
+            train_run(config, folder / "run")
 
 
 def test_a_folder_that_nobody_may_read_is_no_claimed_one_and_makes_no_noise(unprivileged):
-    hidden = unprivileged / "run"
+    folder, bound = unprivileged
+    hidden = folder / "run"
     make_folder(hidden)
     (hidden / "summary.json").write_text("{}")
-    hidden.chmod(0)
-    assert not is_claimed(hidden) and read_summary(hidden) is None
-    record_failure(hidden, "killed")
-    with pytest.raises(UserError, match=r"holds no run\n  .*run: skipped, .*Permission denied"):
-        compare_sweeps([unprivileged])
-    hidden.chmod(0o700)
+    with bound():
+        hidden.chmod(0)
+        assert not is_claimed(hidden) and read_summary(hidden) is None
+        record_failure(hidden, "killed")
+        with pytest.raises(UserError, match=r"holds no run\n  .*run: skipped, .*Permission denied"):
+            compare_sweeps([folder])
 
 
 @pytest.mark.slow
@@ -170,7 +160,13 @@ def test_on_a_small_disk_a_sweep_still_ends_with_its_table(kib, tmp_path):
     ).returncode:
         pytest.skip("needs permission to mount a tmpfs")
     try:
-        arguments = [*FAST, "epochs=3", f"hydra.sweep.dir={small / 'sweep'}", "seed=0,1"]
+        arguments = [
+            *FAST,
+            "epochs=3",
+            f"hydra.sweep.dir={small / 'sweep'}",
+            "seed=0,1",
+            "hydra.sweeper.baselines=false",
+        ]
         command = [sys.executable, "-m", "src.train", "-m", *arguments, "hydra.launcher.workers=1"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
         both = done.stdout + done.stderr

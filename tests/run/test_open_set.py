@@ -13,8 +13,10 @@ from src.errors import UserError
 from src.evaluation import EVALUATIONS, evaluate, sample_pairs
 from src.losses import ArcFace
 from src.run.build import build_run
+from src.run.evaluation import evaluate_run, with_overrides
 from src.run.folder import read_summary
 from src.run.lifecycle import train_run
+from src.run.load import load_trained
 from src.run.sizes import too_few
 from src.training import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
@@ -30,6 +32,43 @@ def configured(composed, folder_of):
     root = folder_of("people", people=12, images=6)
     data = ("dataset=image_folder", f"dataset.root={root}", "batch_size=8", "evaluation.pairs=200")
     return lambda *overrides: composed(*FAST, *data, *overrides)
+
+
+def test_a_fold_of_people_is_tested_on_others_goes_on_and_is_evaluated_as_it_was(
+    configured, tmp_path, caplog
+):
+    caplog.set_level("INFO")
+    config = configured("dataset.folds=4", "dataset.fold=1", "epochs=3")
+    train_run(config, tmp_path / "run")
+    found = summary(tmp_path / "run")
+    dealt = found["dealt"]
+    assert (dealt["fold"], dealt["folds"], dealt["over"], dealt["seed"]) == (1, 4, "classes", 0)
+    assert len(found["classes"]) == 3 and "fold 1 of 0 to 3 is tested, dealt over classes" in caplog.text
+    assert "dataset.folds=5" not in caplog.text  # advice that was taken
+    other = configured("dataset.folds=4", "dataset.fold=2", "epochs=3")
+    train_run(other, tmp_path / "other")
+    assert not set(summary(tmp_path / "other")["classes"]) & set(found["classes"])
+
+    metrics = (tmp_path / "run" / "metrics.csv").read_bytes()
+    (tmp_path / "run" / "summary.json").unlink()
+    train_run(config, tmp_path / "run")  # from its last checkpoint
+    again = summary(tmp_path / "run")
+    assert again["metrics"] == found["metrics"] and again["dealt"] == dealt
+    assert (tmp_path / "run" / "metrics.csv").read_bytes() == metrics
+
+    run = load_trained(tmp_path / "run")
+    evaluated = evaluate_run(run, with_overrides(run, []))
+    assert list(evaluated.images.classes) == found["classes"]
+    assert evaluated.result.metrics["map_at_r"] == pytest.approx(found["metrics"]["map_at_r"])
+    with pytest.raises(UserError, match=r"dataset\.fold=2: the run was trained with 1"):
+        evaluate_run(run, with_overrides(run, ["dataset.fold=2"]))
+
+
+def test_all_of_a_folder_of_others_is_tested_whatever_fold_was_trained(configured, tmp_path, folder_of):
+    train_run(configured("dataset.folds=4", "dataset.fold=1"), tmp_path / "run")
+    run, others = load_trained(tmp_path / "run"), folder_of("others", people=5, images=3, first=20)
+    evaluated = evaluate_run(run, with_overrides(run, [f"dataset.root={others}"]))
+    assert len(evaluated.images.classes) == 5
 
 
 def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog):

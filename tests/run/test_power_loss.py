@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -165,16 +167,18 @@ def test_disk_images_copied_while_runs_write_hold_only_whole_finished_runs(tmp_p
     made = shutil.which("mkfs.ext4") and subprocess.run(["mkfs.ext4", "-q", image]).returncode == 0
     if not (made and mounted(image, disk)):
         pytest.skip("needs ext4 and a loop device")
-    arguments = [*FAST, "epochs=6", f"hydra.sweep.dir={disk / 'sweep'}", "seed=range(0,6)"]
-    arguments += ["hydra.launcher.workers=1", "hydra.sweeper.compare=false"]
+    arguments = [*FAST, "epochs=4", f"hydra.sweep.dir={disk / 'sweep'}", "seed=0,1,2"]
+    arguments += [f"hydra.sweeper.{what}=false" for what in ("compare", "baselines")]
+    arguments += ["hydra.launcher.workers=1"]
     command = [sys.executable, "-m", "src.train", "-m", *arguments]
-    copies = []
+    copies, number = [], 0
     try:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, start_new_session=True)
         while process.poll() is None:
-            copies.append(tmp_path / f"copy{len(copies)}")
-            subprocess.run(["cp", "--sparse=always", image, copies[-1]], check=True)
-            copies = thinned(copies)
+            number += 1
+            copy = tmp_path / f"copy{number}"
+            if copied_at_once(image, copy, process):
+                copies = thinned([*copies, copy])
             time.sleep(0.3)
         assert process.returncode == 0
         whole = {run.name: run for run in (disk / "sweep").iterdir() if (run / "summary.json").exists()}
@@ -196,9 +200,23 @@ def test_disk_images_copied_while_runs_write_hold_only_whole_finished_runs(tmp_p
                 subprocess.run(["umount", at], check=True)
         assert seen
     finally:
-        process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         subprocess.run(["umount", disk])
+
+
+def copied_at_once(image, copy, process) -> bool:
+    """Copy an image while its writers stand still; False, and no copy, if the kernel wrote meanwhile."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    try:
+        subprocess.run(["cp", "--sparse=always", image, copy], check=True)
+        same = subprocess.run(["cmp", "-s", image, copy]).returncode == 0
+    finally:
+        os.killpg(process.pid, signal.SIGCONT)
+    if not same:
+        os.remove(copy)
+    return same
 
 
 def thinned(copies: list, most: int = 24) -> list:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -17,7 +15,6 @@ from src.run.lifecycle import train_run
 from src.training import load_checkpoint, save_checkpoint
 from tests import faults
 from tests.conftest import FAST as PLAIN
-from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
 FAST = (*PLAIN, "optimizer._target_=tests.faults.Adam")
@@ -164,11 +161,10 @@ def test_two_processes_do_not_train_in_one_folder(composed, tmp_path, monkeypatc
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path):
+def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path, template):
     arguments = [*FAST, "epochs=3", f"hydra.run.dir={tmp_path}"]
-    command = [sys.executable, "-m", "src.train", *arguments]
     environment = os.environ | {"FAULTS": "arcface0:hang"}  # after its first epoch
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    process = template.start("src.train", *arguments, env=environment)
     wait_for(tmp_path / "hangs")
     os.kill(process.pid, how)
     said = process.communicate(timeout=900)[1]
@@ -178,7 +174,7 @@ def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path):
         assert process.returncode == 130, said
         assert f"to go on: python -m src.train {FAST[0]}" in said and "Traceback" not in said
         assert read_summary(tmp_path)["state"] == "interrupted"
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    done = template.start("src.train", *arguments).finished()
     assert done.returncode == 0 and "going on after epoch 1" in done.stdout, done.stderr
     found = json.loads((tmp_path / "summary.json").read_text())
     assert found["state"] == "finished" and found["resumed_after_epoch"] == 1

@@ -302,6 +302,14 @@ def test_a_missing_gpu_is_named(composed, tmp_path):
         build_run(composed(*FAST, "device=cuda"), tmp_path)
 
 
+def test_one_class_to_train_on_is_refused(composed, folder_of, tmp_path):
+    root = folder_of("few/train", people=1, images=20)
+    folder_of("few/test", people=1)
+    given = "dataset=image_folder", f"dataset.root={root.parent}", "evaluation=closed_set"
+    with pytest.raises(UserError, match=r"images are of one class, p00; two are wanted"):
+        build_run(composed(*FAST, *given, "batch_size=2"), tmp_path)
+
+
 def test_adacos_for_two_classes_is_refused_by_name(composed):
     with pytest.raises(UserError, match=r"scale=adacos.*C = 2"):
         head_arguments(composed("scale=adacos"), 2)
@@ -317,3 +325,31 @@ def test_a_number_for_a_group_is_answered_with_the_key(override):
     with pytest.raises(UserError, match=r"a folder goes to dataset.root, as in .* dataset.root=/a/b"):
         check_group_values(["dataset=/a/b"], CONF)
     check_group_values(["margin.value=0.3", "loss=arcface", "seed=0", "-m"], CONF)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (
+            ["dataset.folds=5"],
+            r"dataset\.folds=5: choose the fold to test, dataset\.fold=0 to 4, or run",
+        ),
+        (["dataset.folds=1", "dataset.fold=0"], r"dataset\.folds=1: a whole number from 2, or null"),
+        (["dataset.folds=few", "dataset.fold=0"], r"dataset\.folds=few: a whole number from 2"),
+        (["dataset.fold=1"], r"dataset\.fold=1: of how many is not said, give dataset\.folds=5 too"),
+        (["dataset.folds=3", "dataset.fold=3"], r"dataset\.fold=3: one of 0 to 2 \(dataset\.folds=3\)"),
+        (["dataset.folds=3", "dataset.fold=-1"], r"dataset\.fold=-1: a whole number from 0, or null"),
+        (
+            ["dataset.folds=3", "dataset.fold=0", "dataset=pairs"],
+            r"dataset\.folds=3: dataset=pairs tests pairs",
+        ),
+        (
+            ["dataset.folds=3", "dataset.fold=0", "dataset=image_folder", "dataset.test_fraction=0.5"],
+            r"dataset\.test_fraction=0\.5: of dataset\.folds=3 one is tested",
+        ),
+    ],
+)
+def test_folds_that_cannot_be_are_refused_in_one_line(overrides, line, composed):
+    with pytest.raises(UserError, match=line) as refused:
+        check_config(composed(*overrides))
+    assert len(str(refused.value).splitlines()) == 1

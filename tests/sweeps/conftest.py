@@ -19,11 +19,11 @@ FAULTY = "optimizer=faulty"
 def sweep(tmp_path, template):
     """sweep("loss=cosface", …) -> a started process of a sweep into tmp_path/sweep, its output captured;
     `faults` are planted (see tests/faults.py)."""
-    no_comparison = "hydra.sweeper.compare=false"
+    alone = "hydra.sweeper.compare=false", "hydra.sweeper.baselines=false"
     started, where = [], f"hydra.sweep.dir={tmp_path / 'sweep'}"
 
     def start(*arguments: str, faults: str = "", **environment: str) -> Command:
-        words = ["-m", "--config-dir=tests/conf", *QUICK, FAULTY, no_comparison, *arguments, where]
+        words = ["-m", "--config-dir=tests/conf", *QUICK, FAULTY, *alone, *arguments, where]
         environment = os.environ | {"FAULTS": faults} | environment
         process = template.start("src.train", *words, env=environment)
         started.append(process)

@@ -99,8 +99,8 @@ def test_a_study_that_a_killed_process_left_in_a_transaction_is_read(path):
 def test_a_study_that_is_lost_while_the_search_runs_is_one_line(path, monkeypatch):
     study = open_study(path, "maximize", "none")
     path.write_bytes(b"\x17" * 5000)
-    refused = pytest.raises(UserError, match=r"study\.db: the search cannot go on with it \(.+\)$")
-    with refused, storage_errors(path):
+    said = r"study\.db: the search cannot go on with it \(.+\)$"
+    with pytest.raises(UserError, match=said), storage_errors(path):
         study.optimize(lambda trial: 1.0, 1)
 
 

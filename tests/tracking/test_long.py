@@ -37,7 +37,7 @@ def sweep(tmp_path, server):
                     f"hydra.sweep.dir={tmp_path / 'sweep'}",
                 ],
                 cwd=ROOT,
-                env=kept | home | server.environment,
+                env=kept | home | server.environment | {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.1"},
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
@@ -63,9 +63,15 @@ def runs_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("[!.]*") if (path / "train.log").exists())
 
 
-def test_ten_kills_later_every_run_and_every_epoch_is_in_wandb_once(sweep, server, tmp_path):
+def test_after_kills_every_run_and_every_epoch_is_in_wandb_once(sweep, server, tmp_path):
     folder, draw = tmp_path / "sweep", random.Random(14)
-    arguments = ["seed=0,1,2,3", "epochs=12", "hydra.sweeper.compare=false", "logger.timeout=60"]
+    arguments = [
+        "seed=0,1,2,3",
+        "epochs=12",
+        "hydra.sweeper.compare=false",
+        "hydra.sweeper.baselines=false",
+        "logger.timeout=60",
+    ]
     for _ in range(10):
         process = sweep(*arguments)
         target = rows_written(folder) + draw.randint(0, 7)
@@ -76,15 +82,23 @@ def test_ten_kills_later_every_run_and_every_epoch_is_in_wandb_once(sweep, serve
         process.wait()
     process = sweep(*arguments)
     assert process.wait() == 0, (tmp_path / "said").read_text()
-    assert len(runs_of(folder)) == 4
+    assert len(runs_of(folder)) == len(server.runs) == 4
     for run in runs_of(folder):
         assert read_summary(run)["state"] == "finished"
-        (there,) = [r for r in server.runs.values() if r.display_name == f"sweep/{run.name}"]
+        there = server.runs[note_of(run).id]
         assert there.exits[-1] == 0 and there.exits.count(0) == 1
         assert there.epochs == list(range(1, 13))
         assert [row["_step"] for row in there.history] == list(range(1, 14))
         accuracies = [row["validation/accuracy"] for row in there.history[:12]]
         assert accuracies == [row["accuracy"] for row in read_rows(run / "metrics.csv")]
+
+
+def test_a_timeout_while_wandb_is_waited_for_fails_no_run(sweep, server, tmp_path):
+    server.after_rows(1, "hang")
+    process = sweep("epochs=6", "hydra.launcher.timeout=90", "logger.timeout=3600", "seed=0")
+    assert process.wait() == 0
+    (run,) = [path for path in runs_of(tmp_path / "sweep") if path.name != "comparison"]
+    assert read_summary(run)["state"] == "finished" and note_of(run).left
 
 
 WAYS = ("diverge", "raise", "abort", "exit", "hang", "kill", "segfault", "leave", "full", "recurse")
@@ -106,7 +120,13 @@ def test_two_hundred_runs_a_tenth_of_which_fails_while_the_server_dies(sweep, se
     planted = {f"{loss}{10 * i + 5}": way for loss in losses for i, way in enumerate(WAYS)}
     server.after_rows(200, "die")
     process = sweep(
-        *("loss=arcface,cosface", "seed=range(100)", "epochs=2", "hydra.sweeper.compare=false"),
+        *(
+            "loss=arcface,cosface",
+            "seed=range(100)",
+            "epochs=2",
+            "hydra.sweeper.compare=false",
+            "hydra.sweeper.baselines=false",
+        ),
         *("logger.timeout=5", "hydra.launcher.timeout=60"),
         faults=" ".join(f"{name}:{way}" for name, way in planted.items()),
     )

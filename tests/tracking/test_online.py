@@ -15,7 +15,7 @@ from src import tracking
 from src.errors import Pruned, UserError
 from src.run.folder import read_rows, read_summary
 from src.run.lifecycle import train_run
-from src.tracking import session
+from src.tracking import session, sync
 from tests import faults
 from tests.conftest import FAST, ROOT
 
@@ -277,5 +277,41 @@ def test_an_offline_run_resumed_is_uploaded_with_every_epoch_once(
     (run,) = server.runs.values()
     assert run.epochs == [1, 2, 3] and [row["_step"] for row in run.history] == [1, 2, 3, 4]
     assert run.exits == [0]
-    make_sync(folder.parent, server)  # nothing is left
+    assert "W&B has everything" in make_sync(folder.parent, server)
     assert run.epochs == [1, 2, 3]
+
+
+@pytest.mark.parametrize("how", [500, "hang"])
+def test_an_outage_then_make_sync_has_every_epoch_once(how, composed, tmp_path, online, monkeypatch):
+    folder = tmp_path / "sweep" / "run"
+    monkeypatch.setenv("WANDB__FILE_STREAM_TRANSMIT_INTERVAL", "0.05")  # seconds, of 15
+
+    def outage(optimizer):
+        rows = folder / "metrics.csv"
+        if rows.exists() and len(read_rows(rows)) == 2 and not online.failing:
+            while online.rows < 2:
+                time.sleep(0.01)
+            online.fail(how)
+
+    monkeypatch.setattr(faults, "strike", outage)
+    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=4"), folder)
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and not run.exits
+    assert tracking.left_in_sweep(folder.parent).startswith("1 run is not in W&B (")
+
+    online.heal()
+    tracking.settings.forget_client()
+    assert tracking.upload([folder.parent]) == 1 and tracking.upload([folder.parent]) == 0
+    assert run.epochs == [1, 2, 3, 4] and [row["_step"] for row in run.history] == [1, 2, 3, 4, 5]
+    assert run.exits == [0] and run.summary["test/accuracy"] > 0
+    assert tracking.left_in_sweep(folder.parent) is None
+    assert not list(tmp_path.rglob("rest-*"))
+
+
+def test_records_are_written_as_they_were_read(tmp_path):
+    sizes = (0, 1, 32_754, 32_755, 100_000, 5, 65_536)
+    bodies = [bytes([i]) * size for i, size in enumerate(sizes)]
+    sync.write_records(tmp_path / "a", b":W&B\xe1\xbe\x00", bodies)
+    assert list(sync.records(tmp_path / "a")) == bodies
+    (tmp_path / "torn").write_bytes((tmp_path / "a").read_bytes()[:-1])
+    assert list(sync.records(tmp_path / "torn")) == bodies[:-1]

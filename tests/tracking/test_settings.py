@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+from wandb.sdk.launch.sweeps.utils import create_sweep_command_args, load_sweep_config
 
 from src import tracking
 from src.errors import UserError
 from src.run.lifecycle import train_run
 from src.run.schema import check_config
 from src.tracking.settings import mode_of
+from tests.conftest import ROOT
 
 from .test_online import TINY, lines
 
@@ -129,6 +131,26 @@ def test_a_run_under_an_agent_keeps_the_agents_id(composed, tmp_path, online, mo
     train_run(composed(*TINY, "epochs=1"), tmp_path)
     assert list(online.runs) == ["given"]
     assert online.runs["given"].sweep == "agents" and online.runs["given"].project == "theirs"
+
+
+def test_the_sweep_for_wandbs_agent_is_one_and_what_an_agent_types_is_a_run(composed, tmp_path, online):
+    sweep = load_sweep_config(str(ROOT / "conf" / "wandb_sweep.yaml"))
+    picked = {
+        name: {"value": (choice.get("values") or [choice.get("min")])[0]}
+        for name, choice in sweep["parameters"].items()
+    }
+    types = {"program": [sweep["program"]], "env": ["env"], "interpreter": ["python"]}
+    types |= create_sweep_command_args({"args": picked})
+    words = [
+        word
+        for part in sweep["command"]
+        for word in types.get(part.removeprefix("${").removesuffix("}"), [part])
+    ]
+    assert words[:4] == ["env", "python", "-m", "src.train"]
+    train_run(composed(*TINY, "epochs=1", *words[4:]), tmp_path)
+    (run,) = online.runs.values()
+    assert run.value("margin")["value"] == 0.05 and run.value("optimizer")["lr"] == 0.0003
+    assert sweep["metric"]["name"] in run.history[0]
 
 
 def test_where_files_are_with_wandb_dir_is_what_make_sync_is_told(

@@ -13,7 +13,7 @@ QUICK = tuple(override for override in TINY if not override.startswith("device.t
 
 
 def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, server):
-    settings = ["loss=arcface,softmax", "seed=0,1", "logger.timeout=60"]
+    settings = ["loss=arcface,softmax", "seed=0,1", "logger.timeout=60", "hydra.sweeper.baselines=false"]
     quick = [override for override in QUICK if not override.startswith("logger.timeout")]
     done = command("-m", *quick, *settings, **server.environment)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 """The loop's parts: schedules, batches, checkpoints, models."""
 
 import math
+import pickle
 
 import pytest
 import torch
@@ -72,6 +73,19 @@ def test_a_loss_that_is_not_finite_is_located():
         list(fitted(Rows(10, broken_at=3), 4))
 
 
+@pytest.mark.parametrize("broken", [math.nan, math.inf])
+def test_weights_that_the_last_step_breaks_are_found(broken):
+    epochs = fitted(Rows(8), 4, epochs=1, on_step=lambda step, losses: break_after(step))
+    backbone = epochs.gi_frame.f_locals["backbone"]
+
+    def break_after(step):
+        if step == 1:  # the last, whose loss was a number
+            backbone.weight.data[0, 0] = broken
+
+    with pytest.raises(NotFinite, match="weights were not finite numbers at the end of epoch 1"):
+        next(epochs)
+
+
 def rates(schedule, steps, epochs, **options):
     optimizer = build_optimizer(sgd, nn.Linear(1, 1), nn.Linear(1, 1), lr=0.4, head_lr=0.04)
     schedule = build_schedule(schedule, optimizer, steps=steps, epochs=epochs, **options)
@@ -94,11 +108,27 @@ def test_learning_rates_over_time():
     assert max(onecycle) == pytest.approx(0.4, rel=1e-3) and 29 <= onecycle.index(max(onecycle)) <= 31
 
 
+def test_schedules_over_very_few_steps():
+    for steps in (1, 2, 3):
+        for rising in (0, 0.1, 0.25, 0.3, 1 / 3, 0.5, 1):
+            assert all(0 <= rate <= 0.4001 for rate in rates(one_cycle, steps, 1, rising=rising))
+        assert rates(cosine_decay, steps, 1)[0] == 0.4
+        assert len(rates(step_decay, steps, 1, every=1, factor=0.5)) == steps
+
+
 @pytest.mark.parametrize(("shape", "middle"), [("linear", 0.5), ("exponential", 0.969), ("cosine", 0.5)])
 def test_margins_over_time(shape, middle):
     margin = margin_schedule(torch.tensor(1.0), torch.tensor(3.0), 4, shape)
     assert margin(0).item() == 1 and margin(4).item() == 3 and margin(9).item() == 3
     assert margin(2).item() == pytest.approx(1 + 2 * middle, abs=2e-3)
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", pickle.dumps(math.sqrt)])
+def test_a_file_that_is_no_checkpoint_is_said_so_without_bad_advice(content, tmp_path):
+    (tmp_path / "c.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"or (is )?no checkpoint$") as said:
+        load_checkpoint(tmp_path / "c.pt")
+    assert "weights_only" not in str(said.value)
 
 
 def test_a_checkpoint_is_replaced_whole(tmp_path):

@@ -1,0 +1,27 @@
+"""Upload the runs that W&B's server lacks: `python -m src.sync <folder> …`; `make sync` does it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import tracking
+from .errors import UserError
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m src.sync", description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, help="sweeps' folders, or single runs'")
+    folders = parser.parse_args().folders
+    for folder in folders:
+        if not folder.is_dir():
+            sys.exit(f"{folder}: no such folder")
+    try:
+        count = tracking.upload(folders)
+    except (UserError, OSError) as error:
+        sys.exit(str(error))
+    if not count:
+        print("W&B has everything")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,252 @@
+"""Run folders from strangers, compared: nothing of the reader's own gets into them, and all ends."""
+
+import csv
+import json
+import os
+import re
+import struct
+import zipfile
+
+import numpy as np
+import pytest
+
+from src.analysis import compare_sweeps, foreign, rank_runs, read_runs
+from src.analysis.figures import read_spheres
+from src.analysis.foreign import array_shape, read_arrays, read_config
+from src.analysis.tables import harmless
+
+CONFIG = """
+seed: 0
+loss: {_target_: src.losses.ArcFace, name: arcface, margin: 0.5, scale: 64, few_classes: null}
+margin: {name: paper, value: "${loss.margin}"}
+scale: {name: few_classes, value: "${oc.select:loss.few_classes.scale,${loss.scale}}"}
+dataset: {name: digits, root: "${oc.env:SECRET_OF_THE_READER,data}", split: "${evaluation.name}"}
+model: {name: mlp, embedding_dim: "${oc.select:dataset.embedding_dim,128}"}
+evaluation: {name: closed_set}
+logger: {name: none}
+device: {name: cpu}
+objective: accuracy
+odd:
+  - "${oc.env:SECRET_OF_THE_READER}"
+  - "x${oc.env:SECRET_OF_THE_READER}y"
+  - "${oc.select:nothing,${oc.env:SECRET_OF_THE_READER}}"
+  - "${${a}.${b}:SECRET_OF_THE_READER}"
+  - "${oc.decode:${oc.env:SECRET_OF_THE_READER}}"
+  - "${oc.create:{a:${oc.env:SECRET_OF_THE_READER}}}"
+  - "${oc.select:'${oc.env:SECRET_OF_THE_READER}'}"
+  - "${hydra:runtime.cwd}"
+  - "${odd}"
+  - "${loop}"
+loop: "${loop}"
+a: oc
+b: env
+"""
+
+
+@pytest.fixture
+def unfinished(tmp_path, monkeypatch):
+    """unfinished(text) makes a run folder that ended before its summary."""
+    monkeypatch.setenv("SECRET_OF_THE_READER", "hunter2")
+
+    def write(text: str = CONFIG):
+        folder = tmp_path / "sweep" / "stranger"
+        (folder / ".hydra").mkdir(parents=True)
+        (folder / ".hydra" / "config.yaml").write_text(text, encoding="utf-8")
+        return folder
+
+    return write
+
+
+def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make, tmp_path):
+    folder = unfinished()
+    config = read_config(folder / ".hydra" / "config.yaml")
+    assert config["margin"]["value"] == 0.5 and config["scale"]["value"] == 64
+    assert config["dataset"]["split"] == "closed_set" and config["model"]["embedding_dim"] == 128
+    assert config["dataset"]["root"] == "${oc.env:SECRET_OF_THE_READER,data}"
+    for seed in range(2):
+        make("arcface", 0.3, seed, 0.9)
+        make("softmax", None, seed, 0.8)
+    compare_sweeps([tmp_path / "sweep"])
+    written = [path for path in (tmp_path / "sweep" / "comparison").iterdir() if path.is_file()]
+    assert {"report.html", "results.csv"} <= {path.name for path in written}
+    assert not [path.name for path in written if b"hunter2" in path.read_bytes()]
+    assert b"SECRET_OF_THE_READER" in (tmp_path / "sweep" / "comparison" / "report.html").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(3)), "aliases"),
+        ("a: " + "[" * 100_000, "nested more than 64 levels"),
+        ("a: !!python/object/apply:os.system ['true']", "config.yaml cannot be read"),
+        ("[1, 2]", "it has no seed"),
+        ("", "it has no seed"),
+        ("a: '${'", "config.yaml cannot be read|it has no seed"),
+        (CONFIG.replace("device: {name: cpu}", "device: cpu"), "it has no device"),
+        ("#" * 2**21, "2,097,152 bytes, more than 1,048,576"),
+    ],
+)
+def test_a_configuration_that_is_none_is_skipped_by_name(text, said, unfinished, make, tmp_path):
+    make("arcface", 0.3, 0, 0.9)
+    unfinished(text)
+    runs, problems = read_runs([tmp_path / "sweep"])
+    assert len(runs) == 1 and len(problems) == 1
+    assert "stranger: skipped" in problems[0] and "\n" not in problems[0]
+    assert re.search(said, problems[0])
+
+
+CHANGES = [
+    {"classes": 5},
+    {"classes": [1, None]},
+    {"config": None},
+    {"config": []},
+    {"config": {"margin": 1}},
+    {"metrics": {"accuracy": 10**400}},
+    {"metrics": {"accuracy": True, "odd": []}},
+    {"metrics": 5},
+    {"validation": 5},
+    {"validation": {"accuracy": "high"}},
+    {"code": 5},
+    {"code": {"sources": [1]}},
+    {"seconds": "long"},
+    {"error": {"a": 1}, "state": "failed"},
+    {"state": 5},
+    {"state": "=cmd"},
+]
+
+
+def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparison(make, tmp_path):
+    for seed in range(2):
+        make("softmax", None, seed, 0.8)
+    for number, change in enumerate(CHANGES):
+        odd = make("arcface", 0.3, number, 0.9) / "summary.json"
+        odd.write_text(json.dumps(json.loads(odd.read_text()) | change))
+    rows = ["1,0.5,\0", "1," + "9" * 200_000, "1,nan,inf", "1,0.5,0.5\n1,0.5", "\0\0\0\0", "=1,@2,+3"]
+    for number, row in enumerate(rows):
+        of = make("cosface", 0.1 * number, 0, 0.9 + number / 100)
+        (of / "metrics.csv").write_text(f"epoch,loss,accuracy\n{row}\n")
+    comparison = compare_sweeps([tmp_path / "sweep"])
+    assert len(comparison.settings) == 2 + len(rows)
+    skipped = [line for line in comparison.problems if ": skipped, " in line]
+    assert len(skipped) == len(comparison.problems) == 9 and not any("\n" in line for line in skipped)
+
+
+def test_pipes_in_a_run_folder_are_not_waited_for(make, unfinished, tmp_path):
+    make("softmax", None, 0, 0.8)
+    for margin, name in ((0.1, "summary.json"), (0.2, "metrics.csv")):
+        (make("arcface", margin, 0, 0.9) / name).unlink()
+        os.mkfifo(tmp_path / "sweep" / f"loss=arcface,margin={margin},scale=64,seed=0" / name)
+    (unfinished() / ".hydra" / "config.yaml").unlink()
+    os.mkfifo(tmp_path / "sweep" / "stranger" / ".hydra" / "config.yaml")
+    comparison = compare_sweeps([tmp_path / "sweep"])
+    assert len(comparison.settings) == 2
+    assert len([line for line in comparison.problems if "a folder, pipe, socket or device" in line]) == 2
+
+
+def test_a_summary_nested_a_hundred_thousand_deep_is_skipped(make, tmp_path):
+    make("softmax", None, 0, 0.8)
+    (make("arcface", 0.3, 0, 0.9) / "summary.json").write_text('{"a":' + "[" * 100_000)
+    runs, problems = read_runs([tmp_path / "sweep"])
+    assert len(runs) == 1 and "skipped" in problems[0]
+
+
+def npz(path, arrays: dict[str, bytes], kind: int = zipfile.ZIP_DEFLATED) -> None:
+    with zipfile.ZipFile(path, "w", kind) as archive:
+        for name, content in arrays.items():
+            archive.writestr(f"{name}.npy", content)
+
+
+def npy(shape, kind: str = "<f4", content: bytes = b"") -> bytes:
+    header = f"{{'descr': {kind!r}, 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + content
+
+
+FORGED = {
+    "expands": {"embeddings": npy((2**19, 3), content=bytes(2**23))},
+    "declares more": {"embeddings": npy((2**40, 3), content=bytes(120))},
+    "objects": {"embeddings": npy((4, 3), "|O", b"\x80\x04N.")},
+    "text": {"embeddings": npy((4, 3), "<U1", bytes(48))},
+    "no array": {"embeddings": b"x"},
+    "odd names": {"other": npy((4, 3), content=bytes(48))},
+    "one dimension": {"embeddings": npy((12,), content=bytes(48))},
+    "labels of floats": {
+        "embeddings": npy((4, 3), content=bytes(48)),
+        "labels": npy((4,), content=bytes(16)),
+        "prototypes": npy((2, 3), content=bytes(24)),
+    },
+    "labels out of range": {
+        "embeddings": npy((4, 3), content=bytes(48)),
+        "prototypes": npy((2, 3), content=bytes(24)),
+        "labels": npy((4,), "<i8", struct.pack("<4q", 0, 1, 99, -7)),
+    },
+    "rows out of range": {
+        "embeddings": npy((4, 3), content=bytes(48)),
+        "prototypes": npy((2, 3), content=bytes(24)),
+        "labels": npy((4,), "<i8", bytes(32)),
+        "shown": npy((1,), "<i8", struct.pack("<q", 99)),
+        "thumbnails": npy((1, 2, 2, 1), "|u1", bytes(4)),
+    },
+}
+
+
+@pytest.mark.parametrize("name", [*FORGED, "torn", "bzip2", "a pipe", "a folder"])
+def test_embeddings_that_are_none_or_expand_leave_out_the_sphere_only(name, make, tmp_path, monkeypatch):
+    monkeypatch.setattr(foreign, "MOST_ARRAY_BYTES", 2**22)
+    make("softmax", None, 0, 0.8)
+    path = make("arcface", 0.3, 0, 0.9) / "embeddings.npz"
+    whole = path.read_bytes()
+    path.unlink()
+    if name == "a pipe":
+        os.mkfifo(path)
+    elif name == "a folder":
+        path.mkdir()
+    elif name == "torn":
+        path.write_bytes(whole[:-100])
+    elif name == "bzip2":
+        npz(path, {"embeddings": npy((4, 3), content=bytes(48))}, zipfile.ZIP_BZIP2)
+    else:
+        npz(path, FORGED[name])
+    problems: list[str] = []
+    spheres = read_spheres(rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy").settings, problems)
+    assert len(spheres) == 1  # the other's
+    expected = [f"{path}: cannot be read, so its sphere is left out"]
+    assert problems == ([] if name == "one dimension" else expected)  # which is no sphere
+
+
+def test_arrays_are_read_as_numpy_writes_them(tmp_path):
+    arrays = {"a": np.arange(12.0).reshape(4, 3), "b": np.arange(4), "c": np.array([["x"]])}
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "x.npz", **arrays)
+        assert array_shape(tmp_path / "x.npz", "a") == (4, 3)
+        read = read_arrays(tmp_path / "x.npz", "a", "b", "d")
+        assert list(read) == ["a", "b"] and (read["a"] == arrays["a"]).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "＝1+1", "=cmd|'/c calc'!A1"]
+)
+def test_text_that_a_spreadsheet_would_compute_is_text(text):
+    assert harmless(text) == f"'{text}"
+
+
+@pytest.mark.parametrize("text", ["arcface m=0.3", "", "multirun/x", "0.5", "a-b", "[1, -2]"])
+def test_other_text_stays_as_it_is(text):
+    assert harmless(text) == text
+
+
+def test_no_cell_of_the_tables_is_a_formula(make, tmp_path):
+    for seed in range(2):
+        make("softmax", None, seed, 0.8)
+        make("=HYPERLINK(1)", -0.25, seed, 0.9)
+        make("=HYPERLINK(1)", 0.5, seed, 0.7)
+    odd = make("arcface", 0.3, 0, 0.9, state="failed", error="-2+3+cmd|' /C calc'!A0") / "summary.json"
+    summary = json.loads(odd.read_text())
+    summary["config"]["optimizer"]["=key"] = "@value"
+    odd.write_text(json.dumps(summary | {"state": "=state"}))
+    compare_sweeps([tmp_path / "sweep"])
+    for name in ("results.csv", "summary.csv"):
+        with open(tmp_path / "sweep" / "comparison" / name, newline="") as file:
+            table = list(csv.reader(file))
+        cells = [cell for row in table for cell in row if cell.startswith(tuple("=+@-"))]
+        assert {cell for cell in cells if not cell.startswith("-") or not float(cell) < 0} == set()
+    assert any("-0.25" in row for row in table)  # a number

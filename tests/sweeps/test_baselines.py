@@ -1,0 +1,191 @@
+"""Folds, baselines and what a configuration file says of a sweep; nothing is trained in most of it."""
+
+import pytest
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import HydraContext, RunMode
+from omegaconf import OmegaConf
+
+from src.errors import UserError
+from src.run.command_line import CONF
+from src.run.folder import read_summary
+from src.run.lifecycle import train_run
+from src.sweeps.baselines import baselines_of
+from src.sweeps.compose import Composer
+from src.sweeps.grid import GridSweeper, combinations, say_excluded
+from src.sweeps.plan import described, runs_of
+from tests.conftest import FAST
+
+from .conftest import finish, states
+
+
+def parse(line: str):
+    return OverridesParser.create().parse_overrides(line.split())
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """asked("loss=arcface,cosface", grids…) -> the runs of that sweep, and of its baselines, and why a
+    baseline cannot run."""
+
+    def of(line: str, *grids: str):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            hydra = GlobalHydra.instance().hydra
+            arguments = [*line.split(), f"hydra.sweep.dir={tmp_path}"]
+            master = hydra.compose_config("train", arguments, run_mode=RunMode.MULTIRUN)
+            task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
+            grids = [*grids, *master.hydra.sweeper.grids]
+            composer = Composer(HydraContext(hydra.config_loader, Callbacks()), master)
+            jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
+            runs, _ = described(composer, jobs)
+            return runs, *baselines_of(composer, runs)
+
+    return of
+
+
+def keys(runs, *names) -> list[tuple]:
+    """What runs have for some keys, as dataset.fold."""
+    return [tuple(OmegaConf.select(run.config, name) for name in names) for run in runs]
+
+
+def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
+    runs, *_ = asked("dataset.folds=3 loss=arcface,cosface seed=0,1")
+    assert len(runs) == 12 and len({run.identity for run in runs}) == 12
+    assert [fold for (fold,) in keys(runs, "dataset.fold")] == [0] * 4 + [1] * 4 + [2] * 4
+    some, *_ = asked("dataset.folds=3 dataset.fold=0,2 loss=arcface")
+    assert keys(some, "dataset.fold") == [(0,), (2,)]
+    assert {run.identity for run in some} < {run.identity for run in runs}
+    with pytest.raises(UserError, match=r"dataset\.folds=1: a whole number from 2"):
+        asked("dataset.folds=1")
+
+
+def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(asked):
+    line = "dataset.folds=2 loss=arcface,cosface margin.value=0.2,0.4 scale.value=16"
+    runs, beside, refused = asked(f"{line} optimizer.lr=0.1,0.3,0.2 seed=0,1 epochs=7 batch_size=32")
+    assert len(runs) == 48 and not refused
+    names = "loss.name", "model.name", "optimizer.lr", "seed", "dataset.fold"
+    softmax = [run for run in beside if run.values["model"]["name"] != "pixels"]
+    assert sorted(keys(softmax, *names)) == [
+        ("softmax", "small_cnn", lr, seed, fold)
+        for lr in (0.1, 0.2, 0.3)
+        for seed in (0, 1)
+        for fold in (0, 1)
+    ]
+    assert {(run.values["epochs"], run.values["batch_size"]) for run in beside} == {(7, 32)}
+    pixels = [run for run in beside if run not in softmax]
+    assert sorted(keys(pixels, "seed", "dataset.fold", "loss.name", "optimizer.lr")) == [
+        (seed, fold, "softmax", 0.2) for seed in (0, 1) for fold in (0, 1)
+    ]
+
+
+def test_in_an_open_set_pixels_run_once_for_each_fold_with_one_seed_and_one_epoch(asked, faces):
+    line = f"dataset=image_folder dataset.root={faces} dataset.folds=2 loss=arcface optimizer.lr=0.1,0.2"
+    _, beside, refused = asked(f"{line} seed=3,4 epochs=7 model=mlp model.norm=true")
+    pixels = [run for run in beside if run.values["model"]["name"] == "pixels"]
+    assert keys(pixels, "seed", "epochs", "dataset.fold") == [(3, 1, 0), (3, 1, 1)] and not refused
+    assert len(beside) - len(pixels) == 8
+
+
+def test_what_is_asked_for_is_no_baseline_too(asked):
+    _, beside, _ = asked("loss=softmax,arcface seed=0,1")
+    assert keys(beside, "model.name") == [("pixels",)] * 2
+    assert not asked("loss=softmax model=pixels,mlp")[1]
+    assert not asked("model=pixels seed=0,1")[1]
+
+
+def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(asked):
+    line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
+    runs, beside, refused = asked(f"{line} model.norm=true loss.options.gradient=detached")
+    assert len(runs) == 2 and not refused
+    assert sorted(keys(beside, "model.name")) == [("pixels",), ("small_cnn",)]
+
+
+def test_a_baseline_that_cannot_run_is_left_out_with_its_reason(asked, monkeypatch):
+    def without_pixels(composer, overrides):
+        if "model=pixels" in overrides:
+            raise UserError("model=pixels: cannot be\nas planted")
+        return runs_of(composer, overrides)
+
+    monkeypatch.setattr("src.sweeps.baselines.runs_of", without_pixels)
+    _, beside, refused = asked("loss=arcface,cosface")
+    assert keys(beside, "loss.name", "model.name") == [("softmax", "small_cnn")]
+    assert refused == {"pixels": "model=pixels: cannot be"}
+
+
+def test_grids_that_the_command_line_excludes_are_named(capsys):
+    grids = [parse(grid) for grid in ("loss=arcface epochs=5", "loss=cosface epochs=10,20", "seed=1")]
+    say_excluded(parse("epochs=10.0 loss=cosface,arcface"), grids)
+    said = capsys.readouterr().out
+    assert said == "1 of 3 grids left out by the command line: loss=arcface epochs=5 (by epochs=10.0)\n"
+    say_excluded(parse("seed=0,1 batch_size=8"), grids[:2])
+    assert not capsys.readouterr().out
+
+
+def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
+    params = {
+        "loss": "arcface,cosface",
+        "seed": "range(3)",
+        "+loss.options.k": 1,
+        "optimizer.head_lr": None,
+    }
+    sweeper = GridSweeper([], False, "auto", True, params)
+    monkeypatch.setattr(sweeper, "parse", OverridesParser.create().parse_overrides)
+    line = [override.input_line for override in sweeper.parse_line(["seed=7", "epochs=2"])]
+    assert line == [
+        "loss=arcface,cosface",
+        "+loss.options.k=1",
+        "optimizer.head_lr=null",
+        "seed=7",
+        "epochs=2",
+    ]
+    sweeper.params = "loss=arcface"
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: keys with values"):
+        sweeper.parse_line([])
+
+
+def test_pixels_in_an_open_set_do_not_depend_on_training(composed, folder_of, tmp_path):
+    root = folder_of("people", people=12, images=6)
+    data = ("dataset=image_folder", f"dataset.root={root}", "batch_size=8", "evaluation.pairs=200")
+    found = []
+    for name, other in (("a", ["epochs=1"]), ("b", ["epochs=3", "seed=5", "loss=arcface"])):
+        train_run(composed(*FAST, *data, "model=pixels", "loss=softmax", *other), tmp_path / name)
+        metrics = read_summary(tmp_path / name)["metrics"]
+        found.append({key: v for key, v in metrics.items() if not key.startswith("prototype_")})
+    assert found[0] == found[1] and len(found[0]) > 5
+
+
+def test_a_sweep_with_folds_runs_its_baselines_once(sweep, tmp_path):
+    arguments = ["loss=cosface", "dataset.folds=2", "epochs=1", "hydra.sweeper.baselines=true"]
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0, err
+    assert "2 runs and 4 of baselines -> " in out and "6/6" in out
+    assert list(states(tmp_path).values()) == ["finished"] * 6
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0 and "2 runs and 4 of baselines, 6 finished already, 0 to go" in out, err
+
+
+def test_one_run_has_no_baselines_and_params_make_it_three(sweep, tmp_path):
+    code, out, err = finish(sweep("epochs=1", "hydra.sweeper.baselines=true"))
+    assert code == 0 and "1 run -> " in out, err
+    code, out, err = finish(sweep("experiment=params", "hydra.sweeper.baselines=1"))
+    assert code == 1 and "hydra.sweeper.baselines=1: true or false" in err
+    code, out, err = finish(sweep("experiment=params", "epochs=1"))  # which says 2
+    assert code == 0 and "3 runs, 1 finished already, 2 to go" in out, err
+
+
+def test_a_search_repeats_folds_within_a_trial_and_ends_with_its_baselines(sweep, tmp_path):
+    arguments = [
+        *("hydra/sweeper=search", "hydra.sweeper.trials=1", "hydra.sweeper.baselines=true", "epochs=1"),
+        *("margin.value=interval(0.1,0.6)", "dataset.folds=2"),
+    ]
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0, err
+    assert "1 trial × 1 seed × 2 folds, then baselines beside the best -> " in out
+    found = states(tmp_path)
+    assert len(found) == 6 and set(found.values()) == {"finished"}
+    assert sum("model=pixels" in name for name in found) == 2
+    assert sum("loss=softmax" in name for name in found) == 4
+    code, out, err = finish(sweep(*arguments))
+    assert code == 0 and "1 done" in out and states(tmp_path) == found, err
