@@ -73,7 +73,9 @@ class WandbTracker(Tracker):
             else wandb.Image(str(path))
             for path in plots
         }
-        self._log(pictures | {"embedding": wandb.Object3D(cloud)}, self.epochs + 1)
+        # Again after a kill: W&B may have the row and not the files.
+        step = max(self.epochs + 1, self.run.starting_step)
+        self._log(pictures | {"embedding": wandb.Object3D(cloud)}, step)
         self.run.summary.update(metrics)
 
     def tag(self, name: str) -> None:

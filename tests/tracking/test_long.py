@@ -37,7 +37,7 @@ def sweep(tmp_path, server):
                     f"hydra.sweep.dir={tmp_path / 'sweep'}",
                 ],
                 cwd=ROOT,
-                env=kept | home | server.environment | {"WANDB__FILE_STREAM_TRANSMIT_INTERVAL": "0.1"},
+                env=kept | home | server.environment,
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
@@ -88,17 +88,20 @@ def test_after_kills_every_run_and_every_epoch_is_in_wandb_once(sweep, server, t
         there = server.runs[note_of(run).id]
         assert there.exits[-1] == 0 and there.exits.count(0) == 1
         assert there.epochs == list(range(1, 13))
-        assert [row["_step"] for row in there.history] == list(range(1, 14))
+        steps = [row["_step"] for row in there.history]
+        assert steps[:12] == list(range(1, 13)) and steps == sorted(set(steps))
         accuracies = [row["validation/accuracy"] for row in there.history[:12]]
         assert accuracies == [row["accuracy"] for row in read_rows(run / "metrics.csv")]
 
 
 def test_a_timeout_while_wandb_is_waited_for_fails_no_run(sweep, server, tmp_path):
-    server.after_rows(1, "hang")
-    process = sweep("epochs=6", "hydra.launcher.timeout=90", "logger.timeout=3600", "seed=0")
-    assert process.wait() == 0
-    (run,) = [path for path in runs_of(tmp_path / "sweep") if path.name != "comparison"]
+    server.fail("hang", "storage")
+    compare = "hydra.sweeper.compare=false"
+    process = sweep("hydra.launcher.timeout=60", "logger.timeout=3600", "seed=0", compare)
+    assert process.wait() == 0, (tmp_path / "said").read_text()
+    (run,) = runs_of(tmp_path / "sweep")
     assert read_summary(run)["state"] == "finished" and note_of(run).left
+    assert "1 run is not in W&B" in (tmp_path / "said").read_text()
 
 
 WAYS = ("diverge", "raise", "abort", "exit", "hang", "kill", "segfault", "leave", "full", "recurse")
@@ -141,8 +144,10 @@ def test_two_hundred_runs_a_tenth_of_which_fails_while_the_server_dies(sweep, se
     states = {run.name: read_summary(run)["state"] for run in runs_of(folder)}
     failed = {name for name, state in states.items() if state != "finished"}
     assert len(states) == 200 and len(failed) == 20
-    table = "".join(said[said.index("runs without a result") :].split()).replace("│", "")
-    assert all(name in table for name in failed)
+    assert "20 runs without a result" in said
+    for name in failed:
+        (line,) = [line for line in said.splitlines() if "/200 " in line and f" {name} " in line]
+        assert f"{states[name]}: " in line
     notes = {run.name: note_of(run) for run in runs_of(folder)}
     for name, state in states.items():
         if state == "finished" and not notes[name].left:
@@ -152,4 +157,5 @@ def test_two_hundred_runs_a_tenth_of_which_fails_while_the_server_dies(sweep, se
     assert len(left) > 50 and any("refused" in note.left for note in left)
     early = max(size for count, size in sizes.items() if 20 <= count <= 40)
     late = max(size for count, size in sizes.items() if count >= 190)
-    assert late < early + 30, sizes
+    print(f"memory of the sweep's own process: {early} MiB early, {late} MiB late")
+    assert late < early + 30
