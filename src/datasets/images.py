@@ -5,9 +5,9 @@ import io
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
@@ -36,6 +36,7 @@ UPRIGHT = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM,
 UPRIGHT |= {6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90}
 
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # refused below
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of junk beside the pixels
 
 
 class BrokenImage(ValueError):
@@ -56,7 +57,10 @@ def opened(file: str | Path | bytes, most_pixels: int = MOST_PIXELS) -> Iterator
     ValueError for what would take too long or for ever: no regular file, too many pixels."""
     if not isinstance(file, bytes):
         regular_file(file)
-    with _identified(file) as image:
+    with (
+        io.BytesIO(file) if isinstance(file, bytes) else open(file, "rb") as source,
+        _identified(source) as image,
+    ):
         width, height = image.size
         if width * height > most_pixels:
             raise ValueError(f"{height}×{width} pixels, more than {most_pixels:,}: make it smaller")
@@ -68,19 +72,19 @@ def opened(file: str | Path | bytes, most_pixels: int = MOST_PIXELS) -> Iterator
         yield image
 
 
-def _identified(file: str | Path | bytes) -> Image.Image:
-    def of(formats: tuple[str, ...]) -> Image.Image:
-        return Image.open(io.BytesIO(file) if isinstance(file, bytes) else file, formats=formats)
-
+def _identified(source: BinaryIO) -> Image.Image:
+    """An image by its content. Pillow is given an open file, not a name: by name it maps uncompressed
+    TIFF files into memory, and scrambles those that are to be turned."""
     try:
-        return of(FORMATS)
+        return Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
-        if not HEIC <= SUFFIXES:
-            raise
-        import pillow_heif  # only now, since it takes a while
+        if HEIC <= SUFFIXES:
+            import pillow_heif  # only now, since it takes a while
 
-        pillow_heif.register_heif_opener()
-        return of(("HEIF",))
+            pillow_heif.register_heif_opener()
+            with suppress(UnidentifiedImageError):
+                return Image.open(source, formats=("HEIF",))
+    raise UnidentifiedImageError("cannot identify the format of the image")
 
 
 def channels_of(image: Image.Image) -> int:
