@@ -84,7 +84,7 @@ def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
     said = run(command_of("compare")).stdout
     assert "fading power=1" in said and "fading power=2" in said
     again = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
-    assert "4 runs, 4 finished already, 0 to go" in again.stdout
+    assert re.search(r"4 runs.* finished already, 0 to go", again.stdout)
     # Another formula in the package is other code: nothing is passed off as its result.
     losses = folder / "mine" / "losses.py"
     text = losses.read_text()
@@ -136,7 +136,7 @@ def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
     config = composed(*FAST)
     config[group] |= {"_target_": target, "options": {"command": f"touch {tmp_path}/called"}}
     normalisation = {"mean": [0.0], "std": [1.0]}
-    described = {"classes": ("a", "b"), "image_shape": (1, 8, 8), "data": "", "epoch": 1}
+    described = {"classes": ("a", "b"), "image_shape": (1, 8, 8), "data": "0" * 16, "epoch": 1}
     save_checkpoint(
         tmp_path / "checkpoint.pt",
         config=config,
