@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LONGEST_REQUEST = 2**17  # bytes
 # What the commands and a sweep's workers import, sooner or later; not the commands themselves,
-# which `python -m` runs anew; and not wandb, whose folder of temporary files the first fork would delete.
+# which `python -m` runs anew; and not wandb, whose temporary folder the first fork would delete.
 MODULES = (
     *("src.run.lifecycle", "src.sweeps.sweeper", "src.analysis.compare", "src.plots", "src.tracking"),
     *("torch._dynamo", "sklearn.datasets", "sklearn.model_selection"),

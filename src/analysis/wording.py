@@ -18,11 +18,8 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     """The answer, a sentence or two each: what collapsed; what each loss reaches where all had equal
     budgets; which setting ranks first, or why none does; against the baselines; how sure that is; what
     else a reader must know; and how to use the model."""
-    lines = [headline(comparison), *against_baselines(comparison)]
-    collapsed = collapsed_settings(comparison)
-    # First of all, unless the headline says it.
-    lines = [*lines, *collapsed] if comparison.best.collapsed else [*collapsed, *lines]
-    lines = [*best_of_each_loss(comparison), *lines]
+    lines = [*collapsed_settings(comparison), *best_of_each_loss(comparison)]
+    lines += [headline(comparison), *against_baselines(comparison)]
     if comparison.undecided:
         lines += what_to_do(comparison)
     elif len(comparison.candidates) > 1:
