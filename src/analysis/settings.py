@@ -55,7 +55,7 @@ class Setting:
             counts = [run.counts for run in self.runs]
             return max(c["test"]["images"] / c["training"]["images"] for c in counts)
         except (KeyError, ZeroDivisionError):  # of k folds one is tested
-            return 1 / max(1, self.runs[0].config["dataset"].get("folds", 2) - 1)
+            return 1 / max(1, (self.runs[0].config["dataset"].get("folds") or 2) - 1)
 
     def values(self, metric: str, split: str = "test") -> dict[Repeat, float]:
         """The metric on the `test` or the `validation` split, by seed and fold. Raises KeyError if a run

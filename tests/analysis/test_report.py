@@ -151,7 +151,7 @@ def test_what_all_rows_share_is_said_once_above_them(write, tmp_path):
 
 def test_folds_have_a_column_of_their_own(write, tmp_path):
     for fold in range(2):
-        write("arcface", 0.1, 0.01, fold, 0.9, **{"dataset.fold": fold})
+        write("arcface", 0.1, 0.01, fold, 0.9, **{"dataset.fold": fold, "dataset.folds": 2})
     data = data_in(page_of(tmp_path))
     assert data["columns"][:2] == ["fold", "seed"]
     assert [row["cells"][:2] for row in data["rows"]] == [[0, 0], [1, 1]]
