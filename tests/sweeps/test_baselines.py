@@ -99,7 +99,7 @@ def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(as
     line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
     runs, beside, refused = asked(f"{line} model.norm=true loss.options.gradient=detached")
     assert len(runs) == 2 and not refused
-    assert sorted(keys(beside, "model.name")) == [("pixels",), ("small_cnn",)]
+    assert sorted(keys(beside, "model.name")) == [("pixels",), ("tiny_cnn",)]
 
 
 def test_a_baseline_that_cannot_run_is_left_out_with_its_reason(asked, monkeypatch):
