@@ -6,7 +6,6 @@ from .certainty import against_baselines, how_sure
 from .notes import notes
 from .phrases import between, enumerate_labels, number, repeats
 from .ranking import Comparison
-from .settings import PIXELS, Setting
 from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
 from .verdict import SAME, Other
 from .winner import next_steps
@@ -30,10 +29,7 @@ def answer_sentences(comparison: Comparison) -> list[str]:
 def best_of_each_loss(comparison: Comparison) -> list[str]:
     """What each loss reaches, if each had as many settings to choose from, three at least: then none
     leads because it was tried more often. Otherwise nothing."""
-    by_loss: dict[str, list[Setting]] = {}
-    for setting in comparison.settings:
-        if setting.loss != PIXELS:
-            by_loss.setdefault(setting.loss, []).append(setting)
+    by_loss = comparison.by_loss
     tried = {len(settings) for settings in by_loss.values()}
     if len(by_loss) < 2 or len(tried) > 1 or min(tried) < FEWEST_TRIED or comparison.undecided:
         return []

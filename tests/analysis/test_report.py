@@ -17,21 +17,10 @@ from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_b
 from src.analysis.shared import split_shared
 from src.evaluation import METRICS
 from src.run.folder import write_json
-from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'"{{ 7 * 7 }}&amp;"""
-
-
-@pytest.fixture(scope="module")
-def base():
-    from hydra import compose, initialize_config_dir
-
-    from src.run.command_line import to_dict
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return to_dict(compose("train", overrides=["logger=none"]))
 
 
 @pytest.fixture
