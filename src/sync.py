@@ -1,5 +1,10 @@
 """Upload the runs that W&B's server lacks: `python -m src.sync <folder> …`; `make sync` does it."""
 
+if __name__ == "__main__":
+    from src.errors import begin_command
+
+    begin_command()
+
 import argparse
 import sys
 from pathlib import Path

@@ -21,10 +21,10 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LONGEST_REQUEST = 2**17  # bytes
 # What the commands and a sweep's workers import, sooner or later; not the commands themselves,
-# which `python -m` runs anew.
+# which `python -m` runs anew; and not wandb, whose temporary folder the first fork would delete.
 MODULES = (
     *("src.run.lifecycle", "src.sweeps.sweeper", "src.analysis.compare", "src.plots", "src.tracking"),
-    *("torch._dynamo", "sklearn.datasets", "sklearn.model_selection", "wandb"),
+    *("torch._dynamo", "sklearn.datasets", "sklearn.model_selection"),
 )
 
 
@@ -59,6 +59,13 @@ class Command:
         for file in self.output:
             file.seek(0)
         return tuple(file.read() for file in self.output)
+
+    def wait_for(self, text: str, timeout: float = 900) -> None:
+        """Until `text` is on its standard output."""
+        deadline = time.monotonic() + timeout
+        while text not in os.pread(self.output[0].fileno(), 2**20, 0).decode("utf-8", "replace"):
+            assert self.poll() is None and time.monotonic() < deadline, f"no {text!r}"
+            time.sleep(0.01)
 
     def finished(self, timeout: float = 900) -> subprocess.CompletedProcess:
         out, err = self.communicate(timeout)

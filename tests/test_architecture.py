@@ -2,6 +2,7 @@
 
 import ast
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ def test_the_losses_need_torch_alone_and_one_place_imports_wandb():
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 roots.add(node.module.split(".")[0])
         if part_of(path) == "losses":
-            assert roots <= {"torch", "math", "functools", "typing", "collections"}, path
+            assert roots <= {"torch", *sys.stdlib_module_names}, path
         assert "wandb" not in roots or part_of(path) == "tracking", path
 
 

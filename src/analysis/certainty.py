@@ -1,10 +1,11 @@
 """How sure the answer is, in sentences: against the baselines, and against the other settings."""
 
 from ..evaluation import METRICS
+from ..run.options import PIXELS
 from ..words import counted
 from .phrases import enumerate_labels, number, repeated_word
 from .ranking import Comparison
-from .settings import PIXELS, Setting
+from .settings import Setting
 from .statistics import FEWEST_PAIRS, NO_SPREAD, Difference
 from .verdict import SAME, SPLITS, means_on, resolution
 

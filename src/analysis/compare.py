@@ -48,9 +48,10 @@ def compare_sweeps(
         name: plots.save(fig, out / f"{name}.png")
         for name, fig in comparison_figures(comparison, spheres).items()
     }
-    page = write_report(comparison, pictures, spheres, out)
-    write_text(out / "answer.txt", "\n".join(answer_sentences(comparison)) + "\n", **TEXT)
-    print_comparison(comparison, page)
+    answer = answer_sentences(comparison)
+    page = write_report(comparison, answer, pictures, spheres, out)
+    write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)
+    print_comparison(comparison, answer, page)
     logger = {"project": None, "entity": None, "group": None} | runs[0].config["logger"]
     group = logger["group"] or tracking.sweep_group(folders[0])
     if log_to_wandb:
@@ -59,14 +60,12 @@ def compare_sweeps(
     if wandb_report:
         keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
         title = f"{comparison.best.loss} and others: {group}"
-        report = tracking.report(
-            logger, group, title, answer_sentences(comparison), comparison.metric, keys
-        )
+        report = tracking.report(logger, group, title, answer, comparison.metric, keys)
         print(tracking.publish(report, out / "wandb_report.json"))
     return comparison
 
 
-def print_comparison(comparison: Comparison, page: Path) -> None:
+def print_comparison(comparison: Comparison, answer: list[str], page: Path) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
     table = Table(
         title=f"{comparison.metric}, in the order of the {comparison.chosen_on}", title_justify="left"
@@ -85,7 +84,7 @@ def print_comparison(comparison: Comparison, page: Path) -> None:
     if more > 0:
         console.print(f"and {more} more; ", end="")
     console.print("* separable from the first, 95% for all of them together")
-    for line in [*answer_sentences(comparison), *comparison.problems]:
+    for line in [*answer, *comparison.problems]:
         console.print(line, markup=False)
     for run in comparison.failures:
         console.print(f"{run.state}: {run.folder}: {run.error or ''}".splitlines()[0], markup=False)

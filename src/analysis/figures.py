@@ -1,6 +1,5 @@
 """The figures of a comparison: those for which there is something to show."""
 
-import csv
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
@@ -8,7 +7,6 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..datasets.limits import regular_file
 from ..evaluation import METRICS, Metric
 from ..run.folder import read_rows
 from .foreign import array_shape, read_arrays
@@ -201,11 +199,9 @@ def learning_curve(setting: Setting, metric: str) -> np.ndarray:
     """Rows (epoch, mean, lowest, highest over the seeds), as far as all seeds have come."""
     values = []
     for run in setting.runs:
-        path = run.folder / "metrics.csv"
         try:
-            regular_file(path)
-            values.append([float(row[metric]) for row in read_rows(path)])
-        except (OSError, ValueError, KeyError, TypeError, csv.Error):  # missing, or damaged
+            values.append([float(row[metric]) for row in read_rows(run.folder / "metrics.csv")])
+        except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged
             return np.empty((0, 4))
     epochs = min(map(len, values))
     if not epochs:

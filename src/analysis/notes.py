@@ -3,11 +3,10 @@
 from collections import Counter
 
 from ..evaluation import METRICS
+from ..run.sizes import HANDFUL, in_words
 from ..words import counted
 from .ranking import Comparison
 from .rates import shared_rate, unsuited
-
-HANDFUL = 30  # test images; of fewer, each moves a share by more than three points
 
 
 def notes(comparison: Comparison) -> list[str]:
@@ -42,14 +41,13 @@ def lost_runs(comparison: Comparison) -> list[str]:
 def handful(comparison: Comparison) -> list[str]:
     """That the test split is too small for its numbers to mean much."""
     counts = comparison.best.runs[0].counts.get("test", {})
-    if not 0 < counts.get("images", HANDFUL) < HANDFUL:
+    if "classes" not in counts or not 0 < counts.get("images", HANDFUL) < HANDFUL:
         return []
     metric = METRICS[comparison.metric]
     step = metric.resolution(counts)
     moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
-    of = f"{counted(counts['images'], 'image')} of {counted(counts.get('classes', 0), 'class')}"
     fold = " of each fold" * bool(comparison.best.folds)
-    return [f"Note that the test split{fold} is a handful, {of}{moves if step else ''}."]
+    return [f"Note that the test split{fold} is a handful, {in_words(counts)}{moves if step else ''}."]
 
 
 def one_rate(comparison: Comparison) -> list[str]:

@@ -37,7 +37,7 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
     ]
     addresses = any(run.wandb_url for run in comparison.runs)
     label_of = {run.folder: setting.label for setting in comparison.settings for run in setting.runs}
-    folds = [run.config["dataset"].get("fold") for run in comparison.runs]
+    folds = [run.repeat.fold for run in comparison.runs]
     folded = any(fold is not None for fold in folds)
     metric, rows = comparison.metric, []
     for run, values, fold, command in zip(comparison.runs, flat, folds, commands, strict=True):

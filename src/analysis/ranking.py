@@ -8,15 +8,15 @@ from ..datasets.files import name_some
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..run.identity import computed, describe_code
+from ..run.options import PIXELS, SOFTMAX
 from .read import RunRecord
-from .settings import PIXELS, Setting, group_by_setting, shown_values, unlabelled_differences
+from .settings import Setting, group_by_setting, shown_values, unlabelled_differences
 from .statistics import Difference, Repeat, by_fold, expected_best, interval, paired_difference
 from .verdict import SAME, Undecided, undecided
 
 __all__ = ["Comparison", "Setting", "rank_runs", "shown_values"]
 
 MOST_BUDGET = 100  # settings tried, in the view of equal budgets
-SOFTMAX = "softmax"  # the loss without angles: a baseline, as pixels are
 
 
 @dataclass
@@ -39,6 +39,16 @@ class Comparison:
     def candidates(self) -> list[Setting]:
         """The settings that are ranked."""
         return [setting for setting in self.settings if setting not in self.baselines]
+
+    @property
+    def by_loss(self) -> dict[str, list[Setting]]:
+        """The settings of each loss, the best first; baselines among them, but for pixels, which have
+        none to train."""
+        found: dict[str, list[Setting]] = {}
+        for setting in self.settings:
+            if setting.loss != PIXELS:
+                found.setdefault(setting.loss, []).append(setting)
+        return found
 
     @property
     def best(self) -> Setting:

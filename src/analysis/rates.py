@@ -6,7 +6,6 @@ from ..evaluation import METRICS
 from ..run.folder import read_rows
 from ..words import counted
 from .ranking import Comparison
-from .settings import PIXELS, Setting
 
 FEWEST_EPOCHS = 4  # a curve of fewer has no end to look at
 STILL = 0.1  # of the whole change, in the last fifth of the epochs: half of what a straight line does
@@ -14,23 +13,18 @@ STILL = 0.1  # of the whole change, in the last fifth of the epochs: half of wha
 
 def shared_rate(comparison: Comparison) -> float | None:
     """The one learning rate that all of several losses were trained at; None if they had a choice."""
-    trained = [setting for setting in comparison.settings if setting.loss != PIXELS]
+    trained = [setting for own in comparison.by_loss.values() for setting in own]
     rates = {
         (run.config.get("optimizer") or {}).get("lr") for setting in trained for run in setting.runs
     }
-    several = len({setting.loss for setting in trained}) > 1
-    return rates.pop() if several and len(rates) == 1 else None
+    return rates.pop() if len(comparison.by_loss) > 1 and len(rates) == 1 else None
 
 
 def unsuited(comparison: Comparison) -> dict[str, str]:
     """By loss, in words, why a learning rate looks as if it did not suit it: runs of it collapsed, or
     the best setting was still getting better when training ended."""
     found = {}
-    by_loss: dict[str, list[Setting]] = {}
-    for setting in comparison.settings:
-        if setting.loss != PIXELS:
-            by_loss.setdefault(setting.loss, []).append(setting)
-    for loss, own in by_loss.items():
+    for loss, own in comparison.by_loss.items():
         collapsed = sum(len(setting.collapsed) for setting in own)
         if collapsed:
             found[loss] = f"{collapsed} of {counted(sum(len(s.runs) for s in own), 'run')} collapsed"

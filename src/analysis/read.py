@@ -5,10 +5,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..datasets.limits import regular_file
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
-from ..run.folder import DONE, is_claimed, objective_of
+from ..run.folder import DONE, is_claimed, objective_of, text_of
 from ..run.identity import setting_hash
 from .foreign import read_config
 from .statistics import Repeat
@@ -117,8 +116,7 @@ def read_run(folder: Path) -> RunRecord:
             folder, "running" if is_claimed(folder) else "unfinished", composed_config(folder)
         )
     try:
-        regular_file(path)  # a pipe would never end
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = json.loads(text_of(path))
     except ValueError as error:
         raise ValueError(f"summary.json cannot be read: {error}") from error
     if not isinstance(summary, dict) or not isinstance(summary.get("state"), str):

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..durable import write_text
+from ..words import counted
 from .figures import losses_at_an_edge
 from .foreign import plain_yaml
 from .page_data import page_data
@@ -20,7 +21,7 @@ from .read import RunRecord
 from .settings import label_part
 from .shared import split_shared
 from .tables import TEXT, ranking_cells, ranking_header
-from .wording import answer_sentences, method, number
+from .wording import method, number
 
 TEMPLATES = Path(__file__).with_name("templates")
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
@@ -45,13 +46,15 @@ SHARED = (
 )
 
 
-def write_report(comparison: Comparison, pictures: dict[str, Path], spheres: list, out: Path) -> Path:
-    """`pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres` leaves them. Whatever
-    comes from runs is escaped."""
+def write_report(
+    comparison: Comparison, answer: list[str], pictures: dict[str, Path], spheres: list, out: Path
+) -> Path:
+    """`answer` in sentences; `pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres`
+    leaves them. Whatever comes from runs is escaped."""
     page = environment().get_template("report.html")
     text = page.render(
         title=title(comparison),
-        answer=answer_sentences(comparison),
+        answer=answer,
         counts=counts(comparison),
         projects=wandb_projects(comparison.runs),
         problems=comparison.problems,
@@ -99,7 +102,7 @@ def counts(comparison: Comparison) -> str:
     states = Counter(run.state for run in comparison.runs)
     each = ", ".join(f"{count} {state}" for state, count in states.most_common())
     runs, settings = len(comparison.runs), len(comparison.settings)
-    return f"{runs} run{'s' * (runs > 1)} ({each}) of {settings} setting{'s' * (settings > 1)}."
+    return f"{counted(runs, 'run')} ({each}) of {counted(settings, 'setting')}."
 
 
 def wandb_projects(runs: list[RunRecord]) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ..errors import UserError
 from ..run.identity import NOT_COMPUTED, NOT_IDENTITY, VALUE_ONLY, flattened, normalised
+from ..run.options import PIXELS
 from .read import RunRecord
 from .statistics import Difference, Interval, Repeat, by_fold, interval
 
@@ -12,7 +13,6 @@ SHORT = {"margin.value": "m", "scale.value": "s"}
 # Keys that do not set runs apart for a reader: where and how they ran, and what follows from other keys.
 HIDDEN = ("seed", "dataset.fold", "dataset.root", "device.name", "device.threads", *NOT_COMPUTED)
 HIDDEN += tuple(group for group in NOT_IDENTITY if group != "device")
-PIXELS = "pixels"  # the model that is none
 # What runs must have in common, or their numbers are about different things.
 COMPARABLE = ("dataset.name", "dataset.val_fraction", "dataset.folds", "evaluation.name")
 
@@ -55,7 +55,7 @@ class Setting:
             counts = [run.counts for run in self.runs]
             return max(c["test"]["images"] / c["training"]["images"] for c in counts)
         except (KeyError, ZeroDivisionError):  # of k folds one is tested
-            return 1 / max(1, self.runs[0].config["dataset"].get("folds", 2) - 1)
+            return 1 / max(1, (self.runs[0].config["dataset"].get("folds") or 2) - 1)
 
     def values(self, metric: str, split: str = "test") -> dict[Repeat, float]:
         """The metric on the `test` or the `validation` split, by seed and fold. Raises KeyError if a run

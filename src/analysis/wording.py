@@ -6,7 +6,6 @@ from .certainty import against_baselines, how_sure
 from .notes import notes
 from .phrases import between, enumerate_labels, number, repeats
 from .ranking import Comparison
-from .settings import PIXELS, Setting
 from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
 from .verdict import SAME, Other
 from .winner import next_steps
@@ -18,11 +17,8 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     """The answer, a sentence or two each: what collapsed; what each loss reaches where all had equal
     budgets; which setting ranks first, or why none does; against the baselines; how sure that is; what
     else a reader must know; and how to use the model."""
-    lines = [headline(comparison), *against_baselines(comparison)]
-    collapsed = collapsed_settings(comparison)
-    # First of all, unless the headline says it.
-    lines = [*lines, *collapsed] if comparison.best.collapsed else [*collapsed, *lines]
-    lines = [*best_of_each_loss(comparison), *lines]
+    lines = [*collapsed_settings(comparison), *best_of_each_loss(comparison)]
+    lines += [headline(comparison), *against_baselines(comparison)]
     if comparison.undecided:
         lines += what_to_do(comparison)
     elif len(comparison.candidates) > 1:
@@ -33,10 +29,7 @@ def answer_sentences(comparison: Comparison) -> list[str]:
 def best_of_each_loss(comparison: Comparison) -> list[str]:
     """What each loss reaches, if each had as many settings to choose from, three at least: then none
     leads because it was tried more often. Otherwise nothing."""
-    by_loss: dict[str, list[Setting]] = {}
-    for setting in comparison.settings:
-        if setting.loss != PIXELS:
-            by_loss.setdefault(setting.loss, []).append(setting)
+    by_loss = comparison.by_loss
     tried = {len(settings) for settings in by_loss.values()}
     if len(by_loss) < 2 or len(tried) > 1 or min(tried) < FEWEST_TRIED or comparison.undecided:
         return []

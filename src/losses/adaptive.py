@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .head import check_unread
 from .margin import AddedMarginHead, ArcFace
 from .targets import Targets
 
@@ -27,6 +28,8 @@ class ElasticFace(AddedMarginHead):
             raise ValueError(f"sigma is finite and not negative, got {sigma}")
         if not isinstance(plus, bool):
             raise ValueError(f"plus is true or false, got {plus!r}")
+        if not sigma:
+            check_unread(ElasticFace, "with sigma=0", plus=plus)
         self.kind, self.sigma, self.plus = kind, sigma, plus
         if kind == "cos":
             self.check_form(("monotone",), " of kind cos, which moves no angle")

@@ -9,6 +9,7 @@ margins are radians. Everything here runs in at least float32, whatever autocast
 """
 
 import functools
+import inspect
 import math
 
 import torch
@@ -35,6 +36,15 @@ def full_precision(method):
             return method(self, embeddings, *args)
 
     return wrapper
+
+
+def check_unread(owner: type, why: str, **options) -> None:
+    """ValueError for an option that another one switches off and that is not `owner`'s default: it
+    would do nothing, and a sweep over it would compare equals."""
+    defaults = inspect.signature(owner).parameters
+    for name, value in options.items():
+        if value != defaults[name].default:
+            raise ValueError(f"{name}={value} changes nothing {why}")
 
 
 class Head(nn.Module):
@@ -128,8 +138,8 @@ class CosineHead(Head):
     `gradient` exact is the derivative of the formula. detached is characteristic gradient detachment
     (arXiv 2109.05565): margins count in the loss, and the slope of every logit in its own cosine, the
     targets' and the others', is what that cosine is multiplied by (s, or the member's ‖x‖).
-    Raises ValueError for a scale that is not a finite number above 0, and for `gradient` detached
-    where every slope is that already.
+    Raises ValueError for a scale that is not a finite number above 0, and for what would do nothing: a
+    margin of no hardest ones, `gradient` detached where every slope is that already.
     """
 
     plain_slopes = False  # every logit is a cosine times the factor, plus a constant
@@ -162,6 +172,8 @@ class CosineHead(Head):
             )
         if not 0 <= inter_topk_margin <= math.pi:
             raise ValueError(f"inter_topk_margin is an angle in [0, π], got {inter_topk_margin}")
+        if not inter_topk:
+            check_unread(CosineHead, "with inter_topk=0", inter_topk_margin=inter_topk_margin)
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
         if gradient not in ("exact", "detached"):
             raise ValueError(f"gradient is exact or detached, got {gradient!r}")

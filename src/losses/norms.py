@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .geometry import arccos, follow, lengths, psi
-from .head import full_precision
+from .head import check_unread, full_precision
 from .margin import AddedMarginHead, MarginHead, SphereFace, is_number
 from .targets import Targets
 
@@ -26,6 +26,8 @@ class AnnealedSphereFace(SphereFace):
                 f"lambda_min is from 0, as are lambda_base and gamma, got {lambda_min}, {lambda_base} "
                 f"and {gamma}"
             )
+        if lambda_base <= lambda_min:
+            check_unread(type(self), "unless lambda_base is above lambda_min", gamma=gamma)
         self.lambda_min, self.lambda_base, self.gamma = lambda_min, lambda_base, gamma
         self.register_buffer("steps", torch.tensor(0.0))
 
@@ -72,6 +74,8 @@ class LSoftmax(AnnealedSphereFace):
         super().__init__(embedding_dim, num_classes, margin=margin, **annealed, **options)
         if not power >= 0:
             raise ValueError(f"power is from 0, got {power}")
+        if lambda_base <= lambda_min:
+            check_unread(LSoftmax, "unless lambda_base is above lambda_min", power=power)
         self.power = power
 
     @property
@@ -134,6 +138,8 @@ class SphereFaceR(SphereFace):
             raise ValueError(f"version is v1 or v2, got {version!r}")
         if norm not in ("hard", "soft"):
             raise ValueError(f"norm is hard or soft, got {norm!r}")
+        if norm == "hard":
+            check_unread(SphereFaceR, "with norm=hard", soft_weight=soft_weight)
         self.version, self.norm, self.soft_weight = version, norm, soft_weight
         if version == "v2":
             self.check_form(("monotone",), " v2, where no angle passes π")

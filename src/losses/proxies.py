@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .geometry import cosines, unit
-from .head import full_precision
+from .head import check_unread, full_precision
 from .margin import CosFace, MarginHead, is_number
 from .softmax import NormFace
 from .targets import Targets
@@ -92,6 +92,8 @@ class SoftTriple(CosFace):
             raise ValueError(f"gamma is finite and above 0, got {gamma}")
         if not (is_number(tau) and 0 <= tau < math.inf):
             raise ValueError(f"tau is finite and not negative, got {tau}")
+        if centres == 1:
+            check_unread(SoftTriple, "with one centre", gamma=gamma, tau=tau)
         self.centres, self.gamma, self.tau = centres, gamma, tau
         weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))

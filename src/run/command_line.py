@@ -26,6 +26,7 @@ from ..arguments import suggestion
 from ..errors import Mistakes, UserError
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, flattened
+from .targets import locate
 
 CONF = ROOT / "conf"
 
@@ -111,6 +112,8 @@ def check_typed(config: DictConfig, overrides: Iterable[str]) -> None:
     mistakes = Mistakes()
     for override in overrides:
         key, _, value = override.lstrip("+").partition("=")
+        if key == "model.embedding_dim":
+            mistakes.of(check_dimensions, config, value)
         if key not in REFERRED_TO or OmegaConf.select(config, key) is None:
             continue
         reader, probe = REFERRED_TO[key], pickle.loads(pickle.dumps(config))
@@ -118,6 +121,16 @@ def check_typed(config: DictConfig, overrides: Iterable[str]) -> None:
         if OmegaConf.select(probe, reader) == OmegaConf.select(config, reader):
             mistakes.add(f"{key}={value}: nothing reads this key here, {reader} has another source")
     mistakes.refuse()
+
+
+def check_dimensions(config: DictConfig, typed: str) -> None:
+    """UserError for a number of dimensions that was typed for a model with its own: pixels."""
+    model = locate("model", config.model._target_)
+    if getattr(model, "features_are_embeddings", False):
+        raise UserError(
+            f"model.embedding_dim={typed}: model={config.model.name} has as many as it has features, "
+            "leave it out"
+        )
 
 
 def quoted(text: str) -> str:

@@ -9,7 +9,9 @@ after its current epoch.
 """
 
 import csv
+import errno
 import io
+import itertools
 import json
 import logging
 import math
@@ -140,10 +142,17 @@ def record_failure(folder: Path, error: str, **known) -> None:
         log.error(f"{folder}: {error}; that could not be recorded: {in_one_line(problem)}")
 
 
+def text_of(path: Path) -> str:
+    """What is in a file. Raises OSError, at once also for a pipe, from which nothing may ever come."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "a folder, pipe, socket or device, not a file", str(path))
+    return path.read_text(encoding="utf-8")
+
+
 def read_summary(folder: Path) -> dict | None:
     """summary.json of a run; None where there is none, or none that can be read."""
     try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+        found = json.loads(text_of(folder / "summary.json"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
@@ -156,7 +165,7 @@ def identity_in(folder: Path) -> str | None:
     if summary and "config_hash" in summary:
         return summary["config_hash"]
     try:
-        config = OmegaConf.load(folder / ".hydra" / "config.yaml")
+        config = OmegaConf.create(text_of(folder / ".hydra" / "config.yaml"))
         return config_hash(OmegaConf.to_container(config, resolve=True))
     except Exception:  # not a run's folder, or one that was killed while Hydra wrote
         return None
@@ -172,13 +181,17 @@ def holds_foreign_files(folder: Path) -> bool:
 def set_attempt_aside(folder: Path, why: str) -> None:
     """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B has
     of them, so that the next attempt is another run there."""
-    kept, number = folder / STALE / why, 2
-    while kept.exists():
-        kept, number = kept.with_name(f"{why},{number}"), number + 1
+    kept = free_name(folder / STALE / why)
     for name in ("checkpoint.pt", "metrics.csv", "wandb"):
         if (folder / name).exists():
             kept.mkdir(parents=True, exist_ok=True)
             (folder / name).rename(kept / name)
+
+
+def free_name(path: Path) -> Path:
+    """`path`, or with a number behind its name if there is something already."""
+    numbered = (path.with_name(f"{path.name},{number}") for number in itertools.count(2))
+    return next(free for free in itertools.chain([path], numbered) if not free.exists())
 
 
 def is_done(summary: dict | None) -> bool:
@@ -202,9 +215,7 @@ def holds_work(folder: Path) -> bool:
 def set_aside(folder: Path, sources: str) -> Path:
     """Move a run that other code finished, or that has changed since, to `.stale` beside it, and return
     where it is now; `sources` says in its name what is other."""
-    kept, number = folder.parent / STALE / f"{folder.name},{sources}", 2
-    while kept.exists():
-        kept, number = kept.with_name(f"{folder.name},{sources},{number}"), number + 1
+    kept = free_name(folder.parent / STALE / f"{folder.name},{sources}")
     kept.parent.mkdir(exist_ok=True)
     return folder.rename(kept)
 
@@ -252,10 +263,14 @@ def as_csv(rows: list[dict]) -> str:
 
 
 def read_rows(path: Path) -> list[dict]:
-    """The rows of metrics.csv, numbers as floats, without one that is still being written."""
-    text = path.read_text(encoding="utf-8")
+    """The rows of metrics.csv, numbers as floats, without one that is still being written. Raises
+    OSError, and ValueError for what is none."""
+    text = text_of(path)
     lines = text[: text.rfind("\n") + 1].splitlines()
-    return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    try:
+        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+    except csv.Error as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def _number(text: str) -> float | str:

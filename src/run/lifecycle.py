@@ -126,8 +126,8 @@ def train_and_evaluate(
     if saved:
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
-    announce(run)
     summary |= computed_on(run)
+    announce(run, summary["counts"])
     tracker = afterwards.enter_context(
         tracking.track(
             config["logger"],
@@ -173,22 +173,21 @@ def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Ev
 
 def computed_on(run: Run) -> dict:
     """What a summary says of the device and of the images."""
-    skipped = {"skipped": list(run.data.skipped)} if run.data.skipped else {}
-    dealt = {"dealt": run.data.dealt._asdict()} if run.data.dealt else {}
-    return (
-        skipped
-        | dealt
-        | {
-            "device": run.device.description,
-            "threads": run.device.threads,
-            "data": run.data.fingerprint,
-            "counts": counts_of(run),
-            "classes": list(run.data.test.classes),
-        }
-    )
+    said = {
+        "device": run.device.description,
+        "threads": run.device.threads,
+        "data": run.data.fingerprint,
+        "counts": counts_of(run),
+        "classes": list(run.data.test.classes),
+    }
+    if run.data.dealt:
+        said["dealt"] = run.data.dealt._asdict()
+    if run.data.skipped:
+        said["skipped"] = list(run.data.skipped)
+    return said
 
 
-def announce(run: Run) -> None:
+def announce(run: Run, sizes: dict[str, dict[str, int]]) -> None:
     """Log what is about to be trained, and on what."""
     if run.epochs_trained:
         log.info(f"going on after epoch {run.epochs_trained}")
@@ -198,11 +197,11 @@ def announce(run: Run) -> None:
     dealt = run.data.dealt
     if dealt:
         log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")
-    warn_of_few(too_few(run))
+    warn_of_few(too_few(run, sizes))
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()
-        name, sizes = run.config["loss"]["name"], (head.num_classes, head.embedding_dim)
-        warn_of_large_scale(name, type(head), scale, *sizes)
+        name = run.config["loss"]["name"]
+        warn_of_large_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
     if run.steps < FEW_STEPS:
         size = run.config["batch_size"]
         few = "1 step an epoch is" if run.steps == 1 else f"{run.steps} steps an epoch are"

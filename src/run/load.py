@@ -45,9 +45,7 @@ class Trained:
     @property
     def unfinished(self) -> str | None:
         """What to tell the user about a run that did not get to its end; None if it did."""
-        there = (self.folder / "summary.json").is_file()  # of a pipe, reading would never end
-        summary = read_summary(self.folder) if there else None
-        state = (summary or {}).get("state", "without a summary.json")
+        state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
         epochs = self.config["epochs"]
         if self.epoch == epochs and state in (*DONE, "without a summary.json"):
             return None

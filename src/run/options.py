@@ -10,6 +10,8 @@ from ..losses import Head
 from ..models import build_backbone, check_neck
 from .targets import call_arguments, in_keys, locate, qualified
 
+# The baselines: the loss without angles, and the model that is none.
+SOFTMAX, PIXELS = "softmax", "pixels"
 # The keys of each group besides its class's own arguments.
 OWN_KEYS = {
     "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),

@@ -8,7 +8,7 @@ from ..words import counted
 from .build import Run
 
 FEW_CLASSES, FEW_IMAGES = 10, 100  # of which a metric is soon the same for every setting
-HANDFUL = 30  # test images
+HANDFUL = 30  # test images; of fewer, each moves a share by more than three points
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +37,10 @@ def counts_of(run: Run) -> dict[str, dict[str, int]]:
     }
 
 
-def too_few(run: Run) -> str | None:
-    """In one line, what there are too few of for settings to be told apart; None if there are enough."""
-    sizes, objective = counts_of(run), METRICS[run.config["objective"]]
+def too_few(run: Run, sizes: dict[str, dict[str, int]]) -> str | None:
+    """In one line, which of the `sizes` (see `counts_of`) are too small for settings to be told apart;
+    None if all are large enough."""
+    objective = METRICS[run.config["objective"]]
     watched, new_classes = sizes[run.watched], run.config["evaluation"]["name"] == "open_set"
     parts = []
     if watched["images"] < FEW_IMAGES or (new_classes and watched["classes"] < FEW_CLASSES):

@@ -73,13 +73,19 @@ def qualified(
     try:
         yield
     except (TypeError, ValueError, IndexError, RuntimeError, AssertionError) as error:
-        message = (str(error) or type(error).__name__).splitlines()[0][:MESSAGE_LENGTH]
+        message = without_middle((str(error) or type(error).__name__).splitlines()[0])
         said = re.findall(r"\w+", message)
         named = [name for name in values if name in keys and name in said]
         name = said[0] if said and said[0] in named else named[0] if len(named) == 1 else None
         if name and f"{name}=" not in message:
             raise UserError(f"{keys[name]}={values[name]}: {message}") from error
         raise UserError(in_keys(message, keys, otherwise)) from error
+
+
+def without_middle(message: str) -> str:
+    """A message that is not too long to read: what is wrong stands at one end of it."""
+    half = MESSAGE_LENGTH // 2
+    return message if len(message) <= MESSAGE_LENGTH else f"{message[:half]} … {message[-half:]}"
 
 
 def in_keys(message: str, keys: Mapping[str, str], otherwise: str = "") -> str:

@@ -9,11 +9,11 @@ from ..arguments import parameters
 from ..errors import UserError
 from ..run.command_line import explain, values_of
 from ..run.identity import VALUE_ONLY
+from ..run.options import PIXELS, SOFTMAX
 from ..run.targets import locate
 from .compose import Composer
 from .plan import Planned, runs_of
 
-PIXELS = "pixels"  # the model that is none
 LOSS = ("loss", "margin", "scale")
 
 
@@ -22,7 +22,7 @@ def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned]
     baseline cannot run with what was typed."""
     trained = [run for run in runs if run.values["model"]["name"] != PIXELS]
     found, refused = {}, {}
-    for name, jobs in (("softmax", softmax(composer, trained)), (PIXELS, pixels(composer, trained))):
+    for name, jobs in ((SOFTMAX, softmax(composer, trained)), (PIXELS, pixels(composer, trained))):
         for overrides in dict.fromkeys(map(tuple, jobs)):
             try:
                 for run in fitted(composer, list(overrides), name):
@@ -35,7 +35,7 @@ def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned]
 
 def softmax(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
     """Softmax with everything else that is swept: the same learning rates, seeds and folds."""
-    return [[*without(composer, run.overrides, LOSS), "loss=softmax"] for run in runs]
+    return [[*without(composer, run.overrides, LOSS), f"loss={SOFTMAX}"] for run in runs]
 
 
 def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
@@ -55,7 +55,11 @@ def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
             own = [run for run in group if run.values["seed"] == seed]
             run = sorted(own, key=lambda run: run.values["optimizer"]["lr"])[len(own) // 2]
             left_out = [*LOSS, "model", *([] if closed else ["epochs"])]
-            overrides = [*without(composer, run.overrides, left_out), f"model={PIXELS}", "loss=softmax"]
+            overrides = [
+                *without(composer, run.overrides, left_out),
+                f"model={PIXELS}",
+                f"loss={SOFTMAX}",
+            ]
             jobs.append(overrides if closed else [*overrides, "epochs=1"])
     return jobs
 

@@ -130,15 +130,15 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
         identity = identity_in(folder)
         if identity:
             taken[folder.name] = identity
-            finished = is_done(read_summary(folder))
-            if finished or identity not in existing:
-                existing[identity] = folder, finished
+            summary = read_summary(folder)
+            if is_done(summary) or identity not in existing:
+                existing[identity] = folder, summary
     for run in runs:
         if run.identity in existing:
-            run.folder, finished = existing[run.identity]
-            if finished:
+            run.folder, summary = existing[run.identity]
+            if is_done(summary):
                 try:
-                    settle_finished(run, read_summary(run.folder), stale)
+                    settle_finished(run, summary, stale)
                 except UserError as error:  # the objective was not measured there
                     unmeasured[run.name] = error
         else:

@@ -95,13 +95,13 @@ def mode_of(logger: dict) -> str:
     return {"dryrun": "offline"}.get(own, own if own in MODES else "online")
 
 
-def why_not_online(settings=None) -> str | None:
+def why_not_online() -> str | None:
     """Why W&B's server cannot be used, in its own words; None if it takes the key. Asks it, for ten
     seconds at most."""
     import wandb
     from wandb.sdk.lib import wbauth
 
-    settings = settings or own_settings()
+    settings = own_settings()
     before = {key: getattr(settings, key) for key in IMPATIENT}
     try:
         for key, value in IMPATIENT.items():

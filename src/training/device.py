@@ -48,6 +48,8 @@ def choose_device(name: str, threads: int | None, precision: str) -> Device:
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     if name == "cuda":
+        # Half of the kernels of a step would fill memory that is written right afterwards.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True, warn_only=True)
     return Device(torch.device(name), torch.bfloat16 if precision == "bf16" else None, threads)

@@ -11,8 +11,9 @@ from torch.optim import Optimizer
 
 from .device import Device
 
-# How many pixels are embedded at once, in at most 1024 images: a backbone's activations take memory.
-CHUNK_PIXELS = 2**23
+# How many pixels are embedded at once, in 16 to 1024 images. A backbone's activations take memory. On a
+# processor small chunks stay in its caches: twice as fast with small_cnn and 28×28 as by the thousand.
+CHUNK_PIXELS, CPU_CHUNK_PIXELS = 2**23, 2**16
 
 
 class NotFinite(ArithmeticError):
@@ -92,7 +93,8 @@ def all_finite(*modules: nn.Module) -> bool:
 def embed(backbone: nn.Module, split, device: Device, first: int | None = None) -> Tensor:
     """Embeddings (N, D) float32 of every image of a split, or of the `first` few, in its order."""
     backbone.eval()
-    chunk = min(1024, max(16, CHUNK_PIXELS // math.prod(split.images.shape[1:])))
+    pixels = CPU_CHUNK_PIXELS if device.torch.type == "cpu" else CHUNK_PIXELS
+    chunk = min(1024, max(16, pixels // math.prod(split.images.shape[1:])))
     order = torch.arange(min(len(split), first or len(split)), device=device.torch)
     with device.autocast():
         return torch.cat([backbone(images).float() for images, _ in split.batches(order, chunk)])

@@ -17,21 +17,10 @@ from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_b
 from src.analysis.shared import split_shared
 from src.evaluation import METRICS
 from src.run.folder import write_json
-from tests.conftest import ROOT
 
 RNG = np.random.default_rng(0)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'"{{ 7 * 7 }}&amp;"""
-
-
-@pytest.fixture(scope="module")
-def base():
-    from hydra import compose, initialize_config_dir
-
-    from src.run.command_line import to_dict
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return to_dict(compose("train", overrides=["logger=none"]))
 
 
 @pytest.fixture
@@ -151,7 +140,7 @@ def test_what_all_rows_share_is_said_once_above_them(write, tmp_path):
 
 def test_folds_have_a_column_of_their_own(write, tmp_path):
     for fold in range(2):
-        write("arcface", 0.1, 0.01, fold, 0.9, **{"dataset.fold": fold})
+        write("arcface", 0.1, 0.01, fold, 0.9, **{"dataset.fold": fold, "dataset.folds": 2})
     data = data_in(page_of(tmp_path))
     assert data["columns"][:2] == ["fold", "seed"]
     assert [row["cells"][:2] for row in data["rows"]] == [[0, 0], [1, 1]]

@@ -225,6 +225,7 @@ def test_soft_triple_merges_centres():
         (Case("soft_triple", 0.01, {"centres": 0}), "centres is"),
         (Case("soft_triple", 0.01, {"gamma": 0}), "gamma is"),
         (Case("soft_triple", 0.01, {"tau": -1}), "tau is"),
+        (Case("soft_triple", 0.01, {"centres": 1, "tau": 0.5}), "tau=0.5 changes nothing"),
     ],
     ids=str,
 )

@@ -117,7 +117,7 @@ def test_no_folder_can_be_made_in_a_file(composed, tmp_path):
 def test_a_name_of_300_characters_is_one_line(composed, tmp_path):
     with pytest.raises(UserError, match=r"x{300}: File name too long$"):
         train_run(composed(*FAST), tmp_path / ("x" * 300))
-    with pytest.raises(UserError, match=r"x{300}: File name too long$"):
+    with pytest.raises(UserError, match=r"^dataset\.root=x{100}x* … x+: no such folder; name the one"):
         train_run(composed(*FAST, "dataset=image_folder", f"dataset.root={'x' * 300}"), tmp_path / "run")
     write_text(tmp_path / ("y" * 250), "one of 250 is a name")
     save_checkpoint(tmp_path / "without-a-suffix", epoch=1)

@@ -17,7 +17,7 @@ from src.run.evaluation import evaluate_run, with_overrides
 from src.run.folder import read_summary
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from src.run.sizes import too_few
+from src.run.sizes import counts_of, too_few
 from src.training import load_checkpoint, save_checkpoint
 from tests.conftest import FAST
 
@@ -110,13 +110,15 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
 
 
 def test_few_validation_and_test_images_are_said_to_be_before_training(configured, composed, tmp_path):
-    said = too_few(build_run(configured(), tmp_path))
+    run = build_run(configured(), tmp_path)
+    said = too_few(run, counts_of(run))
     assert said == (
         "few validation images to choose settings by, 12 images of 2 classes, where one query is 8.3 "
         "points: a larger dataset.val_fraction holds out more, dataset.folds=5 tests each in turn; the "
         "test split is a handful of images, 12 images of 2 classes"
     )
-    assert too_few(build_run(composed(*FAST), tmp_path)) is None  # digits
+    run = build_run(composed(*FAST), tmp_path)  # digits
+    assert too_few(run, counts_of(run)) is None
 
 
 def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(configured, tmp_path, caplog):

@@ -306,7 +306,7 @@ def test_one_class_to_train_on_is_refused(composed, folder_of, tmp_path):
     root = folder_of("few/train", people=1, images=20)
     folder_of("few/test", people=1)
     given = "dataset=image_folder", f"dataset.root={root.parent}", "evaluation=closed_set"
-    with pytest.raises(UserError, match=r"images are of one class, p00; two are wanted"):
+    with pytest.raises(UserError, match=r"one class to train on \(p00\), two are wanted"):
         build_run(composed(*FAST, *given, "batch_size=2"), tmp_path)
 
 

@@ -99,7 +99,21 @@ def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(as
     line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
     runs, beside, refused = asked(f"{line} model.norm=true loss.options.gradient=detached")
     assert len(runs) == 2 and not refused
-    assert sorted(keys(beside, "model.name")) == [("pixels",), ("small_cnn",)]
+    assert sorted(keys(beside, "model.name")) == [("pixels",), ("tiny_cnn",)]
+
+
+def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(asked, tmp_path):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "narrow.yaml").write_text(
+        "# @package _global_\nmodel:\n  options:\n    width: 8\n"
+    )
+    line = f"hydra.searchpath=[file://{tmp_path}] experiment=narrow loss=arcface,cosface"
+    runs, beside, refused = asked(line)
+    assert not refused and keys(runs, "model.options.width") == [(8,)] * 2
+    assert sorted(keys(beside, "model.name", "model.options.width")) == [
+        ("pixels", None),
+        ("small_cnn", 8),
+    ]
 
 
 def test_a_baseline_that_cannot_run_is_left_out_with_its_reason(asked, monkeypatch):

@@ -329,6 +329,7 @@ def test_a_folder_with_odd_characters_is_quoted_for_hydra(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ("model=pixels model.embedding_dim=8", "model.embedding_dim=8: model=pixels has as many as"),
         ("scale=adacos loss.scale=8", "loss.scale=8: nothing reads this key here, scale.value has"),
         ("margin.value=0.3 loss.margin=0.2", "loss.margin=0.2: nothing reads this key here"),
         ("+loss.few_classes.margin=0.1", "loss.few_classes.margin=0.1: nothing reads this key here"),

@@ -44,7 +44,7 @@ def test_a_sweep_ends_as_it_should_though_nobody_may_read_a_run(unprivileged, co
     sweeper.compare = sweeper.started = True
     with bound():
         results = sweeper.launch(runs, Board())
-        show_failures([(run, r._return_value) for run, r in zip(runs[1:], results[1:], strict=True)])
+        show_failures(list(zip(runs[1:], results[1:], strict=True)))
         sweeper.write_comparison()
     assert [result.status.name for result in results] == ["COMPLETED", "FAILED", "FAILED"]
     said = capsys.readouterr()

@@ -150,7 +150,7 @@ def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
 
 def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):
     process = sweep("seed=range(200)", "loss=cosface,arcface")
-    assert process.stdout.readline() == "planning 400 runs\n"
+    process.wait_for("planning 400 runs\n")
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err and "To go on" in err

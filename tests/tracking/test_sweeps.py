@@ -21,10 +21,12 @@ def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, s
     comparison = server.run_named("/comparison")
     assert "not in W&B" not in done.stderr
     assert done.stdout.count("W&B") == 1 and f"W&B: {server.url}" in done.stdout  # the comparison
+    summaries = {path.parent: read_summary(path.parent) for path in tmp_path.glob("out/*/summary.json")}
+    folders = {about["wandb_url"].rpartition("/")[2]: folder for folder, about in summaries.items()}
     for run in server.runs.values():
         assert run.group == f"{tmp_path.name}-out" and run.exits == [0]
         if run is not comparison:
-            folder = tmp_path / "out" / run.display_name.removeprefix("out/")
+            folder = folders[run.name]
             assert run.epochs == [1, 2] and "synthetic" in run.tags
             assert run.value("loss")["name"] in folder.name and "value" in run.value("margin")
             assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
