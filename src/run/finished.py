@@ -9,7 +9,7 @@ from .identity import describe_code, same_sources
 
 def files_in(folder: Path) -> list[str]:
     """What a run leaves to be read, by its names in the folder; as `summary.json` lists it."""
-    names = ("metrics.csv", "checkpoint.pt", "embeddings.npz", "plots/*")
+    names = ("metrics.csv", "checkpoint.pt", "best.pt", "embeddings.npz", "plots/*")
     paths = (path for name in names for path in sorted(folder.glob(name)))
     return [path.relative_to(folder).as_posix() for path in paths if not path.name.startswith(".")]
 

@@ -1,6 +1,7 @@
 """A run's folder: what lies in it, written so that a file is there whole or not at all.
 
-    .hydra/  train.log  metrics.csv  checkpoint.pt  embeddings.npz  plots/*.png  summary.json (last)
+    .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz  plots/*.png
+    summary.json (last)
 
 These files are the truth about a run: comparing and resuming read nothing else. All others are on the
 disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Besides, the
@@ -182,7 +183,7 @@ def set_attempt_aside(folder: Path, why: str) -> None:
     """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B has
     of them, so that the next attempt is another run there."""
     kept = free_name(folder / STALE / why)
-    for name in ("checkpoint.pt", "metrics.csv", "wandb"):
+    for name in ("checkpoint.pt", "best.pt", "metrics.csv", "wandb"):
         if (folder / name).exists():
             kept.mkdir(parents=True, exist_ok=True)
             (folder / name).rename(kept / name)

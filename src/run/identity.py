@@ -29,6 +29,7 @@ VALUE_ONLY = ("paper", "few_classes")
 # Besides, null is always neutral.
 NEUTRAL = {
     "precision": "fp32",
+    "checkpoint.keep": "last",
     "model.norm": False,
     "model.dropout": 0,
     "model.pretrained": False,
@@ -59,7 +60,8 @@ NAMES = {
 
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
 COMPUTING = ("losses", "models", "datasets", "training", "evaluation")
-COMPUTING += tuple(f"run/{part}.py" for part in ("build", "lifecycle", "options", "pairs", "resume"))
+OF_RUN = ("best_epoch", "build", "epochs", "lifecycle", "options", "pairs", "resume")
+COMPUTING += tuple(f"run/{part}.py" for part in OF_RUN)
 
 
 def config_hash(config: dict) -> str:
@@ -93,6 +95,8 @@ def computed(config: dict) -> dict[str, object]:
     for name in ("margin.name", "scale.name"):
         if flat.get(name) in VALUE_ONLY:
             del flat[name]
+    if flat.get("checkpoint.keep", "last") != "last" or flat.get("early_stopping.patience"):
+        flat["chosen_by"] = flat.get("objective")
     if flat.get("optimizer.head_lr") == flat.get("optimizer.lr"):
         flat.pop("optimizer.head_lr", None)  # null means the same
     for group in ("optimizer", "schedule"):

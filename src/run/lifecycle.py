@@ -7,21 +7,20 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from .. import tracking
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
-from ..errors import Diverged, Pruned, UserError
+from ..errors import UserError
 from ..evaluation import EVALUATIONS, Evaluated
-from ..losses import MarginHead
-from ..training import NotFinite, TrainingBar, fit, load_checkpoint
-from .advice import check_finite, likely_causes, remedies
-from .artifacts import animation_frame, write_artifacts
+from ..training import load_checkpoint
+from ..words import counted
+from .advice import check_finite, remedies
+from .artifacts import write_artifacts
+from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
+from .epochs import tracked, train
 from .finished import files_in, refusal
 from .folder import (
-    append_row,
     claimed,
     holds_work,
     is_done,
@@ -34,12 +33,11 @@ from .folder import (
     versions,
 )
 from .identity import code_of, config_hash, same_sources
-from .resume import restore, save_run
+from .resume import restore
 from .schema import check_config
 from .sizes import counts_of, sizes_in_words, too_few, warn_of_few
 
 log = logging.getLogger(__name__)
-NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
 HEADLINE_METRICS = ("map_at_r", "recall_at_1", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
@@ -82,11 +80,11 @@ def earlier_attempt(
         if why:
             raise UserError(f"{folder} {why}")
         return "finished"
-    if not (folder / "checkpoint.pt").exists():
+    if not (folder / LAST).exists():
         (folder / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
         return None
     try:
-        saved = load_checkpoint(folder / "checkpoint.pt")
+        saved = load_checkpoint(folder / LAST)
         identity_there = config_hash(saved["config"])
         changed = [] if saved["versions"] == versions() else ["versions"]
         changed += [] if same_sources(saved["code"], code) else ["code"]
@@ -101,6 +99,10 @@ def earlier_attempt(
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
         set_attempt_aside(folder, str(saved["code"].get("sources")))
+        return None
+    if lacks_best(folder, saved):
+        log.warning("the best epoch's model is gone: starting again from the first epoch")
+        set_attempt_aside(folder, "without-best")
         return None
     return saved
 
@@ -126,6 +128,7 @@ def train_and_evaluate(
     if saved:
         restore(run, saved)
         summary["resumed_after_epoch"] = run.epochs_trained
+    check_chosen_on_validation(config, run.watched)
     summary |= computed_on(run)
     announce(run, summary["counts"])
     tracker = afterwards.enter_context(
@@ -143,12 +146,32 @@ def train_and_evaluate(
         summary["wandb_url"] = tracker.url
     speed = train(run, tracker)
     summary["images_per_second"] = speed and round(speed)
+    summary["epochs"] = {"trained": len(run.rows), "kept": kept_epoch(run)}
     result = evaluate_and_write(run, summary, tracker)
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def kept_epoch(run: Run) -> int:
+    """The epoch whose weights the run has now, and keeps."""
+    trained, epochs, objective = len(run.rows), run.config["epochs"], run.config["objective"]
+    if trained < epochs:
+        log.info(
+            f"stopped after epoch {trained} of {epochs}: {objective} has been no better for "
+            f"{counted(run.config['early_stopping']['patience'], 'epoch')}"
+        )
+    if not keeps_best(run.config):
+        return trained
+    saved = take_best(run.folder, run.config)
+    run.backbone.load_state_dict(saved["backbone"])
+    run.head.load_state_dict(saved["head"])
+    log.info(
+        f"the model of epoch {saved['epoch']} is kept, the best by {objective} on the validation split"
+    )
+    return saved["epoch"]
 
 
 def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Evaluated:
@@ -223,76 +246,3 @@ def headline(evaluation: str, metrics: dict[str, float]) -> str:
     return f"test {', '.join(values)}" + (
         f" (too few pairs or folds for {', '.join(missing)})" if missing else ""
     )
-
-
-def train(run: Run, tracker: tracking.Tracker) -> float | None:
-    """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
-    their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
-    config, epochs, speeds = run.config, run.config["epochs"], []
-    augment = {"augment": run.augmentation} if run.augmentation else {}
-    with TrainingBar(epochs, run.steps, config["batch_size"], config["objective"]) as bar:
-        try:
-            for epoch in fit(
-                run.backbone,
-                run.head,
-                run.data.train,
-                run.optimizer,
-                run.schedule,
-                run.device,
-                epochs=epochs,
-                after=run.epochs_trained,
-                batch_size=config["batch_size"],
-                generator=run.shuffling,
-                margin=run.margin,
-                on_step=bar.step,
-                **augment,
-            ):
-                value = record_epoch(run, epoch, tracker, quietly=bar.live)
-                speeds.append(epoch.speed)
-                bar.epoch_done(epoch.number, epoch.loss, value)
-                if epoch.number < epochs and (run.folder / "stop").exists():
-                    raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
-        except NotFinite as error:
-            raise Diverged(f"{error}: {likely_causes(run)}") from None
-    return float(np.median(speeds)) if speeds else None
-
-
-def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> float:
-    """Evaluate after an epoch, write its row and checkpoint, and return the objective."""
-    objective, epochs = run.config["objective"], run.config["epochs"]
-    result, embeddings = run.evaluate(run.watched)
-    metrics = result.metrics
-    check_finite(run, epoch.number, run.watched, embeddings, metrics)
-    if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
-        collapsed = run.collapsed(result, embeddings)
-        if collapsed:
-            run.warned_of_collapse = True
-            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
-    if run.config["plots"]["animate"]:
-        run.frames.append(animation_frame(run, embeddings))
-    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
-    append_row(run.folder / "metrics.csv", run.rows)
-    tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
-    save_run(run, epoch.number)
-    log.log(
-        logging.DEBUG if quietly else logging.INFO,
-        f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} "
-        f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
-    )
-    return metrics[objective]
-
-
-def tracked(row: dict, watched: str) -> dict:
-    """A row of metrics.csv as W&B has it: metrics go by the split that they are of."""
-    return {key if key in NOT_METRICS else f"{watched}/{key}": value for key, value in row.items()}
-
-
-def current_settings(run: Run) -> dict:
-    """What can change over the epochs, as it is now."""
-    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups)
-    row = {"lr": lr, "head_lr": head_lr}
-    if isinstance(run.head, MarginHead):
-        row["margin"] = run.head.margin.tolist()
-    if run.head.has_scale:
-        row["scale"] = run.head.scale.item()
-    return row

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
 from .best import run_folder
+from .best_epoch import model_file
 from .build import build_device, build_head, build_model, read_data
 from .folder import DONE, read_summary
 from .identity import place_of
@@ -47,7 +48,7 @@ class Trained:
         """What to tell the user about a run that did not get to its end; None if it did."""
         state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
         epochs = self.config["epochs"]
-        if self.epoch == epochs and state in (*DONE, "without a summary.json"):
+        if state in DONE or (self.epoch == epochs and state == "without a summary.json"):
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
@@ -127,7 +128,7 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     `allowed`, other than this project's own, are neither imported nor called. Raises UserError if no
     model is there, or none that can be read."""
     folder = run_folder(folder)
-    path = folder / "checkpoint.pt"
+    path = model_file(folder)
     if folder.is_file():
         raise UserError(f"{folder}: a file; give the run's folder")
     if not path.is_file():

@@ -3,6 +3,7 @@
 import logging
 
 from ..training import random_states, save_checkpoint, set_random_states
+from .best_epoch import BEST, best_epoch, keeps_best
 from .build import Run
 from .folder import restore_rows, versions
 from .identity import code_of
@@ -11,11 +12,11 @@ log = logging.getLogger(__name__)
 STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
 
 
-def save_run(run: Run, epoch: int) -> None:
+def save_run(run: Run, epoch: int, name: str) -> None:
     """Write what it takes to use the model, or to go on training, without anything else; metrics.csv
     can be made again from it."""
     save_checkpoint(
-        run.folder / "checkpoint.pt",
+        run.folder / name,
         epoch=epoch,
         config=run.config,
         code=code_of(run.config),
@@ -50,3 +51,5 @@ def restore(run: Run, saved: dict) -> None:
     set_random_states(saved["random"])
     run.epochs_trained, run.frames, run.rows = (saved[key] for key in ("epoch", "frames", "rows"))
     restore_rows(run.folder / "metrics.csv", run.rows)
+    if keeps_best(run.config) and best_epoch(run.config, run.rows) == run.epochs_trained:
+        save_run(run, run.epochs_trained, BEST)  # a kill can have come before it

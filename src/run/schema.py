@@ -30,6 +30,8 @@ KEYS = {
     "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
+    "checkpoint": ("keep",),
+    "early_stopping": ("patience",),
 }
 # Those of them that a group can do without.
 OPTIONAL = {
@@ -52,6 +54,7 @@ CHOICES = {
     "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
     "device.name": ("auto", "cpu", "cuda", "mps"),
     "device.precision": ("fp32", "bf16"),
+    "checkpoint.keep": ("last", "best", "both"),
     "logger.name": ("wandb", "none"),
     "evaluation.name": tuple(EVALUATIONS),
 }
@@ -79,6 +82,13 @@ VALUES = {
     "optimizer.head_lr": Legal(
         "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
     ),
+    "optimizer.clip_norm": Legal(
+        "a number above 0, or null", lambda value: value is None or is_rate(value)
+    ),
+    "early_stopping.patience": Legal(
+        "a number of epochs from 1, or null",
+        lambda value: value is None or (is_whole(value) and value >= 1),
+    ),
     "plots.animate": TRUE_OR_FALSE,
 }
 
@@ -95,6 +105,7 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
         if not rule.test(flat.get(key)):
             mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
     mistakes.of(check_evaluation, config)
+    mistakes.of(check_patience, config)
     if "optimizer" in groups:  # else nothing is trained, and nothing reported
         mistakes.of(check_logger, config["logger"])
     mistakes.of(check_targets, config, groups)
@@ -200,6 +211,15 @@ def check_evaluation(config: dict) -> None:
     pairs = evaluation.get("pairs")
     if pairs is not None and not (is_whole(pairs) and pairs >= 10):
         raise UserError(f"evaluation.pairs={pairs}: a whole number from 10, or null for every pair")
+
+
+def check_patience(config: dict) -> None:
+    patience, epochs = config["early_stopping"]["patience"], config["epochs"]
+    if is_whole(patience) and is_whole(epochs) and patience >= epochs:
+        raise UserError(
+            f"early_stopping.patience={patience}: training ends after epochs={epochs} anyway, give "
+            "fewer, or null"
+        )
 
 
 def check_margin(config: dict) -> None:

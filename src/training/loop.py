@@ -42,6 +42,7 @@ def fit(
     generator: torch.Generator,
     margin: Callable[[float], Tensor] | None = None,
     augment: Callable[[Tensor], Tensor] = lambda images: images,
+    clip_norm: float | None = None,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
     """Train for `epochs`, yielding after each; those up to `after` were trained before.
@@ -49,10 +50,12 @@ def fit(
     `train` has a length and `batches(order, size)`; an epoch is one permutation of it, without the last
     incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
     gives the head's margin from the epochs trained, a fraction; `augment` changes a batch of images.
+    `clip_norm` is the most that the norm of all gradients together may be, which are scaled down to it.
     Nothing in a step waits for the device: losses stay there until the epoch ends. Raises NotFinite if
     one is not a finite number, or if the weights are not after the last step.
     """
     steps = len(train) // batch_size
+    parameters = [*backbone.parameters(), *head.parameters()]
     for epoch in range(after + 1, epochs + 1):
         began = time.perf_counter()
         backbone.train(), head.train()
@@ -67,6 +70,8 @@ def fit(
             loss = head(embeddings, labels)
             optimizer.zero_grad()
             loss.backward()
+            if clip_norm:
+                nn.utils.clip_grad_norm_(parameters, clip_norm)
             optimizer.step()
             schedule.step()
             losses[step] = loss.detach()

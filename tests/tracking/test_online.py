@@ -214,12 +214,12 @@ def test_epochs_that_wandb_lacks_are_logged_again(composed, tmp_path, online, mo
 def test_an_epoch_that_wandb_has_and_the_checkpoint_has_not_is_there_once(
     composed, tmp_path, online, monkeypatch
 ):
-    def killed(run, epoch):
+    def killed(run, epoch, name):
         raise KeyboardInterrupt
 
     config = composed(*TINY)
     with monkeypatch.context() as patched:
-        patched.setattr("src.run.lifecycle.save_run", killed)
+        patched.setattr("src.run.epochs.save_run", killed)
         with pytest.raises(KeyboardInterrupt):
             train_run(config, tmp_path)
     (run,) = online.runs.values()

@@ -145,3 +145,13 @@ def test_a_run_on_the_gpu_learns(composed, tmp_path):
     from src.run.lifecycle import train_run
 
     assert train_run(composed("device=cuda", "device.precision=bf16", "logger=none"), tmp_path) > 0.9
+
+
+@pytest.mark.parametrize(("clip_norm", "norm"), [(0.01, 0.01), (1.0, 1.0), (9.0, 5.63), (None, 5.63)])
+def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(clip_norm, norm):
+    torch.manual_seed(0)
+    epochs = fitted(Rows(4), 4, epochs=1, clip_norm=clip_norm)
+    backbone, head = (epochs.gi_frame.f_locals[part] for part in ("backbone", "head"))
+    list(epochs)
+    gradients = [p.grad.flatten() for module in (backbone, head) for p in module.parameters()]
+    assert torch.cat(gradients).norm().item() == pytest.approx(norm, rel=0.01)

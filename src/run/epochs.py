@@ -1,0 +1,99 @@
+"""The epochs of a run: trained, measured, recorded, and when they are enough."""
+
+import logging
+
+import numpy as np
+
+from .. import tracking
+from ..errors import Diverged, Pruned
+from ..losses import MarginHead
+from ..training import NotFinite, TrainingBar, fit
+from .advice import check_finite, likely_causes, remedies
+from .artifacts import animation_frame
+from .best_epoch import BEST, LAST, best_epoch, is_enough, keeps_best
+from .build import Run
+from .folder import append_row
+from .resume import save_run
+
+log = logging.getLogger(__name__)
+NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
+
+
+def train(run: Run, tracker: tracking.Tracker) -> float | None:
+    """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
+    their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
+    config, epochs, speeds = run.config, run.config["epochs"], []
+    augment = {"augment": run.augmentation} if run.augmentation else {}
+    if is_enough(config, run.rows):  # it was before an earlier process ended
+        return None
+    with TrainingBar(epochs, run.steps, config["batch_size"], config["objective"]) as bar:
+        try:
+            for epoch in fit(
+                run.backbone,
+                run.head,
+                run.data.train,
+                run.optimizer,
+                run.schedule,
+                run.device,
+                epochs=epochs,
+                after=run.epochs_trained,
+                batch_size=config["batch_size"],
+                generator=run.shuffling,
+                margin=run.margin,
+                on_step=bar.step,
+                clip_norm=config["optimizer"]["clip_norm"],
+                **augment,
+            ):
+                value = record_epoch(run, epoch, tracker, quietly=bar.live)
+                speeds.append(epoch.speed)
+                bar.epoch_done(epoch.number, epoch.loss, value)
+                if epoch.number < epochs and is_enough(config, run.rows):
+                    break
+                if epoch.number < epochs and (run.folder / "stop").exists():
+                    raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
+        except NotFinite as error:
+            raise Diverged(f"{error}: {likely_causes(run)}") from None
+    return float(np.median(speeds)) if speeds else None
+
+
+def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> float:
+    """Evaluate after an epoch, write its row and checkpoint, and return the objective."""
+    objective, epochs = run.config["objective"], run.config["epochs"]
+    result, embeddings = run.evaluate(run.watched)
+    metrics = result.metrics
+    check_finite(run, epoch.number, run.watched, embeddings, metrics)
+    if epoch.number > 1 and not run.warned_of_collapse:  # in the first, much may still turn out well
+        collapsed = run.collapsed(result, embeddings)
+        if collapsed:
+            run.warned_of_collapse = True
+            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
+    if run.config["plots"]["animate"]:
+        run.frames.append(animation_frame(run, embeddings))
+    run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
+    append_row(run.folder / "metrics.csv", run.rows)
+    tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
+    save_run(run, epoch.number, LAST)
+    if keeps_best(run.config) and best_epoch(run.config, run.rows) == epoch.number:
+        save_run(run, epoch.number, BEST)
+    log.log(
+        logging.DEBUG if quietly else logging.INFO,
+        f"epoch {epoch.number}/{epochs}: loss {epoch.loss:.4f}, {run.watched} "
+        f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
+    )
+    return metrics[objective]
+
+
+def tracked(row: dict, watched: str) -> dict:
+    """A row of metrics.csv as W&B has it: metrics go by the split that they are of."""
+    return {key if key in NOT_METRICS else f"{watched}/{key}": value for key, value in row.items()}
+
+
+def current_settings(run: Run) -> dict:
+    """What can change over the epochs, as it is now."""
+    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups)
+    row = {"lr": lr, "head_lr": head_lr}
+    if isinstance(run.head, MarginHead):
+        row["margin"] = run.head.margin.tolist()
+    if run.head.has_scale:
+        row["scale"] = run.head.scale.item()
+    return row
