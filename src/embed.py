@@ -1,4 +1,4 @@
-"""Embed images with a trained run: `python -m src.embed <run> <folder or data set> --out file.npz`."""
+"""Embed images with a trained run: `python -m src.embed <run> <images or data set> --out file.npz`."""
 
 if __name__ == "__main__":
     from src.errors import begin_command
@@ -17,8 +17,12 @@ from .run.load import load_trained
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m src.embed", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
-    parser.add_argument("source", help="a folder of images, or a data set's name")
-    parser.add_argument("overrides", nargs="*", help="of the data set, as in dataset.root=<folder>")
+    parser.add_argument(
+        "sources",
+        nargs="+",
+        metavar="source",
+        help="images and folders of them; or a data set's name and overrides, as dataset.root=<folder>",
+    )
     parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
     parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
     parser.add_argument(
@@ -33,6 +37,7 @@ def main() -> None:
     )
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
+    overrides = [word for word in given.sources if "=" in word and not Path(word).exists()]
     try:
         run = load_trained(given.run, allowed=given.allow)
         if run.unfinished:
@@ -40,9 +45,9 @@ def main() -> None:
         print(
             embed_into(
                 run,
-                given.source,
+                [word for word in given.sources if word not in overrides],
                 given.out,
-                overrides=given.overrides,
+                overrides=overrides,
                 part=given.split,
                 skip_broken=given.skip_broken,
                 config_dir=given.config_dir,

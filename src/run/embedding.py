@@ -17,13 +17,24 @@ from .schema import check_config
 from .targets import REBUILT, qualified
 
 
-def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[StreamedSplit, list[Path]]:
-    """All images in a folder and below, read as they are embedded and labelled by the folder they lie
-    in; and those that were left out. Raises UserError for one that is broken, or if there are none."""
+def images_split(
+    run: Trained, sources: list[Path], skip_broken: bool
+) -> tuple[StreamedSplit, list[Path]]:
+    """All images among some files and folders, read as they are embedded and labelled by the folder they
+    lie in; and those that were left out. Raises UserError for one that is broken, or if there are
+    none."""
     if not run.pictures:
-        raise UserError(f"{folder}: a folder of images; the model of {run.folder} takes features")
-    with qualified({"root": "dataset.root"}, ""):
-        paths = find_images(folder)
+        raise UserError(f"{sources[0]}: images; the model of {run.folder} takes features")
+    found: dict[Path, Path] = {}  # and what each is called
+    for source in sources:
+        if source.is_dir():
+            with qualified({"root": "dataset.root"}, ""):
+                inside = find_images(source)
+            above = Path() if len(sources) == 1 else Path(source.resolve().name)
+            found |= {path: above / path.relative_to(source) for path in inside}
+        else:
+            found[source] = Path(source.name)
+    paths = list(found)
     headers, broken = examine(paths, whole=True)
     if broken and not skip_broken:
         path, why = next(iter(broken.items()))
@@ -32,8 +43,8 @@ def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[Streame
         )
     paths = [path for path, header in zip(paths, headers, strict=True) if header]
     if not paths:
-        raise UserError(f"{folder}: no image is in it")
-    names = [path.relative_to(folder) for path in paths]
+        raise UserError(f"{', '.join(map(str, sources))}: no image is in it")
+    names = [found[path] for path in paths]
     folders = [composed(name.parent.as_posix()) for name in names]
     classes, labels = np.unique(folders, return_inverse=True)
     split = StreamedSplit(
@@ -50,8 +61,11 @@ def folder_split(run: Trained, folder: Path, skip_broken: bool) -> tuple[Streame
 def dataset_split(
     run: Trained, source: str, overrides: list[str], part: str, config_dir: Path | None
 ) -> tuple[Split, tuple[str, ...]]:
-    """The `train`, `validation` or `test` part of a data set, and the files that were left out."""
-    config = with_overrides(run, [f"dataset={source}", *overrides], config_dir)
+    """The `train`, `validation` or `test` part of a data set, and the files that were left out. By its
+    name alone the run's own is where it was."""
+    placed = any(o.lstrip("+").startswith(("dataset.root=", "dataset.file=")) for o in overrides)
+    own = source == run.config["dataset"]["name"] and not placed
+    config = with_overrides(run, [*([] if own else [f"dataset={source}"]), *overrides], config_dir)
     check_config(config, REBUILT)
     needs = {} if run.owns(config["dataset"]) or part == "validation" else {"val_fraction": 0}
     data: Dataset = run.data(config["dataset"] | needs)
@@ -63,7 +77,7 @@ def dataset_split(
 
 def embed_into(
     run: Trained,
-    source: str,
+    sources: list[str],
     out: Path,
     *,
     overrides: list[str],
@@ -72,8 +86,8 @@ def embed_into(
     config_dir: Path | None = None,
 ) -> str:
     """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
-    `out`; return a line that says so. `source` is a folder of images or the name of a data set. Raises
-    UserError for anything else, and if `out` exists."""
+    `out`; return a line that says so. `sources` are images and folders of them, or the name of one data
+    set. Raises UserError for anything else, and if `out` exists."""
     if out.exists():
         raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
     known = sorted(
@@ -81,16 +95,17 @@ def embed_into(
         for folder in (CONF, *([config_dir] if config_dir else []))
         for path in (folder / "dataset").glob("[!_]*.yaml")
     )
-    if source and Path(source).is_dir():
+    missing = [source for source in sources if not (source and Path(source).exists())]
+    if not missing:
         if overrides:
-            raise UserError(
-                f"{overrides[0]}: this is for a data set, but {source} is a folder of images"
-            )
-        split, skipped = folder_split(run, Path(source), skip_broken)
-    elif source in known:
-        split, skipped = dataset_split(run, source, overrides, part, config_dir)
+            raise UserError(f"{overrides[0]}: this is for a data set, but {sources[0]} is of images")
+        split, skipped = images_split(run, [Path(source) for source in sources], skip_broken)
+    elif len(sources) == 1 and sources[0] in known:
+        split, skipped = dataset_split(run, sources[0], overrides, part, config_dir)
     else:
-        raise UserError(f"{source!r}: neither a folder nor a data set; those are {', '.join(known)}")
+        raise UserError(
+            f"{missing[0]!r}: neither an image or a folder nor a data set; those are {', '.join(known)}"
+        )
     embeddings = run.embed(split).cpu().numpy()
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
     if split.names is not None:

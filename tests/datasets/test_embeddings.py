@@ -107,10 +107,10 @@ def test_a_trained_model_takes_features_only_and_is_exported(composed, folder_of
     def embedded(source, *overrides):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
         options = {"overrides": list(overrides), "part": "test", "skip_broken": False}
-        assert embed_into(trained, str(source), out, **options).startswith("12 embeddings of 4 dim")
+        assert embed_into(trained, [str(source)], out, **options).startswith("12 embeddings of 4 dim")
         return np.load(out)["embeddings"]
 
-    with pytest.raises(UserError, match=r"a folder of images; the model of .* takes features"):
+    with pytest.raises(UserError, match=r"faces: images; the model of .* takes features"):
         embedded(folder_of("faces"))
     kept = np.load(run / "embeddings.npz")["embeddings"]
     np.testing.assert_allclose(embedded("embeddings", f"dataset.file={path}"), kept, atol=1e-6)

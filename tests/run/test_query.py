@@ -1,0 +1,175 @@
+"""Whose image is it? Right names for known classes, "unknown" for others at about the rate promised."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from src.query import main
+from src.run.lifecycle import train_run
+from src.run.load import load_trained
+from src.run.query import Gallery, ask
+from tests.conftest import FAST
+
+CLASSES, IMAGES = 60, 12
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Images of patterns with noise: `trained` on, a `gallery` of others, new images of these, `known`,
+    and of yet others, `unknown`."""
+    root, rng = tmp_path_factory.mktemp("query"), np.random.default_rng(0)
+    for label in range(CLASSES):
+        pattern = rng.integers(30, 180, (8, 8))
+        for i in range(IMAGES):
+            if label < 40:
+                part = "trained"
+            elif label < 50:
+                part = "gallery" if i < IMAGES // 2 else "known"
+            else:
+                part = "unknown"
+            path = root / part / f"p{label:02d}" / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            noise = rng.normal(0, 25, (8, 8))
+            Image.fromarray((pattern + noise).clip(0, 255).astype(np.uint8)).save(path)
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(folders):
+    from hydra import compose, initialize_config_dir
+
+    from src.run.command_line import to_dict
+    from tests.conftest import ROOT
+
+    data = ("dataset=image_folder", f"dataset.root={folders / 'trained'}", "dataset.val_fraction=0.4")
+    overrides = [*FAST, *data, "model.embedding_dim=16", "epochs=10", "batch_size=32"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        config = to_dict(compose("train", overrides=overrides))
+    train_run(config, folders / "run")
+    return folders / "run"
+
+
+@pytest.fixture
+def query(trained, monkeypatch, capsys):
+    """query("--gallery", …) -> what the command prints; a refusal raises SystemExit."""
+
+    def of(*arguments) -> str:
+        monkeypatch.setattr("sys.argv", ["src.query", str(trained), *map(str, arguments)])
+        main()
+        return capsys.readouterr().out
+
+    return of
+
+
+def rows_in(folder):
+    with open(folder / "answers.csv", encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_known_images_get_their_names_and_others_are_unknown_at_about_the_rate_promised(
+    query, folders, tmp_path
+):
+    answers = {}
+    for part in ("known", "unknown"):
+        options = ("--gallery", folders / "gallery", "--false-accepts", 0.1, "--out", tmp_path / part)
+        said = query(folders / part, *options)
+        answers[part] = rows_in(tmp_path / part)
+        assert (tmp_path / part / "nearest.png").stat().st_size
+    assert re.search(r"14 of 156 validation images.* come nearer: 9\.0% false accepts", said)
+    known, unknown = answers["known"], answers["unknown"]
+    assert len(known) == 60 and len(unknown) == 120
+    right = [row["nearest"] == row["image"].split("/")[0] for row in known]
+    assert np.mean(right) > 0.9 and np.mean([row["answer"] == row["nearest"] for row in known]) > 0.6
+    accepted = np.mean([row["answer"] != "unknown" for row in unknown])
+    assert accepted < 0.25, accepted  # 10% were promised; ten classes of twelve like images each
+    assert all(row["next"] not in ("", row["nearest"]) for row in known)
+
+
+def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, folders):
+    image = next((folders / "trained").rglob("*.png"))
+    assert re.search(r"known above a cosine of 0\.\d+", query(image))
+
+
+def test_a_gallery_is_read_from_what_embed_wrote(query, folders, trained, tmp_path, monkeypatch, capsys):
+    from src import embed
+
+    out = tmp_path / "gallery.npz"
+    line = ["src.embed", str(trained), str(folders / "gallery"), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", line)
+    embed.main()
+    capsys.readouterr()
+    folder = query(folders / "known", "--gallery", folders / "gallery", "--threshold", 0.5)
+    assert query(folders / "known", "--gallery", out, "--threshold", 0.5) == folder
+    (tmp_path / "torn.npz").write_bytes(out.read_bytes()[:100])
+    with np.load(out) as kept:
+        narrower = dict(kept) | {"embeddings": kept["embeddings"][:, :8]}
+        beyond = dict(kept) | {"labels": kept["labels"] + 100}
+    np.savez(tmp_path / "narrower.npz", **narrower)
+    np.savez(tmp_path / "beyond.npz", **beyond)
+    for name, why in (
+        ("torn", "no embeddings that src.embed wrote"),
+        ("beyond", "do not fit each other"),
+        ("narrower", "embeddings of 8 dimensions, the model of .* makes 16"),
+    ):
+        with pytest.raises(SystemExit, match=why):
+            query(folders / "known", "--gallery", tmp_path / f"{name}.npz")
+
+
+def test_embed_takes_images_and_folders_together(folders, trained, tmp_path, monkeypatch):
+    from src import embed
+
+    image, out = next((folders / "known").rglob("*.png")), tmp_path / "x.npz"
+    words = [str(trained), str(image), str(folders / "gallery"), "--out", str(out)]
+    monkeypatch.setattr("sys.argv", ["src.embed", *words])
+    embed.main()
+    with np.load(out) as kept:
+        assert len(kept["embeddings"]) == 61 and image.name in kept["names"]
+        assert any(name.startswith("gallery/p40/") for name in kept["names"])
+
+
+def test_embed_knows_where_the_runs_own_images_are(trained, tmp_path, monkeypatch):
+    from src import embed
+
+    words = [str(trained), "image_folder", "--out", str(tmp_path / "x.npz")]
+    monkeypatch.setattr("sys.argv", ["src.embed", *words])
+    embed.main()
+    with np.load(tmp_path / "x.npz") as kept:
+        model = load_trained(trained)
+        assert len(kept["labels"]) == len(model.data(model.config["dataset"]).test)
+
+
+def test_what_comes_next_is_of_another_class():
+    gallery = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), dim=1)
+    found = ask(
+        torch.tensor([[2.0, 0.1]]), Gallery(gallery, torch.tensor([0, 0, 1]), ("a", "b"), None), 0.9
+    )
+    assert found.nearest[0].tolist() == [0, 1, 2] and found.second.tolist() == [2]
+    assert found.known.tolist() == [True]
+    alone = ask(torch.ones(1, 2), Gallery(gallery, torch.zeros(3).long(), ("a",), None), 0.9999)
+    assert alone.second.tolist() == [-1] and alone.known.tolist() == [False]
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--false-accepts", 0.001], "156 validation images tell no rate below 0.0064"),
+        (["--false-accepts", 2], "--false-accepts 2: a share between 0 and 1"),
+        (["--threshold", 3], "--threshold 3: a cosine from -1 to 1"),
+        (["--gallery", "nowhere"], "--gallery nowhere: neither a folder of images nor an .npz"),
+        (["--out", "."], "exists already"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(options, why, query, folders):
+    with pytest.raises(SystemExit, match=why):
+        query(folders / "known", *options)
+
+
+def test_a_run_without_validation_images_needs_a_threshold(composed, folders, tmp_path, monkeypatch):
+    train_run(composed(*FAST, "dataset=synthetic", "dataset.val_fraction=0"), tmp_path / "run")
+    monkeypatch.setattr("sys.argv", ["src.query", str(tmp_path / "run"), str(folders / "known")])
+    with pytest.raises(SystemExit, match="this run has none: give --threshold"):
+        main()
