@@ -37,7 +37,6 @@ def main() -> None:
     )
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
-    overrides = [word for word in given.sources if "=" in word and not Path(word).exists()]
     try:
         run = load_trained(given.run, allowed=given.allow)
         if run.unfinished:
@@ -45,9 +44,8 @@ def main() -> None:
         print(
             embed_into(
                 run,
-                [word for word in given.sources if word not in overrides],
+                given.sources,
                 given.out,
-                overrides=overrides,
                 part=given.split,
                 skip_broken=given.skip_broken,
                 config_dir=given.config_dir,

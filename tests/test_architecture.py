@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import ROOT
 
 SRC = ROOT / "src"
-OUTER = {"train", "compare", "evaluate", "embed", "export", "query", "sync"}
+OUTER = {"train", "compare", "evaluate", "embed", "export", "outliers", "query", "sync"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {

@@ -1,5 +1,6 @@
 """Images embedded by a trained run, into a file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -75,37 +76,46 @@ def dataset_split(
     return split, data.skipped
 
 
-def embed_into(
-    run: Trained,
-    sources: list[str],
-    out: Path,
-    *,
-    overrides: list[str],
-    part: str,
-    skip_broken: bool,
-    config_dir: Path | None = None,
-) -> str:
-    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
-    `out`; return a line that says so. `sources` are images and folders of them, or the name of one data
-    set. Raises UserError for anything else, and if `out` exists."""
-    if out.exists():
-        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
+def split_of(
+    run: Trained, words: list[str], part: str, skip_broken: bool, config_dir: Path | None = None
+) -> tuple[Split, Sequence[object]]:
+    """The images that a command line names, files and folders or one data set with its overrides, and
+    what was left out of them. Raises UserError for anything else."""
+    overrides = [word for word in words if "=" in word and not Path(word).exists()]
+    sources = [word for word in words if word not in overrides]
     known = sorted(
         path.stem
         for folder in (CONF, *([config_dir] if config_dir else []))
         for path in (folder / "dataset").glob("[!_]*.yaml")
     )
     missing = [source for source in sources if not (source and Path(source).exists())]
-    if not missing:
+    if sources and not missing:
         if overrides:
             raise UserError(f"{overrides[0]}: this is for a data set, but {sources[0]} is of images")
-        split, skipped = images_split(run, [Path(source) for source in sources], skip_broken)
-    elif len(sources) == 1 and sources[0] in known:
-        split, skipped = dataset_split(run, sources[0], overrides, part, config_dir)
-    else:
-        raise UserError(
-            f"{missing[0]!r}: neither an image or a folder nor a data set; those are {', '.join(known)}"
-        )
+        return images_split(run, [Path(source) for source in sources], skip_broken)
+    if len(sources) == 1 and sources[0] in known:
+        return dataset_split(run, sources[0], overrides, part, config_dir)
+    what = (missing or words)[0]
+    raise UserError(
+        f"{what!r}: neither an image or a folder nor a data set; those are {', '.join(known)}"
+    )
+
+
+def embed_into(
+    run: Trained,
+    words: list[str],
+    out: Path,
+    *,
+    part: str,
+    skip_broken: bool,
+    config_dir: Path | None = None,
+) -> str:
+    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
+    `out`; return a line that says so. `words` name the images, see `split_of`. Raises UserError if `out`
+    exists."""
+    if out.exists():
+        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
+    split, skipped = split_of(run, words, part, skip_broken, config_dir)
     embeddings = run.embed(split).cpu().numpy()
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
     if split.names is not None:

@@ -106,8 +106,8 @@ def test_a_trained_model_takes_features_only_and_is_exported(composed, folder_of
 
     def embedded(source, *overrides):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
-        options = {"overrides": list(overrides), "part": "test", "skip_broken": False}
-        assert embed_into(trained, [str(source)], out, **options).startswith("12 embeddings of 4 dim")
+        words, options = [str(source), *overrides], {"part": "test", "skip_broken": False}
+        assert embed_into(trained, words, out, **options).startswith("12 embeddings of 4 dim")
         return np.load(out)["embeddings"]
 
     with pytest.raises(UserError, match=r"faces: images; the model of .* takes features"):

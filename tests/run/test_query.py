@@ -6,7 +6,6 @@ import re
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from src.query import main
 from src.run.lifecycle import train_run
@@ -14,51 +13,13 @@ from src.run.load import load_trained
 from src.run.query import Gallery, ask
 from tests.conftest import FAST
 
-CLASSES, IMAGES = 60, 12
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Images of patterns with noise: `trained` on, a `gallery` of others, new images of these, `known`,
-    and of yet others, `unknown`."""
-    root, rng = tmp_path_factory.mktemp("query"), np.random.default_rng(0)
-    for label in range(CLASSES):
-        pattern = rng.integers(30, 180, (8, 8))
-        for i in range(IMAGES):
-            if label < 40:
-                part = "trained"
-            elif label < 50:
-                part = "gallery" if i < IMAGES // 2 else "known"
-            else:
-                part = "unknown"
-            path = root / part / f"p{label:02d}" / f"{i}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            noise = rng.normal(0, 25, (8, 8))
-            Image.fromarray((pattern + noise).clip(0, 255).astype(np.uint8)).save(path)
-    return root
-
-
-@pytest.fixture(scope="module")
-def trained(folders):
-    from hydra import compose, initialize_config_dir
-
-    from src.run.command_line import to_dict
-    from tests.conftest import ROOT
-
-    data = ("dataset=image_folder", f"dataset.root={folders / 'trained'}", "dataset.val_fraction=0.4")
-    overrides = [*FAST, *data, "model.embedding_dim=16", "epochs=10", "batch_size=32"]
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        config = to_dict(compose("train", overrides=overrides))
-    train_run(config, folders / "run")
-    return folders / "run"
-
 
 @pytest.fixture
-def query(trained, monkeypatch, capsys):
+def query(trained_on_patterns, monkeypatch, capsys):
     """query("--gallery", …) -> what the command prints; a refusal raises SystemExit."""
 
     def of(*arguments) -> str:
-        monkeypatch.setattr("sys.argv", ["src.query", str(trained), *map(str, arguments)])
+        monkeypatch.setattr("sys.argv", ["src.query", str(trained_on_patterns), *map(str, arguments)])
         main()
         return capsys.readouterr().out
 
@@ -71,12 +32,12 @@ def rows_in(folder):
 
 
 def test_known_images_get_their_names_and_others_are_unknown_at_about_the_rate_promised(
-    query, folders, tmp_path
+    query, patterns, tmp_path
 ):
     answers = {}
     for part in ("known", "unknown"):
-        options = ("--gallery", folders / "gallery", "--false-accepts", 0.1, "--out", tmp_path / part)
-        said = query(folders / part, *options)
+        options = ("--gallery", patterns / "gallery", "--false-accepts", 0.1, "--out", tmp_path / part)
+        said = query(patterns / part, *options)
         answers[part] = rows_in(tmp_path / part)
         assert (tmp_path / part / "nearest.png").stat().st_size
     assert re.search(r"14 of 156 validation images.* come nearer: 9\.0% false accepts", said)
@@ -89,21 +50,23 @@ def test_known_images_get_their_names_and_others_are_unknown_at_about_the_rate_p
     assert all(row["next"] not in ("", row["nearest"]) for row in known)
 
 
-def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, folders):
-    image = next((folders / "trained").rglob("*.png"))
+def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, patterns):
+    image = next((patterns / "trained").rglob("*.png"))
     assert re.search(r"known above a cosine of 0\.\d+", query(image))
 
 
-def test_a_gallery_is_read_from_what_embed_wrote(query, folders, trained, tmp_path, monkeypatch, capsys):
+def test_a_gallery_is_read_from_what_embed_wrote(
+    query, patterns, trained_on_patterns, tmp_path, monkeypatch, capsys
+):
     from src import embed
 
     out = tmp_path / "gallery.npz"
-    line = ["src.embed", str(trained), str(folders / "gallery"), "--out", str(out)]
+    line = ["src.embed", str(trained_on_patterns), str(patterns / "gallery"), "--out", str(out)]
     monkeypatch.setattr("sys.argv", line)
     embed.main()
     capsys.readouterr()
-    folder = query(folders / "known", "--gallery", folders / "gallery", "--threshold", 0.5)
-    assert query(folders / "known", "--gallery", out, "--threshold", 0.5) == folder
+    folder = query(patterns / "known", "--gallery", patterns / "gallery", "--threshold", 0.5)
+    assert query(patterns / "known", "--gallery", out, "--threshold", 0.5) == folder
     (tmp_path / "torn.npz").write_bytes(out.read_bytes()[:100])
     with np.load(out) as kept:
         narrower = dict(kept) | {"embeddings": kept["embeddings"][:, :8]}
@@ -116,14 +79,14 @@ def test_a_gallery_is_read_from_what_embed_wrote(query, folders, trained, tmp_pa
         ("narrower", "embeddings of 8 dimensions, the model of .* makes 16"),
     ):
         with pytest.raises(SystemExit, match=why):
-            query(folders / "known", "--gallery", tmp_path / f"{name}.npz")
+            query(patterns / "known", "--gallery", tmp_path / f"{name}.npz")
 
 
-def test_embed_takes_images_and_folders_together(folders, trained, tmp_path, monkeypatch):
+def test_embed_takes_images_and_folders_together(patterns, trained_on_patterns, tmp_path, monkeypatch):
     from src import embed
 
-    image, out = next((folders / "known").rglob("*.png")), tmp_path / "x.npz"
-    words = [str(trained), str(image), str(folders / "gallery"), "--out", str(out)]
+    image, out = next((patterns / "known").rglob("*.png")), tmp_path / "x.npz"
+    words = [str(trained_on_patterns), str(image), str(patterns / "gallery"), "--out", str(out)]
     monkeypatch.setattr("sys.argv", ["src.embed", *words])
     embed.main()
     with np.load(out) as kept:
@@ -131,14 +94,14 @@ def test_embed_takes_images_and_folders_together(folders, trained, tmp_path, mon
         assert any(name.startswith("gallery/p40/") for name in kept["names"])
 
 
-def test_embed_knows_where_the_runs_own_images_are(trained, tmp_path, monkeypatch):
+def test_embed_knows_where_the_runs_own_images_are(trained_on_patterns, tmp_path, monkeypatch):
     from src import embed
 
-    words = [str(trained), "image_folder", "--out", str(tmp_path / "x.npz")]
+    words = [str(trained_on_patterns), "image_folder", "--out", str(tmp_path / "x.npz")]
     monkeypatch.setattr("sys.argv", ["src.embed", *words])
     embed.main()
     with np.load(tmp_path / "x.npz") as kept:
-        model = load_trained(trained)
+        model = load_trained(trained_on_patterns)
         assert len(kept["labels"]) == len(model.data(model.config["dataset"]).test)
 
 
@@ -163,13 +126,13 @@ def test_what_comes_next_is_of_another_class():
         (["--out", "."], "exists already"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(options, why, query, folders):
+def test_what_cannot_be_is_refused_in_a_line(options, why, query, patterns):
     with pytest.raises(SystemExit, match=why):
-        query(folders / "known", *options)
+        query(patterns / "known", *options)
 
 
-def test_a_run_without_validation_images_needs_a_threshold(composed, folders, tmp_path, monkeypatch):
+def test_a_run_without_validation_images_needs_a_threshold(composed, patterns, tmp_path, monkeypatch):
     train_run(composed(*FAST, "dataset=synthetic", "dataset.val_fraction=0"), tmp_path / "run")
-    monkeypatch.setattr("sys.argv", ["src.query", str(tmp_path / "run"), str(folders / "known")])
+    monkeypatch.setattr("sys.argv", ["src.query", str(tmp_path / "run"), str(patterns / "known")])
     with pytest.raises(SystemExit, match="this run has none: give --threshold"):
         main()
