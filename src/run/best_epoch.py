@@ -66,5 +66,7 @@ def take_best(folder: Path, config: dict) -> dict:
 
 
 def model_file(folder: Path) -> Path:
-    """The checkpoint of the model that a run is used by."""
+    """The checkpoint of the model that a run is used by; a file is its own."""
+    if folder.is_file():
+        return folder
     return folder / BEST if (folder / BEST).is_file() else folder / LAST

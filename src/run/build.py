@@ -23,6 +23,7 @@ from ..training import (
     embed,
     margin_schedule,
 )
+from .init import start_from
 from .options import check_augmentation, keys_of, model_arguments, options_of
 from .pairs import evaluation_pairs
 from .targets import locate, qualified
@@ -81,8 +82,9 @@ class Run:
 
 
 def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
-    """Build everything, with weights drawn from the run's seed or, of a pretrained model, fetched.
-    Raises UserError for what turns out not to work only here, with the data at hand."""
+    """Build everything, with weights drawn from the run's seed or, with `fetch`, those of a pretrained
+    model or of another run. Raises UserError for what turns out not to work only here, with the data at
+    hand."""
     device = build_device(config["device"])
     data = build_data(config, device)
     if config["batch_size"] > len(data.train):
@@ -103,6 +105,8 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         name = config["model"]["name"]
         raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
+    if fetch and config["init"]["from"] is not None:
+        start_from(config["init"]["from"], backbone, head, data.classes)
     optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
     shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
     return Run(

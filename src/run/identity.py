@@ -60,7 +60,7 @@ NAMES = {
 
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
 COMPUTING = ("losses", "models", "datasets", "training", "evaluation")
-OF_RUN = ("best_epoch", "build", "epochs", "lifecycle", "options", "pairs", "resume")
+OF_RUN = ("best_epoch", "build", "epochs", "init", "lifecycle", "options", "pairs", "resume")
 COMPUTING += tuple(f"run/{part}.py" for part in OF_RUN)
 
 
@@ -97,6 +97,10 @@ def computed(config: dict) -> dict[str, object]:
             del flat[name]
     if flat.get("checkpoint.keep", "last") != "last" or flat.get("early_stopping.patience"):
         flat["chosen_by"] = flat.get("objective")
+    if isinstance(flat.get("init.from"), str):
+        path = flat["init.from"].removeprefix("best:")
+        best = "best:" * flat["init.from"].startswith("best:")
+        flat["init.from"] = best + os.path.abspath(os.path.expanduser(path))
     if flat.get("optimizer.head_lr") == flat.get("optimizer.lr"):
         flat.pop("optimizer.head_lr", None)  # null means the same
     for group in ("optimizer", "schedule"):

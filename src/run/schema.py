@@ -6,6 +6,7 @@ Configurations are plain dicts, as Hydra composed them.
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole, parameters, suggestion
 from ..datasets import Augmentation
@@ -14,6 +15,8 @@ from ..evaluation import EVALUATIONS
 from ..losses import CosineHead, MarginHead
 from ..tracking import check_logger
 from ..training import WARMUPS
+from .best import run_folder
+from .best_epoch import model_file
 from .build import check_parts
 from .identity import VALUE_ONLY, flattened
 from .options import FILLED_IN, OWN_KEYS, check_targets, options_of, target_of
@@ -30,6 +33,7 @@ KEYS = {
     "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
+    "init": ("from",),
     "checkpoint": ("keep",),
     "early_stopping": ("patience",),
 }
@@ -89,6 +93,10 @@ VALUES = {
         "a number of epochs from 1, or null",
         lambda value: value is None or (is_whole(value) and value >= 1),
     ),
+    "init.from": Legal(
+        "a run's folder, best:<sweep>, a file of weights, or null",
+        lambda value: value is None or isinstance(value, str),
+    ),
     "plots.animate": TRUE_OR_FALSE,
 }
 
@@ -108,6 +116,7 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     mistakes.of(check_patience, config)
     if "optimizer" in groups:  # else nothing is trained, and nothing reported
         mistakes.of(check_logger, config["logger"])
+        mistakes.of(check_init, config["init"]["from"])
     mistakes.of(check_targets, config, groups)
     mistakes.of(check_margin, config)
     mistakes.of(check_scale, config)
@@ -211,6 +220,12 @@ def check_evaluation(config: dict) -> None:
     pairs = evaluation.get("pairs")
     if pairs is not None and not (is_whole(pairs) and pairs >= 10):
         raise UserError(f"evaluation.pairs={pairs}: a whole number from 10, or null for every pair")
+
+
+def check_init(source: object) -> None:
+    """What a run is to start from is there: it is read only once the data are."""
+    if isinstance(source, str) and not model_file(run_folder(Path(source).expanduser())).is_file():
+        raise UserError(f"init.from={source}: neither a run's folder nor a file of weights")
 
 
 def check_patience(config: dict) -> None:

@@ -1,0 +1,86 @@
+"""Where a run's weights begin: at those of another run, or of a file, as far as they fit."""
+
+import logging
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..losses import Head
+from ..training import load_checkpoint
+from .best import run_folder
+from .best_epoch import model_file
+
+log = logging.getLogger(__name__)
+NESTED = ("state_dict", "model", "backbone")  # keys under which files hold the weights
+PREFIX = "module."  # of what was trained by DataParallel
+NAMED = 5  # tensors that a line names
+
+
+def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str, ...]) -> None:
+    """Put the weights of `source`, a run's folder, `best:<sweep>`, or a file of weights (.pt, .pth or
+    .safetensors), into `backbone`, and a run's class weights and all else of its head into `head` if its
+    classes are the same. What does not fit stays as it was drawn, and is named. Raises UserError for a
+    file that cannot be read or that holds nothing that fits."""
+    path = model_file(run_folder(Path(source).expanduser()))
+    saved = read_weights(path)
+    weights = flat_weights(saved)
+    left_out = load_fitting(backbone, weights)
+    if len(left_out) == len(backbone.state_dict()):
+        raise UserError(f"init.from={source}: none of its {len(weights)} weights fits this model")
+    fitting = len(backbone.state_dict()) - len(left_out)
+    log.info(f"the backbone starts from {path}: {fitting} of {len(backbone.state_dict())} tensors")
+    if left_out:
+        some = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:NAMED])
+        log.warning(f"not from there: {some}" + " …" * (len(left_out) > NAMED))
+    same_classes = tuple(saved.get("classes", ())) == classes
+    if same_classes and isinstance(saved.get("head"), dict):
+        kept = load_fitting(head, saved["head"])
+        log.info("the class weights start from there too" if not kept else "the class weights are new")
+
+
+def read_weights(path: Path) -> dict:
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        saved = load_checkpoint(path)
+    except ImportError:
+        raise UserError(f"init.from={path}: pip install safetensors reads it") from None
+    except OSError as error:
+        raise UserError(f"init.from={path}: no run, and no file of weights ({error})") from None
+    except Exception as error:  # torn, foreign: each library raises its own
+        raise UserError(f"init.from={path}: cannot be read ({error})") from None
+    if not isinstance(saved, dict):
+        raise UserError(f"init.from={path}: holds no weights by name")
+    return saved
+
+
+def flat_weights(saved: dict) -> dict[str, Tensor]:
+    """The tensors of a state dict by their names in the module that they are of."""
+    nested = next((saved[key] for key in NESTED if isinstance(saved.get(key), dict)), saved)
+    return {
+        str(name).removeprefix(PREFIX): value
+        for name, value in nested.items()
+        if isinstance(value, Tensor)
+    }
+
+
+@torch.no_grad()
+def load_fitting(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, str]:
+    """Copy the weights whose names and shapes `module` has; return why others of its own were left."""
+    left_out = {}
+    for name, own in module.state_dict().items():
+        found = weights.get(name)
+        if found is None:
+            left_out[name] = "is not there"
+        elif found.shape != own.shape:
+            there, here = (tuple(tensor.shape) for tensor in (found, own))
+            left_out[name] = f"{there} there, {here} here"
+        elif not found.isfinite().all():
+            left_out[name] = "is not finite there"
+        else:
+            own.copy_(found)
+    return left_out

@@ -1,0 +1,122 @@
+"""A run that starts from another one's weights: what fits is taken, what does not is named."""
+
+import logging
+
+import pytest
+import torch
+
+from src.errors import Pruned, UserError
+from src.run import epochs
+from src.run.build import build_run
+from src.run.folder import read_summary
+from src.run.identity import config_hash
+from src.run.lifecycle import train_run
+from src.training import load_checkpoint
+from tests.conftest import FAST
+
+SETTING = (*FAST, "epochs=3", "model.embedding_dim=16", "batch_size=16")
+
+
+def on(part: str, patterns, *overrides: str) -> tuple[str, ...]:
+    data = ("dataset=image_folder", f"dataset.root={patterns / part}", "dataset.val_fraction=0.4")
+    return (*SETTING, *data, "model=mlp", *overrides)
+
+
+def weights_of(run) -> dict:
+    return {"backbone": run.backbone.state_dict(), "head": run.head.state_dict()}
+
+
+def test_a_run_starts_where_another_ended(composed, patterns, trained_on_patterns, tmp_path, caplog):
+    config = composed(*on("trained", patterns, f"init.from={trained_on_patterns}"))
+    with caplog.at_level(logging.INFO):
+        run = build_run(config, tmp_path)
+    saved = load_checkpoint(trained_on_patterns / "checkpoint.pt")
+    for part, state in weights_of(run).items():  # the same classes: the class weights too
+        assert all(torch.equal(value, saved[part][key]) for key, value in state.items()), part
+    assert "the class weights start from there too" in caplog.text
+
+
+def test_what_does_not_fit_stays_as_it_was_drawn_and_is_named(
+    composed, patterns, trained_on_patterns, tmp_path, caplog
+):
+    overrides = on("unknown", patterns, "model.embedding_dim=8")
+    drawn = build_run(composed(*overrides), tmp_path)
+    run = build_run(composed(*overrides, f"init.from={trained_on_patterns}"), tmp_path)
+    saved = load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"]
+    new = {key for key, value in run.backbone.state_dict().items() if value.shape != saved[key].shape}
+    assert len(new) == 2
+    for key, value in run.backbone.state_dict().items():
+        expected = drawn.backbone.state_dict()[key] if key in new else saved[key]
+        assert torch.equal(value, expected), key
+    assert torch.equal(run.head.weight, drawn.head.weight)  # other classes
+    for key in new:
+        assert f"{key}: {tuple(saved[key].shape)} there" in caplog.text
+
+
+@pytest.mark.parametrize("nesting", ["plain", "state_dict", "module."])
+def test_files_of_weights_are_read(nesting, composed, patterns, trained_on_patterns, tmp_path):
+    weights = load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"]
+    held = {f"module.{k}": v for k, v in weights.items()} if nesting == "module." else weights
+    torch.save({"state_dict": held} if nesting == "state_dict" else held, tmp_path / "w.pth")
+    run = build_run(composed(*on("unknown", patterns, f"init.from={tmp_path}/w.pth")), tmp_path)
+    assert all(torch.equal(v, weights[k]) for k, v in run.backbone.state_dict().items())
+
+
+def test_fine_tuning_on_few_images_beats_beginning_anew(
+    composed, patterns, trained_on_patterns, tmp_path
+):
+    reached = {}
+    for name, start in (("anew", ()), ("tuned", (f"init.from={trained_on_patterns}",))):
+        train_run(composed(*on("unknown", patterns, "epochs=1", *start)), tmp_path / name)
+        reached[name] = read_summary(tmp_path / name)["metrics"]["map_at_r"]
+    assert 1 - reached["tuned"] < (1 - reached["anew"]) / 2, reached
+
+
+def test_a_run_that_was_cut_short_needs_its_source_no_more(
+    composed, patterns, trained_on_patterns, tmp_path, monkeypatch
+):
+    source = tmp_path / "w.pth"
+    torch.save(load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"], source)
+    config = composed(*on("unknown", patterns, f"init.from={source}"))
+    train_run(config, tmp_path / "whole")
+    whole = epochs.record_epoch
+
+    def stopping(run, done, *arguments, **options):
+        (run.folder / "stop").touch()
+        return whole(run, done, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(epochs, "record_epoch", stopping)
+        with pytest.raises(Pruned):
+            train_run(config, tmp_path / "cut")
+    torch.save({"x": torch.zeros(1)}, source)  # no weights of this model any more
+    train_run(config, tmp_path / "cut")
+    for name in ("metrics.csv", "embeddings.npz"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_where_it_starts_is_part_of_the_run(composed, trained_on_patterns, monkeypatch):
+    chosen = config_hash(composed(f"init.from={trained_on_patterns}"))
+    assert chosen != config_hash(composed())
+    monkeypatch.chdir(trained_on_patterns.parent)
+    assert chosen == config_hash(composed(f"init.from={trained_on_patterns.name}"))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (None, "neither a run's folder nor a file of weights"),
+        (b"", "cannot be read"),
+        ({"x": torch.zeros(2)}, "none of its 1 weights fits this model"),
+        ([1, 2], "holds no weights by name"),
+    ],
+    ids=["missing", "empty", "of another model", "a list"],
+)
+def test_what_is_no_start_is_refused_in_a_line(content, why, composed, tmp_path):
+    source = tmp_path / "w.pth"
+    if isinstance(content, bytes):
+        source.write_bytes(content)
+    elif content is not None:
+        torch.save(content, source)
+    with pytest.raises(UserError, match=f"init.from={source}: .*{why}"):
+        train_run(composed(*FAST, f"init.from={source}"), tmp_path / "run")
