@@ -1,5 +1,6 @@
 """Shared: compose a configuration as the command line would, and train it in a temporary folder."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -25,9 +26,11 @@ torch.set_num_threads(1)  # of two processes, see the Makefile
 
 
 def pytest_configure(config) -> None:
-    """One font cache for all tests, and for the processes they start in other home directories:
-    matplotlib builds one anew for each, which takes seconds and a line on stderr."""
-    cache = Path(tempfile.gettempdir()) / f"matplotlib-of-tests-{os.getuid()}"
+    """One font cache for all tests of an environment, whose fonts are its own, and for the processes
+    they start in other home directories: matplotlib builds one anew for each, which takes seconds and a
+    line on stderr."""
+    environment = hashlib.sha256(sys.prefix.encode()).hexdigest()[:12]
+    cache = Path(tempfile.gettempdir()) / f"matplotlib-of-tests-{os.getuid()}-{environment}"
     cache.mkdir(exist_ok=True)
     os.environ.setdefault("MPLCONFIGDIR", str(cache))
     if not hasattr(config, "workerinput"):  # before workers and their children can race for it

@@ -19,7 +19,7 @@ from .limits import printable, regular_file
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 SUFFIXES = {".apng", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".mpo", ".pbm", ".pgm", ".png"}
 SUFFIXES |= {".pnm", ".ppm", ".tif", ".tiff", ".webp"}
-HEIC = {".heic", ".heif", ".hif"}
+HEIC = {".heic", ".heics", ".heif", ".heifs", ".hif"}
 if features.check("avif"):  # which some builds of Pillow lack
     FORMATS += ("AVIF",)
     SUFFIXES |= {".avif", ".avifs"}

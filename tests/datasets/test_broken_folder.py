@@ -114,7 +114,7 @@ def validated_and_tested(root: Path) -> None:
         (two_validations, r"has .*train/.*, and beside them Validation/: which is it\?"),
         (few_classes, r"^test_fraction=0.2: of 3 classes in .* leaves fewer than 2 to train on"),
         (splits_of_another_name, r"class p01 is in both the training and the test part"),
-        (unsupported, r"p04/x.HEIC: an unsupported image format"),
+        (unsupported, r"p04/x.HEIC: (an unsupported image format|not an image)"),
         (not_text, r"p\\udce9': a name that is not UTF-8"),
         (validated_and_tested, r"class p01 is in both the validation and the test part"),
     ],

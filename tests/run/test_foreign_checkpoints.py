@@ -24,7 +24,7 @@ def saved(tmp_path_factory):
     from tests.run.test_trained import configured
 
     folder = tmp_path_factory.mktemp("run")
-    save_run(build_run(configured("model.options.hidden=8"), folder), 2)
+    save_run(build_run(configured("model.options.hidden=8"), folder), 2, "checkpoint.pt")
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
