@@ -46,8 +46,10 @@ def against_baseline(comparison: Comparison, baseline: Setting, gap: Difference)
     verdict = ""
     if gap.separable and sign * gap.mean < 0:
         verdict = f"worse than {baseline.label}"
-    elif not gap.separable and (pixels or sign * gap.mean <= 0):
+    elif not gap.separable and sign * gap.mean <= 0:
         verdict = f"no better than {baseline.label}"
+    elif not gap.separable and pixels:
+        verdict = f"not shown to be better than {baseline.label}"
     word = repeated_word(comparison)
     if gap.n == 1:
         said += f", with one {word} in common"
