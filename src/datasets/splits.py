@@ -79,8 +79,7 @@ class Source:
     """What a reader returns. `train` is None where there is nothing to train on, `val` where the data
     come without a validation split. `skipped` names the files and classes that were left out; `notes`
     say, a line each, what the user should know of how the data were read, `drawn` which parts were not
-    there. Features, images of float32,
-    are taken as they are, unless they are to be `standardise`d."""
+    there. Features, images of float32, are taken as they are, unless they are to be `standardise`d."""
 
     train: Labelled | None
     val: Labelled | None = None
