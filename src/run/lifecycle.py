@@ -117,7 +117,8 @@ def train_and_evaluate(
 ) -> float:
     """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
     to end after that is left to `afterwards`."""
-    check_config(config)
+    # What a resumed run began with may be gone since.
+    check_config(config | {"init": {"from": None}} if saved else config)
     if group is None:  # a sweep was asked before its first run, and an outage since costs no run
         tracking.check_online(config["logger"])
     run = build_run(config, folder, fetch=saved is None)

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,12 +12,11 @@ from torch import Tensor
 
 from .. import durable
 from ..datasets import Split
-from ..datasets.limits import check_zip
+from ..datasets.embeddings import read_npz
 from ..errors import UserError
 from .embedding import images_split
 from .load import Trained
 
-MOST_BYTES = 2**37  # of a gallery in a file
 SHOWN, NEIGHBOURS = 20, 6  # queries in the picture, and what each is most like
 AT_ONCE = 1024  # queries
 
@@ -91,16 +89,14 @@ def gallery_of(run: Trained, source: str | None, skip_broken: bool) -> Gallery:
 
 def gallery_in_file(run: Trained, path: Path) -> Gallery:
     try:
-        with zipfile.ZipFile(path) as zipped:
-            check_zip(zipped, MOST_BYTES)
-        with np.load(path, allow_pickle=False) as kept:
-            embeddings, labels, classes = (kept[key] for key in ("embeddings", "labels", "classes"))
-        embeddings, labels = torch.from_numpy(embeddings).float(), torch.from_numpy(labels).long()
-        names = tuple(classes.astype(str).tolist())
+        arrays = read_npz(path)
+        embeddings = torch.from_numpy(arrays.features).float()
+        labels = torch.from_numpy(arrays.labels).long()
+        names = () if arrays.classes is None else tuple(arrays.classes.astype(str).tolist())
         fits = embeddings.ndim == 2 and labels.shape == embeddings.shape[:1] and len(labels)
         if not (fits and 0 <= labels.min() <= labels.max() < len(names)):
             raise ValueError("its arrays do not fit each other")
-    except Exception as error:  # torn, forged: numpy raises anything
+    except (ValueError, TypeError) as error:
         why = " ".join(str(error).split())[:200]
         raise UserError(f"--gallery {path}: no embeddings that src.embed wrote ({why})") from None
     if embeddings.shape[1] != run.head.embedding_dim:
