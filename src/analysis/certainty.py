@@ -6,7 +6,7 @@ from ..words import counted
 from .phrases import enumerate_labels, number, repeated_word
 from .ranking import Comparison
 from .settings import Setting
-from .statistics import FEWEST_PAIRS, NO_SPREAD, Difference
+from .statistics import FEWEST_PAIRS, MOST_SEEDS, NO_SPREAD, Difference
 from .verdict import SAME, SPLITS, means_on, resolution
 
 MORE_FOLDS = (5, 10)
@@ -72,7 +72,11 @@ def needed(gap: Difference, word: str) -> str:
         return f"and {counted(gap.n, word)} are too few to say how many more would tell"
     if gap.high - gap.low < NO_SPREAD:
         return f"the same in every {word}, as counts of samples can be by chance"
-    return "and more folds or images would tell" if word == "fold" else "nor with a thousand"
+    return (
+        "and more folds or images would tell"
+        if word == "fold"
+        else f"and {MOST_SEEDS} would not tell either"
+    )
 
 
 def how_sure(comparison: Comparison) -> list[str]:
@@ -162,7 +166,7 @@ def nearest_rival(metric: str, rivals: list[Setting], sign: int, word: str) -> l
         needs = f"about {counted(gap.more_seeds, 'more seed')} each"
         end = f"is {apart}: telling them apart would take {needs}."
     elif gap.n >= FEWEST_PAIRS and word == "seed" and gap.high - gap.low >= NO_SPREAD:
-        end = f"is {apart}: telling them apart would take more than 1,000 seeds."
+        end = f"is {apart}: telling them apart would take more than {MOST_SEEDS} seeds."
     else:
         end = f"is {apart}, {needed(gap, word)}."
     lines = [f"The nearest of those on the test split, {nearest.label}, {end}"]

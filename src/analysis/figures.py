@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from .. import plots
 from ..evaluation import METRICS, Metric
 from ..run.folder import read_rows
+from ..run.options import PIXELS
 from .foreign import array_shape, read_arrays
 from .ranking import Comparison, Setting
 from .read import evaluation_of
@@ -139,8 +140,8 @@ def losses_by_rate(
     """Losses, learning rates, the mean on the test split of each loss's setting that is chosen at each
     rate (L, R), nan where none was tried, and the rate of each loss that is chosen of all; None if only
     one rate was tried. Of a search's many rates, those that are close share a column."""
-    rates = {setting.key: rate_of(setting) for setting in comparison.settings}
-    rates = {key: rate for key, rate in rates.items() if rate is not None}
+    trained = [setting for setting in comparison.settings if setting.loss != PIXELS]
+    rates = {setting.key: rate_of(setting) for setting in trained if rate_of(setting) is not None}
     if len(set(rates.values())) < 2:
         return None
     columns, place = rate_columns(sorted(set(rates.values())))

@@ -9,7 +9,7 @@ from ..run.options import PIXELS
 from .read import RunRecord
 from .statistics import Difference, Interval, Repeat, by_fold, interval
 
-SHORT = {"margin.value": "m", "scale.value": "s"}
+SHORT = {"margin.value": "m", "scale.value": "s", "optimizer.lr": "lr"}
 # Keys that do not set runs apart for a reader: where and how they ran, and what follows from other keys.
 HIDDEN = ("seed", "dataset.fold", "dataset.root", "device.name", "device.threads", *NOT_COMPUTED)
 HIDDEN += tuple(group for group in NOT_IDENTITY if group != "device")

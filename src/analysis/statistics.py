@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 CONFIDENCE = 0.95
 POWER = 0.8  # with which a difference as large as the one seen should be found
-MOST_SEEDS = 1000  # beyond, a difference is as good as none
+MOST_SEEDS = 100  # nobody trains more
 FEWEST_PAIRS = 3  # below, metrics that count samples agree too often by chance
 NO_SPREAD = 1e-9  # a standard deviation that is none
 
@@ -100,7 +100,7 @@ def paired_difference(
 
 def more_seeds(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> int | None:
     """Seeds beyond n that a paired t test would need to find a difference of this mean and standard
-    deviation, with a power of 80%; None if that is more than a thousand in all."""
+    deviation, with a power of 80%; None if that is more than MOST_SEEDS in all."""
     if mean == 0:
         return None
     totals, detectable = _detectable(confidence)

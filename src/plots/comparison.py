@@ -149,7 +149,7 @@ def plot_angle_ranges(
             axes.plot(mean, y, marker, color=colour, ms=6, label=name)
         axes.set_yticks(range(count), labels[:count])
         axes.set_ylim(count - 0.4, -0.6)
-        axes.set(xlabel="angle (degrees): 5% to 95% of the test samples, mean marked", xlim=(0, None))
+        axes.set(xlabel="angle (degrees): mean, and 5% to 95%\nof the test samples", xlim=(0, None))
         better = "the less the two overlap the better"
         fig.suptitle(f"{shared}: {better}" if shared else better, x=0.01, ha="left", fontsize=12)
         fig.legend(loc="outside lower center", ncols=2)
