@@ -63,6 +63,8 @@ def legal_by_type(annotation: object) -> Legal | None:
     if annotation in TYPES:
         return TYPES[annotation]
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Literal:
+        return Legal(" or ".join(map(str, inner)), lambda value: value in inner)
     if origin in (typing.Union, types.UnionType):
         rules = [rule for rule in map(legal_by_type, inner) if rule]  # nobody types a tensor
         if not [rule for rule in rules if rule is not TYPES[type(None)]]:

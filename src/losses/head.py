@@ -11,6 +11,7 @@ margins are radians. Everything here runs in at least float32, whatever autocast
 import functools
 import inspect
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,8 @@ class Head(nn.Module):
 
     `label_smoothing` ε spreads a share ε of each target evenly over all classes; `class_weights`
     (C numbers above 0: a batch of weightless samples would have no mean) weigh samples by their class,
-    the mean taken over the weights, as in torch.
+    the mean taken over the weights, as in torch. With `class_weights` balanced every class weighs the
+    same in all: call `balance` before training, or the loss is not a number.
     """
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
@@ -65,7 +67,7 @@ class Head(nn.Module):
         num_classes: int,
         *,
         label_smoothing: float = 0.0,
-        class_weights: list[float] | None = None,
+        class_weights: list[float] | Literal["balanced"] | None = None,
     ):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
@@ -74,13 +76,22 @@ class Head(nn.Module):
             raise ValueError(f"{type(self).__name__} has no cross entropy to smooth or weigh")
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is from 0 to below 1, got {label_smoothing}")
-        if class_weights is not None:
+        if class_weights == "balanced":
+            class_weights = torch.full((num_classes,), math.nan)
+        elif class_weights is not None:
             class_weights = torch.tensor(class_weights, dtype=torch.float32)
             positive = (class_weights > 0) & class_weights.isfinite()
             if class_weights.shape != (num_classes,) or not positive.all():
                 raise ValueError(f"class_weights are {num_classes} finite numbers above 0")
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
+
+    @torch.no_grad()
+    def balance(self, labels: Tensor) -> None:
+        """Weigh the classes by what they have of the training labels (N,): N / (C · samples of a class),
+        or of one, where it has none."""
+        counts = torch.bincount(labels, minlength=self.num_classes).clamp(min=1)
+        self.class_weights.copy_(len(labels) / (self.num_classes * counts))
 
     def extra_repr(self) -> str:
         return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}"

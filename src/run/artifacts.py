@@ -40,7 +40,7 @@ def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     """Some embeddings, and the prototypes; class means in an open set, whose classes have none."""
     points = embeddings[:FRAME_POINTS].cpu()
     if run.config["evaluation"]["name"] == "closed_set":
-        return points, run.head.prototypes.detach().cpu()
+        return points, run.model[1].prototypes.detach().cpu()
     from ..plots import class_means
 
     labels = run.watched_images.labels[:FRAME_POINTS]

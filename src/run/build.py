@@ -1,7 +1,6 @@
 """From a checked configuration to the objects that a run trains."""
 
 import functools
-import json
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -10,21 +9,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..datasets import Augmentation, Dataset, Split, fingerprint_of, load
+from ..datasets import Augmentation, Dataset, Split
 from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
 from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..training import (
+    Average,
     Device,
+    Order,
     build_optimizer,
     build_schedule,
     choose_device,
     embed,
     margin_schedule,
 )
-from .init import start_from
-from .options import check_augmentation, keys_of, model_arguments, options_of
+from .data import build_data, build_order, check_batches, steps_in
+from .init import freeze, start_from
+from .options import check_augmentation, keys_of, model_arguments
 from .pairs import evaluation_pairs
 from .targets import locate, qualified
 
@@ -49,6 +51,8 @@ class Run:
     augmentation: Augmentation
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
+    order: Order | None = None  # None: a permutation
+    average: Average | None = None  # of the weights; None: they are used as they are
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
     rows: list[dict] = field(default_factory=list)  # of metrics.csv, one an epoch
     warned_of_collapse: bool = False
@@ -56,7 +60,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Training steps in an epoch."""
-        return len(self.data.train) // self.config["batch_size"]
+        return steps_in(self.config, self.data)
 
     @property
     def watched(self) -> str:
@@ -67,18 +71,33 @@ class Run:
     def watched_images(self) -> Split:
         return self.data.test if self.data.val is None else self.data.val
 
+    @property
+    def model(self) -> tuple[nn.Module, Head]:
+        """The backbone and head that are measured, and kept."""
+        model = self.average or self
+        return model.backbone, model.head
+
+    def take_average(self) -> None:
+        """Go on with the average in the place of the weights that were trained."""
+        if self.average:
+            self.backbone.load_state_dict(self.average.backbone.state_dict())
+            self.head.load_state_dict(self.average.head.state_dict())
+            self.average = None
+
     def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
         """Results on the split `validation` or `test`, and its embeddings (N, D)."""
-        self.head.eval()  # otherwise these images would move its running statistics
+        backbone, head = self.model
+        head.eval()  # otherwise these images would move its running statistics
         images = self.data.test if split == "test" else self.data.val
-        embeddings = embed(self.backbone, images, self.device)
+        embeddings = embed(backbone, images, self.device)
         name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
-        return evaluate(name, self.head, embeddings, images.labels, pairs), embeddings
+        return evaluate(name, head, embeddings, images.labels, pairs), embeddings
 
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
         """In words, why the model tells nothing apart; None if it does."""
-        angular = isinstance(self.head, CosineHead)
-        return collapse(result.metrics, embeddings, self.head.prototypes, angular=angular)
+        _, head = self.model
+        angular = isinstance(head, CosineHead)
+        return collapse(result.metrics, embeddings, head.prototypes, angular=angular)
 
 
 def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
@@ -87,11 +106,7 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
     hand."""
     device = build_device(config["device"])
     data = build_data(config, device)
-    if config["batch_size"] > len(data.train):
-        raise UserError(
-            f"batch_size={config['batch_size']}: dataset={config['dataset']['name']} has "
-            f"{len(data.train)} training images; use at most that"
-        )
+    check_batches(config, data)
     check_augmentation(config, data.pictures)
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
     torch.manual_seed(config["seed"])
@@ -105,9 +120,14 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         name = config["model"]["name"]
         raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
+    if config["loss"]["options"].get("class_weights") == "balanced":
+        head.balance(data.train.labels)
     if fetch and config["init"]["from"] is not None:
         start_from(config["init"]["from"], backbone, head, data.classes)
-    optimizer, schedule = build_training(config, backbone, head, len(data.train) // config["batch_size"])
+    if config["init"]["freeze"] is not None:
+        freeze(config["init"]["freeze"], backbone)
+    optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
+    decay = config["ema"]["decay"]
     shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
     return Run(
         config=config,
@@ -122,62 +142,14 @@ def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
         shuffling=shuffling,
         augmentation=Augmentation(changing, **config["augment"]),
         pairs=pairs,
+        order=build_order(config, data.train.labels),
+        average=Average(backbone, head, decay) if decay else None,
     )
 
 
 def build_device(device: dict) -> Device:
     with qualified({"name": "device"}, "device"):
         return choose_device(**device)
-
-
-def build_data(config: dict, device: Device) -> Dataset:
-    """The data set of a configuration. Raises UserError if there is nothing to train on."""
-    data = read_data(config, device)
-    if data.train is None:
-        dataset = config["dataset"]
-        option = "test_fraction=0.2" if "test_fraction" in dataset else "train=<folder>"
-        raise UserError(f"dataset={dataset['name']}: has nothing to train on, give dataset.{option}")
-    return data
-
-
-def read_data(config: dict, device: Device) -> Dataset:
-    dataset = config["dataset"]
-    where = {"device": device.torch, "memory": dataset["memory"]}
-    return call_reader(load, config, where)
-
-
-def call_reader(what: Callable, config: dict, where: dict):
-    """`load` or `fingerprint_of`, for the data set of a configuration."""
-    dataset = config["dataset"]
-    reader = locate("dataset", dataset["_target_"])
-    keys = keys_of("dataset", config) | {"split": "evaluation"}
-    with qualified(keys, f"dataset={dataset['name']}"):
-        return what(
-            reader,
-            dataset["root"],
-            name=dataset["name"],
-            **{key: dataset.get(key) for key in ("val_fraction", "folds", "fold")},
-            **where,
-            **options_of("dataset", dataset),
-        )
-
-
-def data_fingerprint(config: dict) -> str | None:
-    """The `fingerprint` that the data set of a configuration has now, read once in a process; None for
-    one that is the same wherever it lies, and where it cannot be read."""
-    dataset = config["dataset"]
-    if dataset.get("published"):
-        return None
-    return _fingerprint(json.dumps({"dataset": dataset}, sort_keys=True))
-
-
-@functools.cache
-def _fingerprint(config: str) -> str | None:
-    log.info("looking whether the images of finished runs have changed")
-    try:
-        return call_reader(fingerprint_of, json.loads(config), {})
-    except (UserError, OSError):
-        return None
 
 
 def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
@@ -229,13 +201,14 @@ def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
     """The optimizer, and its schedule over `steps` training steps in each epoch."""
     choice, rates = config["optimizer"], config["schedule"]
     options = f"optimizer.options={choice['options']}"
-    with qualified(keys_of("optimizer", config), options, choice["options"]):
+    rates_of = {key: f"optimizer.{key}" for key in ("head_lr", "backbone_lr", "layer_decay")}
+    with qualified(keys_of("optimizer", config) | rates_of, options, choice["options"]):
         optimizer = build_optimizer(
             locate("optimizer", choice["_target_"]),
             backbone,
             head,
             lr=choice["lr"],
-            head_lr=choice["head_lr"],
+            **{key: choice[key] for key in ("head_lr", "backbone_lr", "layer_decay")},
             **choice["options"],
         )
     options = f"schedule.options={rates['options']}"
@@ -260,8 +233,8 @@ def check_parts(config: dict, groups: Collection[str]) -> None:
         if "loss" in groups:
             mistakes.of(build_head, config, 2, classes)
         if "optimizer" in groups:
-            some = nn.Linear(1, 1), nn.Linear(1, 1)
-            mistakes.of(build_training, config, *some, SOME_STEPS)
+            backbone, head = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.Linear(1, 1)
+            mistakes.of(build_training, config, backbone, head, SOME_STEPS)
     mistakes.refuse()
 
 

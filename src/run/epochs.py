@@ -7,7 +7,7 @@ import numpy as np
 from .. import tracking
 from ..errors import Diverged, Pruned
 from ..losses import MarginHead
-from ..training import NotFinite, TrainingBar, fit
+from ..training import NotFinite, Step, TrainingBar, fit
 from .advice import check_finite, likely_causes, remedies
 from .artifacts import animation_frame
 from .best_epoch import BEST, LAST, best_epoch, is_enough, keeps_best
@@ -23,26 +23,31 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
     """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
     their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
     config, epochs, speeds = run.config, run.config["epochs"], []
-    augment = {"augment": run.augmentation} if run.augmentation else {}
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None
-    with TrainingBar(epochs, run.steps, config["batch_size"], config["objective"]) as bar:
+    step = Step(
+        run.backbone,
+        run.head,
+        run.optimizer,
+        run.schedule,
+        run.device,
+        augment=run.augmentation if run.augmentation else None,
+        average=run.average,
+        **{key: config["optimizer"][key] for key in ("accumulate", "clip_norm")},
+    )
+    images = config["batch_size"] * step.accumulate
+    with TrainingBar(epochs, run.steps, images, config["objective"]) as bar:
         try:
             for epoch in fit(
-                run.backbone,
-                run.head,
+                step,
                 run.data.train,
-                run.optimizer,
-                run.schedule,
-                run.device,
                 epochs=epochs,
                 after=run.epochs_trained,
                 batch_size=config["batch_size"],
                 generator=run.shuffling,
+                order=run.order,
                 margin=run.margin,
                 on_step=bar.step,
-                clip_norm=config["optimizer"]["clip_norm"],
-                **augment,
             ):
                 value = record_epoch(run, epoch, tracker, quietly=bar.live)
                 speeds.append(epoch.speed)
@@ -90,7 +95,7 @@ def tracked(row: dict, watched: str) -> dict:
 
 def current_settings(run: Run) -> dict:
     """What can change over the epochs, as it is now."""
-    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups)
+    lr, head_lr = (group["lr"] for group in run.optimizer.param_groups[-2:])
     row = {"lr": lr, "head_lr": head_lr}
     if isinstance(run.head, MarginHead):
         row["margin"] = run.head.margin.tolist()

@@ -3,7 +3,7 @@ changed since, or if files that it left are gone."""
 
 from pathlib import Path
 
-from .build import data_fingerprint
+from .data import data_fingerprint
 from .identity import describe_code, same_sources
 
 

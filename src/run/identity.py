@@ -30,6 +30,10 @@ VALUE_ONLY = ("paper", "few_classes")
 NEUTRAL = {
     "precision": "fp32",
     "checkpoint.keep": "last",
+    "sampler.name": "shuffled",
+    "optimizer.accumulate": 1,
+    "optimizer.layer_decay": 1,
+    "schedule.options.warmup": 0,
     "model.norm": False,
     "model.dropout": 0,
     "model.pretrained": False,
@@ -60,7 +64,7 @@ NAMES = {
 
 # What computes a run's numbers, below src/. Plots, tracking, sweeps and comparisons do not.
 COMPUTING = ("losses", "models", "datasets", "training", "evaluation")
-OF_RUN = ("best_epoch", "build", "epochs", "init", "lifecycle", "options", "pairs", "resume")
+OF_RUN = ("best_epoch", "build", "data", "epochs", "init", "lifecycle", "options", "pairs", "resume")
 COMPUTING += tuple(f"run/{part}.py" for part in OF_RUN)
 
 
@@ -101,8 +105,9 @@ def computed(config: dict) -> dict[str, object]:
         path = flat["init.from"].removeprefix("best:")
         best = "best:" * flat["init.from"].startswith("best:")
         flat["init.from"] = best + os.path.abspath(os.path.expanduser(path))
-    if flat.get("optimizer.head_lr") == flat.get("optimizer.lr"):
-        flat.pop("optimizer.head_lr", None)  # null means the same
+    for own_rate in ("optimizer.head_lr", "optimizer.backbone_lr"):
+        if flat.get(own_rate) == flat.get("optimizer.lr"):
+            flat.pop(own_rate, None)  # null means the same
     for group in ("optimizer", "schedule"):
         if flat.get(f"{group}._target_") in NAMES:
             flat[f"{group}.name"] = NAMES[flat[f"{group}._target_"]]

@@ -40,6 +40,26 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
         log.info("the class weights start from there too" if not kept else "the class weights are new")
 
 
+def freeze(what: str | list, backbone: nn.Module) -> None:
+    """Keep parameters of the backbone as they are: all before the embedding layer (`body`), or those of
+    the body whose names, as in its own state dict, begin with one of `what`. Raises UserError for a
+    name that none begins with, and if the model is a body alone."""
+    asked = f"init.freeze={what}"
+    if getattr(backbone, "features_are_embeddings", False):
+        raise UserError(f"{asked}: for models with an embedding layer, which this has not")
+    named = dict(backbone[0].named_parameters())
+    names = [what] if isinstance(what, str) else map(str, what)  # a layer may be called 0
+    for name in names:
+        chosen = [p for key, p in named.items() if name in ("body", key) or key.startswith(f"{name}.")]
+        if not chosen:
+            tops = ", ".join(dict.fromkeys(key.partition(".")[0] for key in named))
+            raise UserError(f"{asked}: no parameter of the model begins with {name}; body, or {tops}")
+        for parameter in chosen:
+            parameter.requires_grad_(False)
+    left = sum(p.requires_grad for p in named.values())
+    log.info(f"frozen: {len(named) - left} of {len(named)} tensors before the embedding layer")
+
+
 def read_weights(path: Path) -> dict:
     try:
         if path.suffix == ".safetensors":

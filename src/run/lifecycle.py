@@ -118,7 +118,7 @@ def train_and_evaluate(
     """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
     to end after that is left to `afterwards`."""
     # What a resumed run began with may be gone since.
-    check_config(config | {"init": {"from": None}} if saved else config)
+    check_config(config | {"init": config["init"] | {"from": None}} if saved else config)
     if group is None:  # a sweep was asked before its first run, and an outage since costs no run
         tracking.check_online(config["logger"])
     run = build_run(config, folder, fetch=saved is None)
@@ -146,6 +146,7 @@ def train_and_evaluate(
     if tracker.url:
         summary["wandb_url"] = tracker.url
     speed = train(run, tracker)
+    run.take_average()
     summary["images_per_second"] = speed and round(speed)
     summary["epochs"] = {"trained": len(run.rows), "kept": kept_epoch(run)}
     result = evaluate_and_write(run, summary, tracker)

@@ -17,10 +17,11 @@ from ..losses import Head
 from ..training import Device, embed, load_checkpoint
 from .best import run_folder
 from .best_epoch import model_file
-from .build import build_device, build_head, build_model, read_data
+from .build import build_device, build_head, build_model
+from .data import read_data
 from .folder import DONE, read_summary
 from .identity import place_of
-from .schema import KEYS
+from .keys import KEYS
 from .targets import REBUILT, check_trusted, locate
 
 

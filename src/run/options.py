@@ -20,7 +20,10 @@ OWN_KEYS = {
         *("_target_", "name", "root", "val_fraction", "memory", "folds", "fold"),
         *("embedding_dim", "published"),
     ),
-    "optimizer": ("_target_", "name", "lr", "head_lr", "clip_norm", "options"),
+    "optimizer": (
+        *("_target_", "name", "lr", "head_lr", "backbone_lr", "layer_decay"),
+        *("accumulate", "clip_norm", "options"),
+    ),
     "schedule": ("_target_", "name", "options"),
 }
 # Keys of the model group that its class gets too, where it has a parameter for them.

@@ -9,7 +9,8 @@ from .folder import restore_rows, versions
 from .identity import code_of
 
 log = logging.getLogger(__name__)
-STATEFUL = ("backbone", "head", "optimizer", "schedule")  # parts of a Run that a checkpoint holds
+# Parts of a Run that a checkpoint holds: the model, and what trains it.
+MODEL, STATEFUL = ("backbone", "head"), ("optimizer", "schedule")
 
 
 def save_run(run: Run, epoch: int, name: str) -> None:
@@ -35,7 +36,16 @@ def save_run(run: Run, epoch: int, name: str) -> None:
         }
         | random_states(),
         **{part: getattr(run, part).state_dict() for part in STATEFUL},
+        **{part: module.state_dict() for part, module in zip(MODEL, run.model, strict=True)},
+        **trained_beside(run),
     )
+
+
+def trained_beside(run: Run) -> dict:
+    """What goes on training, where the model that is kept is an average of it."""
+    if not run.average:
+        return {}
+    return {"trained": {part: getattr(run, part).state_dict() for part in MODEL}}
 
 
 def restore(run: Run, saved: dict) -> None:
@@ -46,6 +56,11 @@ def restore(run: Run, saved: dict) -> None:
         )
     for part in STATEFUL:
         getattr(run, part).load_state_dict(saved[part])
+    trained = saved["trained"] if run.average else saved
+    for part in MODEL:
+        getattr(run, part).load_state_dict(trained[part])
+    if run.average:
+        run.average.load(saved["backbone"], saved["head"])
     run.shuffling.set_state(saved["random"]["shuffling"])
     run.augmentation.generator.set_state(saved["random"]["augmentation"])
     set_random_states(saved["random"])

@@ -1,15 +1,14 @@
 """What a configuration may say, checked before anything runs.
 
 What a class takes, its own signature says, and which values are legal, it knows itself (options.py).
-This module holds what no class can know: the keys that are read at all, and what crosses groups.
+keys.py holds the keys that are read at all; this module, what crosses groups.
 Configurations are plain dicts, as Hydra composed them.
 """
 
 from collections.abc import Iterable
 from pathlib import Path
 
-from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole, parameters, suggestion
-from ..datasets import Augmentation
+from ..arguments import is_whole, parameters, suggestion
 from ..errors import Mistakes, UserError
 from ..evaluation import EVALUATIONS
 from ..losses import CosineHead, MarginHead
@@ -19,86 +18,9 @@ from .best import run_folder
 from .best_epoch import model_file
 from .build import check_parts
 from .identity import VALUE_ONLY, flattened
-from .options import FILLED_IN, OWN_KEYS, check_targets, options_of, target_of
+from .keys import BUILT_OF, CHOICES, FEW_CLASSES, KEYS, OPTIONAL, TOP_LEVEL, VALUES, is_rate
+from .options import FILLED_IN, check_targets, options_of, target_of
 from .targets import locate
-
-TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
-# The keys of each group that are read, besides the arguments of its class.
-KEYS = {
-    **OWN_KEYS,
-    "margin": ("name", "value", "start", "epochs", "shape"),
-    "scale": ("name", "value"),
-    "evaluation": ("name", "objective", "pairs"),
-    "device": ("name", "threads", "precision"),
-    "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
-    "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
-    "plots": ("animate",),
-    "init": ("from",),
-    "checkpoint": ("keep",),
-    "early_stopping": ("patience",),
-}
-# Those of them that a group can do without.
-OPTIONAL = {
-    "loss": ("few_classes",),
-    "margin": ("start", "epochs", "shape"),
-    "model": ("pretrained",),
-    "evaluation": ("objective", "pairs"),
-    "dataset": ("embedding_dim", "published", "folds", "fold"),
-    "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
-}
-OPTIONAL["augment"] = KEYS["augment"]
-FEW_CLASSES = ("margin", "scale", "head_lr")
-# What is built to see whether it can be, and from which keys.
-BUILT_OF = {
-    "loss": ("loss", "margin", "scale"),
-    "optimizer": ("optimizer", "schedule", "epochs"),
-}
-CHOICES = {
-    "margin.name": (*VALUE_ONLY, "warmup"),
-    "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
-    "device.name": ("auto", "cpu", "cuda", "mps"),
-    "device.precision": ("fp32", "bf16"),
-    "checkpoint.keep": ("last", "best", "both"),
-    "logger.name": ("wandb", "none"),
-    "evaluation.name": tuple(EVALUATIONS),
-}
-
-
-def whole_below_2_to_63(least: int) -> Legal:
-    return Legal(f"a whole number from {least}", lambda n: is_whole(n) and least <= n < 2**63)
-
-
-def is_rate(value: object) -> bool:
-    return is_number(value) and 0 < value < 1e6
-
-
-# What is legal for keys that no class takes.
-VALUES = {
-    "seed": whole_below_2_to_63(0),
-    "epochs": whole_below_2_to_63(1),
-    "batch_size": whole_below_2_to_63(1),
-    "model.embedding_dim": whole_below_2_to_63(2),
-    "device.threads": Legal(
-        "a whole number from 1, or null for every core",
-        lambda value: value is None or (is_whole(value) and value >= 1),
-    ),
-    "optimizer.lr": Legal("a number above 0 and below a million", is_rate),
-    "optimizer.head_lr": Legal(
-        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
-    ),
-    "optimizer.clip_norm": Legal(
-        "a number above 0, or null", lambda value: value is None or is_rate(value)
-    ),
-    "early_stopping.patience": Legal(
-        "a number of epochs from 1, or null",
-        lambda value: value is None or (is_whole(value) and value >= 1),
-    ),
-    "init.from": Legal(
-        "a run's folder, best:<sweep>, a file of weights, or null",
-        lambda value: value is None or isinstance(value, str),
-    ),
-    "plots.animate": TRUE_OR_FALSE,
-}
 
 
 def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None:
@@ -114,6 +36,7 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
             mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
     mistakes.of(check_evaluation, config)
     mistakes.of(check_patience, config)
+    mistakes.of(check_sampler, config["sampler"])
     if "optimizer" in groups:  # else nothing is trained, and nothing reported
         mistakes.of(check_logger, config["logger"])
         mistakes.of(check_init, config["init"]["from"])
@@ -235,6 +158,14 @@ def check_patience(config: dict) -> None:
             f"early_stopping.patience={patience}: training ends after epochs={epochs} anyway, give "
             "fewer, or null"
         )
+
+
+def check_sampler(sampler: dict) -> None:
+    of_classes, value = sampler["name"] == "classes", sampler["samples_per_class"]
+    if of_classes and not (is_whole(value) and value >= 2):
+        raise UserError(f"sampler.samples_per_class={value}: a whole number from 2, of a batch's images")
+    if not of_classes and value is not None:
+        raise UserError(f"sampler.samples_per_class={value}: nothing reads it but sampler.name=classes")
 
 
 def check_margin(config: dict) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import yaml
 
 from ..errors import UserError
-from ..run.build import data_fingerprint
+from ..run.data import data_fingerprint
 from ..run.folder import is_done, read_rows, read_summary
 
 if TYPE_CHECKING:

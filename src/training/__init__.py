@@ -1,5 +1,6 @@
 """From a backbone, a head and resident data to trained weights, an epoch at a time."""
 
+from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
 from .device import Device, available_cores, choose_device
 from .loop import NotFinite, embed, fit
@@ -17,18 +18,25 @@ from .optimizers import (
     step_decay,
 )
 from .progress import TrainingBar
+from .sampling import Order, balanced, classes_in_batches
+from .step import Step
 
 __all__ = [
     "WARMUPS",
+    "Average",
     "Device",
     "NotFinite",
+    "Order",
+    "Step",
     "TrainingBar",
     "adam",
     "adamw",
     "available_cores",
+    "balanced",
     "build_optimizer",
     "build_schedule",
     "choose_device",
+    "classes_in_batches",
     "constant_rate",
     "cosine_decay",
     "embed",

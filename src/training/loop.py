@@ -1,15 +1,17 @@
-"""The training loop: from batch to step to log, top to bottom."""
+"""The training loop, an epoch at a time, and the embeddings of a split."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from .device import Device
+from .sampling import Order
+from .step import Step
 
 # How many pixels are embedded at once, in 16 to 1024 images. A backbone's activations take memory. On a
 # processor small chunks stay in its caches: twice as fast with small_cnn and 28×28 as by the thousand.
@@ -29,62 +31,49 @@ class Epoch(NamedTuple):
 
 
 def fit(
-    backbone: nn.Module,
-    head: nn.Module,
+    step: Step,
     train,
-    optimizer: Optimizer,
-    schedule,
-    device: Device,
     *,
     epochs: int,
     after: int = 0,
     batch_size: int,
     generator: torch.Generator,
+    order: Order | None = None,
     margin: Callable[[float], Tensor] | None = None,
-    augment: Callable[[Tensor], Tensor] = lambda images: images,
-    clip_norm: float | None = None,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
     """Train for `epochs`, yielding after each; those up to `after` were trained before.
 
-    `train` has a length and `batches(order, size)`; an epoch is one permutation of it, without the last
-    incomplete batch. `generator` (on the CPU) orders the images, the same on every device. `margin`
-    gives the head's margin from the epochs trained, a fraction; `augment` changes a batch of images.
-    `clip_norm` is the most that the norm of all gradients together may be, which are scaled down to it.
-    Nothing in a step waits for the device: losses stay there until the epoch ends. Raises NotFinite if
-    one is not a finite number, or if the weights are not after the last step.
+    `train` has a length and `batches(order, size)`; an epoch is one permutation of it, or what `order`
+    draws, without the last incomplete step. `generator` (on the CPU) orders the images, the same on
+    every device. `margin` gives the head's margin from the epochs trained, a fraction. Losses stay on
+    the device until the epoch ends. Raises NotFinite if one is not a finite number, or if the weights
+    are not after the last step.
     """
-    steps = len(train) // batch_size
-    parameters = [*backbone.parameters(), *head.parameters()]
+    images = batch_size * step.accumulate
+    steps = len(train) // images
     for epoch in range(after + 1, epochs + 1):
         began = time.perf_counter()
-        backbone.train(), head.train()
-        order = torch.randperm(len(train), generator=generator).to(device.torch)
-        losses = torch.empty(steps, device=device.torch)
+        step.train_mode()
+        drawn = order(generator) if order else torch.randperm(len(train), generator=generator)
+        batches = train.batches(drawn[: steps * images].to(step.device.torch), batch_size)
+        losses = torch.empty(steps, device=step.device.torch)
 
-        for step, (images, labels) in enumerate(train.batches(order[: steps * batch_size], batch_size)):
+        for number in range(steps):
             if margin:
-                head.margin.copy_(margin(epoch - 1 + step / steps))
-            with device.autocast():
-                embeddings = backbone(augment(images))
-            loss = head(embeddings, labels)
-            optimizer.zero_grad()
-            loss.backward()
-            if clip_norm:
-                nn.utils.clip_grad_norm_(parameters, clip_norm)
-            optimizer.step()
-            schedule.step()
-            losses[step] = loss.detach()
-            on_step(step, losses)
+                step.head.margin.copy_(margin(epoch - 1 + number / steps))
+            losses[number] = step(islice(batches, step.accumulate))
+            on_step(number, losses)
 
         finite = losses.isfinite()
         if not finite.all():
-            step = int((~finite).nonzero()[0]) + 1
-            raise NotFinite(f"the loss was not a finite number at epoch {epoch}, step {step} of {steps}")
-        if not all_finite(backbone, head):
+            first = int((~finite).nonzero()[0]) + 1
+            raise NotFinite(
+                f"the loss was not a finite number at epoch {epoch}, step {first} of {steps}"
+            )
+        if not all_finite(step.backbone, step.head):
             raise NotFinite(f"weights were not finite numbers at the end of epoch {epoch}")
-        speed = steps * batch_size / (time.perf_counter() - began)
-        yield Epoch(epoch, float(losses.mean()), speed)
+        yield Epoch(epoch, float(losses.mean()), steps * images / (time.perf_counter() - began))
 
 
 @torch.no_grad()

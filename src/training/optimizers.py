@@ -24,23 +24,59 @@ def build_optimizer(
     *,
     lr: float,
     head_lr: float | None,
+    backbone_lr: float | None = None,
+    layer_decay: float = 1.0,
     **options,
 ) -> Optimizer:
-    """One optimizer with two groups: the class weights' best rate can be far from the backbone's.
-    `head_lr` None is `lr`."""
+    """One optimizer whose last two groups are the backbone and the head: the best rate of the class
+    weights, `head_lr`, can be far from `lr`. Where the body's differ from that of the embedding layer,
+    each of its layers is a group before those: `backbone_lr`, times `layer_decay` for each layer that
+    another follows in the body. None is `lr`. Raises ValueError for either, where the backbone has no
+    embedding layer."""
+    own, layers = list(backbone.parameters()), []
+    if backbone_lr is not None or layer_decay != 1:
+        if getattr(backbone, "features_are_embeddings", False):
+            given = f"backbone_lr={backbone_lr}" if layer_decay == 1 else f"layer_decay={layer_decay}"
+            raise ValueError(f"{given}: for models with an embedding layer, which this has not")
+        layers = layers_of(backbone[0])
+        own = list(backbone[1:].parameters())
+    top = lr if backbone_lr is None else backbone_lr
     groups = [
-        {"params": list(backbone.parameters()), "lr": lr},
+        {"params": layer, "lr": top * layer_decay**above}
+        for above, layer in zip(reversed(range(len(layers))), layers, strict=True)
+    ]
+    groups += [
+        {"params": own, "lr": lr},
         {"params": list(head.parameters()), "lr": lr if head_lr is None else head_lr},
     ]
     return optimizer(groups, **options)
+
+
+def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of a body by its layers, from the images on: those of its children that hold a
+    matrix or a filter, each with what follows it and holds none, as norms do."""
+    while len(trained := [c for c in body.children() if list(c.parameters())]) == 1:
+        body = trained[0]
+    loose = list(body.parameters(recurse=False))  # tokens and positions, which meet the images first
+    layers: list[list[nn.Parameter]] = [loose] if loose or not trained else []
+    for child in trained:
+        parameters = list(child.parameters())
+        if not layers or any(parameter.ndim > 1 for parameter in parameters):
+            layers.append([])
+        layers[-1] += parameters
+    return layers
 
 
 # Schedules: an optimizer, the steps in an epoch and the number of epochs -> a torch scheduler, which is
 # stepped after every training step.
 
 
-def constant_rate(optimizer: Optimizer, steps: int, epochs: int):
-    return lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)
+Warmup = Annotated[float, Legal("epochs from 0", lambda n: is_number(n) and 0 <= n < 1e6)]
+
+
+def constant_rate(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0):
+    """The rate as it is, after `warmup` epochs in which it rises to that from almost 0."""
+    return warmed_up(optimizer, steps, epochs, warmup, lambda _: lr_scheduler.ConstantLR(optimizer, 1.0))
 
 
 def step_decay(
@@ -50,16 +86,43 @@ def step_decay(
     *,
     every: Annotated[float, Legal("epochs above 0", lambda n: is_number(n) and 0 < n < 1e6)],
     factor: Annotated[float, Legal("above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1)],
+    warmup: Warmup = 0,
 ):
-    """The rate times `factor` after `every` epochs. Raises ValueError for less than a step."""
+    """The rate times `factor` after `every` epochs, counted after a `warmup` of so many. Raises
+    ValueError for less than a step."""
     if every * steps < 1:
         raise ValueError("every is at least one step of training")
-    return lr_scheduler.StepLR(optimizer, int(every * steps), gamma=factor)
+    return warmed_up(
+        optimizer,
+        steps,
+        epochs,
+        warmup,
+        lambda _: lr_scheduler.StepLR(optimizer, int(every * steps), gamma=factor),
+    )
 
 
-def cosine_decay(optimizer: Optimizer, steps: int, epochs: int):
-    """Half a cosine, down to 0 at the last step."""
-    return lr_scheduler.CosineAnnealingLR(optimizer, steps * epochs)
+def cosine_decay(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0):
+    """After `warmup` epochs, half a cosine, down to 0 at the last step."""
+    return warmed_up(
+        optimizer,
+        steps,
+        epochs,
+        warmup,
+        lambda left: lr_scheduler.CosineAnnealingLR(optimizer, left),
+    )
+
+
+def warmed_up(optimizer: Optimizer, steps: int, epochs: int, warmup: float, schedule: Callable):
+    """`schedule(steps left)`, after a rate that rises in equal steps for `warmup` epochs. Raises
+    ValueError if nothing is left."""
+    rising = round(warmup * steps)
+    if rising >= steps * epochs:
+        raise ValueError(f"warmup={warmup:g}: shorter than the {epochs} epochs of training")
+    if not rising:
+        return schedule(steps * epochs)
+    first = lr_scheduler.LinearLR(optimizer, 1 / (rising + 1), total_iters=rising)
+    after = schedule(steps * epochs - rising)
+    return lr_scheduler.SequentialLR(optimizer, [first, after], [rising])
 
 
 def one_cycle(

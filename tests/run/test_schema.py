@@ -10,8 +10,9 @@ from src.errors import UserError
 from src.losses import MarginHead
 from src.run.build import build_run, head_arguments
 from src.run.command_line import CONF, check_group_values
+from src.run.keys import CHOICES
 from src.run.options import FILLED_IN
-from src.run.schema import CHOICES, check_config
+from src.run.schema import check_config
 from src.run.targets import PACKAGES, locate
 from tests.conftest import FAST
 
@@ -78,7 +79,7 @@ def test_the_original_demos_setting_is_complete(composed):
     assert (config["model"]["name"], config["dataset"]["name"]) == ("convnet", "fashion_mnist")
     assert (config["epochs"], config["batch_size"], config["optimizer"]["lr"]) == (40, 512, 0.01)
     assert config["schedule"]["name"] == "step"
-    assert config["schedule"]["options"] == {"every": 8, "factor": 0.25}
+    assert config["schedule"]["options"] == {"every": 8, "factor": 0.25, "warmup": 0}
     assert (config["optimizer"]["name"], config["model"]["embedding_dim"]) == ("adam", 3)
 
 

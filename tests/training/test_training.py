@@ -10,6 +10,7 @@ from torch import nn
 from src.losses import NormFace
 from src.training import (
     NotFinite,
+    Step,
     build_optimizer,
     build_schedule,
     choose_device,
@@ -45,15 +46,13 @@ class Rows:
         return x * (math.nan if len(self.given) == self.broken_at else 1), index % 3
 
 
-def fitted(rows, batch_size, epochs=2, seed=0, **options):
+def fitted(rows, batch_size, epochs=2, seed=0, clip_norm=None, **options):
     backbone, head = nn.Linear(4, 2), NormFace(2, 3, scale=4.0)
     optimizer = build_optimizer(sgd, backbone, head, lr=0.1, head_lr=None)
     schedule = build_schedule(constant_rate, optimizer, steps=len(rows) // batch_size, epochs=epochs)
     generator = torch.Generator().manual_seed(seed)
-    return fit(
-        backbone, head, rows, optimizer, schedule, CPU,
-        epochs=epochs, batch_size=batch_size, generator=generator, **options,
-    )  # fmt: skip
+    step = Step(backbone, head, optimizer, schedule, CPU, clip_norm=clip_norm)
+    return fit(step, rows, epochs=epochs, batch_size=batch_size, generator=generator, **options)
 
 
 def test_an_epoch_is_a_permutation_without_the_incomplete_batch():
@@ -76,7 +75,7 @@ def test_a_loss_that_is_not_finite_is_located():
 @pytest.mark.parametrize("broken", [math.nan, math.inf])
 def test_weights_that_the_last_step_breaks_are_found(broken):
     epochs = fitted(Rows(8), 4, epochs=1, on_step=lambda step, losses: break_after(step))
-    backbone = epochs.gi_frame.f_locals["backbone"]
+    backbone = epochs.gi_frame.f_locals["step"].backbone
 
     def break_after(step):
         if step == 1:  # the last, whose loss was a number
@@ -151,7 +150,8 @@ def test_a_run_on_the_gpu_learns(composed, tmp_path):
 def test_gradients_are_scaled_down_to_the_norm_that_is_asked_for(clip_norm, norm):
     torch.manual_seed(0)
     epochs = fitted(Rows(4), 4, epochs=1, clip_norm=clip_norm)
-    backbone, head = (epochs.gi_frame.f_locals[part] for part in ("backbone", "head"))
+    step = epochs.gi_frame.f_locals["step"]
+    backbone, head = step.backbone, step.head
     list(epochs)
     gradients = [p.grad.flatten() for module in (backbone, head) for p in module.parameters()]
     assert torch.cat(gradients).norm().item() == pytest.approx(norm, rel=0.01)

@@ -1,0 +1,107 @@
+"""The keys that a configuration may have, and which values are legal of those that no class takes."""
+
+from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole, parameters
+from ..datasets import Augmentation
+from ..evaluation import EVALUATIONS
+from .identity import VALUE_ONLY
+from .options import OWN_KEYS
+
+TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
+# The keys of each group that are read, besides the arguments of its class.
+KEYS = {
+    **OWN_KEYS,
+    "margin": ("name", "value", "start", "epochs", "shape"),
+    "scale": ("name", "value"),
+    "evaluation": ("name", "objective", "pairs"),
+    "device": ("name", "threads", "precision"),
+    "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
+    "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
+    "plots": ("animate",),
+    "sampler": ("name", "samples_per_class"),
+    "init": ("from", "freeze"),
+    "ema": ("decay",),
+    "checkpoint": ("keep",),
+    "early_stopping": ("patience",),
+}
+# Those of them that a group can do without.
+OPTIONAL = {
+    "loss": ("few_classes",),
+    "margin": ("start", "epochs", "shape"),
+    "model": ("pretrained",),
+    "evaluation": ("objective", "pairs"),
+    "dataset": ("embedding_dim", "published", "folds", "fold"),
+    "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
+}
+OPTIONAL["augment"] = KEYS["augment"]
+FEW_CLASSES = ("margin", "scale", "head_lr")
+# What is built to see whether it can be, and from which keys.
+BUILT_OF = {
+    "loss": ("loss", "margin", "scale"),
+    "optimizer": ("optimizer", "schedule", "epochs"),
+}
+CHOICES = {
+    "margin.name": (*VALUE_ONLY, "warmup"),
+    "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
+    "device.name": ("auto", "cpu", "cuda", "mps"),
+    "device.precision": ("fp32", "bf16"),
+    "checkpoint.keep": ("last", "best", "both"),
+    "sampler.name": ("shuffled", "balanced", "classes"),
+    "logger.name": ("wandb", "none"),
+    "evaluation.name": tuple(EVALUATIONS),
+}
+
+
+def whole_below_2_to_63(least: int) -> Legal:
+    return Legal(f"a whole number from {least}", lambda n: is_whole(n) and least <= n < 2**63)
+
+
+def is_rate(value: object) -> bool:
+    return is_number(value) and 0 < value < 1e6
+
+
+# What is legal for keys that no class takes.
+VALUES = {
+    "seed": whole_below_2_to_63(0),
+    "epochs": whole_below_2_to_63(1),
+    "batch_size": whole_below_2_to_63(1),
+    "model.embedding_dim": whole_below_2_to_63(2),
+    "device.threads": Legal(
+        "a whole number from 1, or null for every core",
+        lambda value: value is None or (is_whole(value) and value >= 1),
+    ),
+    "optimizer.lr": Legal("a number above 0 and below a million", is_rate),
+    "optimizer.head_lr": Legal(
+        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
+    ),
+    "optimizer.backbone_lr": Legal(
+        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
+    ),
+    "optimizer.layer_decay": Legal(
+        "a number above 0, up to 1", lambda value: is_number(value) and 0 < value <= 1
+    ),
+    "optimizer.accumulate": whole_below_2_to_63(1),
+    "optimizer.clip_norm": Legal(
+        "a number above 0, or null", lambda value: value is None or is_rate(value)
+    ),
+    "early_stopping.patience": Legal(
+        "a number of epochs from 1, or null",
+        lambda value: value is None or (is_whole(value) and value >= 1),
+    ),
+    "init.from": Legal(
+        "a run's folder, best:<sweep>, a file of weights, or null",
+        lambda value: value is None or isinstance(value, str),
+    ),
+    "init.freeze": Legal(
+        "body, or a list of names, or null",
+        lambda value: (
+            value is None
+            or (isinstance(value, str) and value)
+            or (isinstance(value, list) and value and all(type(name) in (str, int) for name in value))
+        ),
+    ),
+    "ema.decay": Legal(
+        "a number above 0 and below 1, or null",
+        lambda value: value is None or (is_number(value) and 0 < value < 1),
+    ),
+    "plots.animate": TRUE_OR_FALSE,
+}

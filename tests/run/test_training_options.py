@@ -1,0 +1,243 @@
+"""Training as people do it: samplers, averaged weights, frozen and slower layers, warm-up, accumulation.
+
+What each computes is compared with loops that are written out here.
+"""
+
+import copy
+import re
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from src.errors import UserError
+from src.losses import ArcFace
+from src.run.build import build_model, build_run
+from src.run.epochs import train
+from src.run.folder import read_summary
+from src.run.identity import config_hash
+from src.run.lifecycle import train_run
+from src.run.load import load_trained
+from src.tracking import Tracker
+from src.training import build_optimizer, load_checkpoint, sgd
+from src.training.optimizers import layers_of
+from tests.conftest import FAST
+from tests.run.test_best_epoch import cut_after
+
+EACH = {
+    "balanced": ["sampler.name=balanced"],
+    "classes": ["sampler.name=classes", "sampler.samples_per_class=8"],
+    "ema": ["ema.decay=0.9"],
+    "accumulate": ["optimizer.accumulate=2"],
+    "warmup": ["schedule=cosine", "schedule.options.warmup=1.5"],
+    "layers": ["optimizer.backbone_lr=0.001", "optimizer.layer_decay=0.5"],
+    "freeze": ["init.freeze=body"],
+    "class_weights": ["loss.options.class_weights=balanced"],
+}
+ALL_AT_ONCE = ["sampler.name=balanced", "checkpoint.keep=both", *EACH["ema"], *EACH["accumulate"]]
+ALL_AT_ONCE += [*EACH["warmup"], *EACH["layers"], *EACH["class_weights"], "model=small_cnn"]
+ALL_AT_ONCE += ["init.freeze=[0,1]"]
+
+
+@pytest.mark.parametrize("options", [*EACH.values(), ALL_AT_ONCE], ids=[*EACH, "all at once"])
+def test_a_run_that_was_cut_short_goes_on_bit_for_bit(options, composed, tmp_path, monkeypatch):
+    config = composed(*FAST, "epochs=4", *options)
+    train_run(config, tmp_path / "whole")
+    cut_after(2, tmp_path / "cut", monkeypatch, config)
+    train_run(config, tmp_path / "cut")
+    assert read_summary(tmp_path / "cut")["resumed_after_epoch"] == 2
+    for name in ("metrics.csv", "embeddings.npz"):
+        assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+
+
+@pytest.mark.parametrize("options", EACH.values(), ids=EACH)
+def test_each_is_another_run_and_trains_another_model(options, composed, tmp_path):
+    config, plain = (composed(*FAST, "epochs=1", *some) for some in (options, []))
+    if "schedule.options.warmup=1.5" in options:
+        config, plain = (composed(*FAST, "schedule=cosine", *some) for some in (options[1:], []))
+    assert config_hash(config) != config_hash(plain)
+    for name, each in (("with", config), ("without", plain)):
+        train_run(each, tmp_path / name)
+    one, other = (load_trained(tmp_path / name).head.weight for name in ("with", "without"))
+    assert not torch.equal(one, other)
+
+
+def test_the_model_is_the_moving_average_of_the_weights(composed, tmp_path):
+    run = build_run(composed(*FAST, "ema.decay=0.9"), tmp_path)
+    parameters = [*run.backbone.parameters(), *run.head.parameters()]
+    steps = []
+    run.optimizer.register_step_post_hook(
+        lambda *_: steps.append([parameter.detach().double() for parameter in parameters])
+    )
+    train(run, Tracker())
+    average = steps[0]
+    for weights in steps[1:]:
+        average = [0.9 * a + 0.1 * w for a, w in zip(average, weights, strict=True)]
+    backbone, head = run.model
+    kept = [*backbone.parameters(), *head.parameters()]
+    for ours, theirs, last in zip(kept, average, steps[-1], strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-6)
+        assert not torch.equal(ours.double(), last)
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert torch.equal(saved["head"]["weight"], head.weight)
+    assert torch.equal(saved["trained"]["head"]["weight"].double(), steps[-1][-1])
+
+
+def test_what_is_loaded_measured_and_reported_is_the_average(composed, tmp_path):
+    train_run(composed(*FAST, "ema.decay=0.9"), tmp_path)
+    model, summary = load_trained(tmp_path), read_summary(tmp_path)
+    data = model.data(model.config["dataset"])
+    with np.load(tmp_path / "embeddings.npz") as kept:
+        np.testing.assert_array_equal(model.embed(data.test).numpy(), kept["embeddings"])
+    predicted = model.head.logits(model.embed(data.val)).argmax(1)
+    accuracy = (predicted == data.val.labels).float().mean().item()
+    assert summary["validation"]["accuracy"] == pytest.approx(accuracy)
+    last = (tmp_path / "metrics.csv").read_text().splitlines()
+    row = dict(zip(last[0].split(","), last[-1].split(","), strict=True))
+    assert float(row["accuracy"]) == pytest.approx(accuracy)
+
+
+def test_a_step_of_accumulated_batches_is_one_of_their_mean_gradient(composed, tmp_path):
+    options = ["epochs=1", "optimizer=sgd", "schedule=constant", "batch_size=32", "model=linear"]
+    run = build_run(composed(*FAST, *options, "optimizer.accumulate=3"), tmp_path)
+    # The same, written out: this model has no BatchNorm, so 96 at once have the same gradient.
+    theirs = copy.deepcopy(run)
+    order = torch.randperm(len(run.data.train), generator=torch.Generator().manual_seed(0))
+    steps = len(order) // 96
+    assert run.steps == steps > 3
+    for images, labels in theirs.data.train.batches(order[: steps * 96], 96):
+        theirs.optimizer.zero_grad()
+        theirs.head(theirs.backbone(images), labels).backward()
+        theirs.optimizer.step()
+    train(run, Tracker())
+    for ours, other in zip(run.backbone.parameters(), theirs.backbone.parameters(), strict=True):
+        torch.testing.assert_close(ours, other, rtol=1e-3, atol=1e-4)
+
+
+def test_what_is_frozen_stays_and_the_rest_trains(composed, tmp_path):
+    run = build_run(composed(*FAST, "model=small_cnn", "init.freeze=body"), tmp_path)
+    before = {key: value.clone() for key, value in run.backbone.state_dict().items()}
+    train(run, Tracker())
+    changed = {key for key, value in run.backbone.state_dict().items() if not value.equal(before[key])}
+    assert changed == {"1.weight", "1.bias"}, "running statistics of frozen norms stay too"
+
+
+def test_layers_are_frozen_by_name(composed, tmp_path):
+    run = build_run(composed(*FAST, "model=small_cnn", "init.freeze=[0,1]"), tmp_path)
+    frozen = {key for key, value in run.backbone.named_parameters() if not value.requires_grad}
+    assert frozen == {"0.0.weight", "0.1.weight", "0.1.bias"}
+    with pytest.raises(
+        UserError, match=r"init\.freeze=stem: no parameter of the model begins with stem"
+    ):
+        build_run(composed(*FAST, "init.freeze=stem"), tmp_path)
+    with pytest.raises(UserError, match=r"init\.freeze=body: for models with an embedding layer"):
+        build_run(composed(*FAST, "init.freeze=body", "model=pixels"), tmp_path)
+
+
+def test_the_rate_falls_from_layer_to_layer_towards_the_images():
+    def layer(n_in: int, n_out: int) -> list[nn.Module]:
+        return [nn.Conv2d(n_in, n_out, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()]
+
+    body = nn.Sequential(nn.Sequential(*layer(1, 2), *layer(2, 3), nn.Flatten()))
+    assert [[tuple(p.shape) for p in own] for own in layers_of(body)] == [
+        [(2, 1, 1, 1), (2,), (2,)],
+        [(3, 2, 1, 1), (3,), (3,)],
+    ]
+    backbone, head = nn.Sequential(body, nn.Linear(3, 5)), nn.Linear(5, 4)
+    optimizer = build_optimizer(
+        sgd, backbone, head, lr=1.0, head_lr=3.0, backbone_lr=0.4, layer_decay=0.5
+    )
+    assert [group["lr"] for group in optimizer.param_groups] == [0.2, 0.4, 1.0, 3.0]
+    held = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert {*held} == {*backbone.parameters(), *head.parameters()} and len(held) == len({*held})
+
+
+@pytest.mark.parametrize("model", ["small_cnn", "convnet", "mlp", "iresnet18", "resnet18", "linear"])
+def test_every_model_has_layers_and_each_parameter_once(model, composed):
+    size = (3, 112, 112) if model == "iresnet18" else (3, 32, 32)
+    backbone = build_model(composed(f"model={model}"), size)
+    head = nn.Linear(2, 2)
+    groups = build_optimizer(sgd, backbone, head, lr=1.0, head_lr=None, layer_decay=0.5).param_groups
+    held = [parameter for group in groups[:-1] for parameter in group["params"]]
+    assert {*held} == {*backbone.parameters()} and len(held) == len({*held})
+    rates = [group["lr"] for group in groups[:-2]]
+    assert rates == sorted(rates) and (not rates or rates[-1] == 1)
+
+
+def test_balanced_class_weights_are_by_the_training_images(composed, tmp_path):
+    config = composed(*FAST, "loss.options.class_weights=balanced")
+    run = build_run(config, tmp_path)
+    counts = np.bincount(run.data.train.labels.numpy(), minlength=10)
+    expected = counts.sum() / (10 * counts)
+    np.testing.assert_allclose(run.head.class_weights.numpy(), expected, rtol=1e-6)
+    train_run(config, tmp_path / "run")
+    assert torch.equal(load_trained(tmp_path / "run").head.class_weights, run.head.class_weights)
+
+
+def test_a_head_that_was_not_balanced_has_no_loss():
+    head = ArcFace(4, 3, margin=0.5, scale=8.0, class_weights="balanced")
+    embeddings, labels = torch.randn(4, 4), torch.tensor([0, 0, 0, 1])
+    assert head(embeddings, labels).isnan()
+    head.balance(labels)
+    assert head.class_weights.tolist() == pytest.approx([4 / 9, 4 / 3, 4 / 3])
+    assert head(embeddings, labels).isfinite()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["ema.decay=1"], "ema.decay=1: a number above 0 and below 1, or null"),
+        (["optimizer.accumulate=0"], "optimizer.accumulate=0: a whole number from 1"),
+        (["optimizer.accumulate=100"], "optimizer.accumulate=100: .* 20 batches of 64; use at most"),
+        (["optimizer.layer_decay=0"], "optimizer.layer_decay=0: a number above 0, up to 1"),
+        (["optimizer.backbone_lr=0.1", "model=pixels"], "optimizer.backbone_lr=0.1: for models with"),
+        (["sampler.name=random"], "sampler.name=random: choose one of shuffled, balanced, classes"),
+        (["sampler.samples_per_class=2"], "samples_per_class=2: nothing reads it but sampler.name=cla"),
+        (["sampler.name=classes"], "sampler.samples_per_class=None: a whole number from 2"),
+        (
+            ["sampler.name=classes", "sampler.samples_per_class=7"],
+            "sampler.samples_per_class=7: does not divide a batch of 64",
+        ),
+        (["schedule=cosine", "schedule.options.warmup=2"], "schedule.options.warmup=2: shorter than"),
+        (["schedule=cosine", "schedule.options.warmup=-1"], "schedule.options.warmup=-1: epochs from 0"),
+        (["init.freeze=[]"], re.escape("init.freeze=[]: body, or a list of names, or null")),
+        (
+            ["loss.options.class_weights=even"],
+            "loss.options.class_weights=even: a list, each a finite number or balanced or null",
+        ),
+    ],
+)
+def test_what_cannot_be_is_refused_before_training(asked, said, composed, tmp_path):
+    with pytest.raises(UserError, match=said):
+        train_run(composed(*FAST, "batch_size=64", *asked), tmp_path)
+
+
+@pytest.mark.parametrize("choice", ["constant", "cosine", "step"])
+def test_the_rate_rises_in_equal_steps_and_then_does_as_it_would(choice, composed, tmp_path):
+    def rates(*options):
+        run, seen = build_run(composed(*FAST, f"schedule={choice}", *options), tmp_path), []
+        for _ in range(run.steps * run.config["epochs"]):
+            seen.append(run.optimizer.param_groups[-1]["lr"])
+            run.optimizer.step()
+            run.schedule.step()
+        return np.array(seen)
+
+    warm = rates("epochs=3", "schedule.options.warmup=1")
+    steps = len(warm) // 3
+    rising = 0.003 * np.arange(1, steps + 1) / (steps + 1)
+    np.testing.assert_allclose(warm[:steps], rising, rtol=1e-6)
+    np.testing.assert_allclose(warm[steps:], rates("epochs=2"), rtol=1e-6, atol=1e-9)
+
+
+def test_values_that_do_nothing_are_the_same_run(composed):
+    neutral = ["sampler.name=shuffled", "optimizer.accumulate=1", "optimizer.layer_decay=1.0"]
+    neutral += ["optimizer.backbone_lr=0.003", "ema.decay=null", "init.freeze=null"]
+    assert config_hash(composed(*neutral)) == config_hash(composed())
+    # and of a run from before the keys existed
+    older = composed("schedule=cosine")
+    for group, key in (("optimizer", "accumulate"), ("optimizer", "layer_decay"), ("init", "freeze")):
+        del older[group][key]
+    del older["sampler"], older["ema"], older["optimizer"]["backbone_lr"]
+    del older["schedule"]["options"]["warmup"]
+    assert config_hash(older) == config_hash(composed("schedule=cosine"))
