@@ -5,17 +5,17 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
 from pathlib import Path
 
 from .analysis import compare_sweeps
+from .commands import parser_of
 from .errors import UserError
 from .evaluation import METRICS
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.compare", description=__doc__)
+    parser = parser_of("compare", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="sweeps' folders, or single runs'")
     parser.add_argument("--metric", help=f"one of {', '.join(METRICS)}; default: the runs' objective")
     parser.add_argument(

@@ -5,17 +5,17 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
 from pathlib import Path
 
+from .commands import add_allow, parser_of
 from .errors import UserError
 from .run.embedding import embed_into
 from .run.load import load_trained
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.embed", description=__doc__)
+    parser = parser_of("embed", __doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument(
         "sources",
@@ -28,13 +28,7 @@ def main() -> None:
     parser.add_argument(
         "--skip-broken", action="store_true", help="leave out what is no image, and say so"
     )
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="trust this package's classes (repeatable)",
-    )
+    add_allow(parser)
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
     try:

@@ -62,11 +62,17 @@ class Interrupted(UserError):
 def begin_command() -> None:
     """What every command does before its imports, which take seconds: Ctrl-C or SIGTERM end it at once,
     and characters that the terminal lacks are replaced."""
-    for asked in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(asked) is not signal.SIG_IGN:  # as for a shell's background jobs
-            signal.signal(asked, end_command)
+    on_interrupt(end_command)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
+
+
+def on_interrupt(handler: Callable) -> None:
+    """What Ctrl-C does, and SIGTERM, as a cluster's notice; not where they are ignored, as of a shell's
+    background jobs."""
+    for asked in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(asked) is not signal.SIG_IGN:
+            signal.signal(asked, handler)
 
 
 def interrupt_once(*_) -> None:

@@ -5,7 +5,6 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
 import time
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from .commands import add_allow, parser_of, refuse_existing
 from .datasets.files import left_out, name_some
 from .errors import UserError
 from .evaluation import EVALUATIONS, METRICS
@@ -24,17 +24,11 @@ from .words import counted
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.evaluate", description=__doc__)
+    parser = parser_of("evaluate", __doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
     parser.add_argument("--out", type=Path, help="default: <run>/evaluations/<time>-<data set>")
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="trust this package's classes (repeatable)",
-    )
+    add_allow(parser)
     parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
     try:
@@ -45,8 +39,7 @@ def main() -> None:
             run = run.on(config["device"])
         name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
         out = given.out or run.folder / "evaluations" / name
-        if out.exists():
-            raise UserError(f"--out {out}: exists already and would be overwritten; name a new folder")
+        refuse_existing(out)
         if run.unfinished:
             print(run.unfinished)
         evaluation = evaluate_run(run, config)

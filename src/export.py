@@ -5,10 +5,10 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
 from pathlib import Path
 
+from .commands import add_allow, parser_of
 from .errors import UserError
 from .run.export import SUFFIXES, export
 from .run.load import load_trained
@@ -17,17 +17,11 @@ CPU = {"name": "cpu", "threads": None, "precision": "fp32"}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.export", description=__doc__)
+    parser = parser_of("export", __doc__)
     parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
     parser.add_argument("--format", choices=SUFFIXES, default="onnx")
     parser.add_argument("--out", type=Path, help="the file to write; default: <run>/export/backbone.<…>")
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="trust this package's classes (repeatable)",
-    )
+    add_allow(parser)
     given = parser.parse_args()
     try:
         run = load_trained(given.run, CPU, given.allow)

@@ -5,10 +5,11 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
+from .commands import add_allow, parser_of, refuse_existing
 from .errors import UserError
 from .run.embedding import split_of
 from .run.load import load_trained
@@ -17,15 +18,14 @@ from .words import counted
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.outliers", description=__doc__)
+    parser = parser_of("outliers", __doc__)
     add = parser.add_argument
     add("run", type=Path, help="a run's folder, or best:<sweep>")
     add("sources", nargs="*", metavar="source", help="as for src.embed; default: the run's own data")
     add("--out", type=Path, required=True, help="a new folder for outliers.csv and outliers.png")
     add("--split", choices=("train", "validation", "test"), default="train", help="of a data set")
     add("--skip-broken", action="store_true", help="leave out what is no image")
-    trust = "trust this package's classes (repeatable)"
-    add("--allow", action="append", default=[], metavar="PACKAGE", help=trust)
+    add_allow(parser)
     add("--config-dir", type=Path, help="your own configuration groups")
     given = parser.parse_intermixed_args()
     try:
@@ -34,9 +34,8 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def look(given: argparse.Namespace) -> None:
-    if given.out.exists():
-        raise UserError(f"--out {given.out}: exists already and would be overwritten; name a new folder")
+def look(given: Namespace) -> None:
+    refuse_existing(given.out)
     run = load_trained(given.run, allowed=given.allow)
     if run.unfinished:
         print(run.unfinished)

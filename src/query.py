@@ -5,13 +5,14 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from .commands import add_allow, parser_of
 from .datasets.files import name_some
 from .errors import UserError
 from .run.embedding import images_split
@@ -20,7 +21,7 @@ from .run.query import ask, calibrate, check_options, gallery_of, rows_of, write
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.query", description=__doc__)
+    parser = parser_of("query", __doc__)
     add = parser.add_argument
     add("run", type=Path, help="a run's folder, or best:<sweep>")
     add("images", type=Path, nargs="+", help="images, and folders of them")
@@ -30,8 +31,7 @@ def main() -> None:
     add("--threshold", type=float, metavar="COSINE", help="instead of a share")
     add("--out", type=Path, help="a new folder for answers.csv and nearest.png")
     add("--skip-broken", action="store_true", help="leave out what is no image")
-    trust = "trust this package's classes (repeatable)"
-    add("--allow", action="append", default=[], metavar="PACKAGE", help=trust)
+    add_allow(parser)
     given = parser.parse_args()
     try:
         answer(given)
@@ -39,7 +39,7 @@ def main() -> None:
         sys.exit(str(error))
 
 
-def answer(given: argparse.Namespace) -> None:
+def answer(given: Namespace) -> None:
     check_options(given.false_accepts, given.threshold, given.out, given.images)
     run = load_trained(given.run, allowed=given.allow)
     if run.unfinished:

@@ -5,16 +5,16 @@ if __name__ == "__main__":
 
     begin_command()
 
-import argparse
 import sys
 from pathlib import Path
 
 from . import tracking
+from .commands import parser_of
 from .errors import UserError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m src.sync", description=__doc__)
+    parser = parser_of("sync", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="sweeps' folders, or single runs'")
     folders = parser.parse_args().folders
     for folder in folders:

@@ -14,7 +14,6 @@ if __name__ == "__main__":
 
 import logging
 import os
-import signal
 import warnings
 from pathlib import Path
 
@@ -26,50 +25,51 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
-from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once
-from .run.command_line import CONF, check_command, continue_command, explain, values_of
-from .run.lifecycle import train_run
+from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
+from .run import command_line as typed
 
 log = logging.getLogger(__name__)
 
 
 def task(composed: DictConfig) -> float:
     """One run, as Hydra composed it: what every launcher calls."""
+    from .run.lifecycle import train_run  # torch takes seconds, which --help and a mistake need not
+
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
     try:
-        group = tracking.sweep_group(Path(job.sweep.dir)) if sweep else None
-        return train_run(values_of(composed, job.overrides.task), folder, group)
+        group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
+        return train_run(typed.values_for_task(composed, job), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             log.error(f"{folder.name}: {error}")
             raise
+        typed.remove_refused(folder)
         sys.exit(str(error))
     except KeyboardInterrupt:
         if not sweep:
-            print(f"interrupted; to go on: {continue_command('hydra.run.dir', folder)}", file=sys.stderr)
+            go_on = typed.continue_command("hydra.run.dir", folder)
+            print(f"interrupted; to go on: {go_on}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         raise
 
 
 def main() -> None:
-    for asked in (signal.SIGINT, signal.SIGTERM):  # a cluster's notice is as good as Ctrl-C
-        if signal.getsignal(asked) is not signal.SIG_IGN:
-            signal.signal(asked, interrupt_once)
+    on_interrupt(interrupt_once)
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
-    run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
+    run_task = hydra.main(version_base="1.3", config_path=str(typed.CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
-        check_command(sys.argv[1:])
+        typed.check_command(sys.argv[1:])
         run_task()
     except KeyboardInterrupt:  # before a run began, or a sweep
         end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(explain(error))
+        sys.exit(typed.explain(error))
     except OSError as error:
         sys.exit(in_one_line(error))
 

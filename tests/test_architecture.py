@@ -10,13 +10,14 @@ import pytest
 from tests.conftest import ROOT
 
 SRC = ROOT / "src"
-OUTER = {"train", "compare", "evaluate", "embed", "export", "outliers", "query", "sync"}
+OUTER = {"api", "cli", "train", "compare", "evaluate", "embed", "export", "outliers", "query", "sync"}
 MIDDLE = {"run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {
-    "errors": MIDDLE | OUTER,
+    "errors": MIDDLE | OUTER | {"commands"},
     "arguments": MIDDLE | INNER,
     "durable": MIDDLE | INNER,
+    "commands": MIDDLE | OUTER,
     "words": OUTER | MIDDLE | INNER,
     "torchvision_compat": INNER,
 }
@@ -100,7 +101,7 @@ def test_inner_rings_name_no_configuration_key(part):
 def test_pieces_are_small():
     for path in FILES:
         text = path.read_text()
-        limit = 80 if part_of(path) in OUTER else 300
+        limit = 80 if path.parent == SRC and part_of(path) in OUTER else 300
         assert len(text.splitlines()) <= limit, path
         for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.FunctionDef):

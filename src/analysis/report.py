@@ -1,7 +1,6 @@
 """`report.html`: the answer in one file that needs no network and no W&B."""
 
 import base64
-import shlex
 from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,6 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
+from ..commands import command
 from ..durable import write_text
 from ..words import counted
 from .figures import losses_at_an_edge
@@ -202,7 +202,7 @@ def read_yaml(path: Path):
 
 def run_command(run: RunRecord) -> str:
     given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
-    return shlex.join(["python", "-m", "src.train", *map(str, given if isinstance(given, list) else [])])
+    return command("train", *map(str, given if isinstance(given, list) else []))
 
 
 def sweep_commands(runs: list[RunRecord]) -> list[str]:
@@ -211,7 +211,7 @@ def sweep_commands(runs: list[RunRecord]) -> list[str]:
         try:
             given = read_yaml(folder / "multirun.yaml")["hydra"]["overrides"]
             how = [override for override in given["hydra"] if override != "hydra.mode=MULTIRUN"]
-            commands.append(shlex.join(["python", "-m", "src.train", "-m", *given["task"], *how]))
+            commands.append(command("train", "-m", *given["task"], *how))
         except (KeyError, TypeError):  # single runs, or a foreign file
             continue
     return commands

@@ -1,8 +1,8 @@
 """From the answer to the model: the run of the winner, and the commands that use it."""
 
 import os
-import shlex
 
+from ..commands import command
 from ..run.best import name_of, point_to
 from ..words import counted
 from .ranking import Comparison
@@ -39,11 +39,9 @@ def next_steps(comparison: Comparison) -> list[str]:
     which = f"{seed}, {how} of its {of}" if len(comparison.winner.runs) > 1 else seed
     best = name_of(comparison.folder)
     commands = (
-        ("src.embed", best, "<folder of images>", "--out", "embeddings.npz"),
-        ("src.evaluate", best, "dataset=image_folder", "dataset.root=<folder>"),
-        ("src.export", best, "--format", "onnx"),
+        ("embed", best, "<folder of images>", "--out", "embeddings.npz"),
+        ("evaluate", best, "dataset=image_folder", "dataset.root=<folder>"),
+        ("export", best, "--format", "onnx"),
     )
-    return [f"Its model is in {os.path.relpath(run.folder)} ({which}). To use it:"] + [
-        " ".join(["python -m", *(p if "<" in p else shlex.quote(p) for p in command)])
-        for command in commands
-    ]
+    place = os.path.relpath(run.folder)
+    return [f"Its model is in {place} ({which}). To use it:", *(command(*words) for words in commands)]

@@ -7,6 +7,7 @@ possible, as on some network drives, it is a file that holds the same path.
 import os
 from pathlib import Path
 
+from ..commands import command
 from ..durable import write_text
 from ..errors import UserError
 
@@ -44,15 +45,16 @@ def run_folder(given: Path) -> Path:
     if link is None:
         if not place.is_dir():
             raise UserError(f"{given}: no such folder, {place}")
+        compare = command("compare", str(place))
         raise UserError(
-            f"{given}: no comparison there names a best run; python -m src.compare {place} does, unless "
-            "it ranks nobody first: then name a run's folder"
+            f"{given}: no comparison there names a best run; {compare} does, unless it ranks nobody "
+            "first: then name a run's folder"
         )
     path = os.readlink(link) if link.is_symlink() else link.read_text(encoding="utf-8").strip()
     target = (link.parent.resolve() / path).resolve()
     if not target.is_dir():
         raise UserError(
-            f"{given}: {link} leads to {os.path.relpath(target)}, which is gone; python -m src.compare "
-            f"{place} looks again"
+            f"{given}: {link} leads to {os.path.relpath(target)}, which is gone; "
+            f"{command('compare', str(place))} looks again"
         )
     return Path(os.path.relpath(target))

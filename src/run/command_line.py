@@ -5,7 +5,7 @@ import functools
 import os
 import pickle
 import re
-import shlex
+import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -23,7 +23,9 @@ from omegaconf.errors import (
 )
 
 from ..arguments import suggestion
+from ..commands import command
 from ..errors import Mistakes, UserError
+from .best import PREFIX
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, flattened
 from .targets import locate
@@ -208,7 +210,38 @@ def continue_command(key: str, folder: Path) -> str:
     """The command that this process was started with, going on in `folder`."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith(f"{key}=")]
     place = f"{key}={quoted(os.path.relpath(folder))}"
-    return shlex.join(["python", "-m", "src.train", *given, place])
+    return command("train", *given, place)
+
+
+def remove_refused(folder: Path) -> None:
+    """Remove the folder of a run that was refused before it began to train, unless more is in it."""
+    summary = read_summary(folder)
+    if not summary or "counts" in summary or holds_work(folder):
+        return
+    shutil.rmtree(folder / ".hydra", ignore_errors=True)
+    for name in ("summary.json", "train.log", ".lock"):
+        (folder / name).unlink(missing_ok=True)
+    for each in (folder, *folder.parents[:2]):  # Hydra makes outputs/<date>/<time>
+        try:
+            each.rmdir()
+        except OSError:  # something else is there
+            return
+
+
+def values_for_task(composed: DictConfig, hydra: DictConfig) -> dict:
+    """`values_of` what Hydra composed for a run, by its own part of the configuration. With
+    hydra.job.chdir=true, Hydra has moved to the run's folder: relative paths begin where they were
+    typed."""
+    config = values_of(composed, hydra.overrides.task)
+    if not hydra.job.chdir:
+        return config
+    for group, key in (("dataset", "root"), ("init", "from")):
+        value = config[group][key]
+        if isinstance(value, str):  # else it is refused later, or null
+            best = PREFIX * value.startswith(PREFIX)
+            path = os.path.expanduser(value.removeprefix(PREFIX))
+            config[group][key] = best + os.path.join(hydra.runtime.cwd, path)
+    return config
 
 
 class KeepRuns(Callback):

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..commands import refuse_existing
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import composed, examine, find_images, name_some
 from ..durable import written_aside
@@ -113,8 +114,7 @@ def embed_into(
     """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
     `out`; return a line that says so. `words` name the images, see `split_of`. Raises UserError if `out`
     exists."""
-    if out.exists():
-        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
+    refuse_existing(out)
     split, skipped = split_of(run, words, part, skip_broken, config_dir)
     embeddings = run.embed(split).cpu().numpy()
     arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..commands import refuse_existing
 from ..datasets.splits import constants
 from ..durable import written_aside
 from ..errors import UserError
@@ -71,8 +72,7 @@ def export(run: Trained, kind: str, out: Path) -> float:
     """Write the file, and return the `max_difference` of its embeddings from the model's. Raises
     UserError, and leaves no file, if one exists, a package is missing, or the difference is above
     TOLERANCE."""
-    if out.exists():
-        raise UserError(f"--out {out}: exists already and would be overwritten; name a new file")
+    refuse_existing(out)
     for package in NEEDS[kind]:
         try:
             __import__(package)

@@ -152,9 +152,15 @@ def train_and_evaluate(
     result = evaluate_and_write(run, summary, tracker)
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
-        f"{f'; {speed:,.0f} images/s' if speed else ''} -> {os.path.relpath(folder)}"
+        f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder)}"
     )
     return objective_of(summary, config["objective"])
+
+
+def shown(folder: Path) -> str:
+    """A folder as it is typed here; whole where that says nothing, as it is in itself."""
+    relative = os.path.relpath(folder)
+    return str(folder) if relative == "." else relative
 
 
 def kept_epoch(run: Run) -> int:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import durable
+from ..commands import refuse_existing
 from ..datasets import Split
 from ..datasets.embeddings import read_npz
 from ..errors import UserError
@@ -66,8 +67,7 @@ def check_options(
         raise UserError(f"--false-accepts {false_accepts:g}: a share between 0 and 1")
     if threshold is not None and not -1 <= threshold <= 1:
         raise UserError(f"--threshold {threshold:g}: a cosine from -1 to 1")
-    if out and out.exists():
-        raise UserError(f"--out {out}: exists already and would be overwritten; name a new folder")
+    refuse_existing(out)
     for path in images:
         if not path.exists():
             raise UserError(f"{path}: no such image or folder")

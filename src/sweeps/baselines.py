@@ -1,5 +1,6 @@
 """What every comparison should be against: softmax, and the images themselves without any training."""
 
+import json
 from collections.abc import Iterable
 
 from hydra.errors import HydraException
@@ -8,13 +9,24 @@ from omegaconf.errors import OmegaConfBaseException
 from ..arguments import parameters
 from ..errors import UserError
 from ..run.command_line import explain, values_of
-from ..run.identity import VALUE_ONLY
+from ..run.identity import VALUE_ONLY, flattened
 from ..run.options import PIXELS, SOFTMAX
 from ..run.targets import locate
 from .compose import Composer
 from .plan import Planned, runs_of
 
 LOSS = ("loss", "margin", "scale")
+# What is said about a backbone, or about more epochs than pixels have, and the value that says nothing.
+NO_BACKBONE = {
+    "model.norm": False,
+    "model.dropout": 0,
+    "init.from": None,
+    "init.freeze": None,
+    "optimizer.backbone_lr": None,
+    "optimizer.layer_decay": 1,
+    "early_stopping.patience": None,
+    "schedule.options.warmup": 0,
+}
 
 
 def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned], dict[str, str]]:
@@ -83,9 +95,8 @@ def fitted(composer: Composer, overrides: list[str], name: str) -> list[Planned]
         extra += [f"{group}=paper"] if values[group]["name"] not in VALUE_ONLY else []
         extra += [f"{group}.value=null"] if values[group]["value"] is not None else []
     if name == PIXELS:
-        model = values["model"]
-        extra += ["model.norm=false"] * bool(model["norm"]) + ["model.dropout=0"] * bool(
-            model["dropout"]
-        )
-        extra += ["~model.pretrained"] * ("pretrained" in model)
+        flat = flattened(values)
+        said = {key: none for key, none in NO_BACKBONE.items() if flat.get(key, none) != none}
+        extra += [f"{key}={json.dumps(none)}" for key, none in said.items()]
+        extra += ["~model.pretrained"] * ("pretrained" in values["model"])
     return runs_of(composer, [*overrides, *extra])

@@ -17,6 +17,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ..commands import command
 from ..datasets.files import name_some
 from ..durable import written_aside
 from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt_once
@@ -224,8 +225,8 @@ class PlannedSweeper(Sweeper):
         except OSError as error:
             print(f"no comparison was written: {in_one_line(error)}", file=sys.stderr)
         except Exception:
-            command = f"python -m src.compare {self.folder}"
-            log.exception(f"no comparison was written; the runs are complete, try {command}")
+            again = command("compare", str(self.folder))
+            log.exception(f"no comparison was written; the runs are complete, try {again}")
 
 
 def end_once(*_) -> None:

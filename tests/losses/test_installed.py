@@ -40,7 +40,8 @@ def test_the_losses_need_torch_alone(tmp_path):
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         source.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, source)
-    shutil.copytree(ROOT / "src" / "losses", source / "src" / "losses")
+    for part in ("losses", "api", "cli"):
+        shutil.copytree(ROOT / "src" / part, source / "src" / part)
     install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
     install += ["--no-build-isolation", "--disable-pip-version-check", "--target", site, source]
     subprocess.run(install, check=True, capture_output=True)
@@ -57,3 +58,10 @@ def test_the_losses_need_torch_alone(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (site / "angular_penalty" / "py.typed").is_file()
+    # The command and the API are for a checkout, and say so.
+    for code in ("import angular_penalty.api", "from angular_penalty_cli import main; main()"):
+        command[-1] = f"import sys; sys.path[:] = {paths!r}\n{code}"
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 1
+        said = "works in a checkout: pip install -e '.[sweeper]' there"
+        assert done.stderr.splitlines()[-1].endswith(said)

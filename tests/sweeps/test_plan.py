@@ -12,7 +12,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.errors import UserError
-from src.run import build
+from src.run import data as run_data
 from src.run.command_line import CONF, quoted
 from src.run.folder import read_summary, write_json
 from src.sweeps.compose import Composer
@@ -297,20 +297,20 @@ def test_a_finished_run_on_other_images_runs_again_and_is_kept(planned, folder_o
     line = f"dataset=image_folder dataset.root={root} evaluation=closed_set dataset.val_fraction=0.4"
     (run,) = planned(line)
     finish_by(run, run.code)
-    build._fingerprint.cache_clear()
-    data = build.data_fingerprint(run.values)
+    run_data._fingerprint.cache_clear()
+    data = run_data.data_fingerprint(run.values)
     write_json(run.folder / "summary.json", read_summary(run.folder) | {"data": data})
     assert planned(line)[0].objective == 0.9
 
     changed = root / "p03" / "p03_0002.png"  # the same name, another picture
     changed.write_bytes((root / "p05" / "p05_0002.png").read_bytes())
-    build._fingerprint.cache_clear()
+    run_data._fingerprint.cache_clear()
     for stale, counted in {"auto": False, "keep": True, "rerun": False}.items():
         (again,) = planned(line, stale=stale)
         assert (again.objective is not None) == counted
         assert again.differs["images"].startswith("on other images (") and again.mark == "other-images"
     root.rename(root.with_name("elsewhere"))  # nobody can say now
-    build._fingerprint.cache_clear()
+    run_data._fingerprint.cache_clear()
     assert planned(line)[0].objective == 0.9
 
 

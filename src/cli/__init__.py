@@ -1,0 +1,81 @@
+"""The installed command, `angular-penalty train loss=arcface`: from any directory, quick to help.
+
+It imports nothing of the project: each command is a process of its own, `python -m src.<command>`.
+"""
+
+import difflib
+import os
+import sys
+from pathlib import Path
+
+NAME, PROGRAM = "angular-penalty", "ANGULAR_PENALTY_PROGRAM"  # in the environment: what was typed
+ROOT = Path(__file__).resolve().parents[2]
+COMMANDS = {
+    "train": "a run, or with -m a sweep of them",
+    "compare": "sweeps, to an answer with tables, figures and report.html",
+    "evaluate": "a trained run on other images, or on pairs",
+    "embed": "images, into an .npz",
+    "query": "whose image is it, of a gallery's classes, or unknown",
+    "outliers": "labels that may be wrong",
+    "export": "a trained run, to ONNX, TorchScript or safetensors",
+    "sync": "upload to W&B what it lacks",
+}
+GROUPS = {
+    "loss": "the loss, with its published margin and scale",
+    "margin": "margin.value, or how it changes during training",
+    "scale": "scale.value, or how it adapts",
+    "model": "the backbone",
+    "dataset": "the images",
+    "evaluation": "what is measured: closed or open sets, verification",
+    "optimizer": "and its learning rates",
+    "schedule": "of the learning rate",
+    "experiment": "settings that belong together, and grids",
+    "hydra/sweeper": "grids, or a search by Optuna",
+    "hydra/launcher": "where the runs of a sweep run",
+}
+
+
+def main() -> None:
+    if not (ROOT / "conf" / "train.yaml").is_file():
+        sys.exit(f"{NAME}: works in a checkout: pip install -e '.[sweeper]' there")
+    given = sys.argv[1:]
+    if not given or given[0] in ("-h", "--help", "help"):
+        return print(help_text())
+    if given[0] in ("--completion", "--complete"):
+        from .completion import complete, script
+
+        return print(script(given[1:]) if given[0] == "--completion" else complete(given[1:], ROOT))
+    if given[0] not in COMMANDS:
+        near = difflib.get_close_matches(given[0], COMMANDS, 1)
+        said = f"did you mean {near[0]}?" if near else f"{', '.join(COMMANDS)}"
+        sys.exit(f"{given[0]}: no such command; {said}")
+    os.environ |= environment()
+    sys.stdout.flush()
+    os.execv(sys.executable, [*python(given[0]), *given[1:]])
+
+
+def python(command: str) -> list[str]:
+    # -P: a folder called src where this is typed is not this project's.
+    return [sys.executable, "-P", "-m", f"src.{command}"]
+
+
+def environment() -> dict[str, str]:
+    """Where the project is found first, then the user's own modules, beside what the user has set."""
+    paths = [str(ROOT), os.getcwd(), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return dict(os.environ) | {"PYTHONPATH": os.pathsep.join(paths), PROGRAM: NAME}
+
+
+def choices(group: str) -> list[str]:
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("[!_]*.yaml"))
+
+
+def help_text() -> str:
+    lines = [f"{NAME} <command> …, each with --help:", ""]
+    lines += [f"  {name:10} {what}" for name, what in COMMANDS.items()]
+    lines += ["", "Groups of `train`, each with its choices:", ""]
+    for group, what in GROUPS.items():
+        some = choices(group)
+        lines += [f"  {group}= {what}", f"      {', '.join(some)}"]
+    lines += ["", f"{NAME} train loss=cosface --cfg job    shows every key, and runs nothing"]
+    lines += [f'eval "$({NAME} --completion bash)"    completes what is typed; zsh likewise']
+    return "\n".join([*lines, "", f"More: {ROOT / 'README.md'} and {ROOT / 'docs'}"])
