@@ -124,13 +124,16 @@ def _different_pairs(
 def roc(cosines: Tensor, same: Tensor) -> Roc:
     """The ROC curve of `cosines` (P,) of pairs, `same` (P,) or not, over all distinct thresholds; pairs
     with equal cosines are accepted together."""
-    cosines, order = cosines.sort(descending=True)
-    same = same[order].double()
-    last = torch.cat([cosines[1:] != cosines[:-1], torch.tensor([True])])  # of equal cosines
-    accepted, correct = torch.arange(1, len(same) + 1)[last], same.cumsum(0)[last]
-    start = torch.zeros(1, dtype=torch.float64)
-    far = torch.cat([start, (accepted - correct) / (1 - same).sum()])
-    return Roc(far, torch.cat([start, correct / same.sum()]))
+    # NumPy sorts values with vector instructions, several times faster than torch sorts them with their
+    # order: so those of the same class are counted by a search, not by following the order.
+    falling = np.sort(cosines.numpy())[::-1]
+    last = np.append(falling[1:] != falling[:-1], True)  # of equal cosines
+    thresholds, accepted = falling[last], np.flatnonzero(last) + 1
+    of_same = np.sort(cosines[same].numpy())
+    correct = len(of_same) - np.searchsorted(of_same, thresholds)
+    different = (accepted - correct) / (len(same) - len(of_same))
+    curve = (np.concatenate([[0.0], rates]) for rates in (different, correct / len(of_same)))
+    return Roc(*map(torch.from_numpy, curve))
 
 
 def lowest_far(different: int) -> float:

@@ -20,7 +20,7 @@ def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.2)
         axes = fig.subplots()
-        bins = np.linspace(0, max(10.0, angles.max()), 91)
+        span = (0, max(10.0, angles.max()))
         for chosen, name, colour, hatch in (
             (same, "same class", COLOURS[0], ""),
             (~same, "different classes", COLOURS[1], "//"),
@@ -28,7 +28,8 @@ def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure
             count = chosen.sum()
             label = f"{name}, {count:,} pairs, median {np.median(angles[chosen]):.1f}°"
             look = {"color": colour, "alpha": 0.65, "hatch": hatch, "ec": "white", "lw": 0.3}
-            axes.hist(angles[chosen], bins, weights=np.full(count, 1 / count), label=label, **look)
+            heights, bins = np.histogram(angles[chosen], 90, span)  # far faster than by given edges
+            axes.hist(bins[:-1], bins, weights=heights / count, label=label, **look)
         axes.set(xlabel="angle between two embeddings (degrees)", ylabel="share of such pairs")
         axes.set(xlim=(0, bins[-1]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))

@@ -18,7 +18,7 @@ from .advice import check_finite, remedies
 from .artifacts import write_artifacts
 from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
-from .epochs import tracked, train
+from .epochs import NOT_METRICS, tracked, train
 from .finished import files_in, refusal
 from .folder import (
     claimed,
@@ -193,7 +193,8 @@ def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Ev
         tracker.tag("collapsed")
         log.warning(f"collapsed: {collapsed}; {remedies(run)}")
     if run.watched == "validation":
-        summary["validation"] = run.evaluate("validation")[0].metrics
+        row = run.rows[summary["epochs"]["kept"] - 1]  # measured after that epoch
+        summary["validation"] = {key: row[key] for key in row if key not in NOT_METRICS}
     if result.closed:
         recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
         summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
@@ -210,6 +211,7 @@ def computed_on(run: Run) -> dict:
         "data": run.data.fingerprint,
         "counts": counts_of(run),
         "classes": list(run.data.test.classes),
+        "trained_classes": list(run.data.classes),
     }
     if run.data.dealt:
         said["dealt"] = run.data.dealt._asdict()

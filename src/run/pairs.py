@@ -1,5 +1,7 @@
 """Which pairs of images verification looks at, and whether images can be evaluated as asked."""
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -55,9 +57,14 @@ def pairs_of(config: dict, images: Split) -> tuple[Tensor, ...]:
     if images.pairs:
         return tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
     try:
-        return sample_pairs(images.labels, config["evaluation"]["pairs"])
+        return _drawn(images.labels.cpu().numpy().tobytes(), config["evaluation"]["pairs"])
     except ValueError as error:
         raise UserError(f"evaluation.pairs=null: {error}; give a number, as in 1000000") from None
+
+
+@functools.lru_cache(maxsize=2)  # validation and test, the same in all runs of a sweep's worker
+def _drawn(labels: bytes, count: int | None) -> tuple[Tensor, ...]:
+    return sample_pairs(torch.from_numpy(np.frombuffer(labels, np.int64).copy()), count)
 
 
 def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
