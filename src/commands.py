@@ -20,6 +20,11 @@ def command(name: str, *words: str) -> str:
     )
 
 
+def is_command(line: str) -> bool:
+    """Whether a line is what `command` wrote."""
+    return line.startswith((f"{os.environ.get(PROGRAM)} ", "python -m src."))
+
+
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=command(name), description=description)
 

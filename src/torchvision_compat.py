@@ -23,5 +23,6 @@ except RuntimeError as error:
 
 datasets = torchvision.datasets
 models = torchvision.models
+transforms = torchvision.transforms
 
-__all__ = ["datasets", "models"]
+__all__ = ["datasets", "models", "transforms"]

@@ -48,7 +48,7 @@ def task(composed: DictConfig) -> float:
         sys.exit(str(error))
     except KeyboardInterrupt:
         if not sweep:
-            go_on = typed.continue_command("hydra.run.dir", folder)
+            go_on = typed.continue_command("hydra.run.dir", folder, job.runtime.cwd)
             print(f"interrupted; to go on: {go_on}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         raise

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from src.errors import Mistakes, UserError
+from src.errors import Mistakes, UserError, begin_command
 from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
@@ -58,3 +58,17 @@ def test_mistakes_are_collected_each_once():
     assert mistakes.of(len, "fine") and not mistakes.of(refuse, "a\nb") and not mistakes.of(refuse, "a")
     with pytest.raises(UserError, match=r"^a\nb$"):
         mistakes.refuse()
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_soon_sleep_unless_the_user_says_otherwise(own, monkeypatch):
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in own.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("src.errors.on_interrupt", lambda handler: None)
+    begin_command()
+    expected = own.get("GOMP_SPINCOUNT", None if own else "1000")
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+    if not own:
+        del os.environ["GOMP_SPINCOUNT"]

@@ -185,6 +185,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
+        (["dataset=manifest", "dataset.file=x.csv", "epoch=5"], "epoch=5: no such key, did you mean ep"),
         (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
         (["margin=null"], "margin=null: choose one of few_classes, paper, warmup"),
         (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.options.weight_decay?"),

@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from ..commands import command
+from ..commands import command, is_command
 from ..durable import write_text
 from ..words import counted
 from .figures import losses_at_an_edge
@@ -55,6 +55,7 @@ def write_report(
     text = page.render(
         title=title(comparison),
         answer=answer,
+        is_command=is_command,
         counts=counts(comparison),
         projects=wandb_projects(comparison.runs),
         problems=comparison.problems,

@@ -19,13 +19,14 @@ if not (ROOT / "conf" / "train.yaml").is_file():
     raise ImportError("angular_penalty.api works in a checkout: pip install -e '.[sweeper]' there")
 
 if str(ROOT) not in sys.path:
-    sys.path.append(str(ROOT))
+    sys.path.insert(0, str(ROOT))  # a folder called src beside a notebook is not this project's
 os.environ[PROGRAM] = NAME  # commands that are printed can be typed anywhere
 
 import numpy as np
 
 from src.analysis import Comparison, compare_sweeps
 from src.errors import UserError
+from src.run.command_line import quoted
 from src.run.embedding import images_split
 from src.run.load import Trained, load_trained
 
@@ -39,7 +40,7 @@ def train(*overrides: str, folder: str | Path | None = None) -> Path:
     folder, for `load`. `folder` is where, by default a new one in `outputs/`. Raises UserError with the
     last lines that it printed if it fails."""
     place = Path(folder) if folder else new_folder("outputs")
-    run_command("train", *overrides, f"hydra.run.dir='{place}'")
+    run_command("train", *overrides, f"hydra.run.dir={quoted(str(place))}")
     return place
 
 
@@ -47,7 +48,7 @@ def sweep(*overrides: str, folder: str | Path | None = None) -> Path:
     """Run a sweep, as `angular-penalty train -m <overrides>` does, and compare its runs; return its
     folder, for `compare`, by default a new one in `multirun/`. Raises UserError if any run failed."""
     place = Path(folder) if folder else new_folder("multirun")
-    run_command("train", "-m", *overrides, f"hydra.sweep.dir='{place}'")
+    run_command("train", "-m", *overrides, f"hydra.sweep.dir={quoted(str(place))}")
     return place
 
 

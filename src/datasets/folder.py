@@ -146,7 +146,8 @@ def refuse_broken(class_folder: Path, broken: dict[Path, str], readable: list[Pa
         )
     if not readable:
         raise ValueError(
-            f"{class_folder}: a class without images: delete it, or skip_broken=true leaves it out"
+            f"{class_folder}: no images in it, where each folder is a class; skip_broken=true leaves "
+            "it out"
         )
 
 

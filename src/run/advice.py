@@ -1,11 +1,17 @@
-"""What to tell the user about training that went wrong."""
+"""What to tell the user about training that went wrong, or slowly."""
+
+import logging
 
 import torch
 from torch import Tensor
 
 from ..errors import Diverged
 from ..losses import sufficient_scale
+from ..training import bf16_cost
 from .build import Run
+
+log = logging.getLogger(__name__)
+FEW_STEPS = 10  # an epoch of so few hardly trains
 
 
 def check_finite(run: Run, epoch: int, split: str, embeddings: Tensor, metrics: dict) -> None:
@@ -24,7 +30,7 @@ def check_finite(run: Run, epoch: int, split: str, embeddings: Tensor, metrics: 
 def likely_causes(run: Run) -> str:
     """Why a loss stops being finite: what is usually to blame, with this run's values."""
     head = run.head
-    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups]
+    rates = [group.get("max_lr", group["initial_lr"]) for group in run.optimizer.param_groups[-2:]]
     causes = ["a learning rate too large (at most {:g}, class weights {:g})".format(*rates)]
     if head.has_scale:
         smaller = "scale=adacos" if head.softmax_type else "scale.value=8"
@@ -41,9 +47,23 @@ def remedies(run: Run) -> str:
     """What usually helps a run that collapsed, with values to type."""
     head, lr = run.head, run.config["optimizer"]["lr"]
     remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
+    size = run.config["batch_size"]
+    if run.steps < FEW_STEPS and size >= 4:
+        remedy.append(f"more than {run.steps} steps an epoch (batch_size={size // 4})")
     if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
         remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
     if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
         smaller = sufficient_scale(head.num_classes)
         remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
     return f"try {' or '.join(remedy)}"
+
+
+def warn_of_slow_bf16(run: Run) -> None:
+    """bf16 was asked of a processor that is slower with it."""
+    if run.config["device"]["precision"] == "bf16" and run.device.torch.type == "cpu":
+        cost = bf16_cost()
+        if cost > 1:
+            log.warning(
+                f"device.precision=bf16: a convolution takes {cost:.1f} times as long as in fp32 on "
+                "this processor, tried just now; auto takes the faster"
+            )

@@ -100,11 +100,11 @@ class Run:
         return collapse(result.metrics, embeddings, head.prototypes, angular=angular)
 
 
-def build_run(config: dict, folder: Path, fetch: bool = True) -> Run:
+def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | None = None) -> Run:
     """Build everything, with weights drawn from the run's seed or, with `fetch`, those of a pretrained
-    model or of another run. Raises UserError for what turns out not to work only here, with the data at
-    hand."""
-    device = build_device(config["device"])
+    model or of another run. `precision` is what an earlier attempt computed in, if it was to choose.
+    Raises UserError for what turns out not to work only here, with the data at hand."""
+    device = build_device(config["device"] | ({"precision": precision} if precision else {}))
     data = build_data(config, device)
     check_batches(config, data)
     check_augmentation(config, data.pictures)
@@ -233,7 +233,8 @@ def check_parts(config: dict, groups: Collection[str]) -> None:
         if "loss" in groups:
             mistakes.of(build_head, config, 2, classes)
         if "optimizer" in groups:
-            backbone, head = nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.Linear(1, 1)
+            layer, head = nn.Linear(1, 1), nn.Linear(1, 1)
+            backbone = nn.Sequential(nn.Sequential(layer, nn.Linear(1, 1)), nn.Linear(1, 1))
             mistakes.of(build_training, config, backbone, head, SOME_STEPS)
     mistakes.refuse()
 

@@ -180,8 +180,8 @@ def explain(error: Exception, overrides: list[str] | None = None) -> str:
 
 
 def chooses(override: str) -> bool:
-    """Whether an override may choose from a group: `loss=arcface`."""
-    return "=" in override and "." not in override.split("=")[0] and override[0] not in "+~-"
+    """Whether an override chooses from a group: `loss=arcface`."""
+    return "=" in override and (CONF / override.split("=")[0]).is_dir()
 
 
 def unknown_key(override: str, keys: Iterable[str]) -> bool:
@@ -206,22 +206,23 @@ def known_keys(choices: tuple[str, ...]) -> tuple[str, ...]:
     return ()
 
 
-def continue_command(key: str, folder: Path) -> str:
-    """The command that this process was started with, going on in `folder`."""
+def continue_command(key: str, folder: Path, typed_in: str | Path = ".") -> str:
+    """The command that this process was started with, in the folder `typed_in`, going on in `folder`."""
     given = [argument for argument in sys.argv[1:] if not argument.startswith(f"{key}=")]
-    place = f"{key}={quoted(os.path.relpath(folder))}"
+    place = f"{key}={quoted(os.path.relpath(folder, typed_in))}"
     return command("train", *given, place)
 
 
 def remove_refused(folder: Path) -> None:
-    """Remove the folder of a run that was refused before it began to train, unless more is in it."""
-    summary = read_summary(folder)
+    """Remove what a run has made that was refused before it began to train: its folder, unless it was
+    there before, and those above it."""
+    summary = read_summary(folder) if folder.resolve() in KeepRuns.made else None
     if not summary or "counts" in summary or holds_work(folder):
         return
     shutil.rmtree(folder / ".hydra", ignore_errors=True)
     for name in ("summary.json", "train.log", ".lock"):
         (folder / name).unlink(missing_ok=True)
-    for each in (folder, *folder.parents[:2]):  # Hydra makes outputs/<date>/<time>
+    for each in KeepRuns.made:
         try:
             each.rmdir()
         except OSError:  # something else is there
@@ -251,7 +252,11 @@ class KeepRuns(Callback):
     Hydra turns an ordinary exception in a callback into a warning; SystemExit gets through.
     """
 
+    made: tuple[Path, ...] = ()  # folders of this process's run that were not there, from its own up
+
     def on_run_start(self, config: DictConfig, **_) -> None:
+        folder = Path(config.hydra.run.dir).resolve()
+        KeepRuns.made = tuple(each for each in (folder, *folder.parents) if not each.exists())
         try:
             self.look(config, Path(config.hydra.run.dir))
         except UserError as error:

@@ -82,6 +82,7 @@ def split_of(
 ) -> tuple[Split, Sequence[object]]:
     """The images that a command line names, files and folders or one data set with its overrides, and
     what was left out of them. Raises UserError for anything else."""
+    words = [word.removeprefix("dataset=") for word in words]
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     sources = [word for word in words if word not in overrides]
     known = sorted(

@@ -47,7 +47,7 @@ NEUTRAL = {
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
 # Keys that this project reads, whoever's class their group names.
-OURS = ("precision", "dataset.folds", "dataset.fold")
+OURS = ("precision", "dataset.folds", "dataset.fold", "optimizer.accumulate", "optimizer.layer_decay")
 
 # Margins that change nothing, by class; elsewhere it is 0. A warm-up starts there if nothing is said.
 NO_MARGIN = dict.fromkeys(

@@ -15,6 +15,7 @@ from .best_epoch import model_file
 log = logging.getLogger(__name__)
 NESTED = ("state_dict", "model", "backbone")  # keys under which files hold the weights
 PREFIX = "module."  # of what was trained by DataParallel
+CONFIGURED = ("class_weights", "margin", "fixed_scale", "log_scale")  # of a head: this run's own
 NAMED = 5  # tensors that a line names
 
 
@@ -36,8 +37,9 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
         log.warning(f"not from there: {some}" + " …" * (len(left_out) > NAMED))
     same_classes = tuple(saved.get("classes", ())) == classes
     if same_classes and isinstance(saved.get("head"), dict):
-        kept = load_fitting(head, saved["head"])
-        log.info("the class weights start from there too" if not kept else "the class weights are new")
+        trained = {key: value for key, value in saved["head"].items() if key not in CONFIGURED}
+        missing = set(load_fitting(head, trained)) - set(CONFIGURED)
+        log.info("the class weights are new" if missing else "the class weights start from there too")
 
 
 def freeze(what: str | list, backbone: nn.Module) -> None:

@@ -43,7 +43,7 @@ CHOICES = {
     "margin.name": (*VALUE_ONLY, "warmup"),
     "scale.name": (*VALUE_ONLY, "adacos", "adacos_dynamic", "learnable"),
     "device.name": ("auto", "cpu", "cuda", "mps"),
-    "device.precision": ("fp32", "bf16"),
+    "device.precision": ("fp32", "bf16", "auto"),
     "checkpoint.keep": ("last", "best", "both"),
     "sampler.name": ("shuffled", "balanced", "classes"),
     "logger.name": ("wandb", "none"),

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..evaluation import EVALUATIONS, Evaluated
 from ..training import load_checkpoint
 from ..words import counted
-from .advice import check_finite, remedies
+from .advice import check_finite, remedies, warn_of_slow_bf16
 from .artifacts import write_artifacts
 from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
@@ -121,7 +121,7 @@ def train_and_evaluate(
     check_config(config | {"init": config["init"] | {"from": None}} if saved else config)
     if group is None:  # a sweep was asked before its first run, and an outage since costs no run
         tracking.check_online(config["logger"])
-    run = build_run(config, folder, fetch=saved is None)
+    run = build_run(config, folder, fetch=saved is None, precision=saved and saved["precision"])
     if saved and saved["data"] != run.data.fingerprint:
         log.warning("the images are others than at the start: starting again from the first epoch")
         set_attempt_aside(folder, "other-images")
@@ -208,6 +208,7 @@ def computed_on(run: Run) -> dict:
     said = {
         "device": run.device.description,
         "threads": run.device.threads,
+        "precision": run.device.precision,
         "data": run.data.fingerprint,
         "counts": counts_of(run),
         "classes": list(run.data.test.classes),
@@ -235,6 +236,7 @@ def announce(run: Run, sizes: dict[str, dict[str, int]]) -> None:
         head, scale = run.head, run.head.scale.item()
         name = run.config["loss"]["name"]
         warn_of_large_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
+    warn_of_slow_bf16(run)
     if run.steps < FEW_STEPS:
         size = run.config["batch_size"]
         few = "1 step an epoch is" if run.steps == 1 else f"{run.steps} steps an epoch are"

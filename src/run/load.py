@@ -46,8 +46,11 @@ class Trained:
 
     @property
     def unfinished(self) -> str | None:
-        """What to tell the user about a run that did not get to its end; None if it did."""
+        """What to tell the user about a run that did not get to its end, or whose model tells nothing
+        apart; None if there is nothing."""
         state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
+        if state == "collapsed":
+            return f"{self.folder} has collapsed: its embeddings tell next to nothing apart"
         epochs = self.config["epochs"]
         if state in DONE or (self.epoch == epochs and state == "without a summary.json"):
             return None
@@ -141,7 +144,8 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
         raise UserError(f"{path}: cannot be read ({error})") from None
     config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
     check_trusted(config, allowed)
-    config["device"] = device or config["device"] | {"name": "auto"}
+    own = {"name": "auto", "precision": saved.get("precision", config["device"].get("precision"))}
+    config["device"] = device or config["device"] | own
     try:
         where = build_device(config["device"])
         with AtMost(saved["backbone"], saved["head"]):

@@ -57,7 +57,10 @@ def pairs_of(config: dict, images: Split) -> tuple[Tensor, ...]:
     if images.pairs:
         return tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
     try:
-        return _drawn(images.labels.cpu().numpy().tobytes(), config["evaluation"]["pairs"])
+        count = config["evaluation"]["pairs"]
+        if count is None:  # all of them can be very many, too many to keep
+            return sample_pairs(images.labels, None)
+        return _drawn(images.labels.cpu().numpy().tobytes(), count)
     except ValueError as error:
         raise UserError(f"evaluation.pairs=null: {error}; give a number, as in 1000000") from None
 

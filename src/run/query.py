@@ -82,6 +82,11 @@ def gallery_of(run: Trained, source: str | None, skip_broken: bool) -> Gallery:
         if not Path(source).is_dir():
             raise UserError(f"--gallery {source}: neither a folder of images nor an .npz of src.embed")
         images, _ = images_split(run, [Path(source)], skip_broken)
+        if "." in images.classes:
+            loose = images.names[int((images.labels == images.classes.index(".")).nonzero()[0])]
+            raise UserError(
+                f"--gallery {source}: {loose} is in no folder of a class; expected one folder per class"
+            )
     else:
         images = run.data(run.config["dataset"]).train
     return Gallery(unit(run.embed(images)), images.labels, tuple(images.classes), images)

@@ -23,6 +23,7 @@ def save_run(run: Run, epoch: int, name: str) -> None:
         code=code_of(run.config),
         versions=versions(),
         device=run.device.description,
+        precision=run.device.precision,
         classes=run.data.classes,
         data=run.data.fingerprint,
         image_shape=run.data.image_shape,

@@ -37,6 +37,7 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     mistakes.of(check_evaluation, config)
     mistakes.of(check_patience, config)
     mistakes.of(check_sampler, config["sampler"])
+    mistakes.of(check_frozen, config)
     if "optimizer" in groups:  # else nothing is trained, and nothing reported
         mistakes.of(check_logger, config["logger"])
         mistakes.of(check_init, config["init"]["from"])
@@ -158,6 +159,14 @@ def check_patience(config: dict) -> None:
             f"early_stopping.patience={patience}: training ends after epochs={epochs} anyway, give "
             "fewer, or null"
         )
+
+
+def check_frozen(config: dict) -> None:
+    """No rate for what does not train."""
+    for key, unsaid in (("backbone_lr", None), ("layer_decay", 1)):
+        value = config["optimizer"][key]
+        if config["init"]["freeze"] == "body" and value != unsaid:
+            raise UserError(f"optimizer.{key}={value}: with init.freeze=body nothing trains at it")
 
 
 def check_sampler(sampler: dict) -> None:

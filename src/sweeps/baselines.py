@@ -22,6 +22,7 @@ NO_BACKBONE = {
     "model.dropout": 0,
     "init.from": None,
     "init.freeze": None,
+    "ema.decay": None,
     "optimizer.backbone_lr": None,
     "optimizer.layer_decay": 1,
     "early_stopping.patience": None,

@@ -9,11 +9,11 @@ import logging
 import os
 import re
 import secrets
-import shlex
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..commands import command
 from ..durable import write_text
 from .settings import (
     LONGEST,
@@ -222,7 +222,7 @@ def sync_command(note: Note, folder: Path) -> str:
     """What to type to upload it."""
     files = Path(note.files) if note.files else folder
     root = folder if folder.absolute() in files.absolute().parents else files.parent
-    return f"make sync SWEEP={shlex.quote(os.path.relpath(root))}"
+    return command("sync", os.path.relpath(root))
 
 
 def left_in_sweep(folder: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
-from .device import Device, available_cores, choose_device
+from .device import Device, available_cores, bf16_cost, choose_device
 from .loop import NotFinite, embed, fit
 from .optimizers import (
     WARMUPS,
@@ -33,6 +33,7 @@ __all__ = [
     "adamw",
     "available_cores",
     "balanced",
+    "bf16_cost",
     "build_optimizer",
     "build_schedule",
     "choose_device",

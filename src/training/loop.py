@@ -64,6 +64,7 @@ def fit(
                 step.head.margin.copy_(margin(epoch - 1 + number / steps))
             losses[number] = step(islice(batches, step.accumulate))
             on_step(number, losses)
+        next(batches, None)  # lets the processes that read a streamed split end
 
         finite = losses.isfinite()
         if not finite.all():

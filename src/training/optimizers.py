@@ -34,11 +34,14 @@ def build_optimizer(
     another follows in the body. None is `lr`. Raises ValueError for either, where the backbone has no
     embedding layer."""
     own, layers = list(backbone.parameters()), []
-    if backbone_lr is not None or layer_decay != 1:
+    if backbone_lr not in (None, lr) or layer_decay != 1:
+        given = f"backbone_lr={backbone_lr}" if layer_decay == 1 else f"layer_decay={layer_decay}"
         if getattr(backbone, "features_are_embeddings", False):
-            given = f"backbone_lr={backbone_lr}" if layer_decay == 1 else f"layer_decay={layer_decay}"
             raise ValueError(f"{given}: for models with an embedding layer, which this has not")
         layers = layers_of(backbone[0])
+        if len(layers) < (1 if layer_decay == 1 else 2):
+            before = "one layer" if layers else "nothing that trains"
+            raise ValueError(f"{given}: this model has {before} before its embedding layer")
         own = list(backbone[1:].parameters())
     top = lr if backbone_lr is None else backbone_lr
     groups = [
@@ -53,18 +56,31 @@ def build_optimizer(
 
 
 def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of a body by its layers, from the images on: those of its children that hold a
-    matrix or a filter, each with what follows it and holds none, as norms do."""
-    while len(trained := [c for c in body.children() if list(c.parameters())]) == 1:
-        body = trained[0]
-    loose = list(body.parameters(recurse=False))  # tokens and positions, which meet the images first
-    layers: list[list[nn.Parameter]] = [loose] if loose or not trained else []
-    for child in trained:
-        parameters = list(child.parameters())
+    """The parameters of a body by its layers, from the images on: its children, those of sequences and
+    lists one by one, that hold a matrix or a filter, each with what follows it and holds none, as norms
+    do. What the body holds itself, as tokens and positions, is with the first."""
+    layers: list[list[nn.Parameter]] = []
+    for part in parts_of(body):
+        parameters = list(part.parameters())
         if not layers or any(parameter.ndim > 1 for parameter in parameters):
             layers.append([])
         layers[-1] += parameters
+    loose = list(body.parameters(recurse=False))
+    if loose:
+        layers = [loose + layers[0], *layers[1:]] if layers else [loose]
     return layers
+
+
+def parts_of(module: nn.Module) -> list[nn.Module]:
+    """The parts of a module that have parameters; a sequence or a list, or a part that is all there is
+    and holds none itself, in parts of its own."""
+    parts = [child for child in module.children() if any(True for _ in child.parameters())]
+    found = []
+    for part in parts:
+        bare = not list(part.parameters(recurse=False)) and list(part.children())
+        opened = isinstance(part, (nn.Sequential, nn.ModuleList)) or (len(parts) == 1 and bare)
+        found += parts_of(part) if opened else [part]
+    return found
 
 
 # Schedules: an optimizer, the steps in an epoch and the number of epochs -> a torch scheduler, which is

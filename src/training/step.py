@@ -32,7 +32,7 @@ class Step:
     def train_mode(self) -> None:
         self.backbone.train(), self.head.train()
         for module in filter(is_frozen, self.backbone.modules()):
-            module.eval()
+            module.training = False  # not those inside it, which may train
 
     def __call__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         """Train on `accumulate` batches of images (B, channels, height, width) and labels (B,), and

@@ -135,3 +135,13 @@ def test_relative_paths_begin_where_they_were_typed_though_hydra_moves(typed, tm
     sweep = typed("train", "-m", *OPTIONS, *data, "init.from=first", "seed=0,1", "hydra.sweep.dir=sweep")
     assert sweep.returncode == 0, sweep.stderr
     assert len(list((tmp_path / "sweep").glob("*/summary.json"))) == 6  # with their baselines
+
+
+def test_what_an_earlier_attempt_left_stays_though_the_next_is_refused(typed, tmp_path):
+    folder = tmp_path / "run"
+    diverges = ["optimizer=sgd", "optimizer.lr=100000", "loss=softmax"]
+    assert typed("train", *OPTIONS, *diverges, "hydra.run.dir=run").returncode
+    before = (folder / "train.log").read_text()
+    done = typed("train", *OPTIONS, *diverges, "batch_size=100000", "hydra.run.dir=run")
+    assert "batch_size=100000" in done.stderr
+    assert (folder / "train.log").read_text().startswith(before)

@@ -136,3 +136,21 @@ def test_a_run_without_validation_images_needs_a_threshold(composed, patterns, t
     monkeypatch.setattr("sys.argv", ["src.query", str(tmp_path / "run"), str(patterns / "known")])
     with pytest.raises(SystemExit, match="this run has none: give --threshold"):
         main()
+
+
+def test_images_in_no_folder_of_a_class_are_no_gallery(query, patterns, tmp_path):
+    image = next((patterns / "known").rglob("*.png"))
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "one.png").write_bytes(image.read_bytes())
+    with pytest.raises(SystemExit, match=r"one\.png is in no folder of a class; expected one folder per"):
+        query(image, "--gallery", tmp_path / "flat")
+
+
+def test_a_run_that_has_collapsed_is_said_to_be(query, patterns, trained_on_patterns):
+    path = trained_on_patterns / "summary.json"
+    before = path.read_text()
+    path.write_text(before.replace('"state": "finished"', '"state": "collapsed"'))
+    try:
+        assert "has collapsed: its embeddings tell next to" in query(next(patterns.rglob("*.png")))
+    finally:
+        path.write_text(before)

@@ -257,7 +257,7 @@ def test_by_default_an_evaluation_lands_in_the_run_and_leaves_the_rest_alone(dig
             r"dataset.split_seed=1: the run was trained with 0, and may have seen",
         ),
         (["evaluation.name=foo"], r"evaluation.name=foo: choose one of"),
-        (["device.precision=fp16"], r"device.precision=fp16: choose one of fp32, bf16"),
+        (["device.precision=fp16"], r"device.precision=fp16: choose one of fp32, bf16, auto"),
         (["device.threads=abc"], r"device.threads=abc: a whole number"),
         (["dataset.colour=1"], r"dataset.colour=1: .*no such option"),
         (["objective=accuracy"], r"objective=accuracy: choose one of recall_at_1"),

@@ -20,7 +20,15 @@ from src.run.identity import config_hash
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
 from src.tracking import Tracker
-from src.training import build_optimizer, load_checkpoint, sgd
+from src.training import (
+    Average,
+    Step,
+    bf16_cost,
+    build_optimizer,
+    choose_device,
+    load_checkpoint,
+    sgd,
+)
 from src.training.optimizers import layers_of
 from tests.conftest import FAST
 from tests.run.test_best_epoch import cut_after
@@ -31,7 +39,7 @@ EACH = {
     "ema": ["ema.decay=0.9"],
     "accumulate": ["optimizer.accumulate=2"],
     "warmup": ["schedule=cosine", "schedule.options.warmup=1.5"],
-    "layers": ["optimizer.backbone_lr=0.001", "optimizer.layer_decay=0.5"],
+    "layers": ["model=small_cnn", "optimizer.backbone_lr=0.001", "optimizer.layer_decay=0.5"],
     "freeze": ["init.freeze=body"],
     "class_weights": ["loss.options.class_weights=balanced"],
 }
@@ -53,7 +61,8 @@ def test_a_run_that_was_cut_short_goes_on_bit_for_bit(options, composed, tmp_pat
 
 @pytest.mark.parametrize("options", EACH.values(), ids=EACH)
 def test_each_is_another_run_and_trains_another_model(options, composed, tmp_path):
-    config, plain = (composed(*FAST, "epochs=1", *some) for some in (options, []))
+    model = [option for option in options if option.startswith("model=")]
+    config, plain = (composed(*FAST, "epochs=1", *some) for some in (options, model))
     if "schedule.options.warmup=1.5" in options:
         config, plain = (composed(*FAST, "schedule=cosine", *some) for some in (options[1:], []))
     assert config_hash(config) != config_hash(plain)
@@ -153,7 +162,7 @@ def test_the_rate_falls_from_layer_to_layer_towards_the_images():
     assert {*held} == {*backbone.parameters(), *head.parameters()} and len(held) == len({*held})
 
 
-@pytest.mark.parametrize("model", ["small_cnn", "convnet", "mlp", "iresnet18", "resnet18", "linear"])
+@pytest.mark.parametrize("model", ["small_cnn", "convnet", "mlp", "iresnet18", "resnet18"])
 def test_every_model_has_layers_and_each_parameter_once(model, composed):
     size = (3, 112, 112) if model == "iresnet18" else (3, 32, 32)
     backbone = build_model(composed(f"model={model}"), size)
@@ -162,7 +171,72 @@ def test_every_model_has_layers_and_each_parameter_once(model, composed):
     held = [parameter for group in groups[:-1] for parameter in group["params"]]
     assert {*held} == {*backbone.parameters()} and len(held) == len({*held})
     rates = [group["lr"] for group in groups[:-2]]
-    assert rates == sorted(rates) and (not rates or rates[-1] == 1)
+    assert rates == sorted(rates) and rates[-1] == 1 and len(rates) > 1
+
+
+def test_what_a_body_holds_itself_is_with_its_first_layer_and_blocks_are_layers():
+    class Tokens(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.token = nn.Parameter(torch.zeros(1, 1, 4))
+            blocks = (nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(3))
+            self.blocks = nn.ModuleList(blocks)
+
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.body = Tokens()
+
+    for body in (Tokens(), Around()):
+        layers = layers_of(body)
+        held = [parameter for layer in layers for parameter in layer]
+        assert {*held} == {*body.parameters()} and len(held) == len({*held})
+    assert [len(layer) for layer in layers_of(Tokens())] == [5, 4, 4]
+
+
+def test_what_is_inside_a_frozen_module_trains_on():
+    outer = nn.Sequential(nn.Dropout(0.5), nn.BatchNorm1d(3))
+    outer.register_parameter("token", nn.Parameter(torch.zeros(3), requires_grad=False))
+    device = choose_device("cpu", 1, "fp32")
+    optimizer = torch.optim.SGD([*outer.parameters()])
+    step = Step(outer, nn.Linear(3, 2), optimizer, None, device)
+    step.train_mode()
+    assert not outer.training and outer[0].training and outer[1].training
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.95, 0.9999])
+def test_whole_numbers_are_not_averaged(decay):
+    backbone, head = nn.Linear(2, 2), nn.Linear(2, 2)
+    backbone.register_buffer("index", torch.arange(169))
+    average = Average(backbone, head, decay)
+    for _ in range(5):
+        backbone.index += 1
+        average.update(backbone, head)
+    assert torch.equal(average.backbone.index, torch.arange(169) + 5)
+
+
+def test_a_model_without_parameters_has_an_average_of_its_class_weights(composed, tmp_path):
+    train_run(composed(*FAST, "ema.decay=0.9", "model=pixels"), tmp_path)
+    assert read_summary(tmp_path)["state"] == "finished"
+
+
+def test_a_run_that_starts_from_another_keeps_its_own_margin_scale_and_class_weights(composed, tmp_path):
+    train_run(composed(*FAST, "epochs=1", "loss.options.class_weights=balanced"), tmp_path / "first")
+    options = ["margin.value=0.1", "scale.value=16", "loss.options.class_weights=balanced"]
+    options += ["dataset.val_fraction=0.4", f"init.from={tmp_path / 'first'}"]
+    run, first = build_run(composed(*FAST, *options), tmp_path), load_trained(tmp_path / "first")
+    assert torch.equal(run.head.weight, first.head.weight)
+    assert run.head.margin == pytest.approx(0.1) and run.head.scale == 16
+    counts = np.bincount(run.data.train.labels.numpy(), minlength=10)
+    np.testing.assert_allclose(run.head.class_weights, counts.sum() / (10 * counts), rtol=1e-6)
+
+
+def test_a_rate_of_the_backbone_that_is_the_other_one_goes_on_with_the_same_run(
+    composed, tmp_path, monkeypatch
+):
+    cut_after(1, tmp_path, monkeypatch, composed(*FAST))
+    train_run(composed(*FAST, "optimizer.backbone_lr=0.003"), tmp_path)
+    assert read_summary(tmp_path)["resumed_after_epoch"] == 1
 
 
 def test_balanced_class_weights_are_by_the_training_images(composed, tmp_path):
@@ -192,6 +266,9 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         (["optimizer.accumulate=100"], "optimizer.accumulate=100: .* 20 batches of 64; use at most"),
         (["optimizer.layer_decay=0"], "optimizer.layer_decay=0: a number above 0, up to 1"),
         (["optimizer.backbone_lr=0.1", "model=pixels"], "optimizer.backbone_lr=0.1: for models with"),
+        (["optimizer.backbone_lr=0.1", "model=linear"], "backbone_lr=0.1: this model has nothing that"),
+        (["optimizer.layer_decay=0.5", "model=linear"], "layer_decay=0.5: this model has nothing that"),
+        (["optimizer.layer_decay=0.5", "init.freeze=body"], "layer_decay=0.5: with init.freeze=body"),
         (["sampler.name=random"], "sampler.name=random: choose one of shuffled, balanced, classes"),
         (["sampler.samples_per_class=2"], "samples_per_class=2: nothing reads it but sampler.name=cla"),
         (["sampler.name=classes"], "sampler.samples_per_class=None: a whole number from 2"),
@@ -241,3 +318,35 @@ def test_values_that_do_nothing_are_the_same_run(composed):
     del older["sampler"], older["ema"], older["optimizer"]["backbone_lr"]
     del older["schedule"]["options"]["warmup"]
     assert config_hash(older) == config_hash(composed("schedule=cosine"))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "cost", "chosen"),
+    [((), 0.5, "fp32"), (("avx512_bf16",), 1.3, "fp32"), (("avx512_bf16",), 0.5, "bf16")],
+)
+def test_auto_takes_bf16_where_the_processor_has_it_and_is_faster(
+    instructions, cost, chosen, composed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+    monkeypatch.setattr("src.training.device.bf16_cost", lambda: cost)
+    config = composed(*FAST, "device.precision=auto")
+    assert config_hash(config) != config_hash(composed(*FAST))
+    cut_after(1, tmp_path, monkeypatch, config)
+    # Another try could say otherwise: what the run began in stays.
+    monkeypatch.setattr("src.training.device.bf16_cost", lambda: 1 / cost)
+    train_run(config, tmp_path)
+    assert read_summary(tmp_path)["precision"] == chosen
+    train_run(composed(*FAST, f"device.precision={chosen}"), tmp_path / "asked")
+    for name in ("metrics.csv", "embeddings.npz"):
+        assert (tmp_path / name).read_bytes() == (tmp_path / "asked" / name).read_bytes()
+    assert load_trained(tmp_path).device.precision == chosen
+
+
+def test_bf16_on_a_processor_that_is_slower_with_it_is_said(composed, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("src.run.advice.bf16_cost", lambda: 7.6)
+    train_run(composed(*FAST, "epochs=1", "device.precision=bf16"), tmp_path)
+    assert "device.precision=bf16: a convolution takes 7.6 times as long as in fp32" in caplog.text
+
+
+def test_the_cost_of_bf16_is_measured():
+    assert 0.05 < bf16_cost() < 1000 and bf16_cost() == bf16_cost()

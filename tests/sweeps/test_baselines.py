@@ -120,22 +120,21 @@ def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(a
 @pytest.mark.parametrize("data", ["", "dataset=synthetic evaluation=open_set"])
 def test_pixels_have_nothing_of_how_a_backbone_begins_and_trains(data, asked, tmp_path):
     torch.save({"0.1.weight": torch.zeros(2, 2)}, tmp_path / "weights.pt")
-    line = (
-        f"loss=arcface,cosface schedule=cosine schedule.options.warmup=2 init.from={tmp_path}/weights.pt"
-    )
-    line += " init.freeze=body optimizer.layer_decay=0.5 optimizer.backbone_lr=0.001 model.norm=true"
-    runs, beside, refused = asked(f"{line} early_stopping.patience=3 model=mlp {data}")
+    line = "loss=arcface,cosface model=small_cnn schedule=cosine schedule.options.warmup=2"
+    line += f" init.from={tmp_path}/weights.pt init.freeze=[0] ema.decay=0.9 model.norm=true"
+    line += " optimizer.layer_decay=0.5 optimizer.backbone_lr=0.001"
+    runs, beside, refused = asked(f"{line} early_stopping.patience=3 {data}")
     assert not refused
     (softmax,), pixels = (
         [run for run in beside if (run.values["model"]["name"] == "pixels") is plain]
         for plain in (False, True)
     )
     for run in (*runs, softmax):
-        assert run.values["init"] == {"from": f"{tmp_path}/weights.pt", "freeze": "body"}
+        assert run.values["init"] == {"from": f"{tmp_path}/weights.pt", "freeze": [0]}
         assert run.values["optimizer"]["layer_decay"] == 0.5
     for run in pixels:
         assert run.values["init"] == {"from": None, "freeze": None}
-        assert run.values["optimizer"]["backbone_lr"] is None
+        assert run.values["optimizer"]["backbone_lr"] is run.values["ema"]["decay"] is None
     assert len(pixels) == 1
 
 

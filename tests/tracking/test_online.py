@@ -82,7 +82,7 @@ def test_an_outage_after_the_first_epoch_neither_holds_nor_fails_a_run(
     began = time.monotonic()
     train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), tmp_path)
     assert time.monotonic() - began < 60 and seen == ["finished"]
-    left = f"not uploaded to W&B ({why}): make sync SWEEP={os.path.relpath(tmp_path)}"
+    left = f"not uploaded to W&B ({why}): python -m src.sync {os.path.relpath(tmp_path)}"
     assert [line.partition(":")[0] for line in lines(said, "not uploaded")] == [left.partition(":")[0]]
     assert lines(said, "not uploaded")[0] == left
     assert lines(said, "waiting for W&B, at most 2 s (logger.timeout)")

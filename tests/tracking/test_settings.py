@@ -166,5 +166,5 @@ def test_where_files_are_with_wandb_dir_is_what_make_sync_is_told(
     assert "else where/wandb/offline-run-" in line
     left = tracking.left_in_sweep(tmp_path / "sweep")
     where = os.path.relpath(tmp_path / "else where" / "wandb")
-    assert left == f"1 run is not in W&B (no W&B key here (wandb login)): make sync SWEEP='{where}'"
+    assert left == f"1 run is not in W&B (no W&B key here (wandb login)): python -m src.sync '{where}'"
     assert Path(where).is_dir()
