@@ -36,6 +36,10 @@ bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.data
 	$(RUN) -m benchmarks.retrieval
 	$(RUN) -m benchmarks.sweep
+	$(RUN) -m benchmarks.threads
+	$(RUN) -m benchmarks.start
+	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script small_cnn
+	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script convnet 1500
 
 test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
 	$(RUN) -m pytest -n 2 --dist worksteal

@@ -62,7 +62,7 @@ class Interrupted(UserError):
 def begin_command() -> None:
     """What every command does before its imports, which take seconds: Ctrl-C or SIGTERM end it at once,
     and characters that the terminal lacks are replaced. Torch's threads that wait for each other soon
-    sleep: where they spin on cores that others want, all of them wait (docs/performance.md)."""
+    sleep: where they spin on cores that others want, all of them wait (benchmarks/threads.py)."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "1000"  # read once, when torch loads its OpenMP
     on_interrupt(end_command)
