@@ -5,6 +5,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from src.commands import PROGRAM
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.skipif(
@@ -33,6 +34,7 @@ def test_the_notebook_in_docs_runs_from_top_to_bottom(tmp_path):
 
 
 def test_a_run_that_fails_raises_what_it_said(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv(PROGRAM, "")  # which the import sets, and other tests have not
     from angular_penalty.api import UserError, load, train
 
     monkeypatch.chdir(tmp_path)
