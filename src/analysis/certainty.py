@@ -75,7 +75,7 @@ def needed(gap: Difference, word: str) -> str:
     return (
         "and more folds or images would tell"
         if word == "fold"
-        else f"and {MOST_SEEDS} would not tell either"
+        else f"and {MOST_SEEDS} seeds would not tell either"
     )
 
 

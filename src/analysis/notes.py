@@ -2,9 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
+
 from ..evaluation import METRICS
 from ..run.sizes import HANDFUL, in_words
 from ..words import counted
+from .figures import losses_at_an_edge, losses_by_rate
+from .phrases import enumerate_labels
 from .ranking import Comparison
 from .rates import shared_rate, unsuited
 
@@ -14,6 +18,7 @@ def notes(comparison: Comparison) -> list[str]:
         *lost_runs(comparison),
         *handful(comparison),
         *one_rate(comparison),
+        *at_an_edge(comparison),
         *differences(comparison),
     ]
 
@@ -64,6 +69,22 @@ def one_rate(comparison: Comparison) -> list[str]:
         said += f" It looks wrong for {'; '.join(f'{loss} ({why})' for loss, why in bad.items())}."
     return [
         f"{said} A fair comparison (experiment=fair_comparison) lets each loss choose among several."
+    ]
+
+
+def at_an_edge(comparison: Comparison) -> list[str]:
+    """Which losses do best at the lowest or the highest of several learning rates."""
+    found = losses_by_rate(comparison)
+    if found is None:
+        return []
+    tried = {loss: np.isfinite(row).sum() for loss, row in zip(found[0], found[2], strict=True)}
+    losses = [loss for loss in losses_at_an_edge(comparison) if tried[loss] > 1]
+    if not losses:
+        return []
+    do = "does" if len(losses) == 1 else "do"
+    return [
+        f"Note that {enumerate_labels(losses)} {do} best at the lowest or the highest learning rate "
+        "tried: a better one may lie beyond."
     ]
 
 

@@ -118,8 +118,8 @@ def _detectable(confidence: float) -> tuple[np.ndarray, np.ndarray]:
 
 def expected_best(chosen: list[float], reported: list[float], budget: int) -> float:
     """The expected `reported` value of the setting with the largest `chosen` value among `budget`
-    settings, drawn at random without repetition. Larger is better."""
+    settings, drawn at random without repetition. Larger is better; of equal ones the first is chosen."""
     k = len(chosen)
-    order = sorted(range(k), key=lambda i: chosen[i])  # the worst first
+    order = sorted(range(k), key=lambda i: (chosen[i], -i))  # the worst first
     # The i-th worst is the best of a draw if the others of it are among the i before it.
     return sum(comb(i, budget - 1) / comb(k, budget) * reported[order[i]] for i in range(k))

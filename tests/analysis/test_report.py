@@ -182,7 +182,10 @@ def test_losses_by_learning_rate_show_what_validation_chooses_at_each(write, tmp
     expected = [[70, 80, 90], [80, 90, 80], [np.nan, 50, np.nan]]
     np.testing.assert_allclose(values, expected)
     assert chosen == [2, 1, 1] and losses_at_an_edge(ranked(tmp_path)) == ["arcface", "softmax"]
-    assert "a better one may lie beyond: arcface, softmax." in page_of(tmp_path)
+    page = page_of(tmp_path)
+    assert "a better one may lie beyond: arcface, softmax." in page
+    said = "Note that arcface does best at the lowest or the highest learning rate tried"
+    assert said in page, "softmax was tried at one"
     assert (tmp_path / "sweep" / "comparison" / "rates.png").exists()
 
 

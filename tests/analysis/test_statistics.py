@@ -89,6 +89,10 @@ def test_the_best_of_a_budget_is_the_mean_over_all_draws(budget):
     assert expected_best(list(chosen), list(reported), budget) == pytest.approx(np.mean(reported[draws]))
 
 
+def test_of_settings_that_are_equally_good_the_first_is_chosen_as_the_answer_does():
+    assert expected_best([0.9, 0.9, 0.1], [0.2, 0.7, 0.5], 3) == 0.2
+
+
 def test_a_thousand_settings_have_a_budget():
     values = list(np.linspace(0, 1, 1500))
     assert expected_best(values, values, 750) == pytest.approx(1, abs=0.01)
