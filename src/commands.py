@@ -22,7 +22,8 @@ def command(name: str, *words: str) -> str:
 
 def is_command(line: str) -> bool:
     """Whether a line is what `command` wrote."""
-    return line.startswith((f"{os.environ.get(PROGRAM)} ", "python -m src."))
+    program = os.environ.get(PROGRAM)
+    return line.startswith(f"{program} " if program else "python -m src.")
 
 
 def parser_of(name: str, description: str) -> argparse.ArgumentParser:

@@ -33,7 +33,8 @@ def complete(line: list[str], root: Path) -> str:
         return "\n".join(f"{name} " for name in COMMANDS if name.startswith(begun))
     if words[0] not in CONFIGURED:
         return ""
-    return "\n".join(with_space(each) for each in configured(words[1:], root))
+    typed, last = [word for word in words[1:-1] if "=" in word], words[-1]  # without runs and images
+    return "\n".join(with_space(each) for each in configured([*typed, last], root))
 
 
 def with_space(word: str) -> str:

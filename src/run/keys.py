@@ -59,6 +59,9 @@ def is_rate(value: object) -> bool:
     return is_number(value) and 0 < value < 1e6
 
 
+RATE_OR_NULL = Legal(
+    "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
+)
 # What is legal for keys that no class takes.
 VALUES = {
     "seed": whole_below_2_to_63(0),
@@ -70,12 +73,8 @@ VALUES = {
         lambda value: value is None or (is_whole(value) and value >= 1),
     ),
     "optimizer.lr": Legal("a number above 0 and below a million", is_rate),
-    "optimizer.head_lr": Legal(
-        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
-    ),
-    "optimizer.backbone_lr": Legal(
-        "a number above 0 and below a million, or null", lambda value: value is None or is_rate(value)
-    ),
+    "optimizer.head_lr": RATE_OR_NULL,
+    "optimizer.backbone_lr": RATE_OR_NULL,
     "optimizer.layer_decay": Legal(
         "a number above 0, up to 1", lambda value: is_number(value) and 0 < value <= 1
     ),

@@ -66,7 +66,7 @@ def pairs_of(config: dict, images: Split) -> tuple[Tensor, ...]:
 
 
 @functools.lru_cache(maxsize=2)  # validation and test, the same in all runs of a sweep's worker
-def _drawn(labels: bytes, count: int | None) -> tuple[Tensor, ...]:
+def _drawn(labels: bytes, count: int) -> tuple[Tensor, ...]:
     return sample_pairs(torch.from_numpy(np.frombuffer(labels, np.int64).copy()), count)
 
 

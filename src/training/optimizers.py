@@ -72,14 +72,14 @@ def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:
 
 
 def parts_of(module: nn.Module) -> list[nn.Module]:
-    """The parts of a module that have parameters; a sequence or a list, or a part that is all there is
-    and holds none itself, in parts of its own."""
+    """The parts of a module that have parameters; a sequence, a list, or a part that is all there is, in
+    parts of its own, unless it holds some itself."""
     parts = [child for child in module.children() if any(True for _ in child.parameters())]
     found = []
     for part in parts:
-        bare = not list(part.parameters(recurse=False)) and list(part.children())
-        opened = isinstance(part, (nn.Sequential, nn.ModuleList)) or (len(parts) == 1 and bare)
-        found += parts_of(part) if opened else [part]
+        in_parts = len(parts) == 1 or isinstance(part, (nn.Sequential, nn.ModuleList))
+        holds_itself = any(True for _ in part.parameters(recurse=False))
+        found += parts_of(part) if in_parts and not holds_itself else [part]
     return found
 
 

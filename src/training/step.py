@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -29,6 +28,9 @@ class Step:
     clip_norm: float | None = None
     average: Average | None = None
 
+    def __post_init__(self):
+        self.trained = [*self.backbone.parameters(), *self.head.parameters()]
+
     def train_mode(self) -> None:
         self.backbone.train(), self.head.train()
         for module in filter(is_frozen, self.backbone.modules()):
@@ -38,16 +40,17 @@ class Step:
         """Train on `accumulate` batches of images (B, channels, height, width) and labels (B,), and
         return their mean loss, which stays on the device: nothing here waits for it."""
         self.optimizer.zero_grad()
-        mean = torch.zeros((), device=self.device.torch)
+        mean = None
         for images, labels in batches:
             with self.device.autocast():
                 embeddings = self.backbone(self.augment(images) if self.augment else images)
-            loss = self.head(embeddings, labels) / self.accumulate
+            loss = self.head(embeddings, labels)
+            if self.accumulate > 1:
+                loss = loss / self.accumulate
             loss.backward()
-            mean += loss.detach()
+            mean = loss.detach() if mean is None else mean + loss.detach()
         if self.clip_norm:
-            trained = [*self.backbone.parameters(), *self.head.parameters()]
-            nn.utils.clip_grad_norm_(trained, self.clip_norm)
+            nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
         self.optimizer.step()
         self.schedule.step()
         if self.average:

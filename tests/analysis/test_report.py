@@ -15,6 +15,7 @@ from src import plots
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_by_rate
 from src.analysis.shared import split_shared
+from src.commands import PROGRAM
 from src.evaluation import METRICS
 from src.run.folder import write_json
 
@@ -118,6 +119,19 @@ def test_the_page_is_one_file_that_asks_no_network(write, tmp_path):
     page = page_of(tmp_path)
     assert not re.search(r"""(src|href)=["']?(https?:|//)|url\(""", page.split("plotly.js")[0])
     assert "default-src 'none'" in page and "{{" not in page.split("plotly.js")[0]
+
+
+@pytest.mark.parametrize(("program", "typed"), [(None, "python -m src.embed"), ("ap", "ap embed")])
+def test_commands_are_shown_as_commands_whatever_they_are_called(
+    program, typed, write, tmp_path, monkeypatch
+):
+    monkeypatch.delenv(PROGRAM, raising=False)
+    if program:
+        monkeypatch.setenv(PROGRAM, program)
+    for margin in (0.1, 0.3):
+        write("arcface", margin, 0.01, 0, 0.9 + margin / 10)
+    page = page_of(tmp_path)
+    assert f"<pre>{typed} best:" in page and f"<p>{typed}" not in page
 
 
 def test_what_all_rows_share_is_said_once_above_them(write, tmp_path):

@@ -73,6 +73,9 @@ def test_a_command_that_there_is_not_is_answered_with_the_nearest(typed):
         ("train loss=cosface schedule=st", ["schedule=step "]),
         ("train -m hydra/swee", ["hydra/sweeper="]),
         ("compare mul", []),
+        ("evaluate outputs/a dataset=mani", ["dataset=manifest "]),
+        ("embed best:multirun/a manifest dataset=manifest dataset.file", ["dataset.file="]),
+        ("embed best:multirun/a photos", []),
     ],
 )
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

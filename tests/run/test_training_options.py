@@ -187,7 +187,12 @@ def test_what_a_body_holds_itself_is_with_its_first_layer_and_blocks_are_layers(
             super().__init__()
             self.body = Tokens()
 
-    for body in (Tokens(), Around()):
+    class Own(nn.Sequential):  # opened, its parameter would be nobody's
+        def __init__(self):
+            super().__init__(nn.Linear(4, 4), nn.Linear(4, 4))
+            self.gain = nn.Parameter(torch.ones(4))
+
+    for body in (Tokens(), Around(), Own(), nn.Sequential(Own()), nn.Sequential(Own(), nn.Linear(4, 4))):
         layers = layers_of(body)
         held = [parameter for layer in layers for parameter in layer]
         assert {*held} == {*body.parameters()} and len(held) == len({*held})
