@@ -100,9 +100,9 @@ def ours(model: str, data, device) -> tuple[float, nn.Module, torch.Tensor]:
     head = ArcFace(16, 10, margin=0.5, scale=16.0)
     optimizer = build_optimizer(adam, backbone, head, lr=0.003, head_lr=None)
     schedule = build_schedule(constant_rate, optimizer, steps=len(data.train) // BATCH, epochs=EPOCHS)
-    step = Step(backbone, head, optimizer, schedule, device)
+    step = Step(data.train, backbone, head, optimizer, schedule, device)
     began = time.perf_counter()
-    for _ in fit(step, data.train, epochs=EPOCHS, batch_size=BATCH, generator=torch.Generator()):
+    for _ in fit(step, epochs=EPOCHS, batch_size=BATCH, generator=torch.Generator()):
         pass
     return time.perf_counter() - began, backbone, head.prototypes
 

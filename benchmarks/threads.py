@@ -26,6 +26,7 @@ def measure() -> None:
     """Print the images a second of small_cnn on 8×8 images."""
     import torch
 
+    from src.datasets import Split
     from src.losses import ArcFace
     from src.models import build_backbone, small_cnn
     from src.training import Step, adam, build_optimizer, build_schedule, choose_device, constant_rate
@@ -36,10 +37,11 @@ def measure() -> None:
     backbone = backbone.to(memory_format=torch.channels_last)
     head = ArcFace(3, 10, margin=0.5, scale=64.0)
     optimizer = build_optimizer(adam, backbone, head, lr=0.003, head_lr=None)
-    step = Step(
-        backbone, head, optimizer, build_schedule(constant_rate, optimizer, steps=1, epochs=1), device
-    )
-    batch = [(torch.randn(BATCH, 1, 8, 8), torch.randint(10, (BATCH,)))]
+    schedule = build_schedule(constant_rate, optimizer, steps=1, epochs=1)
+    images = torch.randint(256, (BATCH, 1, 8, 8), dtype=torch.uint8)
+    data = Split(images, torch.randint(10, (BATCH,)), [128.0], [64.0])
+    step = Step(data, backbone, head, optimizer, schedule, device)
+    batch = [(torch.arange(BATCH),)]
     for _ in range(5):
         step(batch)
     began, steps = time.perf_counter(), 0

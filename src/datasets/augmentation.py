@@ -29,7 +29,7 @@ class Augmentation:
     `erase` the share of images that lose a rectangle of 2% to 20% (Zhong et al. 2017).
 
     Beyond its edge an image continues with its border; an erased rectangle becomes the mean. All random
-    numbers come from `generator`, on the CPU, so that every device makes the same changes."""
+    numbers come from `generator`, on its device: a CUDA graph can only draw on a GPU."""
 
     def __init__(
         self,
@@ -55,7 +55,7 @@ class Augmentation:
         if not self:
             return images
         # As many numbers whatever is on, so that one setting does not change what another draws.
-        random = torch.rand(len(images), 13, generator=self.generator)
+        random = torch.rand(len(images), 13, generator=self.generator, device=self.generator.device)
         random = random.to(images.device, non_blocking=True)
         if self.flip:
             flipped = (random[:, 0] < self.flip)[:, None, None, None]

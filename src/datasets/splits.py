@@ -162,7 +162,15 @@ class Split:
 
     def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """A `batch` for every `size` rows of `order`; the last may be smaller."""
-        return map(self.batch, order.split(size))
+        return (self.prepare(*fed) for fed in self.feed(order, size))
+
+    def feed(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, ...]]:
+        """What makes a batch, for every `size` rows of `order`, on the device: what `prepare` takes."""
+        return ((rows,) for rows in order.split(size))
+
+    def prepare(self, *fed: Tensor) -> tuple[Tensor, Tensor]:
+        """A batch of what `feed` gave, by the device alone, so that it can be part of a graph."""
+        return self.batch(*fed)
 
 
 class StreamedSplit(Split):
@@ -177,9 +185,10 @@ class StreamedSplit(Split):
         return self.images[rows].decode()[:, :, ::step, ::step].transpose(0, 2, 3, 1)
 
     def batch(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        return self._to_device(self.images[index.cpu().numpy()].decode(), index)
+        images = torch.from_numpy(self.images[index.cpu().numpy()].decode())
+        return self.prepare(*self._to_device(images, index))
 
-    def batches(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def feed(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         index = order.cpu().split(size)
         # A sweep's workers are daemons, which may not have children; these end with their parent.
         multiprocessing.current_process().daemon = False
@@ -197,10 +206,13 @@ class StreamedSplit(Split):
                 raise BrokenImage(images)
             yield self._to_device(images, rows)
 
-    def _to_device(self, images: np.ndarray | Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
-        images = torch.as_tensor(images).to(self.labels.device, non_blocking=True)
-        images = images.to(memory_format=torch.channels_last)
-        return self.normalise(images), self.labels[index.to(self.labels.device)]
+    def _to_device(self, images: Tensor, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Bytes (B, channels, height, width) and labels (B,); nothing waits for them to arrive."""
+        images = images.to(self.labels.device, non_blocking=True)
+        return images.to(memory_format=torch.channels_last), self.labels[index.to(self.labels.device)]
+
+    def prepare(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        return self.normalise(images), labels
 
 
 class _DecodedBatches(torch.utils.data.Dataset):

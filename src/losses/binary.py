@@ -132,7 +132,7 @@ class P2SGrad(CosineHead):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         cosine = self.cosines(embeddings)
-        one_hot = F.one_hot(labels, self.num_classes).to(cosine.dtype)
+        one_hot = torch.zeros_like(cosine).scatter(1, labels.unsqueeze(1), 1.0)
         return F.mse_loss(cosine, one_hot, reduction="sum") / (2 * len(labels))
 
 

@@ -128,7 +128,9 @@ def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | N
         freeze(config["init"]["freeze"], backbone)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
     decay = config["ema"]["decay"]
-    shuffling, changing = (torch.Generator().manual_seed(config["seed"]) for _ in range(2))
+    shuffling = torch.Generator().manual_seed(config["seed"])  # the same order on every device
+    where = device.torch if device.torch.type == "cuda" else "cpu"
+    changing = torch.Generator(where).manual_seed(config["seed"])
     return Run(
         config=config,
         folder=folder,
@@ -148,7 +150,8 @@ def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | N
 
 
 def build_device(device: dict) -> Device:
-    with qualified({"name": "device"}, "device"):
+    keys = {key: f"device.{key}" for key in device} | {"name": "device"}
+    with qualified(keys, "device"):
         return choose_device(**device)
 
 

@@ -26,6 +26,7 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None
     step = Step(
+        run.data.train,
         run.backbone,
         run.head,
         run.optimizer,
@@ -40,7 +41,6 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
         try:
             for epoch in fit(
                 step,
-                run.data.train,
                 epochs=epochs,
                 after=run.epochs_trained,
                 batch_size=config["batch_size"],

@@ -29,6 +29,9 @@ VALUE_ONLY = ("paper", "few_classes")
 # Besides, null is always neutral.
 NEUTRAL = {
     "precision": "fp32",
+    "tf32": False,
+    "deterministic": True,
+    "compile": False,
     "checkpoint.keep": "last",
     "sampler.name": "shuffled",
     "optimizer.accumulate": 1,
@@ -47,7 +50,8 @@ NEUTRAL = {
 } | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
 
 # Keys that this project reads, whoever's class their group names.
-OURS = ("precision", "dataset.folds", "dataset.fold", "optimizer.accumulate", "optimizer.layer_decay")
+OF_DEVICE = ("precision", "tf32", "deterministic", "compile")  # how, and not where
+OURS = (*OF_DEVICE, "dataset.folds", "dataset.fold", "optimizer.accumulate", "optimizer.layer_decay")
 
 # Margins that change nothing, by class; elsewhere it is 0. A warm-up starts there if nothing is said.
 NO_MARGIN = dict.fromkeys(
@@ -85,7 +89,7 @@ def setting_hash(config: dict) -> str:
 
 def computed(config: dict) -> dict[str, object]:
     """The configuration as flat, normalised keys, without those that change no number."""
-    flat = flattened(config) | {"precision": (config.get("device") or {}).get("precision")}
+    flat = flattened(config) | {key: (config.get("device") or {}).get(key) for key in OF_DEVICE}
     own = {group for group in config if str(flat.get(f"{group}._target_", "src.")).startswith("src.")}
     if flat.get("dataset.published"):
         flat.pop("dataset.root", None)

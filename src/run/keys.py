@@ -13,7 +13,7 @@ KEYS = {
     "margin": ("name", "value", "start", "epochs", "shape"),
     "scale": ("name", "value"),
     "evaluation": ("name", "objective", "pairs"),
-    "device": ("name", "threads", "precision"),
+    "device": ("name", "threads", "precision", "tf32", "deterministic", "graph", "compile"),
     "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
     "plots": ("animate",),
@@ -30,6 +30,7 @@ OPTIONAL = {
     "model": ("pretrained",),
     "evaluation": ("objective", "pairs"),
     "dataset": ("embedding_dim", "published", "folds", "fold"),
+    "device": ("tf32", "deterministic", "graph", "compile"),
     "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]
@@ -103,4 +104,8 @@ VALUES = {
         lambda value: value is None or (is_number(value) and 0 < value < 1),
     ),
     "plots.animate": TRUE_OR_FALSE,
+    "device.graph": Legal("auto or off", lambda value: value in ("auto", "off", False)),  # off in YAML
+    "device.tf32": TRUE_OR_FALSE,
+    "device.deterministic": TRUE_OR_FALSE,
+    "device.compile": TRUE_OR_FALSE,
 }

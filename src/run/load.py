@@ -145,7 +145,7 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
     check_trusted(config, allowed)
     own = {"name": "auto", "precision": saved.get("precision", config["device"].get("precision"))}
-    config["device"] = device or config["device"] | own
+    config["device"] = device or own | {"threads": config["device"].get("threads")}
     try:
         where = build_device(config["device"])
         with AtMost(saved["backbone"], saved["head"]):

@@ -2,7 +2,7 @@
 
 import logging
 
-from ..training import random_states, save_checkpoint, set_random_states
+from ..training import load_optimizer, random_states, save_checkpoint, set_random_states
 from .best_epoch import BEST, best_epoch, keeps_best
 from .build import Run
 from .folder import restore_rows, versions
@@ -55,15 +55,19 @@ def restore(run: Run, saved: dict) -> None:
         log.warning(
             f"started on {saved['device']}, now on {run.device.description}: last digits will differ"
         )
-    for part in STATEFUL:
-        getattr(run, part).load_state_dict(saved[part])
+    load_optimizer(run.optimizer, saved["optimizer"])
+    run.schedule.load_state_dict(saved["schedule"])
     trained = saved["trained"] if run.average else saved
     for part in MODEL:
         getattr(run, part).load_state_dict(trained[part])
     if run.average:
         run.average.load(saved["backbone"], saved["head"])
     run.shuffling.set_state(saved["random"]["shuffling"])
-    run.augmentation.generator.set_state(saved["random"]["augmentation"])
+    changing, state = run.augmentation.generator, saved["random"]["augmentation"]
+    if len(state) == len(changing.get_state()):
+        changing.set_state(state)
+    else:  # of another kind of device: other changes than those of the epochs before
+        changing.manual_seed(hash((run.config["seed"], saved["epoch"])) % 2**63)
     set_random_states(saved["random"])
     run.epochs_trained, run.frames, run.rows = (saved[key] for key in ("epoch", "frames", "rows"))
     restore_rows(run.folder / "metrics.csv", run.rows)

@@ -32,7 +32,9 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     for key in CHOICES:
         mistakes.of(check_choice, flat, key)
     for key, rule in VALUES.items():
-        if not rule.test(flat.get(key)):
+        group, _, name = key.partition(".")
+        may_lack = name in OPTIONAL.get(group, ()) and key not in flat
+        if not (may_lack or rule.test(flat.get(key))):
             mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
     mistakes.of(check_evaluation, config)
     mistakes.of(check_patience, config)

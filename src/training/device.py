@@ -13,11 +13,14 @@ FASTER = 0.9  # of the time in fp32: less gains nothing
 
 
 class Device(NamedTuple):
-    """`torch` is the device; `amp` the autocast type of the backbone, None for float32."""
+    """`torch` is the device; `amp` the autocast type of the backbone, None for float32. `graph`: steps
+    are to be one graph; `compiled`: the backbone is to be compiled for them."""
 
     torch: torch.device
     amp: torch.dtype | None
     threads: int
+    graph: bool = False
+    compiled: bool = False
 
     @property
     def precision(self) -> str:
@@ -46,25 +49,66 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
-def choose_device(name: str, threads: int | None, precision: str) -> Device:
+def choose_device(
+    name: str,
+    threads: int | None,
+    precision: str,
+    *,
+    tf32: bool = False,
+    deterministic: bool = True,
+    graph: str = "auto",
+    compile: bool = False,
+) -> Device:
     """`name` auto, cpu, cuda or mps; `threads` None for all cores this process may use; `precision`
-    fp32, bf16, or auto for what `faster_precision` says. Repeated runs are then equal bit for bit, as
-    far as the device allows. Raises ValueError for a device that this machine lacks."""
+    fp32, bf16, or auto for what `faster_precision` says. `tf32`: products in float32 may round their
+    factors to 10 bits, in heads too; `deterministic`: repeated runs are equal bit for bit, as far as the
+    device allows; `graph` auto or off. Raises ValueError for a device that this machine lacks, for what
+    would do nothing on it, and where nothing can be compiled."""
     if name == "auto":
         name = next(kind for kind in ("cuda", "mps", "cpu") if available(kind))
     if not available(name):
         others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
         raise ValueError(f"name={name}: torch {torch.__version__} sees none here, use {others} or auto")
+    if name != "cuda":
+        for key, value, usual in (
+            ("tf32", tf32, False),
+            ("deterministic", deterministic, True),
+            ("graph", graph, "auto"),
+        ):
+            if value != usual:
+                given = str(value).lower()
+                raise ValueError(f"{key}={given}: does nothing on {name}, only on cuda; leave it out")
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     if name == "cuda":
-        # Half of the kernels of a step would fill memory that is written right afterwards.
-        torch.utils.deterministic.fill_uninitialized_memory = False
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True, warn_only=True)
+        set_up_cuda(tf32, deterministic)
+    if compile:
+        check_compiler(name)
     if precision == "auto":
         precision = faster_precision(name)
-    return Device(torch.device(name), torch.bfloat16 if precision == "bf16" else None, threads)
+    amp = torch.bfloat16 if precision == "bf16" else None
+    return Device(torch.device(name), amp, threads, name == "cuda" and graph == "auto", compile)
+
+
+def set_up_cuda(tf32: bool, deterministic: bool) -> None:
+    """For this process, in which other runs may have had it otherwise."""
+    # Half of the kernels of a step would fill memory that is written right afterwards.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic, warn_only=True)
+    torch.backends.cudnn.benchmark = not deterministic  # the fastest of several, found by trying
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.set_float32_matmul_precision("high" if tf32 else "highest")
+
+
+@functools.cache
+def check_compiler(name: str) -> None:
+    """Raise ValueError unless torch compiles on this machine, which takes a C++ compiler, or Triton."""
+    try:
+        torch.compile(torch.sin)(torch.zeros(2, device=name))
+    except Exception as error:
+        why = str(error).strip().partition("\n")[0]
+        raise ValueError(f"compile=true: torch cannot compile here ({why})") from None
 
 
 def faster_precision(name: str) -> str:

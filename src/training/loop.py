@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from .device import Device
+from .graph import replayed
 from .sampling import Order
 from .step import Step
 
 # How many pixels are embedded at once, in 16 to 1024 images. A backbone's activations take memory. On a
 # processor small chunks stay in its caches: twice as fast with small_cnn and 28×28 as by the thousand.
+# A GPU waits for Python between them.
 CHUNK_PIXELS, CPU_CHUNK_PIXELS = 2**23, 2**16
 
 
@@ -32,7 +34,6 @@ class Epoch(NamedTuple):
 
 def fit(
     step: Step,
-    train,
     *,
     epochs: int,
     after: int = 0,
@@ -42,29 +43,31 @@ def fit(
     margin: Callable[[float], Tensor] | None = None,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
-    """Train for `epochs`, yielding after each; those up to `after` were trained before.
+    """Train for `epochs`, yielding after each; those up to `after` were trained before. On a GPU steps
+    are one graph where they can be.
 
-    `train` has a length and `batches(order, size)`; an epoch is one permutation of it, or what `order`
-    draws, without the last incomplete step. `generator` (on the CPU) orders the images, the same on
+    An epoch is one permutation of the step's data, or what `order` draws, without the last incomplete
+    step. `generator` (on the CPU) orders the images, the same on
     every device. `margin` gives the head's margin from the epochs trained, a fraction. Losses stay on
     the device until the epoch ends. Raises NotFinite if one is not a finite number, or if the weights
     are not after the last step.
     """
     images = batch_size * step.accumulate
-    steps = len(train) // images
+    steps = len(step.data) // images
+    take = replayed(step)
     for epoch in range(after + 1, epochs + 1):
         began = time.perf_counter()
         step.train_mode()
-        drawn = order(generator) if order else torch.randperm(len(train), generator=generator)
-        batches = train.batches(drawn[: steps * images].to(step.device.torch), batch_size)
+        drawn = order(generator) if order else torch.randperm(len(step.data), generator=generator)
+        feed = step.data.feed(drawn[: steps * images].to(step.device.torch), batch_size)
         losses = torch.empty(steps, device=step.device.torch)
 
         for number in range(steps):
             if margin:
                 step.head.margin.copy_(margin(epoch - 1 + number / steps))
-            losses[number] = step(islice(batches, step.accumulate))
+            losses[number] = take(islice(feed, step.accumulate))
             on_step(number, losses)
-        next(batches, None)  # lets the processes that read a streamed split end
+        next(feed, None)  # lets the processes that read a streamed split end
 
         finite = losses.isfinite()
         if not finite.all():

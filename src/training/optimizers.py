@@ -1,5 +1,6 @@
 """Optimizers, and learning rates and margins over time."""
 
+import inspect
 import math
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,14 @@ from ..arguments import Legal, is_number
 adam = partial(torch.optim.Adam, foreach=True)
 adamw = partial(torch.optim.AdamW, foreach=True)
 sgd = partial(torch.optim.SGD, foreach=True)
+
+
+def kernels(optimizer: Callable[..., Optimizer], on_gpu: bool) -> dict[str, bool | None]:
+    """How one of torch's own optimizers computes: fused on a GPU, where it can be part of a graph."""
+    known = inspect.signature(optimizer).parameters
+    if not on_gpu or "fused" not in known:
+        return {}
+    return {"foreach": None, "fused": True} | ({"capturable": True} if "capturable" in known else {})
 
 
 def build_optimizer(
@@ -52,7 +61,16 @@ def build_optimizer(
         {"params": own, "lr": lr},
         {"params": list(head.parameters()), "lr": lr if head_lr is None else head_lr},
     ]
-    return optimizer(groups, **options)
+    on_gpu = any(parameter.is_cuda for parameter in head.parameters())
+    return optimizer(groups, **kernels(optimizer, on_gpu), **options)
+
+
+def load_optimizer(optimizer: Optimizer, saved: dict) -> None:
+    """Go on from a state dict, also one from another kind of device: how a group computes stays."""
+    own = optimizer.param_groups
+    for mine, group in zip(own, saved["param_groups"], strict=True):
+        group |= {key: mine[key] for key in ("foreach", "fused", "capturable") if key in mine}
+    optimizer.load_state_dict(saved)
 
 
 def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:

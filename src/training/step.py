@@ -1,8 +1,10 @@
 """One step of training, in one place: forward, backward, update."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -13,11 +15,13 @@ from .device import Device
 
 @dataclass
 class Step:
-    """What a step changes, and how. `augment` changes a batch of images. The gradient is the mean of
-    those of `accumulate` batches; `clip_norm` is the most that its norm, over all weights together, may
-    be, and it is scaled down to it. `average` follows the weights. Parameters that require no gradient
-    stay, and so do the running statistics beside them."""
+    """What a step changes, and how. `data` are what it is `fed` from, a split or something else that has
+    a length and its `feed` and `prepare`; `augment` changes a batch of images. The gradient is the mean
+    of those of `accumulate` batches; `clip_norm` is the most that its norm, over all weights together,
+    may be, and it is scaled down to it. `average` follows the weights. Parameters that require no
+    gradient stay, and so do the running statistics beside them."""
 
+    data: object
     backbone: nn.Module
     head: nn.Module
     optimizer: Optimizer
@@ -30,20 +34,39 @@ class Step:
 
     def __post_init__(self):
         self.trained = [*self.backbone.parameters(), *self.head.parameters()]
+        self.embed = torch.compile(self.backbone) if self.device.compiled else self.backbone
+        # A graph reads its rates from memory. Schedules have theirs as numbers: torch's would go on from
+        # a rate that is a tensor in its own precision.
+        self.rates: list[Tensor] = []
+        if self.optimizer and has_fused(self.optimizer):
+            groups = self.optimizer.param_groups
+            self.rates = list(torch.zeros(len(groups), device=self.device.torch).unbind())
 
     def train_mode(self) -> None:
         self.backbone.train(), self.head.train()
         for module in filter(is_frozen, self.backbone.modules()):
             module.training = False  # not those inside it, which may train
 
-    def __call__(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
-        """Train on `accumulate` batches of images (B, channels, height, width) and labels (B,), and
-        return their mean loss, which stays on the device: nothing here waits for it."""
+    def __call__(self, fed: Iterable[tuple[Tensor, ...]]) -> Tensor:
+        """Train on `accumulate` batches, of what the data feed, and return their mean loss, which stays
+        on the device: nothing here waits for it."""
+        self.set_rates()
+        loss = self.update(fed)
+        self.schedule.step()
+        return loss
+
+    def set_rates(self) -> None:
+        for rate, group in zip(self.rates, self.optimizer.param_groups, strict=False):
+            rate.fill_(group["lr"])
+
+    def update(self, fed: Iterable[tuple[Tensor, ...]]) -> Tensor:
+        """What a step does on the device, all of which a graph can record."""
         self.optimizer.zero_grad()
         mean = None
-        for images, labels in batches:
+        for one in fed:
+            images, labels = self.data.prepare(*one)
             with self.device.autocast():
-                embeddings = self.backbone(self.augment(images) if self.augment else images)
+                embeddings = self.embed(self.augment(images) if self.augment else images)
             loss = self.head(embeddings, labels)
             if self.accumulate > 1:
                 loss = loss / self.accumulate
@@ -51,11 +74,26 @@ class Step:
             mean = loss.detach() if mean is None else mean + loss.detach()
         if self.clip_norm:
             nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
-        self.optimizer.step()
-        self.schedule.step()
+        with self.rates_as_tensors():
+            self.optimizer.step()
         if self.average:
             self.average.update(self.backbone, self.head)
         return mean
+
+    @contextmanager
+    def rates_as_tensors(self) -> Iterator[None]:
+        groups = self.optimizer.param_groups
+        numbers = [group["lr"] for group in groups]
+        for group, rate in zip(groups, self.rates, strict=False):
+            group["lr"] = rate
+        yield
+        for group, number in zip(groups, numbers, strict=True):
+            group["lr"] = number
+
+
+def has_fused(optimizer: Optimizer) -> bool:
+    """Whether the optimizer is one kernel on the device, which takes rates from memory."""
+    return all(group.get("fused") for group in optimizer.param_groups)
 
 
 def is_frozen(module: nn.Module) -> bool:

@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.losses import ArcFace
 from src.run.build import build_model, build_run
 from src.run.epochs import train
-from src.run.folder import read_summary
+from src.run.folder import read_rows, read_summary
 from src.run.identity import config_hash
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
@@ -29,6 +29,7 @@ from src.training import (
     load_checkpoint,
     sgd,
 )
+from src.training.device import check_compiler
 from src.training.optimizers import layers_of
 from tests.conftest import FAST
 from tests.run.test_best_epoch import cut_after
@@ -204,7 +205,7 @@ def test_what_is_inside_a_frozen_module_trains_on():
     outer.register_parameter("token", nn.Parameter(torch.zeros(3), requires_grad=False))
     device = choose_device("cpu", 1, "fp32")
     optimizer = torch.optim.SGD([*outer.parameters()])
-    step = Step(outer, nn.Linear(3, 2), optimizer, None, device)
+    step = Step(None, outer, nn.Linear(3, 2), optimizer, None, device)
     step.train_mode()
     assert not outer.training and outer[0].training and outer[1].training
 
@@ -355,3 +356,30 @@ def test_bf16_on_a_processor_that_is_slower_with_it_is_said(composed, tmp_path, 
 
 def test_the_cost_of_bf16_is_measured():
     assert 0.05 < bf16_cost() < 1000 and bf16_cost() == bf16_cost()
+
+
+@pytest.mark.parametrize("asked", ["tf32=true", "deterministic=false", "graph=off"])
+def test_what_does_nothing_on_a_processor_is_refused(asked, composed, tmp_path):
+    with pytest.raises(UserError, match=f"device.{asked}: does nothing on cpu, only on cuda"):
+        train_run(composed(*FAST, f"device.{asked}"), tmp_path)
+
+
+def test_a_compiled_backbone_trains_alike_and_is_another_run(composed, tmp_path):
+    config, plain = composed(*FAST, "device.compile=true"), composed(*FAST)
+    assert config_hash(config) != config_hash(plain)
+    train_run(config, tmp_path / "compiled")
+    train_run(plain, tmp_path / "plain")
+    rows = [read_rows(tmp_path / name / "metrics.csv") for name in ("compiled", "plain")]
+    losses = [[row["loss"] for row in each] for each in rows]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+
+
+def test_without_a_compiler_nothing_is_compiled(composed, tmp_path, monkeypatch):
+    def fails(function):
+        raise RuntimeError("No working C++ compiler found\nand more")
+
+    monkeypatch.setattr(torch, "compile", fails)
+    check_compiler.cache_clear()
+    with pytest.raises(UserError, match=r"device.compile=true: .* \(No working C\+\+ compiler found\)"):
+        train_run(composed(*FAST, "device.compile=true"), tmp_path)
+    check_compiler.cache_clear()

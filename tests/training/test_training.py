@@ -37,10 +37,10 @@ class Rows:
     def __len__(self) -> int:
         return self.count
 
-    def batches(self, order, size):
-        return map(self.batch, order.split(size))
+    def feed(self, order, size):
+        return ((rows,) for rows in order.split(size))
 
-    def batch(self, index):
+    def prepare(self, index):
         self.given.append(index.tolist())
         x = torch.ones(len(index), 4)
         return x * (math.nan if len(self.given) == self.broken_at else 1), index % 3
@@ -51,8 +51,8 @@ def fitted(rows, batch_size, epochs=2, seed=0, clip_norm=None, **options):
     optimizer = build_optimizer(sgd, backbone, head, lr=0.1, head_lr=None)
     schedule = build_schedule(constant_rate, optimizer, steps=len(rows) // batch_size, epochs=epochs)
     generator = torch.Generator().manual_seed(seed)
-    step = Step(backbone, head, optimizer, schedule, CPU, clip_norm=clip_norm)
-    return fit(step, rows, epochs=epochs, batch_size=batch_size, generator=generator, **options)
+    step = Step(rows, backbone, head, optimizer, schedule, CPU, clip_norm=clip_norm)
+    return fit(step, epochs=epochs, batch_size=batch_size, generator=generator, **options)
 
 
 def test_an_epoch_is_a_permutation_without_the_incomplete_batch():
