@@ -24,7 +24,6 @@ LONGEST_REQUEST = 2**17  # bytes
 # which `python -m` runs anew; and not wandb, whose temporary folder the first fork would delete.
 MODULES = (
     *("src.run.lifecycle", "src.sweeps.sweeper", "src.analysis.compare", "src.plots", "src.tracking"),
-    *("torch._dynamo", "sklearn.datasets", "sklearn.model_selection"),
 )
 
 

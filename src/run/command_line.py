@@ -20,6 +20,7 @@ from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
     InterpolationToMissingValueError,
+    OmegaConfBaseException,
 )
 
 from ..arguments import suggestion
@@ -28,6 +29,7 @@ from ..errors import Mistakes, UserError
 from .best import PREFIX
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, flattened
+from .keys import check_values
 from .targets import locate
 
 CONF = ROOT / "conf"
@@ -247,7 +249,7 @@ def values_for_task(composed: DictConfig, hydra: DictConfig) -> dict:
 
 class KeepRuns(Callback):
     """Hydra callback: before Hydra writes into a folder, refuse one that holds another run, or this one
-    finished.
+    finished, and values that are wrong on their own.
 
     Hydra turns an ordinary exception in a callback into a warning; SystemExit gets through.
     """
@@ -259,8 +261,11 @@ class KeepRuns(Callback):
         KeepRuns.made = tuple(each for each in (folder, *folder.parents) if not each.exists())
         try:
             self.look(config, Path(config.hydra.run.dir))
+            check_values(to_dict(config))  # before the seconds that torch takes
         except UserError as error:
             sys.exit(str(error))
+        except OmegaConfBaseException:  # as of an interpolation: the task says so
+            pass
 
     def look(self, config: DictConfig, folder: Path) -> None:
         there = identity_in(folder)

@@ -25,6 +25,8 @@ NOT_COMPUTED = (
 )
 # Choices of margin and scale that only say where their value came from.
 VALUE_ONLY = ("paper", "few_classes")
+# What `augment` changes.
+AUGMENTATIONS = ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")
 # Values with which a key does nothing, so that a run from before the key existed is still the same run.
 # Besides, null is always neutral.
 NEUTRAL = {
@@ -47,7 +49,7 @@ NEUTRAL = {
     "loss.options.r": 1,
     "loss.options.label_smoothing": 0,
     "loss.options.inter_topk": 0,
-} | {f"augment.{key}": 0 for key in ("flip", "crop", "rotate", "shift", "zoom", "shear", "erase")}
+} | {f"augment.{key}": 0 for key in AUGMENTATIONS}
 
 # Keys that this project reads, whoever's class their group names.
 OF_DEVICE = ("precision", "tf32", "deterministic", "compile")  # how, and not where

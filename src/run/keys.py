@@ -1,12 +1,26 @@
-"""The keys that a configuration may have, and which values are legal of those that no class takes."""
+"""The keys that a configuration may have, and which values are legal of those that no class takes.
 
-from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole, parameters
-from ..datasets import Augmentation
-from ..evaluation import EVALUATIONS
-from .identity import VALUE_ONLY
-from .options import OWN_KEYS
+Imports no torch: mistakes in these are answered at once."""
+
+from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole
+from ..errors import Mistakes, UserError
+from .identity import AUGMENTATIONS, VALUE_ONLY, flattened
 
 TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
+# The keys of each group besides its class's own arguments.
+OWN_KEYS = {
+    "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),
+    "model": ("_target_", "name", "pretrained", "embedding_dim", "norm", "dropout", "options"),
+    "dataset": (
+        *("_target_", "name", "root", "val_fraction", "memory", "folds", "fold"),
+        *("embedding_dim", "published"),
+    ),
+    "optimizer": (
+        *("_target_", "name", "lr", "head_lr", "backbone_lr", "layer_decay"),
+        *("accumulate", "clip_norm", "options"),
+    ),
+    "schedule": ("_target_", "name", "options"),
+}
 # The keys of each group that are read, besides the arguments of its class.
 KEYS = {
     **OWN_KEYS,
@@ -15,7 +29,7 @@ KEYS = {
     "evaluation": ("name", "objective", "pairs"),
     "device": ("name", "threads", "precision", "tf32", "deterministic", "graph", "compile"),
     "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
-    "augment": tuple(name for name in parameters(Augmentation) if name != "generator"),
+    "augment": AUGMENTATIONS,
     "plots": ("animate",),
     "sampler": ("name", "samples_per_class"),
     "init": ("from", "freeze"),
@@ -48,7 +62,6 @@ CHOICES = {
     "checkpoint.keep": ("last", "best", "both"),
     "sampler.name": ("shuffled", "balanced", "classes"),
     "logger.name": ("wandb", "none"),
-    "evaluation.name": tuple(EVALUATIONS),
 }
 
 
@@ -109,3 +122,19 @@ VALUES = {
     "device.deterministic": TRUE_OR_FALSE,
     "device.compile": TRUE_OR_FALSE,
 }
+
+
+def check_values(config: dict) -> None:
+    """Raise UserError, with a line for each value of CHOICES and VALUES that is there and not legal."""
+    flat, mistakes = flattened(config), Mistakes()
+    for key in (key for key in CHOICES if key in flat):
+        mistakes.of(check_choice, key, flat[key], CHOICES[key])
+    for key in (key for key in VALUES if key in flat):
+        if not VALUES[key].test(flat[key]):
+            mistakes.add(f"{key}={flat[key]}: {VALUES[key].words}")
+    mistakes.refuse()
+
+
+def check_choice(key: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UserError(f"{key}={value}: choose one of {', '.join(known)}")

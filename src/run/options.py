@@ -8,24 +8,11 @@ from ..datasets import Augmentation, check_fold, load
 from ..errors import Mistakes, UserError
 from ..losses import Head
 from ..models import build_backbone, check_neck
+from .keys import OWN_KEYS
 from .targets import call_arguments, in_keys, locate, qualified
 
 # The baselines: the loss without angles, and the model that is none.
 SOFTMAX, PIXELS = "softmax", "pixels"
-# The keys of each group besides its class's own arguments.
-OWN_KEYS = {
-    "loss": ("_target_", "name", "margin", "scale", "options", "few_classes"),
-    "model": ("_target_", "name", "pretrained", "embedding_dim", "norm", "dropout", "options"),
-    "dataset": (
-        *("_target_", "name", "root", "val_fraction", "memory", "folds", "fold"),
-        *("embedding_dim", "published"),
-    ),
-    "optimizer": (
-        *("_target_", "name", "lr", "head_lr", "backbone_lr", "layer_decay"),
-        *("accumulate", "clip_norm", "options"),
-    ),
-    "schedule": ("_target_", "name", "options"),
-}
 # Keys of the model group that its class gets too, where it has a parameter for them.
 GIVEN_BY_GROUP = ("name", "pretrained")
 # Parameters that a run fills in itself, so that no option may.

@@ -17,8 +17,17 @@ from ..training import WARMUPS
 from .best import run_folder
 from .best_epoch import model_file
 from .build import check_parts
-from .identity import VALUE_ONLY, flattened
-from .keys import BUILT_OF, CHOICES, FEW_CLASSES, KEYS, OPTIONAL, TOP_LEVEL, VALUES, is_rate
+from .identity import VALUE_ONLY
+from .keys import (
+    BUILT_OF,
+    FEW_CLASSES,
+    KEYS,
+    OPTIONAL,
+    TOP_LEVEL,
+    check_choice,
+    check_values,
+    is_rate,
+)
 from .options import FILLED_IN, check_targets, options_of, target_of
 from .targets import locate
 
@@ -27,15 +36,9 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     """Raise UserError, with a line for each thing that is wrong in a resolved configuration. Only the
     classes of `groups` are imported and asked what they take."""
     check_structure(config)
-    flat, mistakes = flattened(config), Mistakes()
+    mistakes = Mistakes()
     mistakes.of(check_keys, config)
-    for key in CHOICES:
-        mistakes.of(check_choice, flat, key)
-    for key, rule in VALUES.items():
-        group, _, name = key.partition(".")
-        may_lack = name in OPTIONAL.get(group, ()) and key not in flat
-        if not (may_lack or rule.test(flat.get(key))):
-            mistakes.add(f"{key}={flat.get(key)}: {rule.words}")
+    mistakes.of(check_values, config)
     mistakes.of(check_evaluation, config)
     mistakes.of(check_patience, config)
     mistakes.of(check_sampler, config["sampler"])
@@ -54,11 +57,6 @@ def check_config(config: dict, groups: Iterable[str] = tuple(FILLED_IN)) -> None
     ]
     mistakes.of(check_parts, config, built)
     mistakes.refuse()
-
-
-def check_choice(flat: dict, key: str) -> None:
-    if flat.get(key) not in CHOICES[key]:
-        raise UserError(f"{key}={flat.get(key)}: choose one of {', '.join(CHOICES[key])}")
 
 
 def check_structure(config: dict) -> None:
@@ -132,7 +130,7 @@ def readable_keys(config: dict) -> list[str]:
 def check_evaluation(config: dict) -> None:
     """An objective that the evaluation measures, and a number of pairs."""
     evaluation, objective = config["evaluation"], config["objective"]
-    check_choice(flattened(config), "evaluation.name")
+    check_choice("evaluation.name", evaluation["name"], tuple(EVALUATIONS))
     known = EVALUATIONS[evaluation["name"]]
     if objective not in tuple(known):
         raise UserError(

@@ -8,14 +8,7 @@ import threading
 from multiprocessing.context import BaseContext
 
 # What a run needs, including what its libraries import late.
-MODULES = (
-    "src.train",
-    "src.run.lifecycle",
-    "src.plots",
-    "torch._dynamo",
-    "sklearn.datasets",
-    "sklearn.model_selection",
-)
+MODULES = ("src.train", "src.run.lifecycle", "src.plots")
 
 
 def workers_context() -> BaseContext:

@@ -12,10 +12,34 @@ from torch.optim import Optimizer, lr_scheduler
 
 from ..arguments import Legal, is_number
 
+
+class NotCompiled:
+    """torch's optimizers import its compiler, three seconds, only to say that they are not to be
+    compiled. The same methods, without a word to it."""
+
+    add_param_group, state_dict, load_state_dict, zero_grad = map(
+        inspect.unwrap,
+        (
+            *(Optimizer.add_param_group, Optimizer.state_dict, Optimizer.load_state_dict),
+            Optimizer.zero_grad,
+        ),
+    )
+
+
+class Adam(NotCompiled, torch.optim.Adam):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.Adam.step))
+
+
+class AdamW(NotCompiled, torch.optim.AdamW):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
+class SGD(NotCompiled, torch.optim.SGD):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
+
+
 # One kernel for all parameters, not one for each.
-adam = partial(torch.optim.Adam, foreach=True)
-adamw = partial(torch.optim.AdamW, foreach=True)
-sgd = partial(torch.optim.SGD, foreach=True)
+adam, adamw, sgd = (partial(optimizer, foreach=True) for optimizer in (Adam, AdamW, SGD))
 
 
 def kernels(optimizer: Callable[..., Optimizer], on_gpu: bool) -> dict[str, bool | None]:

@@ -167,3 +167,24 @@ def test_code_is_described_with_and_without_git():
 def test_identity_needs_no_torch():
     code = "import sys, src.run.identity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("loss=arcfac", "arcface"),
+        ("epochz=3", "epochs"),
+        ("epochs=0", "epochs=0: a whole number from 1"),
+        ("device.precision=fp8", "device.precision=fp8: choose one of fp32, bf16, auto"),
+        ("optimizer.lr=fast", "optimizer.lr=fast: a number above 0"),
+    ],
+)
+def test_a_mistake_is_answered_without_torch(typed, said, tmp_path):
+    code = (
+        "import runpy, sys; sys.modules['torch'] = None; "
+        "runpy.run_module('src.train', run_name='__main__', alter_sys=True)"
+    )
+    command = [sys.executable, "-c", code, typed, f"hydra.run.dir={tmp_path / 'run'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and said in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()

@@ -6,11 +6,13 @@ import pytest
 import torch
 
 from src.arguments import parameters
+from src.datasets import Augmentation
 from src.errors import UserError
+from src.evaluation import EVALUATIONS
 from src.losses import MarginHead
 from src.run.build import build_run, head_arguments
 from src.run.command_line import CONF, check_group_values
-from src.run.keys import CHOICES
+from src.run.keys import CHOICES, KEYS
 from src.run.options import FILLED_IN
 from src.run.schema import check_config
 from src.run.targets import PACKAGES, locate
@@ -40,7 +42,12 @@ def test_a_file_opens_with_the_command_that_uses_it(group, path):
 
 @pytest.mark.parametrize("group", ["margin", "scale", "device", "logger", "evaluation"])
 def test_a_group_without_a_class_has_a_file_for_each_choice(group, composed):
-    assert {path.stem for g, path in FILES if g == group} == set(CHOICES[f"{group}.name"])
+    choices = EVALUATIONS if group == "evaluation" else CHOICES[f"{group}.name"]
+    assert {path.stem for g, path in FILES if g == group} == set(choices)
+
+
+def test_augmentations_are_those_that_there_are():
+    assert set(KEYS["augment"]) == set(parameters(Augmentation)) - {"generator"}
 
 
 @pytest.mark.parametrize(("group", "choice"), [(g, p.stem) for g, p in FILES if g in PACKAGES])
