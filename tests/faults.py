@@ -67,9 +67,31 @@ def unprintable(optimizer, folder):
     raise RuntimeError("planted: \ud800\x00 over\ntwo lines")
 
 
+def crowd(optimizer, folder):
+    """No memory while another run is beside this one, for which the first attempt waits."""
+    others = [each for each in folder.parent.iterdir() if (each / "train.log").exists()]
+
+    def beside():
+        return [each for each in others if each != folder and not (each / "summary.json").exists()]
+
+    first = folder / "crowded"
+    while not (beside() or first.exists()):
+        time.sleep(0.05)
+        others = [each for each in folder.parent.iterdir() if (each / "train.log").exists()]
+    if beside():
+        first.touch()
+        raise torch.OutOfMemoryError("planted: CUDA out of memory")
+
+
+def starve(optimizer, folder):
+    with open(folder / "starved", "a") as file:
+        file.write("again\n")
+    raise torch.OutOfMemoryError("planted: CUDA out of memory")
+
+
 FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
 FAULTS |= {"kill": kill, "segfault": segfault, "leave": leave, "full": full, "recurse": recurse}
-FAULTS |= {"unprintable": unprintable}
+FAULTS |= {"unprintable": unprintable, "crowd": crowd, "starve": starve}
 
 
 def planned(optimizer) -> None:

@@ -150,6 +150,9 @@ def train_and_evaluate(
     summary["images_per_second"] = speed and round(speed)
     summary["epochs"] = {"trained": len(run.rows), "kept": kept_epoch(run)}
     result = evaluate_and_write(run, summary, tracker)
+    memory = run.device.memory()
+    if memory:
+        summary["gpu_memory"] = memory
     log.info(
         f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder)}"

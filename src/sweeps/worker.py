@@ -1,13 +1,14 @@
 """In a worker process: how it begins, runs one thing after another, and ends."""
 
 import faulthandler
+import gc
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra import version
@@ -68,9 +69,19 @@ def execute(
             return None, error_text(error)
         finally:
             running = False
+            give_memory_back()
     if result.status == JobStatus.FAILED:
         return None, error_text(result._return_value)
     return result.return_value, None
+
+
+def give_memory_back() -> None:
+    """What torch keeps of a GPU's memory, for the runs of other processes."""
+    torch = sys.modules.get("torch")
+    if torch and torch.cuda.is_initialized():
+        gc.collect()
+        with suppress(RuntimeError):  # of a GPU that has failed
+            torch.cuda.empty_cache()
 
 
 def error_text(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""`hydra/launcher=workers`: warm processes on this machine, one a GPU or a share of the cores.
+"""`hydra/launcher=workers`: warm processes on this machine, as many as its cores or GPUs have room for.
 
 A run that takes its process down takes down nothing else: every worker is a Pebble pool of one process,
 which Pebble replaces when it dies or when its time is up.
@@ -29,6 +29,14 @@ from .compose import Composer
 from .console import Board
 from .forkserver import workers_context
 from .plan import Planned, plan
+from .sharing import (
+    BROKEN_GPU,
+    MOST_ON_A_GPU,
+    Turns,
+    kills_for_memory,
+    may_work_alone,
+    workers_that_fit,
+)
 from .worker import TERMINATED, begin_worker, error_text, execute
 
 pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
@@ -62,8 +70,11 @@ class WorkersLauncher(Launcher):
         vars(sys.modules["__main__"])["__spec__"] = None
         vars(sys.modules["__main__"]).pop("__file__", None)
         self.workers = [Worker(environment) for environment in environments]
-        self.free: queue.SimpleQueue[Worker] = queue.SimpleQueue()
-        for worker in self.workers:
+        self.turns, self.free = Turns(), queue.SimpleQueue()
+        # On GPUs, one run each tells how much memory it takes before others come beside it.
+        self.gpus = gpus_for(config.device.name) if self.asked == "auto" else 0
+        self.waiting = self.workers[self.gpus :] if self.gpus else []
+        for worker in self.workers[: self.gpus or None]:
             self.free.put(worker)
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -88,7 +99,8 @@ class WorkersLauncher(Launcher):
             if self.stopping:
                 return run.failed(Interrupted("the sweep ended first", "not started"))
             board.started()
-            result = self.outcome(run, worker)
+            result = self.outcome_beside_or_alone(run, worker)
+            self.use_what_fits(read_summary(run.folder) or {})
             failed = result.status == JobStatus.FAILED
             if failed and self.fail_fast and (read_summary(run.folder) or {}).get("state") != "pruned":
                 self.stop()
@@ -96,6 +108,31 @@ class WorkersLauncher(Launcher):
             return result
         finally:
             self.free.put(worker)
+
+    def outcome_beside_or_alone(self, run: Planned, worker: "Worker") -> JobReturn:
+        """A run that may have failed because of others beside it is tried again alone; it goes on from
+        its last checkpoint."""
+        kills = kills_for_memory()
+        with self.turns.shared() as turn:
+            result = self.outcome(run, worker)
+        if result.status != JobStatus.FAILED or self.stopping:
+            return result
+        error = str(result._return_value)
+        if BROKEN_GPU.search(error):
+            worker.leave()  # its process cannot use the GPU any more
+        if not (turn.beside and may_work_alone(error, kills_for_memory() > kills)):
+            return result
+        with self.turns.alone():
+            return result if self.stopping else self.outcome(run, worker)
+
+    def use_what_fits(self, summary: dict) -> None:
+        """Free the workers that GPUs have room for, once a run has told what it takes."""
+        memory = summary.get("gpu_memory")
+        if memory and self.waiting:
+            waiting, self.waiting = self.waiting, []
+            most = len(self.workers) // self.gpus
+            for worker in waiting[: (workers_that_fit(memory, most) - 1) * self.gpus]:
+                self.free.put(worker)
 
     def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
         with open_dict(run.config):
@@ -156,6 +193,13 @@ class Worker:
             self.future.cancel()
         return self.future
 
+    def leave(self) -> None:
+        """End the process; the next call has another."""
+        if self.pool:
+            self.pool.stop()
+            self.pool.join()
+            self.pool = None
+
     def interrupt(self) -> None:
         self.ended = True
         if self.future:
@@ -210,13 +254,22 @@ def log_to_file_alone(config: DictConfig) -> None:
         logging.root.handlers = ["file"]
 
 
+def gpus_for(device: str) -> int:
+    return torch.cuda.device_count() if device in ("auto", "cuda") else 0
+
+
 def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:
-    """CPU threads of each worker, and the environment of each. GPUs are dealt out one by one; without
-    one, `auto` is as many workers as have a core, or `threads`, for themselves. The number of runs has
-    no say: results depend on the threads, and must not on what else is in the sweep."""
-    cores = available_cores()
-    gpus = torch.cuda.device_count() if device in ("auto", "cuda") else 0
-    count = asked if asked != "auto" else gpus or max(1, cores // (threads or 1))
+    """CPU threads of each worker, and the environment of each. GPUs are dealt out one by one, at most
+    MOST_ON_A_GPU workers for each where there are cores for them; without a GPU, `auto` is as many
+    workers as have a core, or `threads`, for themselves. The number of runs has no say: results depend
+    on the threads, and must not on what else is in the sweep."""
+    cores, gpus = available_cores(), gpus_for(device)
+    if asked != "auto":
+        count = asked
+    elif gpus:
+        count = gpus * max(1, min(MOST_ON_A_GPU, cores // (gpus * (threads or 1))))
+    else:
+        count = max(1, cores // (threads or 1))
     environments: list[dict[str, str]] = [{} for _ in range(count)]
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))

@@ -29,6 +29,14 @@ class Device(NamedTuple):
     def autocast(self):
         return torch.autocast(self.torch.type, dtype=self.amp, enabled=self.amp is not None)
 
+    def memory(self) -> dict[str, int] | None:
+        """Of a GPU: bytes that torch has held at the most since `choose_device`, and all that there are;
+        None of other devices."""
+        if self.torch.type != "cuda":
+            return None
+        _, total = torch.cuda.mem_get_info(self.torch)
+        return {"peak": torch.cuda.max_memory_reserved(self.torch), "total": total}
+
     @property
     def description(self) -> str:
         if self.torch.type == "cuda":
@@ -92,6 +100,7 @@ def choose_device(
 
 def set_up_cuda(tf32: bool, deterministic: bool) -> None:
     """For this process, in which other runs may have had it otherwise."""
+    torch.cuda.reset_peak_memory_stats()
     # Half of the kernels of a step would fill memory that is written right afterwards.
     torch.utils.deterministic.fill_uninitialized_memory = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
