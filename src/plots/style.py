@@ -130,6 +130,9 @@ def save(fig: Figure, path: Path) -> Path:
     """Write a figure in the format of the path's suffix, and return the path."""
     with written_aside(path) as beside, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
+        # savefig would draw everything once more only to lay it out.
+        fig.get_layout_engine().execute(fig)
+        fig.set_layout_engine("none")
         fig.savefig(beside)
     for warning in said:
         if "missing from" in str(warning.message):

@@ -11,6 +11,7 @@ after its current epoch.
 
 import csv
 import errno
+import functools
 import io
 import itertools
 import json
@@ -281,6 +282,7 @@ def _number(text: str) -> float | str:
         return text
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that a run's numbers can depend on."""
     found = {"python": platform.python_version()}

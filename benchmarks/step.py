@@ -1,0 +1,99 @@
+"""A training step: images a second, and the share of this machine's matrix rate that it reaches. On a
+GPU without a graph, as one, and with what else makes it faster.
+
+    python -m benchmarks.step [small_cnn|convnet] [batch size]
+
+torch counts the operations, forward and backward; the matrix rate is that of a product of 2048 × 2048
+(8192 × 8192 on a GPU) in the same precision. Ways are timed in turns, the ratio is to the first.
+"""
+
+import sys
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import interleaved, machine
+from src import models
+from src.datasets import Split
+from src.losses import ArcFace
+from src.models import build_backbone
+from src.training import (
+    Device,
+    Step,
+    adam,
+    build_optimizer,
+    build_schedule,
+    choose_device,
+    constant_rate,
+)
+from src.training.graph import WARM_UP, replayed
+
+SHAPE, IMAGES, DIMENSION = (1, 28, 28), 8192, 16
+STEPS, ROUNDS = 4, 10
+# By name: arguments of choose_device.
+CPU = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}}
+GPU = {
+    "fp32": {"precision": "fp32", "graph": "off"},
+    "fp32, graph": {"precision": "fp32"},
+    "tf32, graph": {"precision": "fp32", "tf32": True},
+    "bf16, graph": {"precision": "bf16"},
+    "bf16, graph, not deterministic": {"precision": "bf16", "deterministic": False},
+    "bf16, graph, not deterministic, compiled": {
+        "precision": "bf16",
+        "deterministic": False,
+        "compile": True,
+    },
+}
+
+
+def step_on(model: str, device: Device, size: int) -> Step:
+    torch.manual_seed(0)
+    backbone = build_backbone(getattr(models, model)(SHAPE), SHAPE, DIMENSION).to(device.torch)
+    head = ArcFace(DIMENSION, 10, margin=0.5, scale=16.0).to(device.torch)
+    optimizer = build_optimizer(adam, backbone, head, lr=1e-3, head_lr=None)
+    schedule = build_schedule(constant_rate, optimizer, steps=1, epochs=1)
+    images = torch.randint(256, (IMAGES, *SHAPE), dtype=torch.uint8, device=device.torch)
+    labels = torch.randint(10, (IMAGES,), device=device.torch)
+    data = Split(images, labels, [73.0], [90.0])
+    backbone = backbone.to(memory_format=torch.channels_last)
+    return Step(data, backbone, head, optimizer, schedule, device)
+
+
+def matrix_rate(device: Device) -> float:
+    """Operations a second of a large product in the device's precision."""
+    side = 8192 if device.torch.type == "cuda" else 2048
+    kind = device.amp or torch.float32
+    a, b = (torch.randn(side, side, device=device.torch).to(kind) for _ in range(2))
+    return 2 * side**3 / interleaved({"product": lambda: a @ b}, rounds=5, calls=2)["product"]
+
+
+def main() -> None:
+    model = sys.argv[1] if len(sys.argv) > 1 else "small_cnn"
+    size = int(sys.argv[2]) if len(sys.argv) > 2 else 256
+    gpu = torch.cuda.is_available()
+    ways, rates = {}, {}
+    for name, how in (GPU if gpu else CPU).items():
+        device = choose_device("cuda" if gpu else "cpu", None, **how)
+        rates[name] = matrix_rate(device)
+        step = step_on(model, device, size)
+        fed = [(torch.arange(size, device=device.torch),)]
+        with FlopCounterMode(display=False) as counter:
+            step(fed)
+        operations = counter.get_total_flops()
+        take = replayed(step)
+        for _ in range(WARM_UP + 1):
+            take(fed)
+        ways[name] = lambda take=take, fed=fed: take(fed)
+    seconds = interleaved(ways, ROUNDS, STEPS)
+    print(f"{model}, 28×28, batch {size}, {operations / size / 1e6:,.0f} Mflop an image; {machine()}")
+    first = seconds[next(iter(ways))]
+    for name, took in seconds.items():
+        share = operations / took / rates[name]
+        print(
+            f"  {name:42} {1e3 * took:8.2f} ms  {size / took:10,.0f} images/s  ratio {first / took:5.2f}"
+            f"  {share:4.0%} of {rates[name] / 1e9:,.0f} GFLOP/s"
+        )
+
+
+if __name__ == "__main__":
+    main()
