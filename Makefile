@@ -38,8 +38,11 @@ bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.sweep
 	$(RUN) -m benchmarks.threads
 	$(RUN) -m benchmarks.start
+	$(RUN) -m benchmarks.step small_cnn
+	$(RUN) -m benchmarks.step convnet 64
 	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script small_cnn
 	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script convnet 1500
+	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.accuracy
 
 test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
 	$(RUN) -m pytest -n 2 --dist worksteal

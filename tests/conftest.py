@@ -41,6 +41,21 @@ def pytest_configure(config) -> None:
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def blank_figures(request, monkeypatch):
+    """Figures of the runs that a test trains in this process are a white dot: drawing them takes longer
+    than training. Tests of plots, and those marked `figures`, draw; so does every command."""
+    draws = request.node.path.parent.name in ("plots", "analysis")
+    if not (draws or request.node.get_closest_marker("figures")):
+        monkeypatch.setattr("src.plots.save", save_dot)
+
+
+def save_dot(figure, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (1, 1), "white").save(path)
+    return path
+
+
 @pytest.fixture
 def composed():
     """composed("loss=cosface", …) -> the resolved configuration, a dict."""

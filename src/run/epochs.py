@@ -5,9 +5,9 @@ import logging
 import numpy as np
 
 from .. import tracking
-from ..errors import Diverged, Pruned
+from ..errors import Diverged, Pruned, UserError
 from ..losses import MarginHead
-from ..training import NotFinite, Step, TrainingBar, fit
+from ..training import NotFinite, NotRecorded, Step, TrainingBar, fit
 from .advice import check_finite, likely_causes, remedies
 from .artifacts import animation_frame
 from .best_epoch import BEST, LAST, best_epoch, is_enough, keeps_best
@@ -58,6 +58,11 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
                     raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
         except NotFinite as error:
             raise Diverged(f"{error}: {likely_causes(run)}") from None
+        except NotRecorded as error:
+            raise UserError(
+                f"device.graph=auto: the step could not be recorded as a CUDA graph ({error}): "
+                "with device.graph=off it goes on from its last checkpoint"
+            ) from error
     return float(np.median(speeds)) if speeds else None
 
 

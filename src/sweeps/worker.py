@@ -50,6 +50,14 @@ def execute(
     task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
 ) -> tuple[float | None, str | None]:
     """One run, in a worker: its objective, or why there is none. All it says goes to its log."""
+    outcome = execute_logged(task, context, config, version_base)
+    give_memory_back()  # now that no traceback holds the run
+    return outcome
+
+
+def execute_logged(
+    task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
+) -> tuple[float | None, str | None]:
     global running
     setup_globals()
     version.setbase(version_base)
@@ -69,7 +77,6 @@ def execute(
             return None, error_text(error)
         finally:
             running = False
-            give_memory_back()
     if result.status == JobStatus.FAILED:
         return None, error_text(result._return_value)
     return result.return_value, None

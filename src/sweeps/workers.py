@@ -30,7 +30,6 @@ from .console import Board
 from .forkserver import workers_context
 from .plan import Planned, plan
 from .sharing import (
-    BROKEN_GPU,
     MOST_ON_A_GPU,
     Turns,
     kills_for_memory,
@@ -118,9 +117,10 @@ class WorkersLauncher(Launcher):
         if result.status != JobStatus.FAILED or self.stopping:
             return result
         error = str(result._return_value)
-        if BROKEN_GPU.search(error):
-            worker.leave()  # its process cannot use the GPU any more
-        if not (turn.beside and may_work_alone(error, kills_for_memory() > kills)):
+        if not may_work_alone(error, kills_for_memory() > kills):
+            return result
+        worker.leave()  # its process may keep memory, or be unable to use the GPU any more
+        if not turn.beside:
             return result
         with self.turns.alone():
             return result if self.stopping else self.outcome(run, worker)

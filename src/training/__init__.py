@@ -3,6 +3,7 @@
 from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
 from .device import Device, available_cores, bf16_cost, choose_device
+from .graph import NotRecorded
 from .loop import NotFinite, embed, fit
 from .optimizers import (
     WARMUPS,
@@ -27,6 +28,7 @@ __all__ = [
     "Average",
     "Device",
     "NotFinite",
+    "NotRecorded",
     "Order",
     "Step",
     "TrainingBar",

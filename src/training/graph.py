@@ -5,11 +5,13 @@ same kernels on the same memory give the same bits. The first steps are taken as
 libraries, and the next one is recorded, in the midst of training: nothing has to be put back."""
 
 import logging
+import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
 
@@ -17,13 +19,27 @@ from .step import Step, has_fused
 
 log = logging.getLogger(__name__)
 WARM_UP = 3  # steps: torch asks for so many before a graph is recorded
-WAITS = "called a synchronizing CUDA operation"  # of torch's warning
+# Of torch's warnings about waits, and about the mode that tells of them.
+WAITS, MODE = "called a synchronizing CUDA operation", "Synchronization debug mode is a prototype"
+
+# What no graph can have.
+AWAITS, DRAWS = "Python waits for a result", "Python draws random numbers on the CPU"
+
+
+class NotRecorded(RuntimeError):
+    """Recording failed half-way, after which nothing in this process's use of the GPU is certain."""
+
+
+def drawn_by_python() -> tuple:
+    """The states of Python's and numpy's generators, which change when somebody draws."""
+    name, keys, *rest = np.random.get_state()  # noqa: NPY002 (whoever uses the old one)
+    return random.getstate(), name, keys.tolist(), rest
 
 
 class Recorder(Protocol):
     """What records work and replays it: CUDA, or in tests a CPU that does the same."""
 
-    waited: bool  # whether Python waited for a result in the last warm-up step, which no graph can
+    obstacle: str | None  # that a warm-up step had
 
     def warm_up(self) -> "contextmanager":
         """In which a step before the recording is taken."""
@@ -41,10 +57,18 @@ class Replayed:
         self.taken, self.replay, self.inputs, self.loss = 0, None, [], None
 
     def __call__(self, fed: Iterable[tuple[Tensor, ...]]) -> Tensor:
-        if self.recorder and self.replay is None and self.taken == WARM_UP:
-            self.record(fed := list(fed))
+        fed = list(fed)
+        if self.recorder and self.taken < WARM_UP:
+            self.taken += 1
+            with self.recorder.warm_up():
+                return self.step(fed)
+        if self.recorder and self.recorder.obstacle:
+            log.warning(f"no CUDA graph: {self.recorder.obstacle} in a step, which no graph would do")
+            self.recorder = None
+        if self.recorder is None:
+            return self.step(fed)
         if self.replay is None:
-            return self.take(fed)
+            self.record(fed)
         for inputs, one in zip(self.inputs, fed, strict=True):
             for mine, given in zip(inputs, one, strict=True):
                 mine.copy_(given)
@@ -53,25 +77,13 @@ class Replayed:
         self.step.schedule.step()
         return self.loss
 
-    def take(self, fed: Iterable[tuple[Tensor, ...]]) -> Tensor:
-        if self.recorder is None:
-            return self.step(fed)
-        self.taken += 1
-        fed = list(fed)
-        with self.recorder.warm_up():
-            return self.step(fed)
-
     def record(self, fed: list[tuple[Tensor, ...]]) -> None:
         self.inputs = [tuple(tensor.clone() for tensor in one) for one in fed]
+        self.step.set_rates()
         try:
-            self.step.set_rates()
-            if self.recorder.waited:
-                raise RuntimeError("Python waits for a result in the midst of it")
             self.replay, self.loss = self.recorder.record(lambda: self.step.update(self.inputs))
         except RuntimeError as error:
-            why = str(error).partition("\n")[0]
-            log.warning(f"no CUDA graph: the steps of this run cannot be one ({why})")
-            self.recorder = None
+            raise NotRecorded(str(error).partition("\n")[0]) from error
 
 
 def replayed(step: Step) -> Step | Replayed:
@@ -101,10 +113,12 @@ class CudaGraphs:
     that each replay draws anew."""
 
     def __init__(self, generators: list[Generator]):
-        self.generators, self.waited, self.stream = generators, False, torch.cuda.Stream()
+        self.generators, self.obstacle, self.stream = generators, None, torch.cuda.Stream()
+        self.said: dict = {}  # of warnings, so that each is shown once
 
     @contextmanager
     def warm_up(self) -> Iterator[None]:
+        drawn = (*drawn_by_python(), torch.get_rng_state().tolist())
         self.stream.wait_stream(torch.cuda.current_stream())
         with warnings.catch_warnings(record=True) as said, torch.cuda.stream(self.stream):
             warnings.simplefilter("always")
@@ -114,16 +128,24 @@ class CudaGraphs:
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         torch.cuda.current_stream().wait_stream(self.stream)
-        self.waited = any(WAITS in str(one.message) for one in said)
+        waited = any(WAITS in str(one.message) for one in said)
+        drew = self.obstacle == DRAWS or drawn != (*drawn_by_python(), torch.get_rng_state().tolist())
+        # Waits of the first steps may be what libraries do once; a draw may be rare.
+        self.obstacle = DRAWS if drew else AWAITS if waited else None
         for one in said:
-            if WAITS not in str(one.message):
-                warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+            if not str(one.message).startswith(MODE) and WAITS not in str(one.message):
+                where = one.filename, one.lineno
+                warnings.warn_explicit(one.message, one.category, *where, registry=self.said)
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
         graph = torch.cuda.CUDAGraph()
         for generator in self.generators:
             graph.register_generator_state(generator)
-        # Other threads go on meanwhile, such as those that pin the memory of images.
-        with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
-            result = work()
+        before = torch.cuda.current_stream()
+        try:
+            # Other threads go on meanwhile, such as those that pin the memory of images.
+            with torch.cuda.graph(graph, stream=self.stream, capture_error_mode="thread_local"):
+                result = work()
+        finally:
+            torch.cuda.set_stream(before)  # torch leaves its own, where recording fails
         return graph.replay, result

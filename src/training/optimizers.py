@@ -45,9 +45,11 @@ adam, adamw, sgd = (partial(optimizer, foreach=True) for optimizer in (Adam, Ada
 def kernels(optimizer: Callable[..., Optimizer], on_gpu: bool) -> dict[str, bool | None]:
     """How one of torch's own optimizers computes: fused on a GPU, where it can be part of a graph."""
     known = inspect.signature(optimizer).parameters
-    if not on_gpu or "fused" not in known:
+    capturable = {"capturable": True} if "capturable" in known else {}
+    # Others may be fused on processors alone.
+    if not on_gpu or "fused" not in known or not (capturable or optimizer is sgd):
         return {}
-    return {"foreach": None, "fused": True} | ({"capturable": True} if "capturable" in known else {})
+    return {"foreach": None, "fused": True} | capturable
 
 
 def build_optimizer(

@@ -65,8 +65,10 @@ class Step:
         mean = None
         for one in fed:
             images, labels = self.data.prepare(*one)
+            if self.augment:
+                images = self.augment(images)
             with self.device.autocast():
-                embeddings = self.embed(self.augment(images) if self.augment else images)
+                embeddings = self.embed(images)
             loss = self.head(embeddings, labels)
             if self.accumulate > 1:
                 loss = loss / self.accumulate
@@ -86,9 +88,11 @@ class Step:
         numbers = [group["lr"] for group in groups]
         for group, rate in zip(groups, self.rates, strict=False):
             group["lr"] = rate
-        yield
-        for group, number in zip(groups, numbers, strict=True):
-            group["lr"] = number
+        try:
+            yield
+        finally:
+            for group, number in zip(groups, numbers, strict=True):
+                group["lr"] = number
 
 
 def has_fused(optimizer: Optimizer) -> bool:

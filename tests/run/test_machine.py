@@ -72,6 +72,7 @@ def test_what_writers_raise_is_said_of_the_file(tmp_path):
 FILES = ("metrics.csv", "checkpoint.pt", "embeddings.npz", "embedding.png", "training.gif")
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", FILES)
 def test_a_full_disk_ends_a_run_in_one_line(name, composed, tmp_path, full, caplog):
     config = composed(*FAST, "epochs=1", f"plots.animate={str(name.endswith('gif')).lower()}")
@@ -100,6 +101,7 @@ def test_a_disk_that_cannot_take_the_summary_hides_no_reason(
     record_failure(tmp_path, "killed")  # and ends nothing
 
 
+@pytest.mark.figures
 def test_a_comparison_on_a_full_disk_is_one_line(composed, tmp_path, full):
     train_run(composed(*FAST, "epochs=1"), tmp_path / "sweep" / "run")
     for name in ("results.csv", "summary.csv", "report.html", "spheres.png"):
@@ -209,6 +211,7 @@ def writers():
     }
 
 
+@pytest.mark.figures
 @pytest.mark.parametrize("name", ["x.npz", "x.pt", "x.png", "x.gif", "x.json", "x.csv"])
 def test_whoever_writes_into_a_disk_that_fills_up_names_the_file(name, tmp_path):
     write = writers()[name]

@@ -129,6 +129,7 @@ def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(confi
     assert "1 file or class left out: p03/torn.png" in caplog.text
 
 
+@pytest.mark.figures
 def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_path, capsys):
     for loss in ("softmax", "arcface"):
         for seed in (0, 1):

@@ -81,18 +81,10 @@ def test_what_others_can_have_caused_is_tried_alone(error, killed, retried):
 
 
 def test_a_run_that_was_alone_is_not_tried_again():
-    tried = []
-    launcher = launcher_of(1)
+    tried, left, launcher = [], [], launcher_of(1)
     launcher.outcome = lambda run, worker: tried.append(run) or failed("CUDA out of memory")
-    launcher.outcome_beside_or_alone("run", SimpleNamespace())
-    assert tried == ["run"]
-
-
-def test_a_worker_whose_gpu_has_failed_is_replaced():
-    left, launcher = [], launcher_of(1)
-    launcher.outcome = lambda run, worker: failed("CUDA error: unspecified launch failure")
     launcher.outcome_beside_or_alone("run", SimpleNamespace(leave=lambda: left.append(1)))
-    assert left == [1]
+    assert tried == ["run"] and left == [1]
 
 
 def failed(why: str) -> JobReturn:

@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from src.training.graph import AWAITS, DRAWS, drawn_by_python
+
 HOST_WAITS = {"aten::_local_scalar_dense", "aten::is_nonzero", "aten::equal", "aten::nonzero"}
 HOST_WAITS |= {"aten::masked_select", "aten::_unique2", "aten::unique_dim"}
 
@@ -61,13 +63,15 @@ class FakeGraphs:
     """A Recorder. CUDA does nothing while it records; this does the step, and then no first replay."""
 
     def __init__(self):
-        self.waited, self.replays = False, 0
+        self.obstacle, self.replays = None, 0
 
     @contextmanager
     def warm_up(self):
+        drawn = drawn_by_python()  # torch's own draws are on the CPU here, and replayed
         with Watched() as watched:
             yield
-        self.waited = watched.waited
+        drew = self.obstacle == DRAWS or drawn != drawn_by_python()
+        self.obstacle = DRAWS if drew else AWAITS if watched.waited else None
 
     def record(self, work):
         with Tape() as tape:

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
+from src.errors import UserError
 from src.run.build import build_run
 from src.run.folder import read_summary
 from src.run.lifecycle import train_run
-from src.training import Step, optimizers
+from src.training import Step, load_checkpoint, optimizers
 from src.training import graph as graphs
 from tests.conftest import FAST, ROOT
 from tests.run.test_best_epoch import cut_after
@@ -54,7 +55,7 @@ def recorders(monkeypatch):
 
 def trained(config, folder) -> tuple[str, dict]:
     train_run(config, folder)
-    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    saved = load_checkpoint(folder / "checkpoint.pt")
     return (folder / "metrics.csv").read_text(), saved["backbone"] | saved["head"]
 
 
@@ -138,6 +139,16 @@ class Whim(Waits):
         return self.layer(images.flatten(1)) * random.uniform(0.5, 2)
 
 
+class Counts(Waits):
+    """Counts in Python, which a graph does not see, and nobody is told."""
+
+    calls = 0
+
+    def forward(self, images):
+        self.calls += 1
+        return self.layer(images.flatten(1)) * self.calls
+
+
 @pytest.fixture
 def stranger(composed):
     def of(cls):
@@ -148,20 +159,33 @@ def stranger(composed):
     return of
 
 
-def test_a_step_that_waits_goes_on_without_a_graph(stranger, tmp_path, recorders, monkeypatch, caplog):
-    graph = trained(stranger(Waits), tmp_path / "graph")
+@pytest.mark.parametrize(("body", "why"), [(Waits, "Python waits"), (Whim, "Python draws")])
+def test_a_step_that_is_no_graph_goes_on_without(
+    body, why, stranger, tmp_path, recorders, monkeypatch, caplog
+):
+    random.seed(0)
+    graph = trained(stranger(body), tmp_path / "graph")
     said = [line for line in caplog.messages if "no CUDA graph" in line]
-    assert len(said) == 1 and "Python waits" in said[0] and not recorders[0].replays
+    assert len(said) == 1 and why in said[0] and not recorders[0].replays
     monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
-    assert_equal(graph, trained(stranger(Waits), tmp_path / "eager"))
+    random.seed(0)
+    assert_equal(graph, trained(stranger(body), tmp_path / "eager"))
 
 
 def test_the_fake_would_notice_what_python_does(stranger, tmp_path, recorders, monkeypatch):
-    random.seed(0)
-    graph = trained(stranger(Whim), tmp_path / "graph")
+    graph = trained(stranger(Counts), tmp_path / "graph")
+    assert recorders[0].replays
     monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
-    random.seed(0)
-    assert graph[0] != trained(stranger(Whim), tmp_path / "eager")[0]
+    assert graph[0] != trained(stranger(Counts), tmp_path / "eager")[0]
+
+
+def test_a_recording_that_fails_ends_the_run_in_one_line(composed, tmp_path, recorders, monkeypatch):
+    def fails(self, work):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    monkeypatch.setattr(FakeGraphs, "record", fails)
+    with pytest.raises(UserError, match=r"not permitted .*\): with device.graph=off"):
+        train_run(composed(*SHORT), tmp_path)
 
 
 def test_an_optimizer_that_is_not_fused_has_no_graph(composed, tmp_path, monkeypatch, caplog):
@@ -234,8 +258,9 @@ def test_a_gpus_graph_learns_with_what_is_faster(faster, composed, tmp_path, rec
 
 @pytest.mark.gpu
 @on_gpu
-def test_on_a_gpu_a_step_that_waits_has_no_graph(stranger, tmp_path, recorded, caplog):
-    config = stranger(Waits)
+@pytest.mark.parametrize(("body", "why"), [(Waits, "Python waits"), (Whim, "Python draws")])
+def test_on_a_gpu_too_some_steps_are_no_graph(body, why, stranger, tmp_path, recorded, caplog):
+    config = stranger(body)
     config["device"] |= {"name": "cuda"}
     trained(config, tmp_path)
-    assert "no CUDA graph" in caplog.text and not recorded
+    assert f"no CUDA graph: {why}" in caplog.text and not recorded
