@@ -15,7 +15,7 @@ from pathlib import Path
 
 WANTED, ROUNDS = 0.90, 3
 RUN = ("dataset=fashion_mnist", "model=small_cnn", "logger=none", "loss=arcface", "scale.value=16")
-RUN += ("model.embedding_dim=32", "epochs=3")
+RUN += ("model.embedding_dim=32", "epochs=2")
 
 
 def main() -> None:

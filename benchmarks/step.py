@@ -26,12 +26,15 @@ from src.training import (
     choose_device,
     constant_rate,
 )
+from src.training.device import BF16_INSTRUCTIONS
 from src.training.graph import WARM_UP, replayed
 
 SHAPE, IMAGES, DIMENSION = (1, 28, 28), 8192, 16
 STEPS, ROUNDS = 4, 10
 # By name: arguments of choose_device.
-CPU = {"fp32": {"precision": "fp32"}, "bf16": {"precision": "bf16"}}
+CPU = {"fp32": {"precision": "fp32"}}
+if any(torch.cpu.get_capabilities().get(one) for one in BF16_INSTRUCTIONS):
+    CPU["bf16"] = {"precision": "bf16"}  # elsewhere each product is converted, which takes minutes
 GPU = {
     "fp32": {"precision": "fp32", "graph": "off"},
     "fp32, graph": {"precision": "fp32"},
