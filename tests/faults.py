@@ -67,31 +67,38 @@ def unprintable(optimizer, folder):
     raise RuntimeError("planted: \ud800\x00 over\ntwo lines")
 
 
-def crowd(optimizer, folder):
-    """No memory while another run is beside this one, for which the first attempt waits."""
+def beside(folder) -> bool:
+    """Whether another run of the sweep is under way."""
     others = [each for each in folder.parent.iterdir() if (each / "train.log").exists()]
-
-    def beside():
-        return [each for each in others if each != folder and not (each / "summary.json").exists()]
-
-    first = folder / "crowded"
-    while not (beside() or first.exists()):
-        time.sleep(0.05)
-        others = [each for each in folder.parent.iterdir() if (each / "train.log").exists()]
-    if beside():
-        first.touch()
-        raise torch.OutOfMemoryError("planted: CUDA out of memory")
+    return any(each != folder and not (each / "summary.json").exists() for each in others)
 
 
 def starve(optimizer, folder):
-    with open(folder / "starved", "a") as file:
+    """No memory; the first attempt waits for another run beside it."""
+    attempts = folder / "crowded"
+    while not (attempts.exists() or beside(folder)):
+        time.sleep(0.05)
+    with open(attempts, "a") as file:
         file.write("again\n")
     raise torch.OutOfMemoryError("planted: CUDA out of memory")
+
+
+def crowd(optimizer, folder):
+    """No memory while another run is beside this one, for which the first attempt waits."""
+    if not (folder / "crowded").exists() or beside(folder):
+        starve(optimizer, folder)
+
+
+def accompany(optimizer, folder):
+    """Be beside one that is to starve, until it has."""
+    while not list(folder.parent.glob("*/crowded")):
+        time.sleep(0.05)
 
 
 FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
 FAULTS |= {"kill": kill, "segfault": segfault, "leave": leave, "full": full, "recurse": recurse}
 FAULTS |= {"unprintable": unprintable, "crowd": crowd, "starve": starve}
+FAULTS |= {"accompany": accompany}
 
 
 def planned(optimizer) -> None:

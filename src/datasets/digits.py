@@ -47,10 +47,11 @@ def in_proportion(counts: np.ndarray, total: int, rng: np.random.RandomState) ->
     are rounded up, of equal ones some at random."""
     exact = counts / counts.sum() * total
     whole = np.floor(exact)
-    for remainder in np.unique(exact - whole)[::-1]:
+    remainders = exact - whole
+    for remainder in np.unique(remainders)[::-1]:
         missing = int(total - whole.sum())
         if not missing:
             break
-        equal = np.flatnonzero(exact - np.floor(exact) == remainder)
+        equal = np.flatnonzero(remainders == remainder)
         whole[rng.choice(equal, min(len(equal), missing), replace=False)] += 1
     return whole.astype(int)

@@ -127,11 +127,12 @@ VALUES = {
 def check_values(config: dict) -> None:
     """Raise UserError, with a line for each value of CHOICES and VALUES that is there and not legal."""
     flat, mistakes = flattened(config), Mistakes()
-    for key in (key for key in CHOICES if key in flat):
-        mistakes.of(check_choice, key, flat[key], CHOICES[key])
-    for key in (key for key in VALUES if key in flat):
-        if not VALUES[key].test(flat[key]):
-            mistakes.add(f"{key}={flat[key]}: {VALUES[key].words}")
+    for key, known in CHOICES.items():
+        if key in flat:
+            mistakes.of(check_choice, key, flat[key], known)
+    for key, rule in VALUES.items():
+        if key in flat and not rule.test(flat[key]):
+            mistakes.add(f"{key}={flat[key]}: {rule.words}")
     mistakes.refuse()
 
 

@@ -66,10 +66,10 @@ def may_work_alone(error: str, killed_for_memory: bool) -> bool:
     return bool(killed or NO_ROOM.search(error) or BROKEN_GPU.search(error))
 
 
-def kills_for_memory() -> int:
+def kills_for_memory(counters: Path = Path("/proc/vmstat")) -> int:
     """Processes that this machine has killed because its memory ran out; 0 where it does not say."""
     try:
-        counts = Path("/proc/vmstat").read_text()
+        counts = counters.read_text()
     except OSError:
         return 0
     found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)

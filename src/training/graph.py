@@ -8,7 +8,7 @@ import logging
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -41,7 +41,7 @@ class Recorder(Protocol):
 
     obstacle: str | None  # that a warm-up step had
 
-    def warm_up(self) -> "contextmanager":
+    def warm_up(self) -> AbstractContextManager:
         """In which a step before the recording is taken."""
 
     def record(self, work: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
@@ -67,19 +67,18 @@ class Replayed:
             self.recorder = None
         if self.recorder is None:
             return self.step(fed)
+        self.step.set_rates()
         if self.replay is None:
             self.record(fed)
         for inputs, one in zip(self.inputs, fed, strict=True):
             for mine, given in zip(inputs, one, strict=True):
                 mine.copy_(given)
-        self.step.set_rates()
         self.replay()
         self.step.schedule.step()
         return self.loss
 
     def record(self, fed: list[tuple[Tensor, ...]]) -> None:
         self.inputs = [tuple(tensor.clone() for tensor in one) for one in fed]
-        self.step.set_rates()
         try:
             self.replay, self.loss = self.recorder.record(lambda: self.step.update(self.inputs))
         except RuntimeError as error:

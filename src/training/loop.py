@@ -16,7 +16,6 @@ from .step import Step
 
 # How many pixels are embedded at once, in 16 to 1024 images. A backbone's activations take memory. On a
 # processor small chunks stay in its caches: twice as fast with small_cnn and 28×28 as by the thousand.
-# A GPU waits for Python between them.
 CHUNK_PIXELS, CPU_CHUNK_PIXELS = 2**23, 2**16
 
 
@@ -47,10 +46,9 @@ def fit(
     are one graph where they can be.
 
     An epoch is one permutation of the step's data, or what `order` draws, without the last incomplete
-    step. `generator` (on the CPU) orders the images, the same on
-    every device. `margin` gives the head's margin from the epochs trained, a fraction. Losses stay on
-    the device until the epoch ends. Raises NotFinite if one is not a finite number, or if the weights
-    are not after the last step.
+    step. `generator` (on the CPU) orders the images, the same on every device. `margin` gives the head's
+    margin from the epochs trained, a fraction. Losses stay on the device until the epoch ends. Raises
+    NotFinite if one is not a finite number, or if the weights are not after the last step.
     """
     images = batch_size * step.accumulate
     steps = len(step.data) // images

@@ -38,7 +38,7 @@ class Step:
         # A graph reads its rates from memory. Schedules have theirs as numbers: torch's would go on from
         # a rate that is a tensor in its own precision.
         self.rates: list[Tensor] = []
-        if self.optimizer and has_fused(self.optimizer):
+        if has_fused(self.optimizer):
             groups = self.optimizer.param_groups
             self.rates = list(torch.zeros(len(groups), device=self.device.torch).unbind())
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
 
 from src.datasets import (
     Labelled,
@@ -31,8 +32,11 @@ def test_digits_are_scikit_learns_split_by_class_and_always_the_same():
     data = load(digits, "unused", CPU)
     assert data.image_shape == (1, 8, 8) and (len(data.train), len(data.test)) == (1437, 360)
     both = torch.cat([data.train.images, data.test.images]).flatten(1).numpy()
-    expected = load_digits().data.astype(np.uint8)
-    assert sorted(map(bytes, both)) == sorted(map(bytes, expected))
+    bunch = load_digits()
+    images, labels = bunch.data.astype(np.uint8), bunch.target
+    split = train_test_split(images, labels, test_size=0.2, stratify=labels, random_state=0)
+    assert np.array_equal(both, np.concatenate(split[:2]))
+    assert np.array_equal(torch.cat([data.train.labels, data.test.labels]), np.concatenate(split[2:]))
     assert data.test.labels.bincount().tolist() == [36, 36, 35, 37, 36, 37, 36, 36, 35, 36]
     assert (load(digits, "unused", CPU).test.labels == data.test.labels).all()
 

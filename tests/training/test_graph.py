@@ -112,10 +112,12 @@ def test_streamed_images_are_replayed_too(composed, folder_of, tmp_path, recorde
 def test_a_run_goes_on_as_a_graph_or_without(resumed_as, composed, tmp_path, recorders, monkeypatch):
     config = composed(*SHORT, *EVERYTHING, "epochs=3")
     cut_after(1, tmp_path / "cut", monkeypatch, config)
+    assert recorders[0].replays
     if resumed_as == "eager":
         monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
     resumed = trained(config, tmp_path / "cut")
     assert read_summary(tmp_path / "cut")["resumed_after_epoch"] == 1
+    assert len(recorders) == (1 if resumed_as == "eager" else 2) and recorders[-1].replays
     monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
     assert_equal(resumed, trained(config, tmp_path / "whole"))
 
