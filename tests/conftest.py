@@ -48,12 +48,17 @@ def blank_figures(request, monkeypatch):
     draws = request.node.path.parent.name in ("plots", "analysis")
     if not (draws or request.node.get_closest_marker("figures")):
         monkeypatch.setattr("src.plots.save", save_dot)
+        monkeypatch.setattr("src.plots.draw", draw_dots)
 
 
 def save_dot(figure, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (1, 1), "white").save(path)
     return path
+
+
+def draw_dots(figures, folder: Path) -> dict[str, Path]:
+    return {name: save_dot(None, folder / f"{name}.png") for name in figures}
 
 
 @pytest.fixture

@@ -54,6 +54,33 @@ def test_a_finished_run_leaves_its_folder_as_promised(finished):
     assert not list(folder.rglob("*.tmp"))
 
 
+@pytest.mark.figures
+def test_a_figure_that_cannot_be_drawn_costs_itself_alone(
+    finished, composed, tmp_path, monkeypatch, caplog
+):
+    def broken(*_):
+        raise ValueError("no font\nhas it")
+
+    monkeypatch.setattr("src.plots.evaluation.plot_confusion", broken)
+    monkeypatch.setattr("src.plots.animate", broken)
+    train_run(composed(*FAST, "epochs=3", "plots.animate=true"), tmp_path)
+    assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == (
+        {"embedding.png", "angles.png", "curves.png"}
+    )
+    assert [line for line in caplog.messages if "no font" in line] == [
+        f"plots/{name} could not be drawn and is left out (ValueError: no font has it)"
+        for name in ("confusion.png", "training.gif")
+    ]
+
+
+def test_without_figures_a_run_is_the_same_and_leaves_none(finished, composed, tmp_path):
+    train_run(composed(*FAST, "epochs=3", "plots.figures=false"), tmp_path)
+    assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]
+    assert not (tmp_path / "plots").exists()
+    assert summary(tmp_path)["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
+
+
 def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished, composed, tmp_path):
     config, folder, _ = finished
     saved = load_checkpoint(folder / "checkpoint.pt")

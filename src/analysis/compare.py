@@ -44,10 +44,7 @@ def compare_sweeps(
     write_tables(comparison, out)
     point_to_winner(comparison)
     spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
-    pictures = {
-        name: plots.save(fig, out / f"{name}.png")
-        for name, fig in comparison_figures(comparison, spheres).items()
-    }
+    pictures = plots.draw(comparison_figures(comparison, spheres), out)
     answer = answer_sentences(comparison)
     page = write_report(comparison, answer, pictures, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)

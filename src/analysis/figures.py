@@ -1,6 +1,7 @@
 """The figures of a comparison: those for which there is something to show."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -22,22 +23,25 @@ ANGLES = {
 }
 
 
-def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Figure]:
-    """Figures by the names of their files; `spheres` as `plots.aligned_spheres` leaves them. One that
-    would show the same value everywhere is left out, but for the ranking."""
+def comparison_figures(
+    comparison: Comparison, spheres: list[plots.Sphere]
+) -> dict[str, Callable[[], Figure]]:
+    """What draws the figures, by the names of their files; `spheres` as `plots.aligned_spheres` leaves
+    them. One that would show the same value everywhere is left out, but for the ranking."""
     metric = METRICS[comparison.metric]
     shared, labels = split_shared([setting.label for setting in comparison.settings])
     figures = {}
     if len(comparison.settings) > 1:
-        figures["ranking"] = ranking_figure(comparison, labels, shared)
+        figures["ranking"] = partial(ranking_figure, comparison, labels, shared)
     figures |= margin_figures(comparison)
     rates = losses_by_rate(comparison)
     if rates:
-        figures["rates"] = plots.plot_rates(*rates, axis_label(comparison.metric))
+        figures["rates"] = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
     budgets = {loss: drawn(metric, values) for loss, values in comparison.budgets.items()}
     if any(len(values) > 1 for values in budgets.values()) and vary(*budgets.values()):
         label = axis_label(comparison.metric)
-        figures["budgets"] = plots.plot_budgets(budgets, label, drawn(metric, bounds_of(metric)))
+        bounds = drawn(metric, bounds_of(metric))
+        figures["budgets"] = partial(plots.plot_budgets, budgets, label, bounds)
     figures |= learning_curves(comparison, labels, shared)
     runs = [run for setting in comparison.settings for run in setting.runs]
     if all(key in run.metrics for run in runs for keys in ANGLES.values() for key in keys):
@@ -45,11 +49,11 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
             np.degrees([angle_range(setting, which) for setting in comparison.settings])
             for which in ANGLES
         )
-        figures["angles"] = plots.plot_angle_ranges(labels, *angles, shared)
+        figures["angles"] = partial(plots.plot_angle_ranges, labels, *angles, shared)
     if spheres and comparison.best.runs[0].classes:
         short = dict(zip((s.label for s in comparison.settings), labels, strict=True))
         named = [sphere._replace(label=short.get(sphere.label, sphere.label)) for sphere in spheres]
-        figures["spheres"] = plots.plot_gallery(named, comparison.best.runs[0].classes)
+        figures["spheres"] = partial(plots.plot_gallery, named, comparison.best.runs[0].classes)
     return figures
 
 
@@ -93,7 +97,7 @@ def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Fi
     )
 
 
-def margin_figures(comparison: Comparison) -> dict[str, Figure]:
+def margin_figures(comparison: Comparison) -> dict[str, Callable[[], Figure]]:
     """The metric against the margin, and over margin and scale, where several were tried."""
     by_loss: dict[str, list[Setting]] = {}
     for setting in comparison.settings:
@@ -116,9 +120,9 @@ def margin_figures(comparison: Comparison) -> dict[str, Figure]:
     metric, label, figures = METRICS[comparison.metric], axis_label(comparison.metric), {}
     if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
         bounds = drawn(metric, bounds_of(metric))
-        figures["margins"] = plots.plot_margins(lines, without_margin, label, bounds)
+        figures["margins"] = partial(plots.plot_margins, lines, without_margin, label, bounds)
     if grids and vary(*(grid[np.isfinite(grid)] for _, _, grid in grids.values())):
-        figures["heat"] = plots.plot_heat(grids, label)
+        figures["heat"] = partial(plots.plot_heat, grids, label)
     return figures
 
 
@@ -181,7 +185,9 @@ def losses_at_an_edge(comparison: Comparison) -> list[str]:
     ]
 
 
-def learning_curves(comparison: Comparison, labels: list[str], shared: str) -> dict[str, Figure]:
+def learning_curves(
+    comparison: Comparison, labels: list[str], shared: str
+) -> dict[str, Callable[[], Figure]]:
     metric = METRICS[comparison.metric]
     factor = metric.display_factor
     curves = {
@@ -193,7 +199,7 @@ def learning_curves(comparison: Comparison, labels: list[str], shared: str) -> d
         return {}
     label = f"{comparison.chosen_on.split()[0]} {axis_label(comparison.metric)}"
     bounds = drawn(metric, bounds_of(metric))
-    return {"curves": plots.plot_learning(curves, label, bounds, shared)}
+    return {"curves": partial(plots.plot_learning, curves, label, bounds, shared)}
 
 
 def learning_curve(setting: Setting, metric: str) -> np.ndarray:

@@ -20,7 +20,7 @@ from .logits import plot_logits
 from .open_set import plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means, to_dimensions
 from .sphere import plot_embedding
-from .style import class_colours, save
+from .style import class_colours, draw, left_out_if_broken, save
 
 __all__ = [
     "Sphere",
@@ -28,7 +28,9 @@ __all__ = [
     "animate",
     "class_colours",
     "class_means",
+    "draw",
     "evaluation_figures",
+    "left_out_if_broken",
     "plot_angle_ranges",
     "plot_angles",
     "plot_budgets",

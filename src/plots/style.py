@@ -4,7 +4,8 @@ import functools
 import logging
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import matplotlib
@@ -127,19 +128,40 @@ def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
 
 
 def save(fig: Figure, path: Path) -> Path:
-    """Write a figure in the format of the path's suffix, and return the path."""
+    """Write a figure as PNG, and return the path."""
     with written_aside(path) as beside, warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        # savefig would draw everything once more only to lay it out.
-        fig.get_layout_engine().execute(fig)
-        fig.set_layout_engine("none")
-        fig.savefig(beside)
+        fig.canvas.print_png(beside)  # savefig would draw everything once more only to lay it out
     for warning in said:
         if "missing from" in str(warning.message):
             warn_of_fonts()
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return path
+
+
+def draw(figures: Mapping[str, Callable[[], Figure]], folder: Path) -> dict[str, Path]:
+    """Make figures by their names and write them into a folder, one after another; return the paths of
+    those that could be drawn. Raises OSError where one cannot be written."""
+    paths = {}
+    for name, figure in figures.items():
+        with left_out_if_broken(folder / f"{name}.png") as path:
+            paths[name] = save(figure(), path)
+    return paths
+
+
+@contextmanager
+def left_out_if_broken(path: Path) -> Iterator[Path]:
+    """What cannot be drawn in the block is left out, which is said: the numbers that it would show are
+    there without it. An OSError of writing goes on."""
+    try:
+        yield path
+    except OSError:
+        raise
+    except Exception as error:  # of matplotlib, of a font, of strange values
+        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        log.warning(f"{path.parent.name}/{path.name} could not be drawn and is left out ({why})")
+        log.debug(path.name, exc_info=True)
 
 
 @functools.cache  # once, not for every character

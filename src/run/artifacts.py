@@ -1,5 +1,8 @@
 """What a finished run leaves to look at: embeddings.npz, plots/*.png, and both in the tracker."""
 
+from functools import partial
+from pathlib import Path
+
 import torch
 from torch import Tensor
 
@@ -20,20 +23,28 @@ def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tr
     x, y = embeddings.cpu().numpy(), split.labels.cpu().numpy()
     prototypes = run.head.prototypes.cpu().numpy()
     save_embeddings(run.folder / "embeddings.npz", x, split, prototypes)
-    title = run_title(config, run.head)
-    figures = plots.evaluation_figures(result, x, split, prototypes, title)
-    rows = read_rows(run.folder / "metrics.csv")
-    figures["curves"] = plots.plot_curves(rows, METRICS[config["objective"]], title, run.watched)
-    paths = [plots.save(fig, run.folder / "plots" / f"{name}.png") for name, fig in figures.items()]
+    paths = []
+    if config["plots"].get("figures", True):
+        title = run_title(config, run.head)
+        figures = plots.evaluation_figures(result, x, split, prototypes, title)
+        rows, metric = read_rows(run.folder / "metrics.csv"), METRICS[config["objective"]]
+        figures["curves"] = partial(plots.plot_curves, rows, metric, title, run.watched)
+        paths += plots.draw(figures, run.folder / "plots").values()
     if len(run.frames) == config["epochs"]:
-        frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
-        images = run.watched_images
-        labels = images.labels[: len(frames[0][0])].cpu().numpy()
-        path = run.folder / "plots" / "training.gif"
-        paths.append(plots.animate(frames, labels, images.classes, path, title))
+        with plots.left_out_if_broken(run.folder / "plots" / "training.gif") as path:
+            paths.append(animate(run, path))
     points, _ = plots.to_dimensions(x, prototypes, 3)
     cloud = tracking.point_cloud(points, y, plots.class_colours(len(split.classes)))
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, paths, cloud)
+
+
+def animate(run: Run, path: Path) -> Path:
+    from .. import plots
+
+    frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
+    images = run.watched_images
+    labels = images.labels[: len(frames[0][0])].cpu().numpy()
+    return plots.animate(frames, labels, images.classes, path, run_title(run.config, run.head))
 
 
 def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:

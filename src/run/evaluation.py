@@ -168,8 +168,8 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
         trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
         title = f"{run.config['loss']['name']} on {tested_on}"
         title += f", trained on {trained_on}" * (trained_on != tested_on)
-        for name, fig in plots.evaluation_figures(result, x, images, prototypes, title).items():
-            plots.save(fig, unfinished / "plots" / f"{name}.png")
+        figures = plots.evaluation_figures(result, x, images, prototypes, title)
+        plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),
             "epoch": run.epoch,

@@ -30,7 +30,7 @@ KEYS = {
     "device": ("name", "threads", "precision", "tf32", "deterministic", "graph", "compile"),
     "logger": ("name", "mode", "project", "entity", "group", "tags", "timeout"),
     "augment": AUGMENTATIONS,
-    "plots": ("animate",),
+    "plots": ("figures", "animate"),
     "sampler": ("name", "samples_per_class"),
     "init": ("from", "freeze"),
     "ema": ("decay",),
@@ -45,6 +45,7 @@ OPTIONAL = {
     "evaluation": ("objective", "pairs"),
     "dataset": ("embedding_dim", "published", "folds", "fold"),
     "device": ("tf32", "deterministic", "graph", "compile"),
+    "plots": ("figures",),
     "logger": ("mode", "project", "entity", "group", "tags", "timeout"),
 }
 OPTIONAL["augment"] = KEYS["augment"]
@@ -116,6 +117,7 @@ VALUES = {
         "a number above 0 and below 1, or null",
         lambda value: value is None or (is_number(value) and 0 < value < 1),
     ),
+    "plots.figures": TRUE_OR_FALSE,
     "plots.animate": TRUE_OR_FALSE,
     "device.graph": Legal("auto or off", lambda value: value in ("auto", "off", False)),  # off in YAML
     "device.tf32": TRUE_OR_FALSE,

@@ -23,7 +23,9 @@ def figures_of(name: str, split: Split, spread: float = 0.5):
     head = ArcFace(8, classes, margin=0.3, scale=16.0)
     x = torch.randn(classes, 8)[split.labels] + spread * torch.randn(len(split), 8)
     evaluated = evaluate(name, head, x, split.labels, sample_pairs(split.labels, 1000))
-    return evaluation_figures(evaluated, x.numpy(), split, head.prototypes.detach().numpy(), "title")
+    prototypes = head.prototypes.detach().numpy()
+    figures = evaluation_figures(evaluated, x.numpy(), split, prototypes, "title")
+    return {name: figure() for name, figure in figures.items()}
 
 
 def legend_texts(fig) -> list[str]:
