@@ -10,8 +10,12 @@ from src.run.folder import read_summary
 from tests.conftest import FAST
 from tests.template import Command
 
-# Runs of a sweep get their threads from the launcher, and perhaps a fault from their optimizer.
-QUICK = tuple(override for override in FAST if not override.startswith("device.threads"))
+# Runs of a sweep get their threads from the launcher, and perhaps a fault from their optimizer. Their
+# figures would take longer than they do.
+QUICK = (
+    *(override for override in FAST if not override.startswith("device.threads")),
+    "plots.figures=false",
+)
 FAULTY = "optimizer=faulty"
 
 
@@ -61,7 +65,7 @@ def run_name(**differs) -> str:
     fixed = dict(
         override.split("=")
         for override in (*QUICK, FAULTY)
-        if not override.startswith(("logger", "device"))
+        if not override.startswith(("logger", "device", "plots"))
     )
     both = fixed | {key: str(value) for key, value in differs.items()}
     return ",".join(f"{key}={value}" for key, value in sorted(both.items()))
