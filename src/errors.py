@@ -1,5 +1,7 @@
 """What a user can mend, reported in lines without a traceback; and how a command begins and ends."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -66,6 +68,8 @@ def begin_command() -> None:
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "1000"  # read once, when torch loads its OpenMP
     on_interrupt(end_command)
+    # An interpreter that ends looks through all objects for cycles, which takes it a second after torch.
+    atexit.register(gc.freeze)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")
 
