@@ -10,21 +10,20 @@ from ..arguments import whole_from
 def small_cnn(
     image_shape: tuple[int, int, int], *, width: Annotated[int, whole_from(1)] = 32
 ) -> nn.Module:
-    """Features (B, F) of images from 4×4: three 3×3 convolutions with BatchNorm and ReLU (`width`, 2·
-    and 4· channels), two poolings, and a maximum over each quarter of what is left. Where its height or
-    width is odd, quarters share a row or column."""
+    """Features (B, F) of images from 4×4: three 3×3 convolutions with BatchNorm, pooling and ReLU
+    (`width`, 2· and 4· channels). The last pooling is a maximum over each quarter of what is left; where
+    its height or width is odd, quarters share a row or column."""
     channels, sides = image_shape[0], [side // 4 for side in image_shape[1:]]
 
-    def layer(n_in: int, n_out: int) -> list[nn.Module]:
+    def layer(n_in: int, n_out: int, pooling: nn.Module) -> list[nn.Module]:
         conv = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
-        return [conv, nn.BatchNorm2d(n_out), nn.ReLU()]
+        # ReLU before the pooling would give the same numbers, of four times as many values.
+        return [conv, nn.BatchNorm2d(n_out), pooling, nn.ReLU()]
 
+    quarters = [side - side // 2 for side in sides], [max(1, side // 2) for side in sides]
     return nn.Sequential(
-        *layer(channels, width),
-        nn.MaxPool2d(2),
-        *layer(width, 2 * width),
-        nn.MaxPool2d(2),
-        *layer(2 * width, 4 * width),
-        nn.MaxPool2d([side - side // 2 for side in sides], [max(1, side // 2) for side in sides]),
+        *layer(channels, width, nn.MaxPool2d(2)),
+        *layer(width, 2 * width, nn.MaxPool2d(2)),
+        *layer(2 * width, 4 * width, nn.MaxPool2d(*quarters)),
         nn.Flatten(),
     )

@@ -34,6 +34,21 @@ def test_backbones_take_any_image_and_train(body, shape):
     assert all(p.grad is not None and p.grad.isfinite().all() for p in backbone.parameters())
 
 
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 15)])
+def test_pooling_before_relu_changes_no_bit_of_the_small_cnn(size):
+    torch.manual_seed(0)
+    body = small_cnn((1, *size), width=4)
+    usual = nn.Sequential(*(body[i] for i in (0, 1, 3, 2, 4, 5, 7, 6, 8, 9, 11, 10, 12)))
+    assert [type(usual[i]) for i in (2, 3)] == [nn.ReLU, nn.MaxPool2d]
+    x, found = torch.randn(16, 1, *size), []
+    for each in (body, usual):
+        body.zero_grad()
+        features = each(x)
+        features.square().sum().backward()
+        found.append([features, *(parameter.grad.clone() for parameter in body.parameters())])
+    assert all(map(torch.equal, *found))
+
+
 def test_convnet_is_the_original_demos_at_its_size():
     sizes, x = [], torch.randn(1, 1, 28, 28)
     for layer in convnet((1, 28, 28)):
