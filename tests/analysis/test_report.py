@@ -14,6 +14,7 @@ import yaml
 from src import plots
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_by_rate
+from src.analysis.report import CAPTIONS
 from src.analysis.shared import split_shared
 from src.commands import PROGRAM
 from src.evaluation import METRICS
@@ -232,6 +233,21 @@ def test_a_figure_in_which_everything_is_the_same_is_not_drawn(write, tmp_path):
     assert set(figures) == {"ranking", "angles"}
     low, high = figures["ranking"]().axes[0].get_xlim()
     assert 90 < low < 99 and 100 < high < 101
+
+
+def test_a_figure_that_cannot_be_drawn_is_left_out_of_the_page(write, tmp_path, monkeypatch, caplog):
+    for loss, accuracy in (("arcface", 0.9), ("cosface", 0.8)):
+        write(loss, 0.3, 0.01, 0, accuracy)
+
+    def broken(*_):
+        raise KeyError("glyph")
+
+    monkeypatch.setattr("src.plots.plot_ranking", broken)
+    page, folder = page_of(tmp_path), tmp_path / "sweep" / "comparison"
+    assert "ranking.png" not in {path.name for path in folder.iterdir()}
+    assert (folder / "angles.png").exists() and (folder / "answer.txt").read_text()
+    assert CAPTIONS["ranking"] not in page and CAPTIONS["angles"] in page
+    assert ["comparison/ranking.png could not be drawn" in line for line in caplog.messages] == [True]
 
 
 def test_axes_of_a_comparison_end_where_the_metric_does(write, tmp_path):
