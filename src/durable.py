@@ -41,6 +41,13 @@ def write_text(path: Path, text: str, **encoding) -> None:
         file.write(text)
 
 
+def write_bytes(path: Path, content: bytes) -> Path:
+    """Put `content` into `path`, all of it or nothing, and return the path."""
+    with written_aside(path) as beside:
+        beside.write_bytes(content)
+    return path
+
+
 def append(path: Path, text: str) -> None:
     """Add `text` to the end of a file; it is on the disk when this returns. Raises OSError that names
     `path`, and the file may then hold a part of it."""

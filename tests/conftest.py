@@ -57,8 +57,8 @@ def save_dot(figure, path: Path) -> Path:
     return path
 
 
-def draw_dots(figures, folder: Path) -> dict[str, Path]:
-    return {name: save_dot(None, folder / f"{name}.png") for name in figures}
+def draw_dots(pictures, folder: Path) -> dict[str, Path]:
+    return {Path(name).stem: save_dot(None, folder / name) for name in pictures}
 
 
 @pytest.fixture

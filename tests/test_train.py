@@ -61,13 +61,16 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone(
     def broken(*_):
         raise ValueError("no font\nhas it")
 
+    def unreadable(*_):
+        raise PermissionError(13, "Permission denied", "/fonts/a.ttf")
+
     monkeypatch.setattr("src.plots.evaluation.plot_confusion", broken)
+    monkeypatch.setattr("src.plots.evaluation.plot_angles", unreadable)
     monkeypatch.setattr("src.plots.animate", broken)
     train_run(composed(*FAST, "epochs=3", "plots.animate=true"), tmp_path)
     assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]
-    assert {path.name for path in (tmp_path / "plots").iterdir()} == (
-        {"embedding.png", "angles.png", "curves.png"}
-    )
+    assert {path.name for path in (tmp_path / "plots").iterdir()} == ({"embedding.png", "curves.png"})
+    assert "/fonts/a.ttf" in next(line for line in caplog.messages if "plots/angles.png" in line)
     assert [line for line in caplog.messages if "no font" in line] == [
         f"plots/{name} could not be drawn and is left out (ValueError: no font has it)"
         for name in ("confusion.png", "training.gif")

@@ -14,7 +14,7 @@ from .figures import comparison_figures, read_spheres
 from .phrases import number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
-from .report import write_report
+from .report import PICTURES, write_report
 from .tables import TEXT, ranking_cells, ranking_header, settings_rows, write_tables
 from .winner import point_to_winner
 from .wording import answer_sentences
@@ -45,6 +45,8 @@ def compare_sweeps(
     point_to_winner(comparison)
     spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
     pictures = plots.draw(comparison_figures(comparison, spheres), out)
+    for name in PICTURES - set(pictures):  # of an earlier comparison, which had them
+        (out / f"{name}.png").unlink(missing_ok=True)
     answer = answer_sentences(comparison)
     page = write_report(comparison, answer, pictures, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)

@@ -26,22 +26,22 @@ ANGLES = {
 def comparison_figures(
     comparison: Comparison, spheres: list[plots.Sphere]
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws the figures, by the names of their files; `spheres` as `plots.aligned_spheres` leaves
+    """What draws the figures, as `plots.draw` takes them; `spheres` as `plots.aligned_spheres` leaves
     them. One that would show the same value everywhere is left out, but for the ranking."""
     metric = METRICS[comparison.metric]
     shared, labels = split_shared([setting.label for setting in comparison.settings])
     figures = {}
     if len(comparison.settings) > 1:
-        figures["ranking"] = partial(ranking_figure, comparison, labels, shared)
+        figures["ranking.png"] = partial(ranking_figure, comparison, labels, shared)
     figures |= margin_figures(comparison)
     rates = losses_by_rate(comparison)
     if rates:
-        figures["rates"] = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
+        figures["rates.png"] = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
     budgets = {loss: drawn(metric, values) for loss, values in comparison.budgets.items()}
     if any(len(values) > 1 for values in budgets.values()) and vary(*budgets.values()):
         label = axis_label(comparison.metric)
         bounds = drawn(metric, bounds_of(metric))
-        figures["budgets"] = partial(plots.plot_budgets, budgets, label, bounds)
+        figures["budgets.png"] = partial(plots.plot_budgets, budgets, label, bounds)
     figures |= learning_curves(comparison, labels, shared)
     runs = [run for setting in comparison.settings for run in setting.runs]
     if all(key in run.metrics for run in runs for keys in ANGLES.values() for key in keys):
@@ -49,11 +49,11 @@ def comparison_figures(
             np.degrees([angle_range(setting, which) for setting in comparison.settings])
             for which in ANGLES
         )
-        figures["angles"] = partial(plots.plot_angle_ranges, labels, *angles, shared)
+        figures["angles.png"] = partial(plots.plot_angle_ranges, labels, *angles, shared)
     if spheres and comparison.best.runs[0].classes:
         short = dict(zip((s.label for s in comparison.settings), labels, strict=True))
         named = [sphere._replace(label=short.get(sphere.label, sphere.label)) for sphere in spheres]
-        figures["spheres"] = partial(plots.plot_gallery, named, comparison.best.runs[0].classes)
+        figures["spheres.png"] = partial(plots.plot_gallery, named, comparison.best.runs[0].classes)
     return figures
 
 
@@ -120,9 +120,9 @@ def margin_figures(comparison: Comparison) -> dict[str, Callable[[], Figure]]:
     metric, label, figures = METRICS[comparison.metric], axis_label(comparison.metric), {}
     if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
         bounds = drawn(metric, bounds_of(metric))
-        figures["margins"] = partial(plots.plot_margins, lines, without_margin, label, bounds)
+        figures["margins.png"] = partial(plots.plot_margins, lines, without_margin, label, bounds)
     if grids and vary(*(grid[np.isfinite(grid)] for _, _, grid in grids.values())):
-        figures["heat"] = partial(plots.plot_heat, grids, label)
+        figures["heat.png"] = partial(plots.plot_heat, grids, label)
     return figures
 
 
@@ -199,7 +199,7 @@ def learning_curves(
         return {}
     label = f"{comparison.chosen_on.split()[0]} {axis_label(comparison.metric)}"
     bounds = drawn(metric, bounds_of(metric))
-    return {"curves": partial(plots.plot_learning, curves, label, bounds, shared)}
+    return {"curves.png": partial(plots.plot_learning, curves, label, bounds, shared)}
 
 
 def learning_curve(setting: Setting, metric: str) -> np.ndarray:

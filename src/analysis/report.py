@@ -39,6 +39,7 @@ CAPTIONS = {
     "neighbours": "Queries, and what {best} finds nearest to them.",
 }
 OF_THE_BEST = ("confusion", "neighbours")  # pictures that its run has left
+PICTURES = set(CAPTIONS) - set(OF_THE_BEST)  # of the comparison itself
 # What settings may share and a reader wants to know.
 SHARED = (
     *("loss.name", "margin.value", "scale.value", "dataset.name", "evaluation.name", "model.name"),

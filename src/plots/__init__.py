@@ -20,7 +20,7 @@ from .logits import plot_logits
 from .open_set import plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means, to_dimensions
 from .sphere import plot_embedding
-from .style import class_colours, draw, left_out_if_broken, save
+from .style import class_colours, draw, save
 
 __all__ = [
     "Sphere",
@@ -30,7 +30,6 @@ __all__ = [
     "class_means",
     "draw",
     "evaluation_figures",
-    "left_out_if_broken",
     "plot_angle_ranges",
     "plot_angles",
     "plot_budgets",

@@ -1,16 +1,15 @@
 """How embeddings move during training: a GIF with one frame per epoch."""
 
-from pathlib import Path
+import io
 
 import matplotlib
 import numpy as np
 from PIL import Image
 
-from ..durable import written_aside
 from .comparison import Sphere, aligned_spheres
 from .projection import to_dimensions
 from .sphere import add_legend, draw_flat, draw_globe, thin
-from .style import STYLE, new_figure
+from .style import STYLE, font_warnings_in_one_line, new_figure
 
 FRAME_MS, LAST_FRAME_MS = 200, 2000
 POINTS_PER_CLASS = 100
@@ -20,12 +19,11 @@ def animate(
     frames: list[tuple[np.ndarray, np.ndarray]],
     labels: np.ndarray,
     classes: tuple[str, ...],
-    path: Path,
     title: str = "",
-) -> Path:
-    """Write a GIF of frames (embeddings (N, D), prototypes (C, D)), one per epoch, with labels (N,), and
-    return its path. In three dimensions, each frame is rotated onto the last one's prototypes; in
-    others, all are projected onto one plane."""
+) -> bytes:
+    """The content of a GIF file with frames (embeddings (N, D), prototypes (C, D)), one per epoch, and
+    labels (N,). In three dimensions, each frame is rotated onto the last one's prototypes; in others,
+    all are projected onto one plane."""
     if frames[0][0].shape[1] == 3:
         spheres = [Sphere("", x, labels, prototypes) for x, prototypes in reversed(frames)]
         aligned = reversed(aligned_spheres(spheres))
@@ -36,8 +34,8 @@ def animate(
         flat, _ = to_dimensions(np.concatenate(parts), frames[-1][1], 2)
         parts = np.split(flat, np.cumsum([len(part) for part in parts])[:-1])
         projected = list(zip(parts[::2], parts[1::2], strict=True))
-    images = []
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
+    images, content = [], io.BytesIO()
+    with matplotlib.rc_context(STYLE | {"axes.grid": False}), font_warnings_in_one_line():
         for epoch, (points, prototypes) in enumerate(projected, 1):
             fig = new_figure(6.4, 7.2)
             axes = fig.subplots()
@@ -48,6 +46,6 @@ def animate(
             fig.canvas.draw()
             images.append(Image.fromarray(np.asarray(fig.canvas.buffer_rgba())).convert("RGB"))
     durations = [FRAME_MS] * (len(images) - 1) + [LAST_FRAME_MS]
-    with written_aside(path) as beside:
-        images[0].save(beside, save_all=True, append_images=images[1:], duration=durations, loop=0)
-    return path
+    how = {"save_all": True, "append_images": images[1:], "duration": durations, "loop": 0}
+    images[0].save(content, "GIF", **how)
+    return content.getvalue()

@@ -22,24 +22,26 @@ COARSEST_FAR = 0.5  # a curve that can only begin above this rate is none
 def evaluation_figures(
     evaluated: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray, title: str
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws the figures of the embeddings (N, D) of a split, by the names of their files. Only a
-    closed set is drawn with prototypes (C, D); an open set has no prototypes of its classes, and shows
+    """What draws the figures of the embeddings (N, D) of a split, as `draw` takes them. Only a closed
+    set is drawn with prototypes (C, D); an open set has no prototypes of its classes, and shows
     their mean directions instead."""
     labels, classes, metrics = split.labels.cpu().numpy(), split.classes, evaluated.metrics
     if evaluated.closed:
         closed = evaluated.closed
         headline = f"{title}: {metrics['accuracy']:.1%} of test samples right"
         return {
-            "embedding": partial(_embedding_figure, embeddings, labels, prototypes, classes, headline),
-            "angles": partial(
+            "embedding.png": partial(
+                _embedding_figure, embeddings, labels, prototypes, classes, headline
+            ),
+            "angles.png": partial(
                 plot_angles, closed.target_angle.numpy(), closed.other_angle.numpy(), title
             ),
-            "confusion": partial(plot_confusion, closed.confusion.numpy(), classes, title),
+            "confusion.png": partial(plot_confusion, closed.confusion.numpy(), classes, title),
         }
     figures = _pair_figures(evaluated, title)
     if evaluated.retrieved:
         means = class_means(embeddings, labels)
-        figures["embedding"] = partial(
+        figures["embedding.png"] = partial(
             _embedding_figure,
             *(embeddings, labels, means, classes, title, "class mean"),
             most=OPEN_SET_CLASSES,
@@ -47,7 +49,7 @@ def evaluation_figures(
         if evaluated.retrieved.metrics and split.pictures:
             headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
             nearest = evaluated.retrieved.nearest.cpu().numpy()
-            figures["neighbours"] = partial(_neighbours_figure, nearest, labels, split, headline)
+            figures["neighbours.png"] = partial(_neighbours_figure, nearest, labels, split, headline)
     return figures
 
 
@@ -55,12 +57,12 @@ def _pair_figures(evaluated: Evaluated, title: str) -> dict[str, Callable[[], Fi
     metrics, (cosines, same, _) = evaluated.metrics, evaluated.scores
     if "auc" not in metrics:
         return {}
-    figures = {"pairs": partial(plot_pairs, cosines.numpy(), same.numpy(), title)}
+    figures = {"pairs.png": partial(plot_pairs, cosines.numpy(), same.numpy(), title)}
     lowest = lowest_far(int((~same).sum()))
     if lowest <= COARSEST_FAR:
         far, tar = (rates.numpy() for rates in roc(cosines, same))
         headline = f"{title}: AUC {metrics['auc']:.4f}"
-        figures["roc"] = partial(plot_roc, far, tar, metrics["eer"], lowest, headline)
+        figures["roc.png"] = partial(plot_roc, far, tar, metrics["eer"], lowest, headline)
     return figures
 
 

@@ -1,6 +1,7 @@
 """What all figures share: size, fonts, and a colour and a marker for each class."""
 
 import functools
+import io
 import logging
 import textwrap
 import warnings
@@ -16,7 +17,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ..durable import written_aside
+from ..durable import write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -127,41 +128,50 @@ def new_figure(width: float = 8.0, height: float = 5.0) -> Figure:
     return fig
 
 
+def draw(pictures: Mapping[str, Callable[[], Figure | bytes]], folder: Path) -> dict[str, Path]:
+    """Make figures, or contents of files, by the names of these files and write them into a folder, one
+    after another; return the paths by these names without suffix. One that cannot be drawn is left out,
+    which is said: the numbers that it would show are there without it. Raises OSError where one cannot
+    be written."""
+    paths = {}
+    for name, picture in pictures.items():
+        path = folder / name
+        try:
+            made = picture()
+            content = png(made) if isinstance(made, Figure) else made
+        except Exception as error:  # of matplotlib, of a font's file, of strange values
+            why = ": ".join(filter(None, [type(error).__name__, " ".join(str(error).split())]))
+            log.warning(f"{folder.name}/{name} could not be drawn and is left out ({why})")
+            log.debug(name, exc_info=True)
+            path.unlink(missing_ok=True)  # an earlier one
+        else:
+            paths[path.stem] = write_bytes(path, content)
+    return paths
+
+
+def png(fig: Figure) -> bytes:
+    """A figure as the content of a PNG file."""
+    content = io.BytesIO()
+    with font_warnings_in_one_line():
+        fig.canvas.print_png(content)  # savefig would draw everything once more only to lay it out
+    return content.getvalue()
+
+
 def save(fig: Figure, path: Path) -> Path:
     """Write a figure as PNG, and return the path."""
-    with written_aside(path) as beside, warnings.catch_warnings(record=True) as said:
+    return write_bytes(path, png(fig))
+
+
+@contextmanager
+def font_warnings_in_one_line() -> Iterator[None]:
+    with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        fig.canvas.print_png(beside)  # savefig would draw everything once more only to lay it out
+        yield
     for warning in said:
         if "missing from" in str(warning.message):
             warn_of_fonts()
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return path
-
-
-def draw(figures: Mapping[str, Callable[[], Figure]], folder: Path) -> dict[str, Path]:
-    """Make figures by their names and write them into a folder, one after another; return the paths of
-    those that could be drawn. Raises OSError where one cannot be written."""
-    paths = {}
-    for name, figure in figures.items():
-        with left_out_if_broken(folder / f"{name}.png") as path:
-            paths[name] = save(figure(), path)
-    return paths
-
-
-@contextmanager
-def left_out_if_broken(path: Path) -> Iterator[Path]:
-    """What cannot be drawn in the block is left out, which is said: the numbers that it would show are
-    there without it. An OSError of writing goes on."""
-    try:
-        yield path
-    except OSError:
-        raise
-    except Exception as error:  # of matplotlib, of a font, of strange values
-        why = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        log.warning(f"{path.parent.name}/{path.name} could not be drawn and is left out ({why})")
-        log.debug(path.name, exc_info=True)
 
 
 @functools.cache  # once, not for every character

@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,34 +18,39 @@ FRAME_POINTS = 2000  # of an animation
 
 
 def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tracking.Tracker) -> None:
-    from .. import plots  # matplotlib takes a second, which a refusal should not
-
-    config, split = run.config, run.data.test
-    x, y = embeddings.cpu().numpy(), split.labels.cpu().numpy()
-    prototypes = run.head.prototypes.cpu().numpy()
+    split, prototypes = run.data.test, run.head.prototypes.cpu().numpy()
+    x = embeddings.cpu().numpy()
     save_embeddings(run.folder / "embeddings.npz", x, split, prototypes)
-    paths = []
-    if config["plots"].get("figures", True):
-        title = run_title(config, run.head)
-        figures = plots.evaluation_figures(result, x, split, prototypes, title)
-        rows, metric = read_rows(run.folder / "metrics.csv"), METRICS[config["objective"]]
-        figures["curves"] = partial(plots.plot_curves, rows, metric, title, run.watched)
-        paths += plots.draw(figures, run.folder / "plots").values()
-    if len(run.frames) == config["epochs"]:
-        with plots.left_out_if_broken(run.folder / "plots" / "training.gif") as path:
-            paths.append(animate(run, path))
-    points, _ = plots.to_dimensions(x, prototypes, 3)
-    cloud = tracking.point_cloud(points, y, plots.class_colours(len(split.classes)))
+    paths = draw_run(run, result, x, prototypes)
+
+    def cloud() -> np.ndarray:
+        from .. import plots
+
+        points, _ = plots.to_dimensions(x, prototypes, 3)
+        colours = plots.class_colours(len(split.classes))
+        return tracking.point_cloud(points, split.labels.cpu().numpy(), colours)
+
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, paths, cloud)
 
 
-def animate(run: Run, path: Path) -> Path:
-    from .. import plots
+def draw_run(run: Run, result: Evaluated, x: np.ndarray, prototypes: np.ndarray) -> list[Path]:
+    """Draw the pictures that were asked for into the run's folder, and return their paths."""
+    wanted, animated = run.config["plots"].get("figures", True), len(run.frames) == run.config["epochs"]
+    if not wanted and not animated:
+        return []
+    from .. import plots  # matplotlib takes a second, which a refusal should not
 
-    frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
-    images = run.watched_images
-    labels = images.labels[: len(frames[0][0])].cpu().numpy()
-    return plots.animate(frames, labels, images.classes, path, run_title(run.config, run.head))
+    pictures, title = {}, run_title(run.config, run.head)
+    if wanted:
+        pictures = plots.evaluation_figures(result, x, run.data.test, prototypes, title)
+        rows, metric = read_rows(run.folder / "metrics.csv"), METRICS[run.config["objective"]]
+        pictures["curves.png"] = partial(plots.plot_curves, rows, metric, title, run.watched)
+    if animated:
+        frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
+        images = run.watched_images
+        labels = images.labels[: len(frames[0][0])].cpu().numpy()
+        pictures["training.gif"] = partial(plots.animate, frames, labels, images.classes, title)
+    return list(plots.draw(pictures, run.folder / "plots").values())
 
 
 def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..arguments import parameters
 from ..datasets import Augmentation, Dataset, Split
 from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
@@ -22,6 +23,7 @@ from ..training import (
     build_schedule,
     choose_device,
     embed,
+    find_device,
     margin_schedule,
 )
 from .data import build_data, build_order, check_batches, steps_in
@@ -150,9 +152,18 @@ def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | N
 
 
 def build_device(device: dict) -> Device:
-    keys = {key: f"device.{key}" for key in device} | {"name": "device"}
-    with qualified(keys, "device"):
+    with in_device_keys(device):
         return choose_device(**device)
+
+
+def check_device(device: dict) -> None:
+    """Raise UserError for a device that this machine lacks, and for what does nothing on it."""
+    with in_device_keys(device):
+        find_device(**{key: device[key] for key in parameters(find_device) if key in device})
+
+
+def in_device_keys(device: dict):
+    return qualified({key: f"device.{key}" for key in device} | {"name": "device"}, "device")
 
 
 def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:

@@ -61,7 +61,7 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
         except NotRecorded as error:
             raise UserError(
                 f"device.graph=auto: the step could not be recorded as a CUDA graph ({error}): "
-                "with device.graph=off it goes on from its last checkpoint"
+                "start it again with device.graph=off"
             ) from error
     return float(np.median(speeds)) if speeds else None
 

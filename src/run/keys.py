@@ -4,7 +4,7 @@ Imports no torch: mistakes in these are answered at once."""
 
 from ..arguments import TRUE_OR_FALSE, Legal, is_number, is_whole
 from ..errors import Mistakes, UserError
-from .identity import AUGMENTATIONS, VALUE_ONLY, flattened
+from .identity import AUGMENTATIONS, VALUE_ONLY
 
 TOP_LEVEL = ("seed", "epochs", "batch_size", "objective")
 # The keys of each group besides its class's own arguments.
@@ -119,7 +119,10 @@ VALUES = {
     ),
     "plots.figures": TRUE_OR_FALSE,
     "plots.animate": TRUE_OR_FALSE,
-    "device.graph": Legal("auto or off", lambda value: value in ("auto", "off", False)),  # off in YAML
+    "device.graph": Legal(
+        "auto or off",
+        lambda value: value in ("auto", "off") or value is False,  # off in YAML
+    ),
     "device.tf32": TRUE_OR_FALSE,
     "device.deterministic": TRUE_OR_FALSE,
     "device.compile": TRUE_OR_FALSE,
@@ -128,14 +131,23 @@ VALUES = {
 
 def check_values(config: dict) -> None:
     """Raise UserError, with a line for each value of CHOICES and VALUES that is there and not legal."""
-    flat, mistakes = flattened(config), Mistakes()
+    mistakes = Mistakes()
     for key, known in CHOICES.items():
-        if key in flat:
-            mistakes.of(check_choice, key, flat[key], known)
+        for value in values_at(config, key):
+            mistakes.of(check_choice, key, value, known)
     for key, rule in VALUES.items():
-        if key in flat and not rule.test(flat[key]):
-            mistakes.add(f"{key}={flat[key]}: {rule.words}")
+        for value in values_at(config, key):
+            if not rule.test(value):
+                mistakes.add(f"{key}={value}: {rule.words}")
     mistakes.refuse()
+
+
+def values_at(config: dict, key: str) -> list[object]:
+    """The value of a key with dots, if there is one."""
+    first, _, rest = key.partition(".")
+    if not isinstance(config, dict) or first not in config:
+        return []
+    return values_at(config[first], rest) if rest else [config[first]]
 
 
 def check_choice(key: str, value: object, known: tuple[str, ...]) -> None:

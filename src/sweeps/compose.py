@@ -7,6 +7,7 @@ that choose alike share what Hydra composed for the first of them.
 
 import functools
 import pickle
+from collections.abc import Callable
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,12 +15,17 @@ from hydra.core.override_parser.types import Override
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
+from ..run.schema import check_config
+
 
 class Composer:
-    """Composes the runs of a sweep whose own configuration is `master`."""
+    """Composes the runs of a sweep whose own configuration is `master`. `check` raises UserError for the
+    values of one that cannot be run."""
 
-    def __init__(self, context: HydraContext, master: DictConfig):
-        self.loader, self.master = context.config_loader, master
+    def __init__(
+        self, context: HydraContext, master: DictConfig, check: Callable[[dict], None] = check_config
+    ):
+        self.loader, self.master, self.check = context.config_loader, master, check
         hydras = OmegaConf.to_container(master.hydra.overrides.hydra)
         # With the search path that those overrides may have changed.
         _, self.repository = self.loader._parse_overrides_and_create_caching_repo(

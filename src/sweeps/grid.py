@@ -36,7 +36,7 @@ class GridSweeper(PlannedSweeper):
         done = len(runs) - len(todo)
         console.print(
             counted(len(asked), "run")
-            + (f" ({twice} duplicates dropped)" if twice else "")
+            + (f" ({counted(twice, 'duplicate')} dropped)" if twice else "")
             + (f" and {len(beside)} of baselines" if beside else "")
             + (f", {done} finished already, {len(todo)} to go" if done else "")
             + f" -> {self.shown_folder}"

@@ -19,7 +19,6 @@ from ..run.command_line import check_group_values, explain, quoted, values_of
 from ..run.finished import differences
 from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
 from ..run.identity import NOT_IDENTITY, code_of, config_hash
-from ..run.schema import check_config
 from .compose import Composer
 
 # Bytes of a run's name, of the 255 that a file name may have: all that was typed, and, where that is too
@@ -105,7 +104,7 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     if is_whole(folds) and folds > 1 and values["dataset"].get("fold") is None:
         each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
         return [run for one in each for run in runs_of(composer, one)]
-    check_config(values)
+    composer.check(values)
     sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
     return [Planned(overrides, config, values, config_hash(values), sweep_dir, code_of(values))]
 

@@ -24,6 +24,7 @@ from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt
 from ..run.command_line import continue_command
 from ..run.finished import in_words
 from ..run.folder import claimed, is_claimed, read_summary, set_aside
+from ..run.schema import check_config
 from ..tracking import check_online, left_in_sweep
 from .baselines import baselines_of
 from .compose import Composer
@@ -63,12 +64,13 @@ class PlannedSweeper(Sweeper):
         if type(self.baselines) is not bool:
             raise UserError(f"hydra.sweeper.baselines={self.baselines}: true or false")
         self.config, self.context = config, hydra_context
-        self.composer = Composer(hydra_context, config)
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
         self.launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        check = getattr(self.launcher, "check", check_config)
+        self.composer = Composer(hydra_context, config, check)
 
     def parse(self, arguments: list[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.context.config_loader)

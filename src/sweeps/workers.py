@@ -23,7 +23,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from ..errors import Interrupted, UserError
+from ..run.build import check_device
 from ..run.folder import read_summary
+from ..run.schema import check_config
 from ..training import available_cores
 from .compose import Composer
 from .console import Board
@@ -76,9 +78,15 @@ class WorkersLauncher(Launcher):
         for worker in self.workers[: self.gpus or None]:
             self.free.put(worker)
 
+    @staticmethod
+    def check(values: dict) -> None:
+        """Raise UserError for a run that cannot be trained on this machine."""
+        check_config(values)
+        check_device(values["device"])
+
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
-            runs = plan(Composer(self.context, self.config), job_overrides)
+            runs = plan(Composer(self.context, self.config, self.check), job_overrides)
             return self.launch_runs(runs, board)
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:

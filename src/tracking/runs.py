@@ -24,8 +24,8 @@ class Tracker:
     def epoch(self, row: dict) -> None:
         """Metrics of an epoch; `row["epoch"]` is its number from 1."""
 
-    def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
-        """Final metrics, pictures, and a cloud (N, 4 or 6) from `point_cloud`."""
+    def result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
+        """Final metrics, pictures, and what makes a cloud (N, 4 or 6) by `point_cloud`."""
 
     def tag(self, name: str) -> None:
         """One more tag on the run."""
@@ -61,10 +61,10 @@ class WandbTracker(Tracker):
         if step >= self.run.starting_step:  # else W&B has it from an earlier process
             self.run.log(values, step=step, commit=True)
 
-    def result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
+    def result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
         self._try(self._result, metrics, plots, cloud)
 
-    def _result(self, metrics: dict, plots: list[Path], cloud: np.ndarray) -> None:
+    def _result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
         import wandb
 
         pictures = {
@@ -75,7 +75,7 @@ class WandbTracker(Tracker):
         }
         # Again after a kill: W&B may have the row and not the files.
         step = max(self.epochs + 1, self.run.starting_step)
-        self._log(pictures | {"embedding": wandb.Object3D(cloud)}, step)
+        self._log(pictures | {"embedding": wandb.Object3D(cloud())}, step)
         self.run.summary.update(metrics)
 
     def tag(self, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
-from .device import Device, available_cores, bf16_cost, choose_device
+from .device import Device, available_cores, bf16_cost, choose_device, find_device
 from .graph import NotRecorded
 from .loop import NotFinite, embed, fit
 from .optimizers import (
@@ -44,6 +44,7 @@ __all__ = [
     "constant_rate",
     "cosine_decay",
     "embed",
+    "find_device",
     "fit",
     "load_checkpoint",
     "load_optimizer",

@@ -70,22 +70,9 @@ def choose_device(
     """`name` auto, cpu, cuda or mps; `threads` None for all cores this process may use; `precision`
     fp32, bf16, or auto for what `faster_precision` says. `tf32`: products in float32 may round their
     factors to 10 bits, in heads too; `deterministic`: repeated runs are equal bit for bit, as far as the
-    device allows; `graph` auto or off. Raises ValueError for a device that this machine lacks, for what
-    would do nothing on it, and where nothing can be compiled."""
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available(kind))
-    if not available(name):
-        others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
-        raise ValueError(f"name={name}: torch {torch.__version__} sees none here, use {others} or auto")
-    if name != "cuda":
-        for key, value, usual in (
-            ("tf32", tf32, False),
-            ("deterministic", deterministic, True),
-            ("graph", graph, "auto"),
-        ):
-            if value != usual:
-                given = str(value).lower()
-                raise ValueError(f"{key}={given}: does nothing on {name}, only on cuda; leave it out")
+    device allows; `graph` auto or off. Raises ValueError as `find_device` does, and where nothing can be
+    compiled."""
+    name = find_device(name, tf32=tf32, deterministic=deterministic, graph=graph)
     threads = threads or available_cores()
     torch.set_num_threads(threads)
     if name == "cuda":
@@ -96,6 +83,24 @@ def choose_device(
         precision = faster_precision(name)
     amp = torch.bfloat16 if precision == "bf16" else None
     return Device(torch.device(name), amp, threads, name == "cuda" and graph == "auto", compile)
+
+
+def find_device(
+    name: str, *, tf32: bool = False, deterministic: bool = True, graph: str = "auto"
+) -> str:
+    """The name of a device of this machine: `name`, or the best for auto. Raises ValueError if there is
+    none, and for the arguments of `choose_device` that would do nothing on it."""
+    if name == "auto":
+        name = next(kind for kind in ("cuda", "mps", "cpu") if available(kind))
+    if not available(name):
+        others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
+        raise ValueError(f"name={name}: torch {torch.__version__} sees none here, use {others} or auto")
+    asked = {"tf32": (tf32, False), "deterministic": (deterministic, True), "graph": (graph, "auto")}
+    idle = [f"{key}={value}".lower() for key, (value, usual) in asked.items() if value != usual]
+    if name != "cuda" and idle:
+        do, them = ("does", "it") if len(idle) == 1 else ("do", "them")
+        raise ValueError(f"{', '.join(idle)}: {do} nothing on {name}, only on cuda; leave {them} out")
+    return name
 
 
 def set_up_cuda(tf32: bool, deterministic: bool) -> None:

@@ -24,8 +24,8 @@ def figures_of(name: str, split: Split, spread: float = 0.5):
     x = torch.randn(classes, 8)[split.labels] + spread * torch.randn(len(split), 8)
     evaluated = evaluate(name, head, x, split.labels, sample_pairs(split.labels, 1000))
     prototypes = head.prototypes.detach().numpy()
-    figures = evaluation_figures(evaluated, x.numpy(), split, prototypes, "title")
-    return {name: figure() for name, figure in figures.items()}
+    pictures = evaluation_figures(evaluated, x.numpy(), split, prototypes, "title")
+    return {name.removesuffix(".png"): picture() for name, picture in pictures.items()}
 
 
 def legend_texts(fig) -> list[str]:

@@ -7,6 +7,7 @@ import resource
 import subprocess
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,7 @@ def writers():
     split = Split(images, torch.arange(3000) % 2, [0.0], [1.0], ("cat", "dog"))
     prototypes = np.eye(2, 4)
     frames = [(noise + i, prototypes) for i in range(3)]
+    animation = partial(plots.animate, frames, split.labels.numpy(), split.classes)
     figure = plots.plot_curves(
         [{"epoch": i, "loss": i, "accuracy": 0.1} for i in range(2)], METRICS["accuracy"]
     )
@@ -205,7 +207,7 @@ def writers():
         "x.npz": lambda path: save_embeddings(path, noise, split, prototypes),
         "x.pt": lambda path: save_checkpoint(path, noise=torch.from_numpy(noise)),
         "x.png": lambda path: plots.save(figure, path),
-        "x.gif": lambda path: plots.animate(frames, split.labels.numpy(), split.classes, path),
+        "x.gif": lambda path: plots.draw({path.name: animation}, path.parent),
         "x.json": lambda path: write_text(path, "x" * 100_000),
         "x.csv": lambda path: append(path, "x" * 100_000),
     }

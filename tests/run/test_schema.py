@@ -170,6 +170,8 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["loss=uniface", "scale=adacos"], "scale=adacos: made for softmax, loss=uniface has none"),
         (["dataset.val_fraction=1"], "dataset.val_fraction=1: a share"),
         (["plots.animate=2"], "plots.animate=2: true or false"),
+        (["plots.figures={}"], "plots.figures={}: true or false"),
+        (["device.graph=0"], "device.graph=0: auto or off"),
         (["model.embedding_dim=1"], "model.embedding_dim=1: a whole number from 2"),
         (["epochs=0"], "epochs=0: a whole number from 1"),
         (["epochs=1.5"], "epochs=1.5: a whole number from 1"),

@@ -13,7 +13,7 @@ from torch import nn
 
 from src.errors import UserError
 from src.losses import ArcFace
-from src.run.build import build_model, build_run
+from src.run.build import build_model, build_run, check_device
 from src.run.epochs import train
 from src.run.folder import read_rows, read_summary
 from src.run.identity import config_hash
@@ -362,6 +362,13 @@ def test_the_cost_of_bf16_is_measured():
 def test_what_does_nothing_on_a_processor_is_refused(asked, composed, tmp_path):
     with pytest.raises(UserError, match=f"device.{asked}: does nothing on cpu, only on cuda"):
         train_run(composed(*FAST, f"device.{asked}"), tmp_path)
+
+
+def test_all_that_does_nothing_is_refused_in_one_line():
+    device = {"name": "cpu", "tf32": True, "deterministic": True, "graph": "off"}
+    said = r"^device\.tf32=true, device\.graph=off: do nothing on cpu, only on cuda; leave them out$"
+    with pytest.raises(UserError, match=said):
+        check_device(device)
 
 
 def test_a_compiled_backbone_trains_alike_and_is_another_run(composed, tmp_path):

@@ -67,6 +67,14 @@ def test_four_bad_runs_of_twelve_end_alone_are_named_and_run_again(sweep, tmp_pa
     assert resumed["resumed_after_epoch"] == 1
 
 
+@pytest.mark.parametrize("asked", ["device.graph=off,auto", "device.tf32=true"])
+def test_what_does_nothing_on_this_machine_is_refused_before_the_first_run(asked, sweep, tmp_path):
+    code, _, err = finish(sweep("seed=0,1", asked))
+    assert code == 1 and "no run was started, because these are not valid:" in err
+    assert "does nothing on cpu, only on cuda; leave it out" in err
+    assert not states(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("how", "said"), [("exit", "exit code 0"), (signal.SIGTERM, "SIGTERM"), (signal.SIGSEGV, "SIGSEGV")]
 )

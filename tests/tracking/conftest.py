@@ -63,7 +63,9 @@ def few_artifacts(request, monkeypatch):
         return
 
     def write(run, result, embeddings, tracker):
-        tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, [], CLOUD)
+        tracker.result(
+            {f"test/{key}": value for key, value in result.metrics.items()}, [], lambda: CLOUD
+        )
 
     monkeypatch.setattr("src.run.lifecycle.write_artifacts", write)
 
