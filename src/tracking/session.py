@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,7 +62,7 @@ class Session:
         settings, kept = self._settings(), note_of(folder)
         if kept and kept.identity not in (None, identity):  # refused there, and mended now
             kept = None
-        self.goes_on = kept is not None
+        self.goes_on, self.earlier = kept is not None, kept and kept.files
         self.note = Note(self._id(settings, kept), identity)
         self.run, self.mode = None, mode_of(logger)
 
@@ -81,6 +82,8 @@ class Session:
         """Start it, online if W&B can be had and else offline, and say where it is. `about` goes to
         wandb.init."""
         why = None
+        while time.strftime("%Y%m%d_%H%M%S") in (self.earlier or ""):
+            time.sleep(0.05)  # W&B names its files by the second, and would write over those
         if self.mode == "online":
             why = why_not_online()
             if not why:
