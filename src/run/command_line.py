@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.errors import ConfigCompositionException, MissingConfigException, OverrideParseException
@@ -33,6 +34,9 @@ from .keys import check_values
 from .targets import locate
 
 CONF = ROOT / "conf"
+# Hydra copies its sources whenever it composes, and for each group that --help lists, and with them all
+# that plugins have registered. Nothing is written there, and what is taken from there is copied again.
+ConfigStore.__deepcopy__ = lambda store, _: store
 
 
 def to_dict(config: DictConfig) -> dict:

@@ -13,7 +13,10 @@ from src.commands import PROGRAM, command
 from tests.conftest import ROOT
 
 SCRIPT = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from src.cli import main; main()"
-OPTIONS = ["model=mlp", "epochs=1", "logger=none", "device=cpu", "device.threads=1"]
+OPTIONS = [
+    *("model=mlp", "epochs=1", "logger=none", "device=cpu", "device.threads=1"),
+    "plots.figures=false",  # which would take longer than all else
+]
 
 
 @pytest.fixture

@@ -133,7 +133,8 @@ def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(confi
 def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_path, capsys):
     for loss in ("softmax", "arcface"):
         for seed in (0, 1):
-            train_run(configured(f"loss={loss}", f"seed={seed}"), tmp_path / "sweep" / f"{loss},{seed}")
+            config = configured(f"loss={loss}", f"seed={seed}", "plots.figures=false")
+            train_run(config, tmp_path / "sweep" / f"{loss},{seed}")
     found = compare_sweeps([tmp_path / "sweep"])
     said = capsys.readouterr().out
     assert found.metric == "map_at_r" and {s.loss for s in found.settings} == {"softmax", "arcface"}
@@ -150,7 +151,7 @@ def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_pat
 def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of, tmp_path):
     """40 classes of 10 images, 92 wide and 112 high: `dataset=image_folder dataset.root=…` is all."""
     root = folder_of("orl", people=40, images=10, size=(112, 92))
-    short = ("epochs=1", "logger=none")  # what a test has no time for
+    short = ("epochs=1", "logger=none", "plots.figures=false")  # what a test has no time for
     done = command("dataset=image_folder", f"dataset.root={root}", *short)
     assert done.returncode == 0, done.stderr
     assert "arcface: test map_at_r " in done.stdout

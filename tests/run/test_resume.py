@@ -162,7 +162,7 @@ def test_two_processes_do_not_train_in_one_folder(composed, tmp_path, monkeypatc
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path, template):
-    arguments = [*FAST, "epochs=3", f"hydra.run.dir={tmp_path}"]
+    arguments = [*FAST, "epochs=3", "plots.figures=false", f"hydra.run.dir={tmp_path}"]
     environment = os.environ | {"FAULTS": "arcface0:hang"}  # after its first epoch
     process = template.start("src.train", *arguments, env=environment)
     wait_for(tmp_path / "hangs")
