@@ -70,6 +70,7 @@ def test_a_resumed_run_equals_an_undisturbed_one(loss, composed, tmp_path, monke
     assert ours["metrics"] == theirs["metrics"] and ours["recall"] == theirs["recall"]
 
 
+@pytest.mark.figures
 def test_an_animation_of_a_resumed_run_has_every_epoch(composed, tmp_path, monkeypatch):
     config = composed(*FAST, "epochs=4", "plots.animate=true")
     with monkeypatch.context() as patched:

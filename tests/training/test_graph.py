@@ -186,7 +186,7 @@ def test_a_recording_that_fails_ends_the_run_in_one_line(composed, tmp_path, rec
         raise RuntimeError("operation not permitted when stream is capturing\nand more")
 
     monkeypatch.setattr(FakeGraphs, "record", fails)
-    with pytest.raises(UserError, match=r"not permitted .*\): with device.graph=off"):
+    with pytest.raises(UserError, match=r"not permitted .*\): start it again with device.graph=off$"):
         train_run(composed(*SHORT), tmp_path)
 
 
