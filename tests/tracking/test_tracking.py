@@ -3,6 +3,7 @@
 import json
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from src.errors import UserError
 from src.run.lifecycle import train_run
 from src.tracking import check_logger, check_online, point_cloud
+from src.tracking.session import Note, Session
 from tests import faults
 from tests.conftest import FAST
 
@@ -97,6 +99,19 @@ def test_a_resumed_run_goes_on_under_its_id_and_is_tagged(composed, tmp_path, wi
     first, second = (of_kind(records_in(part), "run")[0] for part in parts)
     assert first.run_id == second.run_id
     assert "resumed" in second.tags and "resumed" not in first.tags
+
+
+def test_a_run_that_goes_on_within_a_second_keeps_its_earlier_files(tmp_path, without_key, monkeypatch):
+    earlier = Note("abc", files="wandb/offline-run-20260101_000000-abc")
+    (tmp_path / "wandb").mkdir()
+    (tmp_path / "wandb" / "run.json").write_text(json.dumps(vars(earlier)))
+    stamps = iter(["20260101_000000", "20260101_000000", "20260101_000001"])
+    clock = SimpleNamespace(strftime=lambda _: next(stamps), sleep=lambda _: None)
+    monkeypatch.setattr("src.tracking.session.time", clock)
+    left = []
+    monkeypatch.setattr(Session, "_init", lambda *_: left.append(list(stamps)) or "enough")
+    Session({"mode": "offline"}, tmp_path, own_id=True).begin()
+    assert left == [[]]  # W&B began in another second
 
 
 @pytest.mark.parametrize("how", ["logger=none", "logger.mode=disabled"])
