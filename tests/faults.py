@@ -95,10 +95,38 @@ def accompany(optimizer, folder):
         time.sleep(0.05)
 
 
+def until_next_is_finished(optimizer, folder):
+    """Be at it until the run of the next seed is through."""
+    stem, _, seed = folder.name.rpartition("=")
+    deadline = time.monotonic() + 300
+    while not (folder.parent / f"{stem}={int(seed) + 1}" / "summary.json").exists():
+        assert time.monotonic() < deadline, "planted: the next run has not ended"
+        time.sleep(0.05)
+
+
+def in_drawing(fault: Callable) -> Callable:
+    """The same fault, when the run's pictures are to be drawn."""
+
+    def plant(optimizer, folder):
+        from src.run import artifacts
+
+        draw = artifacts.draw_run
+
+        def struck(scene):
+            artifacts.draw_run = draw
+            fault(optimizer, folder)
+            return draw(scene)
+
+        artifacts.draw_run = struck
+
+    return plant
+
+
 FAULTS = {"diverge": diverge, "raise": raise_, "abort": abort, "exit": exit_, "hang": hang}
 FAULTS |= {"kill": kill, "segfault": segfault, "leave": leave, "full": full, "recurse": recurse}
 FAULTS |= {"unprintable": unprintable, "crowd": crowd, "starve": starve}
-FAULTS |= {"accompany": accompany}
+FAULTS |= {"accompany": accompany, "draw_long": in_drawing(until_next_is_finished)}
+FAULTS |= {"draw_and_abort": in_drawing(abort), "draw_and_hang": in_drawing(hang)}
 
 
 def planned(optimizer) -> None:

@@ -77,6 +77,27 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone(
     ]
 
 
+def test_whatever_is_wrong_with_pictures_a_run_is_finished(composed, tmp_path, monkeypatch, caplog):
+    config = composed(*FAST, "epochs=1")
+
+    def interrupted(scene):
+        assert summary(scene.folder)["state"] == "finished"
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.run.artifacts.draw_run", lambda scene: 1 / 0)
+    objective = train_run(config, tmp_path / "broken")
+    line = "the run is finished, but not all of its pictures are there (ZeroDivisionError: "
+    assert any(said.startswith(line) for said in caplog.messages)
+    monkeypatch.setattr("src.run.artifacts.draw_run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(config, tmp_path / "ended")
+    for folder in ("broken", "ended"):
+        found = summary(tmp_path / folder)
+        assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
+        assert found["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
+        assert train_run(config, tmp_path / folder) == objective
+
+
 def test_without_figures_a_run_is_the_same_and_leaves_none(finished, composed, tmp_path):
     train_run(composed(*FAST, "epochs=3", "plots.figures=false"), tmp_path)
     assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from ..datasets.splits import Split
 from ..evaluation import Evaluated, lowest_far, roc
@@ -40,12 +41,7 @@ def evaluation_figures(
         }
     figures = _pair_figures(evaluated, title)
     if evaluated.retrieved:
-        means = class_means(embeddings, labels)
-        figures["embedding.png"] = partial(
-            _embedding_figure,
-            *(embeddings, labels, means, classes, title, "class mean"),
-            most=OPEN_SET_CLASSES,
-        )
+        figures["embedding.png"] = partial(_means_figure, embeddings, labels, classes, title)
         if evaluated.retrieved.metrics and split.pictures:
             headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
             nearest = evaluated.retrieved.nearest.cpu().numpy()
@@ -60,10 +56,22 @@ def _pair_figures(evaluated: Evaluated, title: str) -> dict[str, Callable[[], Fi
     figures = {"pairs.png": partial(plot_pairs, cosines.numpy(), same.numpy(), title)}
     lowest = lowest_far(int((~same).sum()))
     if lowest <= COARSEST_FAR:
-        far, tar = (rates.numpy() for rates in roc(cosines, same))
         headline = f"{title}: AUC {metrics['auc']:.4f}"
-        figures["roc.png"] = partial(plot_roc, far, tar, metrics["eer"], lowest, headline)
+        figures["roc.png"] = partial(_roc_figure, cosines, same, metrics["eer"], lowest, headline)
     return figures
+
+
+def _roc_figure(cosines: Tensor, same: Tensor, eer: float, lowest: float, title: str) -> Figure:
+    far, tar = (rates.numpy() for rates in roc(cosines, same))
+    return plot_roc(far, tar, eer, lowest, title)
+
+
+def _means_figure(
+    embeddings: np.ndarray, labels: np.ndarray, classes: tuple[str, ...], title: str
+) -> Figure:
+    means = class_means(embeddings, labels)
+    arguments = embeddings, labels, means, classes, title, "class mean"
+    return _embedding_figure(*arguments, most=OPEN_SET_CLASSES)
 
 
 def _embedding_figure(

@@ -1,56 +1,99 @@
-"""What a finished run leaves to look at: embeddings.npz, plots/*.png, and both in the tracker."""
+"""What a run leaves to look at once it is finished: plots/*.png, also in the tracker."""
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .. import tracking
+from ..datasets import Split
 from ..evaluation import METRICS, Evaluated
-from ..evaluation.embeddings import save_embeddings
 from ..losses import Head, MarginHead
 from .build import Run
 from .folder import read_rows
 
+if TYPE_CHECKING:  # it takes a second, which a refusal should not
+    from matplotlib.figure import Figure
+
 FRAME_POINTS = 2000  # of an animation
 
 
-def write_artifacts(run: Run, result: Evaluated, embeddings: Tensor, tracker: tracking.Tracker) -> None:
-    split, prototypes = run.data.test, run.head.prototypes.cpu().numpy()
-    x = embeddings.cpu().numpy()
-    save_embeddings(run.folder / "embeddings.npz", x, split, prototypes)
-    paths = draw_run(run, result, x, prototypes)
+class Scene(NamedTuple):
+    """What the pictures of a run show, without its model, optimizer and training images, whose memory
+    others can use meanwhile."""
+
+    config: dict
+    folder: Path
+    title: str
+    result: Evaluated
+    embeddings: np.ndarray  # (N, D), of the test images
+    prototypes: np.ndarray  # (C, D)
+    test: Split
+    watched: str
+    watched_images: Split
+    frames: list[tuple[Tensor, Tensor]]
+
+
+def scene_of(run: Run, result: Evaluated, embeddings: np.ndarray, prototypes: np.ndarray) -> Scene:
+    return Scene(
+        run.config,
+        run.folder,
+        run_title(run.config, run.head),
+        result,
+        embeddings,
+        prototypes,
+        run.data.test,
+        run.watched,
+        run.watched_images,
+        run.frames,
+    )
+
+
+def show(scene: Scene, tracker: tracking.Tracker) -> None:
+    """Draw the pictures that were asked for into the run's folder, and send them to the tracker with a
+    cloud of the embeddings. Raises OSError where a picture cannot be written."""
 
     def cloud() -> np.ndarray:
         from .. import plots
 
-        points, _ = plots.to_dimensions(x, prototypes, 3)
-        colours = plots.class_colours(len(split.classes))
-        return tracking.point_cloud(points, split.labels.cpu().numpy(), colours)
+        points, _ = plots.to_dimensions(scene.embeddings, scene.prototypes, 3)
+        colours = plots.class_colours(len(scene.test.classes))
+        return tracking.point_cloud(points, scene.test.labels.cpu().numpy(), colours)
 
-    tracker.result({f"test/{key}": value for key, value in result.metrics.items()}, paths, cloud)
+    tracker.pictures(draw_run(scene), cloud)
 
 
-def draw_run(run: Run, result: Evaluated, x: np.ndarray, prototypes: np.ndarray) -> list[Path]:
-    """Draw the pictures that were asked for into the run's folder, and return their paths."""
-    wanted, animated = run.config["plots"].get("figures", True), len(run.frames) == run.config["epochs"]
+def draw_run(scene: Scene) -> list[Path]:
+    """The paths of the pictures."""
+    config = scene.config
+    wanted, animated = config["plots"].get("figures", True), len(scene.frames) == config["epochs"]
     if not wanted and not animated:
         return []
     from .. import plots  # matplotlib takes a second, which a refusal should not
 
-    pictures, title = {}, run_title(run.config, run.head)
+    pictures = {}
     if wanted:
-        pictures = plots.evaluation_figures(result, x, run.data.test, prototypes, title)
-        rows, metric = read_rows(run.folder / "metrics.csv"), METRICS[run.config["objective"]]
-        pictures["curves.png"] = partial(plots.plot_curves, rows, metric, title, run.watched)
+        pictures = plots.evaluation_figures(
+            scene.result, scene.embeddings, scene.test, scene.prototypes, scene.title
+        )
+        pictures["curves.png"] = partial(curves, config, scene.folder, scene.title, scene.watched)
     if animated:
-        frames = [(points.numpy(), directions.numpy()) for points, directions in run.frames]
-        images = run.watched_images
+        frames = [(points.numpy(), directions.numpy()) for points, directions in scene.frames]
+        images = scene.watched_images
         labels = images.labels[: len(frames[0][0])].cpu().numpy()
-        pictures["training.gif"] = partial(plots.animate, frames, labels, images.classes, title)
-    return list(plots.draw(pictures, run.folder / "plots").values())
+        pictures["training.gif"] = partial(plots.animate, frames, labels, images.classes, scene.title)
+    return list(plots.draw(pictures, scene.folder / "plots").values())
+
+
+def curves(config: dict, folder: Path, title: str, watched: str) -> "Figure":
+    """The epochs of the run in a folder."""
+    from .. import plots
+
+    rows, metric = read_rows(folder / "metrics.csv"), METRICS[config["objective"]]
+    return plots.plot_curves(rows, metric, title, watched)
 
 
 def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,12 +136,17 @@ def os_errors_in_one_line() -> Iterator[None]:
 def record_failure(folder: Path, error: str, **known) -> None:
     """Write what `recorded` would have written, for a run whose process was killed or timed out."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / "train.log", "a", encoding="utf-8") as log_file:
-            log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
+        log_line(folder, error)
         write_json(folder / "summary.json", known | {"state": "failed", "error": error})
     except OSError as problem:  # a full disk is no reason to end the other runs
         log.error(f"{folder}: {error}; that could not be recorded: {in_one_line(problem)}")
+
+
+def log_line(folder: Path, error: str) -> None:
+    """What a run's process could not say, as a line of its log."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "train.log", "a", encoding="utf-8") as log_file:
+        log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
 
 
 def text_of(path: Path) -> str:

@@ -10,12 +10,13 @@ from typing import Literal
 from .. import tracking
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
-from ..errors import UserError
-from ..evaluation import EVALUATIONS, Evaluated
-from ..training import load_checkpoint
+from ..errors import UserError, in_one_line
+from ..evaluation import EVALUATIONS
+from ..evaluation.embeddings import save_embeddings
+from ..training import give_memory_back, load_checkpoint
 from ..words import counted
 from .advice import check_finite, remedies, warn_of_slow_bf16
-from .artifacts import write_artifacts
+from .artifacts import Scene, scene_of, show
 from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
 from .epochs import NOT_METRICS, tracked, train
@@ -31,6 +32,7 @@ from .folder import (
     set_attempt_aside,
     sync_hydra_files,
     versions,
+    write_json,
 )
 from .identity import code_of, config_hash, same_sources
 from .resume import restore
@@ -47,7 +49,7 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
     """Train what a resolved configuration describes, leave everything in `folder`, and return the
     objective. A run that was cut short goes on after its last epoch; a finished one is left as it is.
     `group` is the sweep's in W&B. Raises UserError if the run cannot be trained, with `summary.json`
-    saying how it ended."""
+    saying how it ended. Once that says `finished`, only pictures and W&B are still to come."""
     identity, code = config_hash(config), code_of(config)
     with os_errors_in_one_line(), claimed(folder), ExitStack() as afterwards:
         # W&B ends last, in `afterwards`: nothing waits for its server.
@@ -60,9 +62,28 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
         summary = {"config_hash": identity, "code": code, "config": config, "versions": versions()}
         with recorded(folder, summary):
             try:
-                return train_and_evaluate(config, folder, group, summary, saved, afterwards)
+                scene, tracker = train_and_evaluate(config, folder, group, summary, saved, afterwards)
             except BrokenImage as error:  # of those that are read batch by batch
                 raise UserError(str(error)) from None
+            objective = objective_of(summary, config["objective"])
+        give_memory_back()
+        show_recorded(scene, tracker, summary)
+        return objective
+
+
+def show_recorded(scene: Scene, tracker: tracking.Tracker, summary: dict) -> None:
+    """The pictures of a run that is finished, whatever becomes of them."""
+    try:
+        try:
+            show(scene, tracker)
+        finally:
+            files = files_in(scene.folder)
+            if files != summary["files"]:
+                write_json(scene.folder / "summary.json", summary | {"files": files})
+    except Exception as error:  # a full disk, say
+        why = in_one_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+        log.warning(f"the run is finished, but not all of its pictures are there ({why})")
+        log.debug("pictures", exc_info=True)
 
 
 def earlier_attempt(
@@ -114,9 +135,9 @@ def train_and_evaluate(
     summary: dict,
     saved: dict | None,
     afterwards: ExitStack,
-) -> float:
-    """Everything between claiming a folder and writing `summary`, which is filled on the way. What is
-    to end after that is left to `afterwards`."""
+) -> tuple[Scene, tracking.Tracker]:
+    """Everything between claiming a folder and writing `summary`, which is filled on the way; what is to
+    be shown after that, and where. The tracker ends with `afterwards`."""
     # What a resumed run began with may be gone since.
     check_config(config | {"init": config["init"] | {"from": None}} if saved else config)
     if group is None:  # a sweep was asked before its first run, and an outage since costs no run
@@ -149,15 +170,15 @@ def train_and_evaluate(
     run.take_average()
     summary["images_per_second"] = speed and round(speed)
     summary["epochs"] = {"trained": len(run.rows), "kept": kept_epoch(run)}
-    result = evaluate_and_write(run, summary, tracker)
+    scene = evaluate_and_write(run, summary, tracker)
     memory = run.device.memory()
     if memory:
         summary["gpu_memory"] = memory
     log.info(
-        f"{config['loss']['name']}: {headline(config['evaluation']['name'], result.metrics)}"
+        f"{config['loss']['name']}: {headline(config['evaluation']['name'], summary['metrics'])}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder)}"
     )
-    return objective_of(summary, config["objective"])
+    return scene, tracker
 
 
 def shown(folder: Path) -> str:
@@ -185,8 +206,9 @@ def kept_epoch(run: Run) -> int:
     return saved["epoch"]
 
 
-def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Evaluated:
-    """What the trained model does on the test split, into `summary`, the run's files, and W&B."""
+def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Scene:
+    """What the trained model does on the test split, into `summary`, the run's files, and W&B; what
+    there is to draw of it."""
     result, embeddings = run.evaluate("test")
     check_finite(run, run.config["epochs"], "test", embeddings, result.metrics)
     summary["metrics"] = result.metrics
@@ -201,9 +223,11 @@ def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Ev
     if result.closed:
         recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
         summary["recall"] = dict(zip(run.data.classes, recall, strict=True))
-    write_artifacts(run, result, embeddings, tracker)
-    summary["files"] = files_in(run.folder)
-    return result
+    x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.cpu().numpy()
+    save_embeddings(run.folder / "embeddings.npz", x, run.data.test, prototypes)
+    tracker.result({f"test/{key}": value for key, value in result.metrics.items()})
+    summary["files"] = [name for name in files_in(run.folder) if not name.startswith("plots/")]
+    return scene_of(run, result, x, prototypes)
 
 
 def computed_on(run: Run) -> dict:

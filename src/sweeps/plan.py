@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +18,14 @@ from ..arguments import is_whole
 from ..errors import UserError
 from ..run.command_line import check_group_values, explain, quoted, values_of
 from ..run.finished import differences
-from ..run.folder import identity_in, is_done, objective_of, read_summary, record_failure
+from ..run.folder import (
+    identity_in,
+    is_done,
+    log_line,
+    objective_of,
+    read_summary,
+    record_failure,
+)
 from ..run.identity import NOT_IDENTITY, code_of, config_hash
 from .compose import Composer
 
@@ -53,15 +61,23 @@ class Planned:
     def failed(self, error: Exception) -> JobReturn:
         return JobReturn(self.overrides, status=JobStatus.FAILED, _return_value=error)
 
+    def result_there(self) -> JobReturn | None:
+        """The result that is in the run's folder, of whatever its process does now; None if none is."""
+        summary = read_summary(self.folder)
+        if not is_done(summary) or summary.get("config_hash") != self.identity:
+            return None
+        try:
+            return self.finished(objective_of(summary, self.values["objective"]))
+        except UserError as error:
+            return self.failed(error)
+
     def lost(self, why: str) -> JobReturn:
         """The result of a run whose process ended without giving one, recorded in its folder."""
-        summary = read_summary(self.folder) or {}
-        if is_done(summary) and summary.get("config_hash") == self.identity:
-            # It ended after its last step.
-            try:
-                return self.finished(objective_of(summary, self.values["objective"]))
-            except UserError as error:
-                return self.failed(error)
+        there = self.result_there()
+        if there:
+            with suppress(OSError):
+                log_line(self.folder, f"{why}, once the run was finished")
+            return there
         record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))
 

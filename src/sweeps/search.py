@@ -108,7 +108,7 @@ class SearchSweeper(PlannedSweeper):
         for task in tasks:
             task.result()
         beside = self.run_baselines() if several > 1 and not self.stopped else []
-        return self.conclude(beside)
+        return self.answer(beside)
 
     def check_settings(self) -> None:
         for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
@@ -276,7 +276,7 @@ class SearchSweeper(PlannedSweeper):
         asked, _ = described(self.composer, ([*overrides, *repeat] for repeat in self.repeats))
         return self.launch_beside(asked)
 
-    def conclude(self, beside: list[str]) -> float | None:
+    def answer(self, beside: list[str]) -> float | None:
         from optuna.trial import TrialState
 
         trials = self.study.trials

@@ -77,7 +77,8 @@ def kills_for_memory(counters: Path = Path("/proc/vmstat")) -> int:
 
 
 def workers_that_fit(memory: dict[str, int], most: int) -> int:
-    """How many processes a GPU has room for, at `most`, after one run has told of its `memory`: bytes in
-    all (`total`), and of its own at the most (`peak`)."""
-    room = FILLED * memory["total"] / (memory["peak"] + CONTEXT)
+    """How many runs a GPU has room for, at `most`, after one has told of its `memory`: bytes in all
+    (`total`), and of its own at the most (`peak`). Beside each, the process of the last one may still be
+    drawing."""
+    room = FILLED * memory["total"] / (memory["peak"] + 2 * CONTEXT)
     return max(1, min(most, int(room)))

@@ -147,11 +147,9 @@ class PlannedSweeper(Sweeper):
                     self.varied |= {o.key_or_group for grid in self.parse_grids() for o in grid}
                     result = self.run(overrides)
                 except (UserError, OSError):  # some runs failed, or the machine refused
-                    self.write_comparison()
-                    self.say_left()
+                    self.conclude()
                     raise
-                self.write_comparison()
-                self.say_left()
+                self.conclude()
                 return result
         except KeyboardInterrupt:
             command = continue_command("hydra.sweep.dir", self.folder)
@@ -164,6 +162,12 @@ class PlannedSweeper(Sweeper):
 
     def run(self, overrides: list[Override]) -> Any:
         raise NotImplementedError
+
+    def conclude(self) -> None:
+        """What is done at a sweep's end, whatever has become of its runs."""
+        getattr(self.launcher, "settle", lambda: None)()
+        self.write_comparison()
+        self.say_left()
 
     def launch(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         """Run all of them, however the launcher does it. A run whose process could not say why it ended

@@ -1,14 +1,13 @@
 """In a worker process: how it begins, runs one thing after another, and ends."""
 
 import faulthandler
-import gc
 import multiprocessing
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra import version
@@ -50,6 +49,8 @@ def execute(
     task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
 ) -> tuple[float | None, str | None]:
     """One run, in a worker: its objective, or why there is none. All it says goes to its log."""
+    from ..training import give_memory_back
+
     outcome = execute_logged(task, context, config, version_base)
     give_memory_back()  # now that no traceback holds the run
     return outcome
@@ -80,15 +81,6 @@ def execute_logged(
     if result.status == JobStatus.FAILED:
         return None, error_text(result._return_value)
     return result.return_value, None
-
-
-def give_memory_back() -> None:
-    """What torch keeps of a GPU's memory, for the runs of other processes."""
-    torch = sys.modules.get("torch")
-    if torch and torch.cuda.is_initialized():
-        gc.collect()
-        with suppress(RuntimeError):  # of a GPU that has failed
-            torch.cuda.empty_cache()
 
 
 def error_text(error: BaseException) -> str:

@@ -1,18 +1,18 @@
-"""`hydra/launcher=workers`: warm processes on this machine, as many as its cores or GPUs have room for.
+"""`hydra/launcher=workers`: warm processes on this machine, as many runs at a time as its cores or GPUs
+have room for.
 
-A run that takes its process down takes down nothing else: every worker is a Pebble pool of one process,
-which Pebble replaces when it dies or when its time is up.
+A run whose results are on the disk leaves its room to the next one, even if its process goes on drawing
+its pictures or waiting for W&B: every worker has a second process at its side for that.
 """
 
 import math
 import os
 import queue
-import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError
 
 import pebble
 import torch
@@ -27,10 +27,12 @@ from ..run.build import check_device
 from ..run.folder import read_summary
 from ..run.schema import check_config
 from ..training import available_cores
+from ..words import counted
 from .compose import Composer
-from .console import Board
+from .console import Board, console
 from .forkserver import workers_context
 from .plan import Planned, plan
+from .processes import Worker, last_words, nothing
 from .sharing import (
     MOST_ON_A_GPU,
     Turns,
@@ -38,11 +40,12 @@ from .sharing import (
     may_work_alone,
     workers_that_fit,
 )
-from .worker import TERMINATED, begin_worker, error_text, execute
+from .worker import error_text, execute
 
-pebble.CONSTS.term_timeout = 10  # seconds from SIGTERM to SIGKILL: W&B wants some to mark a run's end
-LOOK_SECONDS = 2  # between looks at whether a worker still lives
-FRESH_WORKERS = 3  # attempts at giving a run a worker that lives until it has the run
+# What a run does after its end is worth a second process, with imports and data of its own, from so many
+# seconds on, and from such a share of the run's.
+WORTH_SECONDS, WORTH_SHARE = 1, 0.05
+PATIENCE = 3  # seconds of waiting for that before it is said
 
 
 class WorkersLauncher(Launcher):
@@ -70,7 +73,11 @@ class WorkersLauncher(Launcher):
         # script again to have it in their __main__.
         vars(sys.modules["__main__"])["__spec__"] = None
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self.workers = [Worker(environment) for environment in environments]
+        self.workers = [Worker(each, [Worker(each)]) for each in environments]
+        self.processes = [process for each in self.workers for process in (each, *each.spares)]
+        for worker in self.workers:
+            worker.spares[0].spares = worker.spares  # they take turns
+        self.courses: list[Course] = []
         self.turns, self.free = Turns(), queue.SimpleQueue()
         # On GPUs, one run each tells how much memory it takes before others come beside it.
         self.gpus = gpus_for(config.device.name) if self.asked == "auto" else 0
@@ -87,7 +94,9 @@ class WorkersLauncher(Launcher):
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
             runs = plan(Composer(self.context, self.config, self.check), job_overrides)
-            return self.launch_runs(runs, board)
+            results = self.launch_runs(runs, board)
+        self.settle()
+        return results
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         with ThreadPoolExecutor(len(self.workers)) as threads:
@@ -100,28 +109,46 @@ class WorkersLauncher(Launcher):
                 raise
 
     def launch_run(self, run: Planned, board: Board) -> JobReturn:
-        """Run one on the next free worker; to be called from several threads."""
+        """Run one on the next free worker; to be called from several threads. What it does once it is
+        finished may go on when this returns, until `settle` does."""
         worker = self.free.get()
-        try:
-            if self.stopping:
-                return run.failed(Interrupted("the sweep ended first", "not started"))
-            board.started()
-            result = self.outcome_beside_or_alone(run, worker)
-            self.use_what_fits(read_summary(run.folder) or {})
-            failed = result.status == JobStatus.FAILED
-            if failed and self.fail_fast and (read_summary(run.folder) or {}).get("state") != "pruned":
-                self.stop()
-            board.ended(run, result)
-            return result
-        finally:
+        if self.stopping:
             self.free.put(worker)
+            return run.failed(Interrupted("the sweep ended first", "not started"))
+        board.started()
+        course = Course(self, run, worker, board)
+        course.start()
+        self.courses.append(course)
+        return course.result.result()
 
-    def outcome_beside_or_alone(self, run: Planned, worker: "Worker") -> JobReturn:
-        """A run that may have failed because of others beside it is tried again alone; it goes on from
-        its last checkpoint."""
+    def settle(self) -> None:
+        """Wait for what finished runs still do: pictures, and W&B."""
+        said = time.monotonic() + PATIENCE
+        for course in self.courses:
+            course.join(max(0, said - time.monotonic()))
+        left = sum(course.is_alive() for course in self.courses)
+        if left:
+            console.print(f"waiting for the pictures of {counted(left, 'run')}, or for W&B")
+        for course in self.courses:
+            course.join()
+
+    def ended(self, run: Planned, result: JobReturn, board: Board) -> None:
+        """Draw the conclusions from a run's result."""
+        summary = read_summary(run.folder) or {}
+        self.use_what_fits(summary)
+        failed = result.status == JobStatus.FAILED
+        if failed and self.fail_fast and summary.get("state") != "pruned":
+            self.stop()
+        board.ended(run, result)
+
+    def outcome_beside_or_alone(
+        self, run: Planned, worker: Worker, look: Callable = nothing
+    ) -> JobReturn:
+        """How a run ends; `look` is called now and then until it has. A run that may have failed because
+        of others beside it is tried again alone; it goes on from its last checkpoint."""
         kills = kills_for_memory()
         with self.turns.shared() as turn:
-            result = self.outcome(run, worker)
+            result = self.outcome(run, worker, look)
         if result.status != JobStatus.FAILED or self.stopping:
             return result
         error = str(result._return_value)
@@ -131,7 +158,7 @@ class WorkersLauncher(Launcher):
         if not turn.beside:
             return result
         with self.turns.alone():
-            return result if self.stopping else self.outcome(run, worker)
+            return result if self.stopping else self.outcome(run, worker, look)
 
     def use_what_fits(self, summary: dict) -> None:
         """Free the workers that GPUs have room for, once a run has told what it takes."""
@@ -142,13 +169,13 @@ class WorkersLauncher(Launcher):
             for worker in waiting[: (workers_that_fit(memory, most) - 1) * self.gpus]:
                 self.free.put(worker)
 
-    def outcome(self, run: Planned, worker: "Worker") -> JobReturn:
+    def outcome(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
         with open_dict(run.config):
             run.config.device.threads = self.threads
             log_to_file_alone(run.config)
         try:
             job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
-            objective, error = worker.call(execute, job, self.timeout)
+            objective, error = worker.call(execute, job, self.timeout, look)
             return run.failed(UserError(error)) if error else run.finished(objective)
         except CancelledError:
             return run.failed(Interrupted("the sweep was ended"))
@@ -158,100 +185,62 @@ class WorkersLauncher(Launcher):
             error = last_words(death.exitcode)
         except Exception as unexpected:  # no fault of one run or of ours may end the others
             error = error_text(unexpected)
-        return run.lost(error)
+        result = run.lost(error)
+        if result.status != JobStatus.FAILED:
+            console.print(
+                f"{run.name} is finished, perhaps without all pictures or W&B: {error}", markup=False
+            )
+        return result
 
     def stop(self) -> None:
         """End running workers as Ctrl-C would a single run; runs not started yet never are."""
         self.stopping = True
-        for worker in self.workers:
+        for worker in self.processes:
             worker.interrupt()
 
     def close(self) -> None:
-        pools = [worker.pool for worker in self.workers if worker.pool]
+        pools = [worker.pool for worker in self.processes if worker.pool]
         for pool in pools:
             pool.stop()
         for pool in pools:
             pool.join()
 
 
-class Worker:
-    """A process that runs one thing at a time, and another process when that one has died."""
+class Course(threading.Thread):
+    """A run from its beginning to the end of what it does once it is finished. As soon as can be,
+    `result` is there and its room is another run's."""
 
-    def __init__(self, environment: dict[str, str]):
-        self.environment = environment
-        self.pool, self.future, self.ended = None, None, False
+    def __init__(self, launcher: WorkersLauncher, run: Planned, worker: Worker, board: Board):
+        super().__init__(daemon=True)
+        self.launcher, self.planned, self.worker, self.board = launcher, run, worker, board
+        self.result: Future[JobReturn] = Future()
+        self.over, self.relieved = math.inf, False
 
-    def call(self, function: Callable, arguments: tuple, timeout: float | None):
-        """What `function(*arguments)` returns in the process. Raises TimeoutError, pebble.ProcessExpired
-        if the process died, or CancelledError after `interrupt`."""
-        for _ in range(FRESH_WORKERS):
-            self.pool = self.pool or pebble.ProcessPool(
-                1, initializer=begin_worker, initargs=(self.environment,), context=workers_context()
-            )
-            try:
-                process = self.schedule(os.getpid).result()
-                return wait_for(self.schedule(function, arguments), process, timeout)
-            except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
-                self.pool = None
-        raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
+    def run(self) -> None:
+        try:
+            self.give(self.launcher.outcome_beside_or_alone(self.planned, self.worker, self.look))
+        except BaseException as error:
+            if not self.result.done():
+                self.result.set_exception(error)
+        finally:
+            (self.worker.spares.append if self.relieved else self.launcher.free.put)(self.worker)
 
-    def schedule(self, function: Callable, arguments: tuple = ()) -> pebble.ProcessFuture:
-        self.future = self.pool.schedule(function, arguments)
-        if self.ended:  # meanwhile
-            self.future.cancel()
-        return self.future
+    def look(self) -> None:
+        """Whether the run is finished by now; if so, let the next one begin."""
+        if not self.result.done():
+            finished = self.planned.result_there()
+            if finished:
+                seconds = (read_summary(self.planned.folder) or {}).get("seconds", 0)
+                self.over = time.monotonic() + max(WORTH_SECONDS, WORTH_SHARE * seconds)
+                self.give(finished)
+        if time.monotonic() > self.over and not self.relieved and self.worker.spares:
+            self.relieved = True
+            self.launcher.free.put(self.worker.spares.pop())
 
-    def leave(self) -> None:
-        """End the process; the next call has another."""
-        if self.pool:
-            self.pool.stop()
-            self.pool.join()
-            self.pool = None
-
-    def interrupt(self) -> None:
-        self.ended = True
-        if self.future:
-            self.future.cancel()
-
-
-def wait_for(future: pebble.ProcessFuture, process: int, timeout: float | None = None):
-    """The future's result. Raises TimeoutError after `timeout` seconds, and CancelledError if somebody
-    cancels it, both once its process has ended and left its folder.
-
-    Pebble's own timeout goes by the time of day, which may jump; and it waits forever for a process that
-    ended with exit code 0.
-    """
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
-
-    def ended(seconds: float) -> bool:
-        return bool(wait([future], timeout=seconds).done) or future.cancelled()
-
-    while not ended(max(0, min(LOOK_SECONDS, deadline - time.monotonic()))):
-        if time.monotonic() >= deadline:
-            future.cancel()
-            wait_for_end(process)
-            raise TimeoutError
-        if not lives(process) and not ended(LOOK_SECONDS):
-            future.cancel()
-            raise pebble.ProcessExpired("ended", code=0, pid=process)
-    if future.cancelled():
-        wait_for_end(process)
-    return future.result()
-
-
-def wait_for_end(process: int) -> None:
-    """Pebble ends a process whose task is cancelled; here until it has."""
-    deadline = time.monotonic() + pebble.CONSTS.term_timeout + 2 * LOOK_SECONDS
-    while lives(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-
-
-def lives(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError:  # none, or somebody else's by now
-        return False
-    return True
+    def give(self, result: JobReturn) -> None:
+        if not self.result.done():
+            self.launcher.ended(self.planned, result, self.board)
+            self.result.set_result(result)
 
 
 def log_to_file_alone(config: DictConfig) -> None:
@@ -284,15 +273,3 @@ def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, lis
         for i, environment in enumerate(environments):
             environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[i % gpus]
     return threads or max(1, cores // count), environments
-
-
-def last_words(exit_code: int) -> str:
-    """What is known of a process that ended without a word."""
-    if exit_code == TERMINATED:
-        return "its process was ended (SIGTERM), from outside"
-    if exit_code >= 0:
-        return f"its process ended with exit code {exit_code}, from within"
-    name = signal.Signals(-exit_code).name
-    if name == "SIGKILL":
-        return "its process was killed (SIGKILL): by hand, or because memory ran out"
-    return f"its process crashed ({name}); the log says where"

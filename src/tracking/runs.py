@@ -24,8 +24,11 @@ class Tracker:
     def epoch(self, row: dict) -> None:
         """Metrics of an epoch; `row["epoch"]` is its number from 1."""
 
-    def result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
-        """Final metrics, pictures, and what makes a cloud (N, 4 or 6) by `point_cloud`."""
+    def result(self, metrics: dict) -> None:
+        """Final metrics."""
+
+    def pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
+        """Pictures, and what makes a cloud (N, 4 or 6) by `point_cloud`."""
 
     def tag(self, name: str) -> None:
         """One more tag on the run."""
@@ -61,22 +64,24 @@ class WandbTracker(Tracker):
         if step >= self.run.starting_step:  # else W&B has it from an earlier process
             self.run.log(values, step=step, commit=True)
 
-    def result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
-        self._try(self._result, metrics, plots, cloud)
+    def result(self, metrics: dict) -> None:
+        self._try(lambda: self.run.summary.update(metrics))
 
-    def _result(self, metrics: dict, plots: list[Path], cloud: Callable[[], np.ndarray]) -> None:
+    def pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
+        self._try(self._pictures, paths, cloud)
+
+    def _pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
         import wandb
 
         pictures = {
             f"plots/{path.stem}": wandb.Video(str(path), format="gif")
             if path.suffix == ".gif"
             else wandb.Image(str(path))
-            for path in plots
+            for path in paths
         }
         # Again after a kill: W&B may have the row and not the files.
         step = max(self.epochs + 1, self.run.starting_step)
         self._log(pictures | {"embedding": wandb.Object3D(cloud())}, step)
-        self.run.summary.update(metrics)
 
     def tag(self, name: str) -> None:
         self._try(lambda: setattr(self.run, "tags", (*(self.run.tags or ()), name)))

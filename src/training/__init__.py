@@ -2,7 +2,14 @@
 
 from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
-from .device import Device, available_cores, bf16_cost, choose_device, find_device
+from .device import (
+    Device,
+    available_cores,
+    bf16_cost,
+    choose_device,
+    find_device,
+    give_memory_back,
+)
 from .graph import NotRecorded
 from .loop import NotFinite, embed, fit
 from .optimizers import (
@@ -46,6 +53,7 @@ __all__ = [
     "embed",
     "find_device",
     "fit",
+    "give_memory_back",
     "load_checkpoint",
     "load_optimizer",
     "margin_schedule",

@@ -1,8 +1,10 @@
 """Where a run computes, with how many threads, and in which precision."""
 
 import functools
+import gc
 import os
 import time
+from contextlib import suppress
 from typing import NamedTuple
 
 import torch
@@ -42,6 +44,14 @@ class Device(NamedTuple):
         if self.torch.type == "cuda":
             return torch.cuda.get_device_name(self.torch)
         return f"{self.torch.type}, {self.threads} threads"
+
+
+def give_memory_back() -> None:
+    """What torch keeps of a GPU's memory and nothing uses any more, for other processes."""
+    if torch.cuda.is_initialized():
+        gc.collect()
+        with suppress(RuntimeError):  # of a GPU that has failed
+            torch.cuda.empty_cache()
 
 
 def available(name: str) -> bool:

@@ -70,13 +70,9 @@ def test_what_writers_raise_is_said_of_the_file(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-FILES = ("metrics.csv", "checkpoint.pt", "embeddings.npz", "embedding.png", "training.gif")
-
-
-@pytest.mark.figures
-@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("name", ["metrics.csv", "checkpoint.pt", "embeddings.npz"])
 def test_a_full_disk_ends_a_run_in_one_line(name, composed, tmp_path, full, caplog):
-    config = composed(*FAST, "epochs=1", f"plots.animate={str(name.endswith('gif')).lower()}")
+    config = composed(*FAST, "epochs=1")
     caplog.set_level("DEBUG", logger="src")
     full(name)
     with pytest.raises(UserError) as said:
@@ -85,6 +81,24 @@ def test_a_full_disk_ends_a_run_in_one_line(name, composed, tmp_path, full, capl
     assert str(said.value).endswith(f"{name}: No space left on device")
     assert read_summary(tmp_path)["state"] == "failed" and "Traceback" not in caplog.text
     assert not list(tmp_path.rglob("*unfinished*"))
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize(("name", "drawn"), [("angles.png", 1), ("training.gif", 4)])
+def test_a_disk_that_is_full_after_the_results_costs_pictures(
+    name, drawn, composed, tmp_path, full, caplog
+):
+    config = composed(*FAST, "epochs=1", f"plots.animate={str(name.endswith('gif')).lower()}")
+    full(name)
+    objective = train_run(config, tmp_path)
+    summary = read_summary(tmp_path)
+    assert summary["state"] == "finished" and summary["validation"]["accuracy"] == objective
+    (said,) = [line for line in caplog.messages if "No space left" in line]
+    assert said.startswith("the run is finished, but not all of its pictures are there (/")
+    assert said.endswith(f"{name}: No space left on device)")
+    assert not list(tmp_path.rglob("*unfinished*"))
+    assert sum(path.startswith("plots/") for path in summary["files"]) == drawn
+    assert train_run(config, tmp_path) == objective  # and is done
 
 
 def test_a_disk_that_cannot_take_the_summary_hides_no_reason(

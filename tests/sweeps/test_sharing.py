@@ -88,7 +88,7 @@ def test_what_others_can_have_caused_is_tried_alone(error, killed, retried):
 
 def test_a_run_that_was_alone_is_not_tried_again():
     tried, left, launcher = [], [], launcher_of(1)
-    launcher.outcome = lambda run, worker: tried.append(run) or failed("CUDA out of memory")
+    launcher.outcome = lambda run, worker, look: tried.append(run) or failed("CUDA out of memory")
     launcher.outcome_beside_or_alone("run", SimpleNamespace(leave=lambda: left.append(1)))
     assert tried == ["run"] and left == [1]
 
@@ -109,7 +109,7 @@ def test_what_one_run_takes_says_how_many_a_gpu_has_room_for():
     assert workers_that_fit({"peak": 2 * GIB, "total": 80 * GIB}, 8) == 8
     assert workers_that_fit({"peak": 20 * GIB, "total": 80 * GIB}, 8) == 3
     assert workers_that_fit({"peak": 70 * GIB, "total": 80 * GIB}, 8) == 1
-    assert workers_that_fit({"peak": 0, "total": 3.1 * CONTEXT / sharing.FILLED}, 8) == 3
+    assert workers_that_fit({"peak": 0, "total": 6.1 * CONTEXT / sharing.FILLED}, 8) == 3
 
 
 def test_on_gpus_the_first_run_that_ends_lets_others_in():

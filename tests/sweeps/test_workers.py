@@ -19,7 +19,7 @@ from PIL import Image
 
 from src.run.command_line import CONF
 from src.run.folder import read_summary
-from src.sweeps import workers
+from src.sweeps import processes, workers
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
@@ -90,6 +90,37 @@ def test_however_a_worker_ends_the_others_go_on(how, said, sweep, tmp_path):
     assert said in read_summary(bad)["error"]
 
 
+def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_only(sweep, tmp_path):
+    process = sweep(
+        "seed=0,1,2",
+        "hydra.launcher.workers=1",
+        faults="arcface0:draw_long arcface2:draw_and_abort",
+    )
+    code, out, err = finish(process)
+    assert code == 0, err
+    assert set(states(tmp_path).values()) == {"finished"}
+    log = (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
+    assert "planted" not in log
+    crashed = tmp_path / "sweep" / run_name(seed=2)
+    assert f"{crashed.name} is finished, perhaps without all pictures or W&B: its process crashed" in out
+    assert "SIGABRT" in (crashed / "train.log").read_text().splitlines()[-1]
+    assert "loss" in read_summary(crashed)["config"] and (crashed / "embeddings.npz").exists()
+    code, out, _ = finish(sweep("seed=0,1,2"))
+    assert code == 0 and "3 runs, 3 finished already, 0 to go" in out
+
+
+def test_a_sweep_that_is_interrupted_while_a_run_draws_has_its_result(sweep, tmp_path):
+    process = sweep("seed=0", faults="arcface0:draw_and_hang")
+    folder = tmp_path / "sweep" / run_name(seed=0)
+    drawing = int(wait_for(folder / "hangs").read_text())
+    os.killpg(process.pid, signal.SIGINT)
+    code, _, err = finish(process)
+    assert code == 130 and "Traceback" not in err
+    assert states(tmp_path) == {folder.name: "finished"}
+    with pytest.raises(ProcessLookupError):
+        os.kill(drawing, 0)
+
+
 def test_a_run_that_cannot_even_be_recorded_ends_alone(sweep, tmp_path):
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / run_name(seed=0)).write_text("a file where a folder should be")
@@ -121,8 +152,8 @@ def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
 def worker(monkeypatch):
     """A worker whose process imports nothing slow."""
     context = multiprocessing.get_context("spawn")
-    monkeypatch.setattr(workers, "workers_context", lambda: context)
-    worker = workers.Worker({})
+    monkeypatch.setattr(processes, "workers_context", lambda: context)
+    worker = processes.Worker({})
     yield worker
     worker.pool.stop()
     worker.pool.join()
@@ -144,7 +175,7 @@ def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
     process = worker.call(os.getpid, (), None)
     with pytest.raises(TimeoutError):
         worker.call(time.sleep, (600,), 0.1)
-    assert not workers.lives(process)
+    assert not processes.lives(process)
     process = worker.call(os.getpid, (), None)
     with ThreadPoolExecutor() as threads:
         result = threads.submit(worker.call, time.sleep, (600,), None)
@@ -153,7 +184,7 @@ def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
         worker.interrupt()
         with pytest.raises(CancelledError):
             result.result()
-    assert not workers.lives(process)
+    assert not processes.lives(process)
 
 
 def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):

@@ -62,12 +62,9 @@ def few_artifacts(request, monkeypatch):
     if "drawn" in request.fixturenames:
         return
 
-    def write(run, result, embeddings, tracker):
-        tracker.result(
-            {f"test/{key}": value for key, value in result.metrics.items()}, [], lambda: CLOUD
-        )
-
-    monkeypatch.setattr("src.run.lifecycle.write_artifacts", write)
+    monkeypatch.setattr(
+        "src.run.lifecycle.show", lambda scene, tracker: tracker.pictures([], lambda: CLOUD)
+    )
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, s
     assert len(server.runs) == len({run.display_name for run in server.runs.values()}) == 5
     comparison = server.run_named("/comparison")
     assert "not in W&B" not in done.stderr
-    assert done.stdout.count("W&B") == 1 and f"W&B: {server.url}" in done.stdout  # the comparison
+    assert done.stdout.count("W&B: ") == 1 and f"W&B: {server.url}" in done.stdout  # the comparison
     summaries = {path.parent: read_summary(path.parent) for path in tmp_path.glob("out/*/summary.json")}
     folders = {about["wandb_url"].rpartition("/")[2]: folder for folder, about in summaries.items()}
     for run in server.runs.values():
