@@ -107,9 +107,10 @@ def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     return points, torch.from_numpy(class_means(points.numpy(), labels.cpu().numpy()))
 
 
-def run_title(config: dict, head: Head) -> str:
-    """`arcface on digits, margin 0.5, scale 64`, with the values at the end of training."""
-    title = f"{config['loss']['name']} on {config['dataset']['name']}"
+def run_title(config: dict, head: Head, dataset: str | None = None) -> str:
+    """`arcface on digits, margin 0.5, scale 64`, with the values at the end of training; `dataset` is
+    where it was tested, if elsewhere."""
+    title = f"{config['loss']['name']} on {dataset or config['dataset']['name']}"
     if isinstance(head, MarginHead):
         margin = head.margin.tolist()
         parts = margin if isinstance(margin, list) else [margin]

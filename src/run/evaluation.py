@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,10 @@ from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
 from ..evaluation.embeddings import save_embeddings
+from .artifacts import curves, run_title
 from .command_line import CONF, explain, to_dict
 from .folder import versions, write_json
+from .keys import OPTIONAL
 from .load import Trained, reads_folder, same_place
 from .pairs import evaluation_pairs
 
@@ -89,8 +92,9 @@ def compose_choices(chosen: list[str], values: list[str], config_dir: Path | Non
 def check_values(values: list[str], config: dict) -> None:
     for value in values:
         group, _, key = value.partition("=")[0].partition(".")
-        if group != "dataset" and key not in config[group]:  # a reader's options are checked later
-            raise UserError(f"{value}: no such key, {group} has {', '.join(config[group])}")
+        known = dict.fromkeys([*config[group], *OPTIONAL.get(group, ())])
+        if group != "dataset" and key not in known:  # a reader's options are checked later
+            raise UserError(f"{value}: no such key, {group} has {', '.join(known)}")
 
 
 def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: dict) -> None:
@@ -166,9 +170,11 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
         x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
         save_embeddings(unfinished / "embeddings.npz", x, images, prototypes)
         trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
-        title = f"{run.config['loss']['name']} on {tested_on}"
+        title = run_title(run.config, run.head, tested_on)
         title += f", trained on {trained_on}" * (trained_on != tested_on)
         figures = plots.evaluation_figures(result, x, images, prototypes, title)
+        if run.owns(config["dataset"]) and (run.folder / "metrics.csv").exists():
+            figures["curves.png"] = partial(curves, run.config, run.folder, title, run.watched)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),

@@ -1,12 +1,12 @@
 """A run's folder: what lies in it, written so that a file is there whole or not at all.
 
-    .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz  plots/*.png
-    summary.json (last)
+    .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz  summary.json
+    plots/*.png
 
 These files are the truth about a run: comparing and resuming read nothing else. All others are on the
-disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Besides, the
-process that trains here holds `.lock`, and a file `stop`, put there by a search or by hand, ends the run
-after its current epoch.
+disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Only pictures
+come later, and then summary.json again, with their names. Besides, the process that trains here holds
+`.lock`, and a file `stop`, put there by a search or by hand, ends the run after its current epoch.
 """
 
 import csv

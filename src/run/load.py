@@ -56,6 +56,11 @@ class Trained:
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
+    @property
+    def watched(self) -> str:
+        """The split that was measured after each epoch."""
+        return "test" if "validation" not in (read_summary(self.folder) or {}) else "validation"
+
     def owns(self, dataset: dict) -> bool:
         """Whether a configuration describes the data set that this model was trained with."""
         own = self.config["dataset"]

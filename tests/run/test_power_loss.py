@@ -47,9 +47,11 @@ def test_of_a_run_that_is_finished_on_the_disk_every_file_is_whole(run, kind):
     _, folder, recorder = run
     finished = [disk for disk in getattr(recorder, kind) if disk.get("summary.json")]
     assert finished
+    results = {"metrics.csv", "checkpoint.pt", "embeddings.npz"}
+    assert results | {"plots/curves.png"} <= set(json.loads(finished[-1]["summary.json"])["files"])
     for disk in finished:
         files = json.loads(disk["summary.json"])["files"]
-        assert {"metrics.csv", "checkpoint.pt", "embeddings.npz", "plots/curves.png"} <= set(files)
+        assert results <= set(files)
         for name in files:
             assert disk.get(name) == (folder / name).read_bytes(), name
 

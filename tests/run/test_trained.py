@@ -90,6 +90,7 @@ def test_evaluating_a_run_again_gives_its_own_numbers(which, request, call, tmp_
     folder = request.getfixturevalue(which)
     out, ended = call(evaluate, folder, "device=cpu", "device.threads=1", "--out", tmp_path / "again")
     assert ended is None and metrics(tmp_path / "again") == metrics(folder)
+    assert (tmp_path / "again" / "plots" / "curves.png").exists()
     name = "accuracy" if which == "digits_run" else "map_at_r"
     assert f"{name} " in out and f"{metrics(folder)[name]:.4f}" in out
     kept, again = (np.load(f / "embeddings.npz") for f in (folder, tmp_path / "again"))
@@ -141,6 +142,7 @@ def test_a_run_is_evaluated_on_a_bin_file_and_by_another_evaluation(run_folder, 
     (tmp_path / "lfw.bin").write_bytes(pickle.dumps((held, [True, False] * 10)))
     on_bin = ("dataset=pairs", f"dataset.root={tmp_path}", "dataset.pairs=lfw.bin")
     assert call(evaluate, run_folder, *on_bin, "--out", tmp_path / "bin")[1] is None
+    assert not (tmp_path / "bin" / "plots" / "curves.png").exists()  # of other images
     assert 0 <= metrics(tmp_path / "bin")["auc"] <= 1
     other = ("evaluation=verification", "evaluation.pairs=100", "--out", tmp_path / "other")
     assert call(evaluate, run_folder, *other)[1] is None
@@ -259,6 +261,7 @@ def test_by_default_an_evaluation_lands_in_the_run_and_leaves_the_rest_alone(dig
         (["evaluation.name=foo"], r"evaluation.name=foo: choose one of"),
         (["device.precision=fp16"], r"device.precision=fp16: choose one of fp32, bf16, auto"),
         (["device.threads=abc"], r"device.threads=abc: a whole number"),
+        (["device.tf32=true"], r"device.tf32=true: does nothing on cpu"),
         (["dataset.colour=1"], r"dataset.colour=1: .*no such option"),
         (["objective=accuracy"], r"objective=accuracy: choose one of recall_at_1"),
         (["evaluation=closed_set"], r"dataset.split=closed_set: the run was trained with open_set"),
