@@ -3,7 +3,6 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .metrics import Metric, by_name
@@ -48,10 +47,9 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
         predicted.append(prediction)
         correct.append(prediction == y)
         satisfied.append(head.margin_logits(x, y).argmax(1) == y)
-        is_target = F.one_hot(y, classes).bool()
-        angle = head.cosines(x).clamp(-1, 1).acos()
-        target_angle.append(angle[is_target])
-        other_angle.append(angle.masked_fill(is_target, torch.inf).amin(1))
+        angle, own = head.cosines(x).clamp(-1, 1).acos(), y[:, None]
+        target_angle.append(angle.gather(1, own).squeeze(1))
+        other_angle.append(angle.scatter_(1, own, torch.inf).amin(1))
 
     # The rest is on the CPU: only a few numbers are left, and not every device has float64.
     correct, satisfied, predicted, target_angle, other_angle = (

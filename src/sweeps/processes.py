@@ -47,8 +47,13 @@ class Worker:
             )
             try:
                 process = self.schedule(os.getpid).result()
-                return wait_for(self.schedule(function, arguments), process, timeout, look)
-            except (BrokenProcessPool, RuntimeError):  # it died while it had nothing to do
+                task = self.schedule(function, arguments)
+            except RuntimeError:  # it died while it had nothing to do
+                self.pool = None
+                continue
+            try:
+                return wait_for(task, process, timeout, look)
+            except BrokenProcessPool:  # it died before it began
                 self.pool = None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 

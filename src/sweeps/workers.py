@@ -117,8 +117,8 @@ class WorkersLauncher(Launcher):
             return run.failed(Interrupted("the sweep ended first", "not started"))
         board.started()
         course = Course(self, run, worker, board)
-        course.start()
         self.courses.append(course)
+        course.start()
         return course.result.result()
 
     def settle(self) -> None:
@@ -170,6 +170,8 @@ class WorkersLauncher(Launcher):
                 self.free.put(worker)
 
     def outcome(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
+        if self.stopping:  # meanwhile
+            return run.failed(Interrupted("the sweep ended first", "not started"))
         with open_dict(run.config):
             run.config.device.threads = self.threads
             log_to_file_alone(run.config)
@@ -193,10 +195,13 @@ class WorkersLauncher(Launcher):
         return result
 
     def stop(self) -> None:
-        """End running workers as Ctrl-C would a single run; runs not started yet never are."""
+        """End running workers as Ctrl-C would a single run; runs not started yet never are. Those that
+        only draw, or wait for W&B, are left to `settle`, or to `close`."""
         self.stopping = True
+        finished = {course.worker: course.result.done() for course in self.courses}  # the last of each
         for worker in self.processes:
-            worker.interrupt()
+            if not finished.get(worker):
+                worker.interrupt()
 
     def close(self) -> None:
         pools = [worker.pool for worker in self.processes if worker.pool]

@@ -99,8 +99,7 @@ def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_
     code, out, err = finish(process)
     assert code == 0, err
     assert set(states(tmp_path).values()) == {"finished"}
-    log = (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
-    assert "planted" not in log
+    assert (tmp_path / "sweep" / run_name(seed=0) / "went_on").exists()
     crashed = tmp_path / "sweep" / run_name(seed=2)
     assert f"{crashed.name} is finished, perhaps without all pictures or W&B: its process crashed" in out
     assert "SIGABRT" in (crashed / "train.log").read_text().splitlines()[-1]
@@ -239,6 +238,13 @@ def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
     # What the sweep ended is not said to have failed.
     assert list(found.values()).count("failed") == 1 and out.count(" failed: ") == 1
     assert "1 of 8 runs failed, " in err and " not started" in err
+
+
+def test_a_run_that_draws_is_not_ended_by_a_failure(sweep, tmp_path):
+    options = "hydra.launcher.workers=1", "hydra.launcher.fail_fast=true"
+    code, _, _ = finish(sweep("seed=0,1,2", *options, faults="arcface0:draw_long arcface1:raise"))
+    assert code == 1 and list(states(tmp_path).values()) == ["finished", "failed"]
+    assert (tmp_path / "sweep" / run_name(seed=0) / "went_on").exists()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
