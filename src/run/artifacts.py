@@ -33,8 +33,9 @@ class Scene(NamedTuple):
     prototypes: np.ndarray  # (C, D)
     test: Split
     watched: str
-    watched_images: Split
-    frames: list[tuple[Tensor, Tensor]]
+    frames: list[tuple[Tensor, Tensor]]  # of an animation, with labels (n,) and the classes they index
+    labels: np.ndarray
+    classes: tuple[str, ...]
 
 
 def scene_of(run: Run, result: Evaluated, embeddings: np.ndarray, prototypes: np.ndarray) -> Scene:
@@ -47,8 +48,9 @@ def scene_of(run: Run, result: Evaluated, embeddings: np.ndarray, prototypes: np
         prototypes,
         run.data.test,
         run.watched,
-        run.watched_images,
         run.frames,
+        run.watched_images.labels[:FRAME_POINTS].cpu().numpy(),
+        run.watched_images.classes,
     )
 
 
@@ -82,9 +84,8 @@ def draw_run(scene: Scene) -> list[Path]:
         pictures["curves.png"] = partial(curves, config, scene.folder, scene.title, scene.watched)
     if animated:
         frames = [(points.numpy(), directions.numpy()) for points, directions in scene.frames]
-        images = scene.watched_images
-        labels = images.labels[: len(frames[0][0])].cpu().numpy()
-        pictures["training.gif"] = partial(plots.animate, frames, labels, images.classes, scene.title)
+        seen = frames, scene.labels, scene.classes, scene.title
+        pictures["training.gif"] = partial(plots.animate, *seen)
     return list(plots.draw(pictures, scene.folder / "plots").values())
 
 

@@ -21,7 +21,7 @@ from ..evaluation import Evaluated, evaluate
 from ..evaluation.embeddings import save_embeddings
 from .artifacts import curves, run_title
 from .command_line import CONF, explain, to_dict
-from .folder import versions, write_json
+from .folder import is_done, read_summary, versions, write_json
 from .keys import OPTIONAL
 from .load import Trained, reads_folder, same_place
 from .pairs import evaluation_pairs
@@ -173,7 +173,7 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
         title = run_title(run.config, run.head, tested_on)
         title += f", trained on {trained_on}" * (trained_on != tested_on)
         figures = plots.evaluation_figures(result, x, images, prototypes, title)
-        if run.owns(config["dataset"]) and (run.folder / "metrics.csv").exists():
+        if run.owns(config["dataset"]) and is_done(read_summary(run.folder)):
             figures["curves.png"] = partial(curves, run.config, run.folder, title, run.watched)
         plots.draw(figures, unfinished / "plots")
         summary = {

@@ -67,7 +67,10 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
                 raise UserError(str(error)) from None
             objective = objective_of(summary, config["objective"])
         give_memory_back()
-        show_recorded(scene, tracker, summary)
+        try:
+            show_recorded(scene, tracker, summary)
+        finally:
+            afterwards.close()  # of a finished run, even if somebody interrupts the pictures
         return objective
 
 

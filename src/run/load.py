@@ -58,8 +58,8 @@ class Trained:
 
     @property
     def watched(self) -> str:
-        """The split that was measured after each epoch."""
-        return "test" if "validation" not in (read_summary(self.folder) or {}) else "validation"
+        """The split that was measured after each epoch of a finished run."""
+        return "validation" if "validation" in (read_summary(self.folder) or {}) else "test"
 
     def owns(self, dataset: dict) -> bool:
         """Whether a configuration describes the data set that this model was trained with."""

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
-from concurrent.futures import wait
+from concurrent.futures import CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import pebble
@@ -28,11 +28,10 @@ def nothing() -> None:
 
 
 class Worker:
-    """A process that runs one thing at a time, and another process when that one has died. `spares` are
-    workers that have nothing to do while this one has, for what can begin before this one is through."""
+    """A process that runs one thing at a time, and another process when that one has died."""
 
-    def __init__(self, environment: dict[str, str], spares: "list[Worker] | None" = None):
-        self.environment, self.spares = environment, [] if spares is None else spares
+    def __init__(self, environment: dict[str, str]):
+        self.environment = environment
         self.pool, self.future, self.ended = None, None, False
 
     def call(
@@ -53,8 +52,10 @@ class Worker:
                 continue
             try:
                 return wait_for(task, process, timeout, look)
-            except BrokenProcessPool:  # it died before it began
+            except BrokenProcessPool:  # it died before it began, or was ended
                 self.pool = None
+                if self.ended:
+                    raise CancelledError from None
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
     def schedule(self, function: Callable, arguments: tuple = ()) -> pebble.ProcessFuture:

@@ -131,7 +131,7 @@ class SearchSweeper(PlannedSweeper):
             raise UserError(
                 "hydra.sweeper.parallel=auto: on a cluster, give the number of trials at a time"
             )
-        return len(getattr(self.launcher, "workers", [None]))
+        return len(getattr(self.launcher, "slots", [None]))
 
     def open_study(self) -> "optuna.Study":
         direction = self.direction

@@ -152,6 +152,7 @@ class PlannedSweeper(Sweeper):
                 self.conclude()
                 return result
         except KeyboardInterrupt:
+            self.stop_launcher()
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
             sys.exit(INTERRUPTED)

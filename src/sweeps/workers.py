@@ -1,8 +1,8 @@
 """`hydra/launcher=workers`: warm processes on this machine, as many runs at a time as its cores or GPUs
 have room for.
 
-A run whose results are on the disk leaves its room to the next one, even if its process goes on drawing
-its pictures or waiting for W&B: every worker has a second process at its side for that.
+A run whose results are on the disk leaves its slot to the next one, even if its process goes on drawing
+its pictures or waiting for W&B: every slot has a second process for that.
 """
 
 import math
@@ -42,9 +42,9 @@ from .sharing import (
 )
 from .worker import error_text, execute
 
-# What a run does after its end is worth a second process, with imports and data of its own, from so many
-# seconds on, and from such a share of the run's.
-WORTH_SECONDS, WORTH_SHARE = 1, 0.05
+# Drawing and waiting are worth a second process, with imports and data of its own, when they have taken
+# so many seconds, and such a share of the run's.
+RELIEF_SECONDS, RELIEF_SHARE = 1, 0.05
 PATIENCE = 3  # seconds of waiting for that before it is said
 
 
@@ -73,17 +73,14 @@ class WorkersLauncher(Launcher):
         # script again to have it in their __main__.
         vars(sys.modules["__main__"])["__spec__"] = None
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self.workers = [Worker(each, [Worker(each)]) for each in environments]
-        self.processes = [process for each in self.workers for process in (each, *each.spares)]
-        for worker in self.workers:
-            worker.spares[0].spares = worker.spares  # they take turns
-        self.courses: list[Course] = []
+        self.slots = [Slot(environment) for environment in environments]
+        self.attempts: dict[Worker, Attempt] = {}  # the last of each
         self.turns, self.free = Turns(), queue.SimpleQueue()
         # On GPUs, one run each tells how much memory it takes before others come beside it.
         self.gpus = gpus_for(config.device.name) if self.asked == "auto" else 0
-        self.waiting = self.workers[self.gpus :] if self.gpus else []
-        for worker in self.workers[: self.gpus or None]:
-            self.free.put(worker)
+        self.waiting = self.slots[self.gpus :] if self.gpus else []
+        for slot in self.slots[: self.gpus or None]:
+            self.free.put(slot)
 
     @staticmethod
     def check(values: dict) -> None:
@@ -99,7 +96,7 @@ class WorkersLauncher(Launcher):
         return results
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
-        with ThreadPoolExecutor(len(self.workers)) as threads:
+        with ThreadPoolExecutor(len(self.slots)) as threads:
             try:
                 futures = [threads.submit(self.launch_run, run, board) for run in runs]
                 return [future.result() for future in futures]
@@ -109,28 +106,29 @@ class WorkersLauncher(Launcher):
                 raise
 
     def launch_run(self, run: Planned, board: Board) -> JobReturn:
-        """Run one on the next free worker; to be called from several threads. What it does once it is
-        finished may go on when this returns, until `settle` does."""
-        worker = self.free.get()
+        """Run one in the next free slot; to be called from several threads. When this returns, the run
+        may still draw or wait for W&B, until `settle` has returned."""
+        slot = self.free.get()
         if self.stopping:
-            self.free.put(worker)
+            self.free.put(slot)
             return run.failed(Interrupted("the sweep ended first", "not started"))
         board.started()
-        course = Course(self, run, worker, board)
-        self.courses.append(course)
-        course.start()
-        return course.result.result()
+        attempt = Attempt(self, run, slot, board)
+        self.attempts[attempt.worker] = attempt
+        attempt.start()
+        return attempt.result.result()
 
     def settle(self) -> None:
         """Wait for what finished runs still do: pictures, and W&B."""
+        attempts = [attempt for attempt in list(self.attempts.values()) if attempt.result.done()]
         said = time.monotonic() + PATIENCE
-        for course in self.courses:
-            course.join(max(0, said - time.monotonic()))
-        left = sum(course.is_alive() for course in self.courses)
+        for attempt in attempts:
+            attempt.join(max(0, said - time.monotonic()))
+        left = sum(attempt.is_alive() for attempt in attempts)
         if left:
             console.print(f"waiting for the pictures of {counted(left, 'run')}, or for W&B")
-        for course in self.courses:
-            course.join()
+        for attempt in attempts:
+            attempt.join()
 
     def ended(self, run: Planned, result: JobReturn, board: Board) -> None:
         """Draw the conclusions from a run's result."""
@@ -138,7 +136,7 @@ class WorkersLauncher(Launcher):
         self.use_what_fits(summary)
         failed = result.status == JobStatus.FAILED
         if failed and self.fail_fast and summary.get("state") != "pruned":
-            self.stop()
+            self.stop(finished=False)
         board.ended(run, result)
 
     def outcome_beside_or_alone(
@@ -161,13 +159,13 @@ class WorkersLauncher(Launcher):
             return result if self.stopping else self.outcome(run, worker, look)
 
     def use_what_fits(self, summary: dict) -> None:
-        """Free the workers that GPUs have room for, once a run has told what it takes."""
+        """Free the slots that GPUs have room for, once a run has told what it takes."""
         memory = summary.get("gpu_memory")
         if memory and self.waiting:
             waiting, self.waiting = self.waiting, []
-            most = len(self.workers) // self.gpus
-            for worker in waiting[: (workers_that_fit(memory, most) - 1) * self.gpus]:
-                self.free.put(worker)
+            most = len(self.slots) // self.gpus
+            for slot in waiting[: (workers_that_fit(memory, most) - 1) * self.gpus]:
+                self.free.put(slot)
 
     def outcome(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
         if self.stopping:  # meanwhile
@@ -180,7 +178,7 @@ class WorkersLauncher(Launcher):
             objective, error = worker.call(execute, job, self.timeout, look)
             return run.failed(UserError(error)) if error else run.finished(objective)
         except CancelledError:
-            return run.failed(Interrupted("the sweep was ended"))
+            return run.result_there() or run.failed(Interrupted("the sweep was ended"))
         except TimeoutError:
             error = f"took longer than hydra.launcher.timeout={self.timeout} s"
         except pebble.ProcessExpired as death:
@@ -194,32 +192,48 @@ class WorkersLauncher(Launcher):
             )
         return result
 
-    def stop(self) -> None:
-        """End running workers as Ctrl-C would a single run; runs not started yet never are. Those that
-        only draw, or wait for W&B, are left to `settle`, or to `close`."""
+    def stop(self, finished: bool = True) -> None:
+        """End running workers as Ctrl-C would a single run, with those whose runs are `finished` and
+        draw, or without; runs not started yet never are."""
         self.stopping = True
-        finished = {course.worker: course.result.done() for course in self.courses}  # the last of each
         for worker in self.processes:
-            if not finished.get(worker):
+            attempt = self.attempts.get(worker)
+            if finished or not (attempt and attempt.result.done()):
                 worker.interrupt()
 
     def close(self) -> None:
+        for worker in self.processes:
+            worker.ended = True
         pools = [worker.pool for worker in self.processes if worker.pool]
         for pool in pools:
             pool.stop()
         for pool in pools:
             pool.join()
 
+    @property
+    def processes(self) -> list[Worker]:
+        return [worker for slot in self.slots for worker in slot.workers]
 
-class Course(threading.Thread):
-    """A run from its beginning to the end of what it does once it is finished. As soon as can be,
-    `result` is there and its room is another run's."""
 
-    def __init__(self, launcher: WorkersLauncher, run: Planned, worker: Worker, board: Board):
+class Slot:
+    """Room for one run at a time, and two processes: one may draw while the next run is in the other."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.workers = Worker(environment), Worker(environment)
+        self.idle = list(self.workers)
+
+
+class Attempt(threading.Thread):
+    """At a run, from its beginning to the end of its pictures and of W&B. `result` is there, and the
+    slot is another run's, as soon as can be."""
+
+    def __init__(self, launcher: WorkersLauncher, run: Planned, slot: Slot, board: Board):
         super().__init__(daemon=True)
-        self.launcher, self.planned, self.worker, self.board = launcher, run, worker, board
+        self.launcher, self.planned, self.slot, self.board = launcher, run, slot, board
+        self.worker = slot.idle.pop()
         self.result: Future[JobReturn] = Future()
-        self.over, self.relieved = math.inf, False
+        self.relief_due, self.relieved = math.inf, False
+        self.stale = run.result_there() is not None  # perhaps of other code; the run itself looks
 
     def run(self) -> None:
         try:
@@ -228,19 +242,21 @@ class Course(threading.Thread):
             if not self.result.done():
                 self.result.set_exception(error)
         finally:
-            (self.worker.spares.append if self.relieved else self.launcher.free.put)(self.worker)
+            self.slot.idle.append(self.worker)
+            if not self.relieved:
+                self.launcher.free.put(self.slot)
 
     def look(self) -> None:
-        """Whether the run is finished by now; if so, let the next one begin."""
-        if not self.result.done():
+        """Give the result if the run is finished by now; some time later, the slot as well."""
+        if not self.result.done() and not self.stale:
             finished = self.planned.result_there()
             if finished:
                 seconds = (read_summary(self.planned.folder) or {}).get("seconds", 0)
-                self.over = time.monotonic() + max(WORTH_SECONDS, WORTH_SHARE * seconds)
+                self.relief_due = time.monotonic() + max(RELIEF_SECONDS, RELIEF_SHARE * seconds)
                 self.give(finished)
-        if time.monotonic() > self.over and not self.relieved and self.worker.spares:
+        if time.monotonic() > self.relief_due and not self.relieved and self.slot.idle:
             self.relieved = True
-            self.launcher.free.put(self.worker.spares.pop())
+            self.launcher.free.put(self.slot)
 
     def give(self, result: JobReturn) -> None:
         if not self.result.done():

@@ -100,8 +100,8 @@ def failed(why: str) -> JobReturn:
 def launcher_of(count: int, gpus: int = 0) -> workers.WorkersLauncher:
     launcher = workers.WorkersLauncher("auto", None, False)
     launcher.turns, launcher.free = Turns(), workers.queue.SimpleQueue()
-    launcher.workers, launcher.gpus = [SimpleNamespace() for _ in range(count)], gpus
-    launcher.waiting = launcher.workers[gpus:]
+    launcher.slots, launcher.gpus = [SimpleNamespace() for _ in range(count)], gpus
+    launcher.waiting = launcher.slots[gpus:]
     return launcher
 
 

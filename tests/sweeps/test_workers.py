@@ -109,13 +109,13 @@ def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_
 
 
 def test_a_sweep_that_is_interrupted_while_a_run_draws_has_its_result(sweep, tmp_path):
-    process = sweep("seed=0", faults="arcface0:draw_and_hang")
+    process = sweep("seed=0,1", "hydra.launcher.workers=1", faults="arcface0:draw_and_hang")
     folder = tmp_path / "sweep" / run_name(seed=0)
     drawing = int(wait_for(folder / "hangs").read_text())
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err
-    assert states(tmp_path) == {folder.name: "finished"}
+    assert states(tmp_path)[folder.name] == "finished"
     with pytest.raises(ProcessLookupError):
         os.kill(drawing, 0)
 

@@ -50,6 +50,20 @@ def test_a_run_is_there_with_its_rows_pictures_and_address(composed, tmp_path, o
     assert any(name.endswith(".pts.json") for name in run.files)
 
 
+def test_a_run_that_is_interrupted_while_it_draws_is_finished_there_too(
+    composed, tmp_path, online, monkeypatch
+):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("src.run.lifecycle.show", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train_run(composed(*TINY), tmp_path)
+    (run,) = online.runs.values()
+    assert run.exits == [0]
+    assert run.summary["test/accuracy"] == read_summary(tmp_path)["metrics"]["accuracy"]
+
+
 # ------------------------------------------------------------------------------------------ outages
 
 
