@@ -119,7 +119,8 @@ def in_drawing(fault: Callable) -> Callable:
             fault(optimizer, folder)
             return draw(scene)
 
-        artifacts.draw_run = struck
+        if draw.__name__ != "struck":  # at an earlier step
+            artifacts.draw_run = struck
 
     return plant
 

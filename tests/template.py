@@ -24,6 +24,7 @@ LONGEST_REQUEST = 2**17  # bytes
 # which `python -m` runs anew; and not wandb, whose temporary folder the first fork would delete.
 MODULES = (
     *("src.run.lifecycle", "src.sweeps.sweeper", "src.analysis.compare", "src.plots", "src.tracking"),
+    *("tests.faults", "torch._dynamo"),  # whose optimizers import that compiler when they are built
 )
 
 
