@@ -77,6 +77,7 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
     said,
     monkeypatch,
 ):
+    monkeypatch.setattr("wandb.apis.public.Api._HTTP_TIMEOUT", 2)  # of 19 seconds
     if when == "before":
         online.fail(how)
     else:
