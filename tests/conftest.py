@@ -1,5 +1,6 @@
 """Shared: compose a configuration as the command line would, and train it in a temporary folder."""
 
+import functools
 import hashlib
 import os
 import shutil
@@ -13,10 +14,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
+from hydra._internal.callbacks import Callbacks
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import HydraContext, RunMode
 from PIL import Image
 
-from src.run.command_line import to_dict
+from src.run.command_line import CONF, to_dict
+from src.sweeps.compose import Composer
 from tests.template import Template
 
 ROOT = Path(__file__).parents[1]
@@ -61,15 +66,25 @@ def draw_dots(pictures, folder: Path) -> dict[str, Path]:
     return {Path(name).stem: save_dot(None, folder / name) for name in pictures}
 
 
+def config_of(*overrides: str) -> dict:
+    """The resolved configuration of some overrides."""
+    return to_dict(composer().compose(list(overrides)))
+
+
+@functools.cache
+def composer() -> Composer:
+    """It composes as Hydra does (tests/sweeps/test_compose.py), a thousand times in these tests, and
+    faster."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        master = hydra.compose_config("train", [], run_mode=RunMode.MULTIRUN)
+    return Composer(HydraContext(hydra.config_loader, Callbacks()), master)
+
+
 @pytest.fixture
 def composed():
-    """composed("loss=cosface", …) -> the resolved configuration, a dict."""
-
-    def of(*overrides: str) -> dict:
-        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-            return to_dict(compose("train", overrides=list(overrides)))
-
-    return of
+    """composed("loss=cosface", …) -> `config_of`."""
+    return config_of
 
 
 @pytest.fixture(scope="session")

@@ -10,11 +10,10 @@ import yaml
 
 from src.errors import Diverged, UserError
 from src.run.build import build_run
-from src.run.command_line import CONF, to_dict
 from src.run.lifecycle import train_run
 from src.training import embed, load_checkpoint
 from tests import faults
-from tests.conftest import FAST
+from tests.conftest import FAST, config_of
 
 
 def summary(folder) -> dict:
@@ -24,11 +23,7 @@ def summary(folder) -> dict:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A short ArcFace run: (configuration, folder)."""
-    from hydra import compose, initialize_config_dir
-
-    folder = tmp_path_factory.mktemp("run")
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_dict(compose("train", overrides=[*FAST, "epochs=3"]))
+    folder, config = tmp_path_factory.mktemp("run"), config_of(*FAST, "epochs=3")
     return config, folder, train_run(config, folder)
 
 

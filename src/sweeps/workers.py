@@ -193,8 +193,8 @@ class WorkersLauncher(Launcher):
         return result
 
     def stop(self, finished: bool = True) -> None:
-        """End running workers as Ctrl-C would a single run, with those whose runs are `finished` and
-        draw, or without; runs not started yet never are."""
+        """End running workers as Ctrl-C would end a single run; no other run begins. Unless those that
+        are `finished` are meant as well, they go on drawing and waiting for W&B."""
         self.stopping = True
         for worker in self.processes:
             attempt = self.attempts.get(worker)
@@ -224,8 +224,8 @@ class Slot:
 
 
 class Attempt(threading.Thread):
-    """At a run, from its beginning to the end of its pictures and of W&B. `result` is there, and the
-    slot is another run's, as soon as can be."""
+    """One run in one slot, from its beginning until its pictures are drawn and W&B has everything.
+    `result` is there, and the slot free for another run, as early as possible."""
 
     def __init__(self, launcher: WorkersLauncher, run: Planned, slot: Slot, board: Board):
         super().__init__(daemon=True)

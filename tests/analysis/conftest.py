@@ -8,19 +8,14 @@ import yaml
 
 from src.evaluation import METRICS
 from src.run.folder import write_json
-from tests.conftest import ROOT
+from tests.conftest import config_of
 
 RNG = np.random.default_rng(0)
 
 
 @pytest.fixture(scope="session")
 def base():
-    from hydra import compose, initialize_config_dir
-
-    from src.run.command_line import to_dict
-
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return to_dict(compose("train", overrides=["logger=none"]))
+    return config_of("logger=none")
 
 
 @pytest.fixture

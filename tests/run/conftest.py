@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-from hydra import compose, initialize_config_dir
 from PIL import Image
 
-from src.run.command_line import CONF, to_dict
 from src.run.lifecycle import train_run
-from tests.conftest import FAST
+from tests.conftest import FAST, config_of
 
 CLASSES, IMAGES = 60, 12
 
@@ -37,7 +35,5 @@ def patterns(tmp_path_factory):
 def trained_on_patterns(patterns):
     data = ("dataset=image_folder", f"dataset.root={patterns / 'trained'}", "dataset.val_fraction=0.4")
     overrides = [*FAST, *data, "model.embedding_dim=16", "epochs=10", "batch_size=32"]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_dict(compose("train", overrides=overrides))
-    train_run(config, patterns / "run")
+    train_run(config_of(*overrides), patterns / "run")
     return patterns / "run"

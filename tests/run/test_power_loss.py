@@ -15,7 +15,7 @@ from src.errors import UserError
 from src.run.folder import is_done, read_rows, read_summary
 from src.run.lifecycle import train_run
 from src.training import load_checkpoint, save_checkpoint
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, config_of
 from tests.disk import put, recorded
 
 KEPT = ("metrics.csv", "embeddings.npz")
@@ -24,13 +24,7 @@ KEPT = ("metrics.csv", "embeddings.npz")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """A short run, its folder, and the disks that a power cut could have left while it ran."""
-    from hydra import compose, initialize_config_dir
-
-    from src.run.command_line import CONF, to_dict
-
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_dict(compose("train", overrides=list(FAST)))
+    folder, config = tmp_path_factory.mktemp("whole") / "run", config_of(*FAST)
     with recorded(folder) as recorder:
         train_run(config, folder)
     return config, folder, recorder

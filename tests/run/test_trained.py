@@ -16,19 +16,15 @@ from sklearn.metrics import roc_auc_score
 from src import embed, evaluate, export
 from src.errors import UserError
 from src.run import export as exporting
-from src.run.command_line import CONF, to_dict
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, config_of
 
 CPU = {"name": "cpu", "threads": 1, "precision": "fp32"}
 
 
 def configured(*overrides: str) -> dict:
-    from hydra import compose, initialize_config_dir
-
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        return to_dict(compose("train", overrides=[*FAST, *overrides]))
+    return config_of(*FAST, *overrides)
 
 
 @pytest.fixture(scope="module")
