@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 def task(composed: DictConfig) -> float:
     """One run, as Hydra composed it: what every launcher calls."""
+    from .run.advice import after_interrupt
     from .run.lifecycle import train_run  # torch takes seconds, which --help and a mistake need not
 
     job = HydraConfig.get()
@@ -48,8 +49,7 @@ def task(composed: DictConfig) -> float:
         sys.exit(str(error))
     except KeyboardInterrupt:
         if not sweep:
-            go_on = typed.continue_command("hydra.run.dir", folder, job.runtime.cwd)
-            print(f"interrupted; to go on: {go_on}", file=sys.stderr)
+            print(f"interrupted; {after_interrupt(folder, job.runtime.cwd)}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         raise
 

@@ -86,11 +86,27 @@ def test_whatever_is_wrong_with_pictures_a_run_is_finished(composed, tmp_path, m
     monkeypatch.setattr("src.run.artifacts.draw_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_run(config, tmp_path / "ended")
+    assert any(said.startswith("interrupted while it drew; to draw again: ") for said in caplog.messages)
     for folder in ("broken", "ended"):
         found = summary(tmp_path / folder)
         assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
         assert found["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
         assert train_run(config, tmp_path / folder) == objective
+
+
+def test_what_vanishes_while_a_run_draws_is_missed_afterwards(composed, tmp_path, monkeypatch):
+    config = composed(*FAST, "epochs=1")
+
+    def lose(scene):
+        (scene.folder / "embeddings.npz").unlink()
+        (scene.folder / "plots").mkdir()
+        (scene.folder / "plots" / "curves.png").write_bytes(b"a picture")
+        return []
+
+    monkeypatch.setattr("src.run.artifacts.draw_run", lose)
+    train_run(config, tmp_path)
+    with pytest.raises(UserError, match=r"finished but embeddings.npz is missing"):
+        train_run(config, tmp_path)
 
 
 def test_without_figures_a_run_is_the_same_and_leaves_none(finished, composed, tmp_path):

@@ -1,14 +1,19 @@
 """What to tell the user about training that went wrong, or slowly."""
 
 import logging
+import os
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from ..commands import command
 from ..errors import Diverged
 from ..losses import sufficient_scale
 from ..training import bf16_cost
 from .build import Run
+from .command_line import continue_command
+from .folder import is_done, read_summary
 
 log = logging.getLogger(__name__)
 FEW_STEPS = 10  # an epoch of so few hardly trains
@@ -56,6 +61,18 @@ def remedies(run: Run) -> str:
         smaller = sufficient_scale(head.num_classes)
         remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
     return f"try {' or '.join(remedy)}"
+
+
+def draw_command(folder: Path) -> str:
+    """The command that draws a finished run's pictures."""
+    return command("evaluate", os.path.relpath(folder))
+
+
+def after_interrupt(folder: Path, typed_in: str | Path) -> str:
+    """What to say after Ctrl-C."""
+    if is_done(read_summary(folder)):
+        return "the run is finished"
+    return f"to go on: {continue_command('hydra.run.dir', folder, typed_in)}"
 
 
 def warn_of_slow_bf16(run: Run) -> None:

@@ -9,9 +9,13 @@ from .identity import describe_code, same_sources
 
 def files_in(folder: Path) -> list[str]:
     """What a run leaves to be read, by its names in the folder; as `summary.json` lists it."""
-    names = ("metrics.csv", "checkpoint.pt", "best.pt", "embeddings.npz", "plots/*")
-    paths = (path for name in names for path in sorted(folder.glob(name)))
-    return [path.relative_to(folder).as_posix() for path in paths if not path.name.startswith(".")]
+    names = ("metrics.csv", "checkpoint.pt", "best.pt", "embeddings.npz")
+    return [name for name in names if (folder / name).exists()]
+
+
+def pictures_in(folder: Path) -> list[str]:
+    """What it leaves to be looked at."""
+    return [f"plots/{path.name}" for path in sorted(folder.glob("plots/[!.]*"))]
 
 
 def lacking(folder: Path, summary: dict) -> dict[str, str]:

@@ -69,7 +69,7 @@ def claimed(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
             yield
     except Timeout:
-        raise UserError(f"{folder}: another process is training in this folder") from None
+        raise UserError(f"{folder}: another process is at work in this folder") from None
 
 
 def sync_hydra_files(folder: Path) -> None:

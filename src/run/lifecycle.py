@@ -15,12 +15,12 @@ from ..evaluation import EVALUATIONS
 from ..evaluation.embeddings import save_embeddings
 from ..training import give_memory_back, load_checkpoint
 from ..words import counted
-from .advice import check_finite, remedies, warn_of_slow_bf16
+from .advice import check_finite, draw_command, remedies, warn_of_slow_bf16
 from .artifacts import Scene, scene_of, show
 from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
 from .epochs import NOT_METRICS, tracked, train
-from .finished import files_in, refusal
+from .finished import files_in, pictures_in, refusal
 from .folder import (
     claimed,
     holds_work,
@@ -76,14 +76,18 @@ def train_run(config: dict, folder: Path, group: str | None = None) -> float:
 
 def show_recorded(scene: Scene, tracker: tracking.Tracker, summary: dict) -> None:
     """The pictures of a run that is finished, whatever becomes of them."""
+    folder = scene.folder
     try:
         try:
             show(scene, tracker)
         finally:
-            files = files_in(scene.folder)
-            if files != summary["files"]:
-                write_json(scene.folder / "summary.json", summary | {"files": files})
-    except Exception as error:  # a full disk, say
+            files = [*summary["files"], *pictures_in(folder)]
+            if files != summary["files"] and (folder / "summary.json").exists():
+                write_json(folder / "summary.json", summary | {"files": files})
+    except KeyboardInterrupt:
+        log.warning(f"interrupted while it drew; to draw again: {draw_command(folder)}")
+        raise
+    except (Exception, SystemExit) as error:  # a full disk, say
         why = in_one_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
         log.warning(f"the run is finished, but not all of its pictures are there ({why})")
         log.debug("pictures", exc_info=True)
@@ -229,7 +233,7 @@ def evaluate_and_write(run: Run, summary: dict, tracker: tracking.Tracker) -> Sc
     x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.cpu().numpy()
     save_embeddings(run.folder / "embeddings.npz", x, run.data.test, prototypes)
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()})
-    summary["files"] = [name for name in files_in(run.folder) if not name.startswith("plots/")]
+    summary["files"] = files_in(run.folder)
     return scene_of(run, result, x, prototypes)
 
 

@@ -76,7 +76,7 @@ class Planned:
         there = self.result_there()
         if there:
             with suppress(OSError):
-                log_line(self.folder, f"{why}, once the run was finished")
+                log_line(self.folder, f"once the run was finished, {why}")
             return there
         record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
         return self.failed(UserError(why))

@@ -77,6 +77,14 @@ class Worker:
             self.future.cancel()
 
 
+class Slot:
+    """Room for one run at a time, and two processes: one may draw while the next run is in the other."""
+
+    def __init__(self, environment: dict[str, str]):
+        self.workers = Worker(environment), Worker(environment)
+        self.idle = list(self.workers)
+
+
 def wait_for(
     future: pebble.ProcessFuture, process: int, timeout: float | None, look: Callable = nothing
 ):

@@ -32,7 +32,7 @@ from .compose import Composer
 from .console import Board, console
 from .forkserver import workers_context
 from .plan import Planned, plan
-from .processes import Worker, last_words, nothing
+from .processes import Slot, Worker, last_words, nothing
 from .sharing import (
     MOST_ON_A_GPU,
     Turns,
@@ -89,11 +89,17 @@ class WorkersLauncher(Launcher):
         check_device(values["device"])
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        with Board(len(job_overrides)) as board:
-            runs = plan(Composer(self.context, self.config, self.check), job_overrides)
-            results = self.launch_runs(runs, board)
-        self.settle()
-        return results
+        """For a sweeper of Hydra's, which knows no `settle` and no `close`."""
+        try:
+            with Board(len(job_overrides)) as board:
+                runs = plan(Composer(self.context, self.config, self.check), job_overrides)
+                results = self.launch_runs(runs, board)
+            self.settle()
+            return results
+        except BaseException:
+            self.stop()
+            self.close()
+            raise
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         with ThreadPoolExecutor(len(self.slots)) as threads:
@@ -178,9 +184,11 @@ class WorkersLauncher(Launcher):
             objective, error = worker.call(execute, job, self.timeout, look)
             return run.failed(UserError(error)) if error else run.finished(objective)
         except CancelledError:
-            return run.result_there() or run.failed(Interrupted("the sweep was ended"))
+            error = "the sweep was ended"
+            if not run.result_there():
+                return run.failed(Interrupted(error))
         except TimeoutError:
-            error = f"took longer than hydra.launcher.timeout={self.timeout} s"
+            error = f"it took longer than hydra.launcher.timeout={self.timeout} s"
         except pebble.ProcessExpired as death:
             error = last_words(death.exitcode)
         except Exception as unexpected:  # no fault of one run or of ours may end the others
@@ -204,23 +212,14 @@ class WorkersLauncher(Launcher):
     def close(self) -> None:
         for worker in self.processes:
             worker.ended = True
-        pools = [worker.pool for worker in self.processes if worker.pool]
-        for pool in pools:
-            pool.stop()
-        for pool in pools:
-            pool.join()
+        with ThreadPoolExecutor(len(self.processes)) as threads:  # each may wait for its process
+            list(threads.map(Worker.leave, self.processes))
+        for attempt in list(self.attempts.values()):
+            attempt.join(PATIENCE)
 
     @property
     def processes(self) -> list[Worker]:
         return [worker for slot in self.slots for worker in slot.workers]
-
-
-class Slot:
-    """Room for one run at a time, and two processes: one may draw while the next run is in the other."""
-
-    def __init__(self, environment: dict[str, str]):
-        self.workers = Worker(environment), Worker(environment)
-        self.idle = list(self.workers)
 
 
 class Attempt(threading.Thread):

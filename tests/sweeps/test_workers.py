@@ -113,9 +113,11 @@ def test_a_sweep_that_is_interrupted_while_a_run_draws_has_its_result(sweep, tmp
     folder = tmp_path / "sweep" / run_name(seed=0)
     drawing = int(wait_for(folder / "hangs").read_text())
     os.killpg(process.pid, signal.SIGINT)
-    code, _, err = finish(process)
+    code, out, err = finish(process)
     assert code == 130 and "Traceback" not in err
     assert states(tmp_path)[folder.name] == "finished"
+    assert f"{folder.name} is finished, perhaps without all pictures or W&B: the sweep was ended" in out
+    assert "interrupted while it drew; to draw again: " in (folder / "train.log").read_text()
     with pytest.raises(ProcessLookupError):
         os.kill(drawing, 0)
 
