@@ -2,6 +2,7 @@
 
 import json
 import struct
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,11 +21,21 @@ def records(folder: Path):
     return records_in(next(folder.glob("wandb/offline-run-*")))
 
 
-def records_in(run_folder: Path):
-    """The records of a run's .wandb file: LevelDB's log framing after a header of 7 bytes."""
+def records_in(run_folder: Path) -> list:
+    """The records of a finished run's .wandb file, which W&B writes a moment after it says so."""
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        found = list(parsed(next(run_folder.glob("*.wandb")).read_bytes()))
+        if of_kind(found, "exit"):
+            break
+        time.sleep(0.05)
+    return found
+
+
+def parsed(data: bytes):
+    """LevelDB's log framing after a header of 7 bytes."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data = next(run_folder.glob("*.wandb")).read_bytes()
     at, parts = 7, b""
     while at + 7 <= len(data):
         left = 32768 - at % 32768
