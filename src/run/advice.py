@@ -1,13 +1,11 @@
 """What to tell the user about training that went wrong, or slowly."""
 
 import logging
-import os
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..commands import command
 from ..errors import Diverged
 from ..losses import sufficient_scale
 from ..training import bf16_cost
@@ -61,11 +59,6 @@ def remedies(run: Run) -> str:
         smaller = sufficient_scale(head.num_classes)
         remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
     return f"try {' or '.join(remedy)}"
-
-
-def draw_command(folder: Path) -> str:
-    """The command that draws a finished run's pictures."""
-    return command("evaluate", os.path.relpath(folder))
 
 
 def after_interrupt(folder: Path, typed_in: str | Path) -> str:

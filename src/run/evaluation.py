@@ -32,12 +32,14 @@ SPLITTING = ("split", "split_seed", "test_fraction", "folds", "fold", "min_image
 
 
 class Evaluation(NamedTuple):
-    """Results on a data set's test images, their embeddings (N, D), the images, and files left out."""
+    """Results on a data set's test images, their embeddings (N, D), the images, files left out, and
+    whether the run was trained with this very data set."""
 
     result: Evaluated
     embeddings: Tensor
     images: Split
     skipped: tuple[str, ...]
+    own: bool
 
 
 def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None = None) -> dict:
@@ -138,7 +140,7 @@ def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print)
     if not embeddings.isfinite().all():
         raise UserError(f"{run.folder}: its embeddings are not finite numbers: nothing can be measured")
     result = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
-    return Evaluation(result, embeddings, test, data.skipped)
+    return Evaluation(result, embeddings, test, data.skipped, same)
 
 
 def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
@@ -162,7 +164,8 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
     """Embeddings, figures and `summary.json` into a new folder, which is there whole or not at all."""
     from .. import plots
 
-    result, embeddings, images, skipped = evaluation
+    result, embeddings, images, skipped, own = evaluation
+    trained = read_summary(run.folder)
     unfinished = out.with_name(f".unfinished-{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -173,8 +176,9 @@ def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Pa
         title = run_title(run.config, run.head, tested_on)
         title += f", trained on {trained_on}" * (trained_on != tested_on)
         figures = plots.evaluation_figures(result, x, images, prototypes, title)
-        if run.owns(config["dataset"]) and is_done(read_summary(run.folder)):
-            figures["curves.png"] = partial(curves, run.config, run.folder, title, run.watched)
+        if own and is_done(trained):
+            watched = "validation" if "validation" in trained else "test"
+            figures["curves.png"] = partial(curves, run.config, run.folder, title, watched)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import tracking
+from ..commands import command
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import UserError, in_one_line
@@ -15,7 +16,7 @@ from ..evaluation import EVALUATIONS
 from ..evaluation.embeddings import save_embeddings
 from ..training import give_memory_back, load_checkpoint
 from ..words import counted
-from .advice import check_finite, draw_command, remedies, warn_of_slow_bf16
+from .advice import check_finite, remedies, warn_of_slow_bf16
 from .artifacts import Scene, scene_of, show
 from .best_epoch import LAST, check_chosen_on_validation, keeps_best, lacks_best, take_best
 from .build import Run, build_run, warn_of_large_scale
@@ -85,7 +86,7 @@ def show_recorded(scene: Scene, tracker: tracking.Tracker, summary: dict) -> Non
             if files != summary["files"] and (folder / "summary.json").exists():
                 write_json(folder / "summary.json", summary | {"files": files})
     except KeyboardInterrupt:
-        log.warning(f"interrupted while it drew; to draw again: {draw_command(folder)}")
+        log.warning(f"interrupted while it drew; to draw again: {command('evaluate', shown(folder))}")
         raise
     except (Exception, SystemExit) as error:  # a full disk, say
         why = in_one_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"

@@ -56,11 +56,6 @@ class Trained:
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
-    @property
-    def watched(self) -> str:
-        """The split that was measured after each epoch of a finished run."""
-        return "validation" if "validation" in (read_summary(self.folder) or {}) else "test"
-
     def owns(self, dataset: dict) -> bool:
         """Whether a configuration describes the data set that this model was trained with."""
         own = self.config["dataset"]

@@ -52,10 +52,12 @@ class Worker:
                 continue
             try:
                 return wait_for(task, process, timeout, look)
-            except BrokenProcessPool:  # it died before it began, or was ended
-                self.pool = None
-                if self.ended:
+            except (BrokenProcessPool, pebble.ProcessExpired) as death:
+                if self.ended:  # from here
                     raise CancelledError from None
+                if isinstance(death, pebble.ProcessExpired):
+                    raise
+                self.pool = None  # it died before it began
         raise pebble.ProcessExpired("no worker process lives long enough to be given a run", code=1)
 
     def schedule(self, function: Callable, arguments: tuple = ()) -> pebble.ProcessFuture:

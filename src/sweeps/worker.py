@@ -16,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from ..errors import UserError
+from ..training import give_memory_back
 
 TERMINATED = 128 + signal.SIGTERM  # exit code of a worker that was asked to end
 
@@ -49,8 +50,6 @@ def execute(
     task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
 ) -> tuple[float | None, str | None]:
     """One run, in a worker: its objective, or why there is none. All it says goes to its log."""
-    from ..training import give_memory_back
-
     outcome = execute_logged(task, context, config, version_base)
     give_memory_back()  # now that no traceback holds the run
     return outcome

@@ -32,7 +32,7 @@ from .compose import Composer
 from .console import Board, console
 from .forkserver import workers_context
 from .plan import Planned, plan
-from .processes import Slot, Worker, last_words, nothing
+from .processes import Slot, Worker, last_words
 from .sharing import (
     MOST_ON_A_GPU,
     Turns,
@@ -145,9 +145,7 @@ class WorkersLauncher(Launcher):
             self.stop(finished=False)
         board.ended(run, result)
 
-    def outcome_beside_or_alone(
-        self, run: Planned, worker: Worker, look: Callable = nothing
-    ) -> JobReturn:
+    def outcome_beside_or_alone(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
         """How a run ends; `look` is called now and then until it has. A run that may have failed because
         of others beside it is tried again alone; it goes on from its last checkpoint."""
         kills = kills_for_memory()

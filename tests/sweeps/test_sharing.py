@@ -2,6 +2,7 @@
 
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -89,8 +90,19 @@ def test_what_others_can_have_caused_is_tried_alone(error, killed, retried):
 def test_a_run_that_was_alone_is_not_tried_again():
     tried, left, launcher = [], [], launcher_of(1)
     launcher.outcome = lambda run, worker, look: tried.append(run) or failed("CUDA out of memory")
-    launcher.outcome_beside_or_alone("run", SimpleNamespace(leave=lambda: left.append(1)))
+    launcher.outcome_beside_or_alone("run", SimpleNamespace(leave=lambda: left.append(1)), print)
     assert tried == ["run"] and left == [1]
+
+
+def test_a_result_that_was_there_before_is_not_taken_for_the_runs():
+    """Another code's, say, which the run itself refuses."""
+    for before, given in ((None, True), ("finished", False)):
+        run = SimpleNamespace(folder=Path("nowhere"), result_there=lambda there=before: there)
+        attempt = workers.Attempt(launcher_of(1), run, SimpleNamespace(idle=["a worker"]), None)
+        attempt.give = lambda result, attempt=attempt: attempt.result.set_result(result)
+        run.result_there = lambda: "finished"
+        attempt.look()
+        assert attempt.result.done() is given
 
 
 def failed(why: str) -> JobReturn:

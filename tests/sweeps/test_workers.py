@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
+from concurrent.futures.process import BrokenProcessPool
 
+import pebble
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -186,6 +188,21 @@ def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
         with pytest.raises(CancelledError):
             result.result()
     assert not processes.lives(process)
+
+
+@pytest.mark.parametrize("death", [BrokenProcessPool(), pebble.ProcessExpired("ended", code=0)])
+def test_a_worker_that_was_ended_begins_nothing_again(death, worker, monkeypatch):
+    pools, pool = [], pebble.ProcessPool
+
+    def dies(*_):
+        worker.ended = True
+        raise death
+
+    monkeypatch.setattr(processes, "wait_for", dies)
+    monkeypatch.setattr(pebble, "ProcessPool", lambda *a, **k: pools.append(pool(*a, **k)) or pools[-1])
+    with pytest.raises(CancelledError):
+        worker.call(os.getpid, (), None)
+    assert pools == [worker.pool]
 
 
 def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):
