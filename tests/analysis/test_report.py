@@ -2,9 +2,12 @@
 
 import copy
 import json
+import os
 import re
 import shutil
+import signal
 import subprocess
+import threading
 from html.parser import HTMLParser
 
 import numpy as np
@@ -293,10 +296,13 @@ DRIVE = """<script>
 const errors = [];
 addEventListener("error", e => errors.push(e.message));
 const say = console.error; console.error = (...a) => { errors.push(a.join(" ")); say(...a); };
-addEventListener("load", () => setTimeout(async () => {
+const until = async truth => {  // for two minutes at most: what is wrong then is found, too
+  for (let turn = 0; turn < 1200 && !truth(); turn++) await new Promise(r => setTimeout(r, 100));
+};
+const drive = async found => {
   const texts = row => [...row.cells].map(cell => cell.textContent);
   const rows = () => [...document.querySelectorAll("#runs tbody tr")].map(texts);
-  const found = { all: rows().length };
+  found.all = rows().length;
   found.wide = [...document.querySelectorAll(".wide, html")].map(e => e.scrollWidth - e.clientWidth);
   const filter = document.getElementById("filter");
   filter.value = "cosface"; filter.dispatchEvent(new Event("input"));
@@ -308,25 +314,27 @@ addEventListener("load", () => setTimeout(async () => {
   found.more = document.querySelector("td.more").textContent;
   const plots = [...document.querySelectorAll("#spheres .plot")];
   found.spheres = plots.length;
-  if (plots.length) {
-    await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
-    await new Promise(r => setTimeout(r, 1500));
-    found.cameras = plots.map(p => p.layout.scene.camera.eye.y);
-    plots[0].emit("plotly_hover", { points: [{ customdata: [13, 13] }] });
-    const tip = document.getElementById("tip");
-    await tip.querySelector("img").decode();
-    found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
-    found.marked = [...document.querySelectorAll("#classes .on")].map(e => e.textContent);
-    found.key = document.querySelectorAll("#classes button").length;
-    document.querySelectorAll("#classes button")[3].click();
-    await new Promise(r => setTimeout(r, 500));
-    found.colours = plots.map(p => [...new Set(p.data[1].marker.color)].length);
-    found.looks = new Set(data.colours.map((c, l) => c + plots[0].data[1].marker.symbol[l])).size;
-  }
-  found.errors = errors;
-  const out = document.createElement("pre"); out.id = "found"; out.textContent = JSON.stringify(found);
-  document.body.append(out);
-}, 500));
+  const cameras = () => plots.map(p => p.layout.scene.camera.eye.y);
+  await Plotly.relayout(plots[0], { "scene.camera": { eye: { x: 0.1, y: 2, z: 0.3 } } });
+  await until(() => cameras().every(y => y === 2));
+  found.cameras = cameras();
+  plots[0].emit("plotly_hover", { points: [{ customdata: [13, 13] }] });
+  const tip = document.getElementById("tip");
+  await tip.querySelector("img").decode();
+  found.tip = [tip.textContent, tip.querySelector("img").naturalWidth, tip.style.display];
+  found.marked = [...document.querySelectorAll("#classes .on")].map(e => e.textContent);
+  found.key = document.querySelectorAll("#classes button").length;
+  document.querySelectorAll("#classes button")[3].click();
+  const colours = () => plots.map(p => new Set(p.data[1].marker.color).size);
+  await until(() => colours().every(count => count === 2));
+  found.colours = colours();
+  found.looks = new Set(data.colours.map((c, l) => c + plots[0].data[1].marker.symbol[l])).size;
+};
+addEventListener("load", async () => {
+  const found = { errors };
+  try { await drive(found); } catch (error) { errors.push(String(error)); }
+  console.log("found " + JSON.stringify(found));
+});
 </script>"""
 
 
@@ -337,14 +345,20 @@ def driven(page, width: int, tmp_path) -> dict:
     quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
     flags = [f"--disable-{what}" for what in quiet] + ["--no-first-run", f"--window-size={width},900"]
     flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=20000", "--dump-dom"]
-    command = [BROWSER, *flags, path.as_uri()]
-    for _ in range(3):  # beside other work the browser's time can be up before the page is ready
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-        written = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.S)
-        if written:
-            break
-    return json.loads(written[1])
+    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", path.as_uri()]
+    said, command = [], [BROWSER, *flags]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as browser:
+        end = threading.Timer(600, os.killpg, (browser.pid, signal.SIGKILL))
+        end.start()
+        try:
+            for line in browser.stderr:  # what the page's console says is here, as soon as it is said
+                said.append(line)
+                if written := re.search(r'"found (\{.*\})", source: ', line):
+                    return json.loads(written[1])
+        finally:
+            end.cancel()
+            os.killpg(browser.pid, signal.SIGKILL)
+    pytest.fail("the browser ended before the page was ready:\n" + "".join(said[-40:]))
 
 
 @pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
