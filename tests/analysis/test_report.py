@@ -342,10 +342,10 @@ def driven(page, width: int, tmp_path) -> dict:
     """What DRIVE finds in a page that a browser shows, so many pixels wide."""
     path = tmp_path / "driven.html"
     path.write_text(page.read_text().replace("<title>", DRIVE + "<title>", 1))
-    quiet = ["gpu", "quic", "background-networking", "component-update", "sync"]
+    quiet = ["gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage"]
     flags = [f"--disable-{what}" for what in quiet] + ["--no-first-run", f"--window-size={width},900"]
     flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    flags += [f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr", path.as_uri()]
+    flags += ["--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile{width}", path.as_uri()]
     said, command = [], [BROWSER, *flags]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as browser:
         end = threading.Timer(600, os.killpg, (browser.pid, signal.SIGKILL))
