@@ -86,7 +86,17 @@ def interrupt_once(*_) -> None:
     """Ctrl-C while there is something to put in order: pressing it again must not tear that."""
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)
+    sys.unraisablehook = interrupt_again
     raise KeyboardInterrupt
+
+
+def interrupt_again(lost: object) -> None:
+    """Python drops exceptions from what it calls when objects end, as imports have it do, and would drop
+    the one interrupt there is: it comes again a moment later, outside of that."""
+    if lost.exc_type is not KeyboardInterrupt:
+        return sys.__unraisablehook__(lost)
+    signal.signal(signal.SIGALRM, interrupt_once)
+    signal.setitimer(signal.ITIMER_REAL, 0.01)
 
 
 def end_command(*_) -> None:

@@ -28,8 +28,6 @@ from . import tracking
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
 from .run import command_line as typed
 
-log = logging.getLogger(__name__)
-
 
 def task(composed: DictConfig) -> float:
     """One run, as Hydra composed it: what every launcher calls."""
@@ -38,12 +36,14 @@ def task(composed: DictConfig) -> float:
 
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
+    if not sweep:  # which ends, and ends its runs, in its own way
+        on_interrupt(interrupt_once)
     try:
         group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
         return train_run(typed.values_for_task(composed, job), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
-            log.error(f"{folder.name}: {error}")
+            logging.getLogger(__name__).error(f"{folder.name}: {error}")
             raise
         typed.remove_refused(folder)
         sys.exit(str(error))
@@ -55,7 +55,6 @@ def task(composed: DictConfig) -> float:
 
 
 def main() -> None:
-    on_interrupt(interrupt_once)
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(typed.CONF), config_name="train")(task)
@@ -66,7 +65,7 @@ def main() -> None:
     try:
         typed.check_command(sys.argv[1:])
         run_task()
-    except KeyboardInterrupt:  # before a run began, or a sweep
+    except KeyboardInterrupt:  # of another's sweeper
         end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(typed.explain(error))

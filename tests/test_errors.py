@@ -11,7 +11,15 @@ from src.errors import Mistakes, UserError, begin_command
 from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
-SLOW_TORCH = "import os, time; open(os.environ['MARK'], 'w').close(); time.sleep(600)"
+# As compiled modules do, it makes an ImportError of any exception while it is imported.
+SLOW_TORCH = """
+import os, time
+open(os.environ["MARK"] + str(os.getpid()), "w").close()
+try:
+    time.sleep(600)
+except BaseException:
+    raise ImportError from None
+"""
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -27,7 +35,7 @@ def test_ctrl_c_during_imports_ends_a_command_without_a_traceback(command, how, 
         text=True,
         start_new_session=True,
     )
-    wait_for(tmp_path / "mark")
+    wait_for(tmp_path / f"mark{process.pid}")
     os.kill(process.pid, how)
     try:
         assert process.wait(timeout=60) == 130
@@ -35,6 +43,24 @@ def test_ctrl_c_during_imports_ends_a_command_without_a_traceback(command, how, 
     finally:
         os.killpg(process.pid, signal.SIGKILL) if "-m" in command else None  # its fork server
     assert process.stderr.read() == ""
+
+
+def test_an_interrupt_that_python_drops_comes_again():
+    code = """
+import os, signal, time, weakref
+from src.errors import interrupt_once, on_interrupt
+on_interrupt(interrupt_once)
+try:
+    held = {1}  # what a weak reference to it calls cannot raise
+    reference = weakref.ref(held, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    del held
+    time.sleep(60)
+except KeyboardInterrupt:
+    os.kill(os.getpid(), signal.SIGINT)  # as somebody does who presses it twice
+    print("put in order")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "put in order\n", "")
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])

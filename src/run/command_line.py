@@ -26,7 +26,7 @@ from omegaconf.errors import (
 
 from ..arguments import suggestion
 from ..commands import command
-from ..errors import Mistakes, UserError
+from ..errors import Mistakes, UserError, interrupt_once, on_interrupt
 from .best import PREFIX
 from .folder import holds_foreign_files, holds_work, identity_in, is_done, read_summary
 from .identity import ROOT, code_of, config_hash, flattened
@@ -253,12 +253,16 @@ def values_for_task(composed: DictConfig, hydra: DictConfig) -> dict:
 
 class KeepRuns(Callback):
     """Hydra callback: before Hydra writes into a folder, refuse one that holds another run, or this one
-    finished, and values that are wrong on their own.
+    finished, and values that are wrong on their own; and what Ctrl-C does in another's sweep.
 
     Hydra turns an ordinary exception in a callback into a warning; SystemExit gets through.
     """
 
     made: tuple[Path, ...] = ()  # folders of this process's run that were not there, from its own up
+
+    def on_multirun_start(self, config: DictConfig, **_) -> None:
+        if not config.hydra.sweeper._target_.startswith("hydra_plugins.angular_penalty"):
+            on_interrupt(interrupt_once)  # ours say for themselves how they end
 
     def on_run_start(self, config: DictConfig, **_) -> None:
         folder = Path(config.hydra.run.dir).resolve()
