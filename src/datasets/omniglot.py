@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from .files import ARCHIVES, find_images, in_parallel, remove_empty_folders
+from .files import ARCHIVES, find_images, remove_empty_folders
 from .images import to_bytes
 from .limits import check_file, check_zip, printable
 from .options import Size
@@ -112,8 +112,7 @@ def _complete(part: str, drawings: dict, where: Path) -> dict:
 
 def _labelled(drawings: Drawings, shape: tuple[int, int, int]) -> Labelled:
     names = sorted(drawings)
-    images = np.stack(
-        in_parallel(lambda name: to_bytes(drawings[name], shape, name, MOST_PIXELS), names)
-    )
+    # Not by several threads, which take twice as long: so small a drawing hardly releases Python's lock.
+    images = np.stack([to_bytes(drawings[name], shape, name, MOST_PIXELS) for name in names])
     classes, labels = np.unique([name.rpartition("/")[0] for name in names], return_inverse=True)
     return Labelled(images, labels, tuple(classes.tolist()), np.array(names))

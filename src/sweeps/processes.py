@@ -8,8 +8,8 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, wait
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import pebble
@@ -114,6 +114,14 @@ def wait_for(
     if future.cancelled():
         wait_for_end(process)
     return future.result()
+
+
+def wait_for_all(futures: Iterable[Future]) -> None:
+    """Until all are done, awake now and then: Python acts on a signal when the main thread is awake, and
+    one that comes just as it begins to wait, or that another thread takes, does not wake it."""
+    left = set(futures)
+    while left:
+        left = wait(left, timeout=LOOK_SECONDS).not_done
 
 
 def wait_for_end(process: int) -> None:

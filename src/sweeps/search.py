@@ -22,6 +22,7 @@ from .clusters import ClusterLauncher
 from .console import Board, console
 from .grid import alternatives, say_excluded
 from .plan import Planned, described
+from .processes import LOOK_SECONDS, wait_for_all
 from .space import Space
 from .study import PRUNERS, SAMPLERS, on_other_images, open_study, rows_so_far, sampler, storage_errors
 from .sweeper import PlannedSweeper
@@ -30,7 +31,6 @@ if TYPE_CHECKING:  # importing it takes most of a second, which only a search sh
     import optuna
 
 REPEATED = ("seed", "dataset.fold")  # within each trial
-LOOK_SECONDS = 0.2  # between looks at a run's epochs
 
 
 class SearchSweeper(PlannedSweeper):
@@ -100,7 +100,7 @@ class SearchSweeper(PlannedSweeper):
         with Board(max(0, expected)) as board, ThreadPoolExecutor(parallel) as threads:
             try:
                 tasks = [threads.submit(self.work, board) for _ in range(parallel)]
-                wait(tasks)
+                wait_for_all(tasks)
             except BaseException:
                 self.ending = True
                 self.stop_launcher()

@@ -32,7 +32,7 @@ from .compose import Composer
 from .console import Board, console
 from .forkserver import workers_context
 from .plan import Planned, plan
-from .processes import Slot, Worker, last_words
+from .processes import LOOK_SECONDS, Slot, Worker, last_words, wait_for_all
 from .sharing import (
     MOST_ON_A_GPU,
     Turns,
@@ -105,6 +105,7 @@ class WorkersLauncher(Launcher):
         with ThreadPoolExecutor(len(self.slots)) as threads:
             try:
                 futures = [threads.submit(self.launch_run, run, board) for run in runs]
+                wait_for_all(futures)
                 return [future.result() for future in futures]
             except BaseException:
                 self.stop()
@@ -134,7 +135,8 @@ class WorkersLauncher(Launcher):
         if left:
             console.print(f"waiting for the pictures of {counted(left, 'run')}, or for W&B")
         for attempt in attempts:
-            attempt.join()
+            while attempt.is_alive():  # as wait_for_all does
+                attempt.join(LOOK_SECONDS)
 
     def ended(self, run: Planned, result: JobReturn, board: Board) -> None:
         """Draw the conclusions from a run's result."""

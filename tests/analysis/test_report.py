@@ -361,6 +361,7 @@ def driven(page, width: int, tmp_path) -> dict:
     pytest.fail("the browser ended before the page was ready:\n" + "".join(said[-40:]))
 
 
+@pytest.mark.figures
 @pytest.mark.skipif(not BROWSER, reason="no chromium here to open the report with")
 def test_the_page_of_200_runs_fits_filters_sorts_and_turns_in_a_browser(write, tmp_path):
     classes = tuple(f"Old_Church_Slavonic_(Cyrillic)/character{label:02d}" for label in range(20))

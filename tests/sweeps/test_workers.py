@@ -1,5 +1,6 @@
 """What a sweep survives, and what it leaves behind of what it does not."""
 
+import ctypes
 import multiprocessing
 import os
 import random
@@ -143,12 +144,26 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
     assert "finished" not in states(tmp_path).values()
 
 
+@pytest.mark.parametrize("kind", ["grid", "search"])
+def test_ctrl_c_that_does_not_wake_the_main_thread_is_seen_all_the_same(kind, sweep, tmp_path):
+    search = ("hydra/sweeper=search", "hydra.sweeper.trials=1", "margin.value=interval(0.1,0.6)")
+    process = sweep(*search * (kind == "search"), faults="arcface0:hang")
+    while not list(tmp_path.glob("sweep/*/hangs")):
+        time.sleep(0.05)
+    *_, other = map(int, os.listdir(f"/proc/{process.pid}/task"))
+    ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGINT)  # as one that comes a moment too early
+    code, _, err = finish(process)
+    assert code == 130 and "ending the current runs" in err and "To go on" in err
+    assert "finished" not in states(tmp_path).values()
+
+
 def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
-    code, _, err = finish(sweep("seed=0,1", "hydra.launcher.timeout=30", faults="arcface0:hang"))
-    assert code == 1 and "1 of 2 runs failed" in err
-    assert states(tmp_path) == {run_name(seed=0): "failed", run_name(seed=1): "finished"}
-    assert "timeout=30" in read_summary(tmp_path / "sweep" / run_name(seed=0))["error"]
-    assert "timeout=30" in (tmp_path / "sweep" / run_name(seed=0) / "train.log").read_text()
+    folder = tmp_path / "sweep" / run_name(seed=0)
+    code, _, err = finish(sweep("seed=0", "hydra.launcher.timeout=5", faults="arcface0:hang"))
+    assert code == 1 and "1 of 1 run failed" in err
+    assert states(tmp_path) == {folder.name: "failed"}
+    assert "timeout=5" in read_summary(folder)["error"]
+    assert "timeout=5" in (folder / "train.log").read_text()
 
 
 @pytest.fixture

@@ -67,7 +67,7 @@ def assert_equal(one, other):
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_a_graph_is_the_step_bit_for_bit(loss, composed, tmp_path, monkeypatch):
-    config = composed(*SHORT, f"loss={loss}")
+    config = composed(*SHORT, "model=mlp", f"loss={loss}")
     eager = trained(config, tmp_path / "eager")
     recorder = FakeGraphs()
     monkeypatch.setattr(graphs, "recorder_for", lambda step: recorder)
