@@ -1,13 +1,20 @@
 """What a batch costs beside the step that it feeds: `python -m benchmarks.data`. Aim: at most 1%; and
-what it costs to change all its images at random in every way there is.
+what it costs to change all its images at random in every way there is; and to read image files.
 
 The default model and ArcFace, on images of the shape and number of the digits and of Fashion-MNIST.
 """
 
+import io
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
 import torch
+from PIL import Image
 
 from benchmarks.timing import interleaved, machine
 from src.datasets import Augmentation, Split
+from src.datasets.files import in_parallel
+from src.datasets.images import to_bytes
 from src.losses import ArcFace
 from src.models import build_backbone, small_cnn
 from src.training import adam, build_optimizer, choose_device
@@ -21,6 +28,7 @@ EVERYTHING = {
     "shear": 10,
     "erase": 0.5,
 }
+FILES = {"drawing": ("PNG", "1", 105), "face": ("JPEG", "RGB", 112), "photograph": ("JPEG", "RGB", 500)}
 CASES = {"digits": (1437, 8, 64), "Fashion-MNIST": (60_000, 28, 256)}  # images, pixels, batch
 
 
@@ -54,6 +62,30 @@ def main() -> None:
         for way in ("batch", "augmentation"):
             part, whole = seconds[way] * 1e3, seconds["step"] * 1e3
             print(f"  {name:14} {way:12} {part:6.3f} ms of {whole:6.2f} ms   ratio {part / whole:.4f}")
+    reading_files()
+
+
+def reading_files() -> None:
+    rng = np.random.default_rng(0)
+    print("reading image files by several threads, as a share of the time that one takes")
+    for name, (kind, mode, side) in FILES.items():
+        coarse = rng.integers(256, size=(side // 8, side // 8, 3), dtype=np.uint8)
+        file, shape = io.BytesIO(), (1 if mode == "1" else 3, side, side)
+        Image.fromarray(coarse).resize((side, side)).convert(mode).save(file, kind)
+
+        def read(_, file=file, shape=shape) -> np.ndarray:
+            return to_bytes(file.getvalue(), shape, "image")
+
+        with ThreadPoolExecutor() as pool:
+            ways = {
+                "one": lambda read=read: in_parallel(read, range(500), threads=1),
+                "an image at a time": lambda read=read, pool=pool: list(pool.map(read, range(500))),
+                "several at a time": lambda read=read: in_parallel(read, range(500)),
+            }
+            seconds = interleaved(ways, rounds=8)
+        each = f"{name}, {side}×{side} {kind}, {seconds['one'] * 2:.2f} ms"
+        for way in list(ways)[1:]:
+            print(f"  {each:34} {way:20} ratio {seconds[way] / seconds['one']:.2f}")
 
 
 if __name__ == "__main__":

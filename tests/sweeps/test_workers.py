@@ -26,7 +26,7 @@ from src.sweeps import processes, workers
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
-from .conftest import FAULTY, finish, run_name, states, wait_for
+from .conftest import FAULTY, QUICK, finish, run_name, states, wait_for
 
 
 def contents(folder) -> dict:
@@ -295,6 +295,24 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on(how, sweep, tmp_path):
     assert states(tmp_path)[hanging.name] == "interrupted"
     with pytest.raises(ProcessLookupError):
         os.kill(int((hanging / "hangs").read_text()), 0)
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_hydras_own_sweeper_with_this_launcher_ends_in_order_too(how, template, tmp_path):
+    words = ["-m", "--config-dir=tests/conf", *QUICK, FAULTY, "hydra/sweeper=basic", "seed=0,1,2"]
+    words += ["hydra.launcher.workers=1", f"hydra.sweep.dir={tmp_path / 'sweep'}"]
+    process = template.start("src.train", *words, env=os.environ | {"FAULTS": "arcface1:hang"})
+    hanging = tmp_path / "sweep" / run_name(seed=1)
+    try:
+        worker = int(wait_for(hanging / "hangs").read_text())
+        os.kill(process.pid, how)
+        code, _, err = finish(process)
+    finally:
+        process.kill()
+    assert (code, err) == (130, "interrupted\n")
+    assert states(tmp_path) == {run_name(seed=0): "finished", hanging.name: "interrupted"}
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
 
 
 def test_workers_die_with_a_sweep_that_is_killed(sweep, tmp_path):
