@@ -342,23 +342,31 @@ def driven(page, width: int, tmp_path) -> dict:
     """What DRIVE finds in a page that a browser shows, so many pixels wide."""
     path = tmp_path / "driven.html"
     path.write_text(page.read_text().replace("<title>", DRIVE + "<title>", 1))
+    for attempt in range(3):  # where memory is short, the browser may crash
+        said = list(lines_of(path, width, tmp_path / f"profile{width}-{attempt}"))
+        written = re.search(r'"found (\{.*\})", source: ', said[-1]) if said else None
+        if written:
+            return json.loads(written[1])
+    pytest.fail("the browser ended before the page was ready:\n" + "".join(said[-40:]))
+
+
+def lines_of(path, width: int, profile):
+    """What a browser writes to stderr, the page's console included, until the page has `found`."""
     quiet = ["gpu", "quic", "background-networking", "component-update", "sync", "dev-shm-usage"]
     flags = [f"--disable-{what}" for what in quiet] + ["--no-first-run", f"--window-size={width},900"]
     flags += ["--headless", "--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-    flags += ["--enable-logging=stderr", f"--user-data-dir={tmp_path}/profile{width}", path.as_uri()]
-    said, command = [], [BROWSER, *flags]
+    command = [BROWSER, *flags, "--enable-logging=stderr", f"--user-data-dir={profile}", path.as_uri()]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True) as browser:
         end = threading.Timer(600, os.killpg, (browser.pid, signal.SIGKILL))
         end.start()
         try:
-            for line in browser.stderr:  # what the page's console says is here, as soon as it is said
-                said.append(line)
-                if written := re.search(r'"found (\{.*\})", source: ', line):
-                    return json.loads(written[1])
+            for line in browser.stderr:
+                yield line
+                if '"found {' in line:
+                    return
         finally:
             end.cancel()
             os.killpg(browser.pid, signal.SIGKILL)
-    pytest.fail("the browser ended before the page was ready:\n" + "".join(said[-40:]))
 
 
 @pytest.mark.figures

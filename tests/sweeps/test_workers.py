@@ -151,7 +151,8 @@ def test_ctrl_c_that_does_not_wake_the_main_thread_is_seen_all_the_same(kind, sw
     while not list(tmp_path.glob("sweep/*/hangs")):
         time.sleep(0.05)
     *_, other = map(int, os.listdir(f"/proc/{process.pid}/task"))
-    ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGINT)  # as one that comes a moment too early
+    # As one that comes a moment too early.
+    assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGINT) == 0
     code, _, err = finish(process)
     assert code == 130 and "ending the current runs" in err and "To go on" in err
     assert "finished" not in states(tmp_path).values()
