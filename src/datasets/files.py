@@ -122,8 +122,8 @@ def in_parallel(
     items, threads = list(items), threads or os.cpu_count()
     if threads == 1 or len(items) < 8:
         return [function(item) for item in items]
-    block = max(1, min(32, len(items) // (8 * threads)))
-    blocks = [items[first : first + block] for first in range(0, len(items), block)]
+    size = max(1, min(32, len(items) // (8 * threads)))
+    blocks = [items[first : first + size] for first in range(0, len(items), size)]
     with ThreadPoolExecutor(threads) as pool:
         results = chain.from_iterable(pool.map(lambda block: [function(item) for item in block], blocks))
         console = Console(stderr=True) if doing and len(items) >= MANY else None

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import pebble
@@ -117,11 +117,14 @@ def wait_for(
 
 
 def wait_for_all(futures: Iterable[Future]) -> None:
-    """Until all are done, awake now and then: Python acts on a signal when the main thread is awake, and
-    one that comes just as it begins to wait, or that another thread takes, does not wake it."""
+    """Until all are done, or one has raised, which is raised here. Awake now and then: Python acts on a
+    signal when the main thread is awake, and one that comes just as it begins to wait, or that another
+    thread takes, does not wake it."""
     left = set(futures)
     while left:
-        left = wait(left, timeout=LOOK_SECONDS).not_done
+        done, left = wait(left, timeout=LOOK_SECONDS, return_when=FIRST_EXCEPTION)
+        for future in done:
+            future.result()
 
 
 def wait_for_end(process: int) -> None:

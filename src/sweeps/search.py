@@ -105,8 +105,6 @@ class SearchSweeper(PlannedSweeper):
                 self.ending = True
                 self.stop_launcher()
                 raise
-        for task in tasks:
-            task.result()
         beside = self.run_baselines() if several > 1 and not self.stopped else []
         return self.answer(beside)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import CancelledError, ThreadPoolExecutor, TimeoutError, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import pebble
@@ -142,6 +142,13 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err and "To go on" in err
     assert "finished" not in states(tmp_path).values()
+
+
+def test_an_error_does_not_wait_for_the_other_runs():
+    endless, broken = Future(), Future()
+    broken.set_exception(ZeroDivisionError)
+    with pytest.raises(ZeroDivisionError):
+        processes.wait_for_all([endless, broken])
 
 
 @pytest.mark.parametrize("kind", ["grid", "search"])
