@@ -21,6 +21,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from PIL import Image
 
+from src.durable import write_bytes
 from src.run.command_line import CONF, to_dict
 from src.sweeps.compose import Composer
 from tests.template import Template
@@ -57,7 +58,6 @@ def blank_figures(request, monkeypatch):
         return
     monkeypatch.setattr("src.plots.style.png", lambda figure: DOT)
     if folder != "analysis":
-        monkeypatch.setattr("src.plots.save", save_dot)
         monkeypatch.setattr("src.plots.draw", draw_dots)
 
 
@@ -70,14 +70,8 @@ def white_dot() -> bytes:
 DOT = white_dot()
 
 
-def save_dot(figure, path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(DOT)
-    return path
-
-
 def draw_dots(pictures, folder: Path) -> dict[str, Path]:
-    return {Path(name).stem: save_dot(None, folder / name) for name in pictures}
+    return {Path(name).stem: write_bytes(folder / name, DOT) for name in pictures}
 
 
 def config_of(*overrides: str) -> dict:
