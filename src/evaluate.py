@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from .commands import add_allow, parser_of, refuse_existing
+from .config import Config
 from .datasets.files import left_out, name_some
 from .errors import UserError
 from .evaluation import EVALUATIONS, METRICS
+from .run.build import check_config
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
-from .run.load import load_trained
-from .run.schema import check_config
-from .run.targets import REBUILT
+from .run.load import REBUILT, load_trained
 from .words import counted
 
 
@@ -34,10 +34,10 @@ def main() -> None:
     try:
         run = load_trained(given.run, allowed=given.allow)
         config = with_overrides(run, given.overrides, given.config_dir)
-        check_config(config, REBUILT)
-        if config["device"] != run.config["device"]:
-            run = run.on(config["device"])
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config['dataset']['name']}"
+        config = check_config(config, REBUILT)
+        if config.device != run.config.device:
+            run = run.on(config.device)
+        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name('dataset')}"
         out = given.out or run.folder / "evaluations" / name
         refuse_existing(out)
         if run.unfinished:
@@ -49,10 +49,10 @@ def main() -> None:
     print_evaluation(config, evaluation, out)
 
 
-def print_evaluation(config: dict, evaluation: Evaluation, out: Path) -> None:
-    name, images = config["evaluation"]["name"], evaluation.images
+def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
+    name, images = config.evaluation.protocol, evaluation.images
     classes = counted(len(images.classes), "class")
-    print(f"{name} on {counted(len(images), 'image')} of {classes}, {config['dataset']['name']}")
+    print(f"{name} on {counted(len(images), 'image')} of {classes}, {config.name('dataset')}")
     table = Table("metric")
     table.add_column("value", justify="right")
     for metric in EVALUATIONS[name]:

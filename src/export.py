@@ -9,11 +9,12 @@ import sys
 from pathlib import Path
 
 from .commands import add_allow, parser_of
+from .config.tree import Device
 from .errors import UserError
 from .run.export import SUFFIXES, export
 from .run.load import load_trained
 
-CPU = {"name": "cpu", "threads": None, "precision": "fp32"}
+CPU = Device(kind="cpu")
 
 
 def main() -> None:

@@ -39,7 +39,7 @@ def look(given: Namespace) -> None:
     run = load_trained(given.run, allowed=given.allow)
     if run.unfinished:
         print(run.unfinished)
-    sources = given.sources or [run.config["dataset"]["name"]]
+    sources = given.sources or [run.config.name("dataset")]
     images, _ = split_of(run, sources, given.split, given.skip_broken, given.config_dir)
     if len(images.labels.unique()) < 2:
         raise UserError(f"{' '.join(sources)}: images of one class, which nothing tells from another")

@@ -25,6 +25,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
+from .config.compose import CONF, check_command, explain, with_home
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
 from .run import command_line as typed
 
@@ -40,7 +41,7 @@ def task(composed: DictConfig) -> float:
         on_interrupt(interrupt_once)
     try:
         group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
-        return train_run(typed.values_for_task(composed, job), folder, group)
+        return train_run(typed.config_of_task(composed, job), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             logging.getLogger(__name__).error(f"{folder.name}: {error}")
@@ -57,18 +58,19 @@ def task(composed: DictConfig) -> float:
 def main() -> None:
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
-    run_task = hydra.main(version_base="1.3", config_path=str(typed.CONF), config_name="train")(task)
+    run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
-        typed.check_command(sys.argv[1:])
+        sys.argv[1:] = map(with_home, sys.argv[1:])
+        check_command(sys.argv[1:])
         run_task()
     except KeyboardInterrupt:  # of another's sweeper
         end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        sys.exit(typed.explain(error))
+        sys.exit(explain(error))
     except OSError as error:
         sys.exit(in_one_line(error))
 

@@ -1,7 +1,6 @@
 """How sure the answer is, in sentences: against the baselines, and against the other settings."""
 
 from ..evaluation import METRICS
-from ..run.options import PIXELS
 from ..words import counted
 from .phrases import enumerate_labels, number, repeated_word
 from .ranking import Comparison
@@ -39,7 +38,7 @@ def opposite(gap: Difference) -> Difference:
 def against_baseline(comparison: Comparison, baseline: Setting, gap: Difference) -> str:
     """How far the best setting is from a baseline."""
     metric, sign = comparison.metric, 1 if comparison.higher_is_better else -1
-    pixels = baseline.loss == PIXELS
+    pixels = baseline.loss == "pixels"
     name = baseline.label + ", the images themselves without any training" * pixels
     against = f"{comparison.best.label} against" if comparison.undecided else "Against"
     said = f"{against} the baseline {name}: {number(metric, gap.mean, signed=True)}"
@@ -129,7 +128,7 @@ def resolutions(comparison: Comparison) -> list[str]:
 def more_folds(comparison: Comparison) -> list[str]:
     """What would tell settings apart in a cross-validation: more folds train on more images each, and
     give more results to compare."""
-    folds = comparison.best.runs[0].config["dataset"].get("folds")
+    folds = comparison.best.runs[0].config.dataset.folds
     if not comparison.best.folds or not folds:
         return []
     more = next((each for each in MORE_FOLDS if each > folds), None)
@@ -140,7 +139,7 @@ def more_folds(comparison: Comparison) -> list[str]:
 
 
 def is_open(comparison: Comparison) -> bool:
-    return (comparison.best.runs[0].config.get("evaluation") or {}).get("name") != "closed_set"
+    return comparison.best.runs[0].config.evaluation.protocol != "closed_set"
 
 
 def verdict(doubtful: int, others: int, ahead: bool) -> str:

@@ -35,9 +35,7 @@ def compare_sweeps(
     and print the answer. With `log_to_wandb` it becomes a run of their W&B group, if the runs are there;
     with `wandb_report` a W&B Report. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
-    comparison = rank_runs(
-        runs, problems, metric or runs[0].config.get("objective", "accuracy"), baseline
-    )
+    comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline)
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     comparison.folder = out
@@ -51,8 +49,8 @@ def compare_sweeps(
     page = write_report(comparison, answer, pictures, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)
     print_comparison(comparison, answer, page)
-    logger = {"project": None, "entity": None, "group": None} | runs[0].config["logger"]
-    group = logger["group"] or tracking.sweep_group(folders[0])
+    logger = runs[0].config.logger
+    group = logger.group or tracking.sweep_group(folders[0])
     if log_to_wandb:
         header, *rows = settings_rows(comparison)
         tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), page)

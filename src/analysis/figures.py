@@ -9,11 +9,9 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..evaluation import METRICS, Metric
-from ..run.folder import read_rows
-from ..run.options import PIXELS
+from ..run.folder import RunFolder
 from .foreign import array_shape, read_arrays
 from .ranking import Comparison, Setting
-from .read import evaluation_of
 from .shared import split_shared
 
 CURVES, SPHERES = 6, 12  # settings drawn
@@ -144,7 +142,7 @@ def losses_by_rate(
     """Losses, learning rates, the mean on the test split of each loss's setting that is chosen at each
     rate (L, R), nan where none was tried, and the rate of each loss that is chosen of all; None if only
     one rate was tried. Of a search's many rates, those that are close share a column."""
-    trained = [setting for setting in comparison.settings if setting.loss != PIXELS]
+    trained = [setting for setting in comparison.settings if setting.loss != "pixels"]
     rates = {setting.key: rate_of(setting) for setting in trained if rate_of(setting) is not None}
     if len(set(rates.values())) < 2:
         return None
@@ -207,7 +205,7 @@ def learning_curve(setting: Setting, metric: str) -> np.ndarray:
     values = []
     for run in setting.runs:
         try:
-            values.append([float(row[metric]) for row in read_rows(run.folder / "metrics.csv")])
+            values.append([float(row[metric]) for row in RunFolder(run.folder).rows()])
         except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged
             return np.empty((0, 4))
     epochs = min(map(len, values))
@@ -227,20 +225,20 @@ def drawn_interval(metric: str, setting: Setting) -> tuple[float, float, float]:
 
 def margin_of(setting: Setting) -> float | None:
     """The margin as one number: of several, the second, which `combined` adds to the angle."""
-    value = setting.runs[0].config["margin"].get("value")
+    value = setting.runs[0].config.margin.value
     if isinstance(value, list):
         value = value[1] if len(value) > 1 else None
     return None if value is None or isinstance(value, str) else float(value)
 
 
 def scale_of(setting: Setting) -> float | None:
-    value = setting.runs[0].config["scale"].get("value")
+    value = setting.runs[0].config.scale.value
     return float(value) if isinstance(value, int | float) else None
 
 
 def rate_of(setting: Setting) -> float | None:
     """The learning rate, if there is a positive one."""
-    value = (setting.runs[0].config.get("optimizer") or {}).get("lr")
+    value = setting.runs[0].config.optimizer.lr
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
@@ -278,7 +276,7 @@ def read_sphere(setting: Setting, path) -> plots.Sphere:
     whole = labels.shape == points.shape[:1] and labels.dtype.kind in "iu"
     if not whole or not set(labels.tolist()) <= set(range(known)):
         raise ValueError("embeddings, labels and classes do not fit")
-    if evaluation_of(setting.runs[0].config) != "closed_set":
+    if setting.runs[0].config.evaluation.protocol != "closed_set":
         # The prototypes are of the classes that were trained on, not of these.
         prototypes = plots.class_means(points, labels)
     sphere = plots.Sphere(setting.label, points, labels, prototypes)

@@ -1,21 +1,16 @@
 """What lies in run folders that others made: configurations and arrays, read within limits."""
 
 import math
-import re
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import yaml
-from omegaconf import OmegaConf
 
 from ..datasets.limits import check_zip, regular_file
 
 MOST_YAML_BYTES, MOST_LEVELS = 2**20, 64
 MOST_ARRAY_BYTES = 2**28
-# `${loss.margin}`, and `${oc.select:loss.few_classes.margin,${loss.margin}}`.
-REFERENCE = re.compile(r"\$\{(?:oc\.select:)?(\w+(?:\.\w+)*)(?:,\s*([-+.\w]*|\$\{.*\}))?\}")
-MOST_STEPS = 8  # from one key to the next
 
 
 def plain_yaml(path: Path) -> str:
@@ -31,38 +26,6 @@ def plain_yaml(path: Path) -> str:
         if level > MOST_LEVELS:
             raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     return text
-
-
-def read_config(path: Path) -> dict:
-    """A configuration as Hydra wrote it, with references to its own keys followed. What would look
-    anywhere else, as `${oc.env:…}`, stays as it is written: the environment of whoever reads it is no
-    part of the run. Raises ValueError, or whatever YAML does, for a file that is none."""
-    text = plain_yaml(path)
-    config = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-    return _followed(config, config)
-
-
-def _followed(value: object, config: dict) -> object:
-    if isinstance(value, dict):
-        return {key: _followed(part, config) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_followed(part, config) for part in value]
-    return _looked_up(value, config)
-
-
-def _looked_up(value: object, config: dict) -> object:
-    for _ in range(MOST_STEPS):
-        match = REFERENCE.fullmatch(value) if isinstance(value, str) else None
-        if not match:
-            return value
-        found: object = config
-        for part in match[1].split("."):
-            found = found.get(part) if isinstance(found, dict) else None
-        if isinstance(found, (dict, list)):
-            return value
-        default = match[2] if found is None else None
-        value = yaml.safe_load(default) if default and "$" not in default else default or found
-    return value
 
 
 def array_shape(path: Path, name: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 
 from ..evaluation import METRICS
-from ..run.sizes import HANDFUL, in_words
+from ..run.advice import HANDFUL, in_words
 from ..words import counted
 from .figures import losses_at_an_edge, losses_by_rate
 from .phrases import enumerate_labels

@@ -35,7 +35,7 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
         for key in (keys | dict.fromkeys(comparison.also_differ))
         if key != "dataset.fold" and len({str(values.get(key)) for values in flat}) > 1
     ]
-    addresses = any(run.wandb_url for run in comparison.runs)
+    addresses = any((run.summary and run.summary.wandb_url) for run in comparison.runs)
     label_of = {run.folder: setting.label for setting in comparison.settings for run in setting.runs}
     folds = [run.repeat.fold for run in comparison.runs]
     folded = any(fold is not None for fold in folds)
@@ -52,12 +52,12 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
                 "setting": label_of.get(run.folder, ""),
                 "state": run.state,
                 "command": command,
-                "config": json.dumps(run.config, indent=1),
+                "config": json.dumps(run.config.plain(), indent=1),
                 "error": run.error or "",
-                "link": run.wandb_url or "",
+                "link": (run.summary and run.summary.wandb_url) or "",
             }
         )
-    names = [key.removesuffix(".name").removesuffix(".value") for key in keys]
+    names = [key.removesuffix(".value") for key in keys]
     names += ["fold"] * folded + ["seed", "state", f"validation {metric}", f"test {metric}", "seconds"]
     return {"columns": names, "links": addresses, "rows": rows}
 

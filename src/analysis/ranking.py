@@ -4,11 +4,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..config import computed
 from ..datasets.files import name_some
 from ..errors import UserError
 from ..evaluation import METRICS
-from ..run.identity import computed, describe_code
-from ..run.options import PIXELS, SOFTMAX
 from .read import RunRecord
 from .settings import Setting, group_by_setting, shown_values, unlabelled_differences
 from .statistics import Difference, Repeat, by_fold, expected_best, interval, paired_difference
@@ -46,7 +45,7 @@ class Comparison:
         none to train."""
         found: dict[str, list[Setting]] = {}
         for setting in self.settings:
-            if setting.loss != PIXELS:
+            if setting.loss != "pixels":
                 found.setdefault(setting.loss, []).append(setting)
         return found
 
@@ -73,8 +72,8 @@ class Comparison:
     def codes(self) -> dict[str, int]:
         """How many of the compared runs each code computed; codes that compute alike are one."""
         runs = [run for setting in self.settings for run in setting.runs]
-        by_sources = {(run.code or {}).get("sources"): describe_code(run.code) for run in reversed(runs)}
-        return Counter(by_sources[(run.code or {}).get("sources")] for run in runs)
+        by_sources = {run.summary.code.sources: str(run.summary.code) for run in reversed(runs)}
+        return Counter(by_sources[run.summary.code.sources] for run in runs)
 
     @property
     def failures(self) -> list[RunRecord]:
@@ -110,7 +109,7 @@ def rank_runs(
             setting.to_baseline = difference(setting, base, metric, others)
         if setting is not best:
             setting.to_best = difference(setting, best, metric, others)
-    trained = [setting for setting in settings if setting.loss != PIXELS] or settings
+    trained = [setting for setting in settings if setting.loss != "pixels"] or settings
     return Comparison(
         metric,
         settings,
@@ -151,9 +150,9 @@ def check_images(runs: list[RunRecord]) -> None:
     for run in runs:
         options = {k: v for k, v in computed(run.config).items() if k.startswith("dataset.")}
         options.pop("dataset.root", None)
-        if run.data:
+        if run.summary.data:
             by_data = groups.setdefault(repr(sorted(options.items())), {})
-            by_data.setdefault(run.data, []).append(run.name)
+            by_data.setdefault(run.summary.data, []).append(run.name)
     for by_data in groups.values():
         if len(by_data) > 1:
             each = "; ".join(f"on {data} {name_some(names)}" for data, names in by_data.items())
@@ -166,7 +165,7 @@ def check_images(runs: list[RunRecord]) -> None:
 def fixed_baselines(settings: list[Setting]) -> list[Setting]:
     """Those that the others are compared with: pixels beside trained models, and softmax beside other
     losses."""
-    for families in ((PIXELS, SOFTMAX), (PIXELS,)):
+    for families in (("pixels", "softmax"), ("pixels",)):
         found = [setting for setting in settings if setting.loss in families]
         if len(found) < len(settings):
             return found
@@ -184,7 +183,7 @@ def difference(ours: Setting, theirs: Setting, metric: str, compared: int) -> Di
 def repeated(
     setting: Setting, own: dict[Repeat, float], others: dict[Repeat, float]
 ) -> dict[Repeat, float]:
-    if setting.loss != PIXELS or len(setting.seeds) > 1:
+    if setting.loss != "pixels" or len(setting.seeds) > 1:
         return own
     by_fold = {repeat.fold: value for repeat, value in own.items()}
     return own | {each: by_fold[each.fold] for each in others if each.fold in by_fold}
@@ -193,7 +192,7 @@ def repeated(
 def find_baseline(settings: list[Setting], asked: str | None) -> Setting | None:
     """The best setting of the loss `asked` for, or with that label; if none is, of softmax, normface or
     pixels."""
-    for name in [asked] if asked else [SOFTMAX, "normface", PIXELS]:
+    for name in [asked] if asked else ["softmax", "normface", "pixels"]:
         for setting in settings:
             if name in (setting.loss, setting.label):
                 return setting

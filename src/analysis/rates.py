@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..evaluation import METRICS
-from ..run.folder import read_rows
+from ..run.folder import RunFolder
 from ..words import counted
 from .ranking import Comparison
 
@@ -14,9 +14,7 @@ STILL = 0.1  # of the whole change, in the last fifth of the epochs: half of wha
 def shared_rate(comparison: Comparison) -> float | None:
     """The one learning rate that all of several losses were trained at; None if they had a choice."""
     trained = [setting for own in comparison.by_loss.values() for setting in own]
-    rates = {
-        (run.config.get("optimizer") or {}).get("lr") for setting in trained for run in setting.runs
-    }
+    rates = {run.config.optimizer.lr for setting in trained for run in setting.runs}
     return rates.pop() if len(comparison.by_loss) > 1 and len(rates) == 1 else None
 
 
@@ -39,7 +37,7 @@ def still_changing(folder, metric: str) -> str | None:
     """What was still changing in the last fifth of a run's epochs, by its metrics.csv: its training loss
     fell, or its metric improved, by more than a tenth of the whole way since the first epochs."""
     try:
-        rows = read_rows(folder / "metrics.csv")
+        rows = RunFolder(folder).rows()
         loss = np.array([float(row["loss"]) for row in rows])
         values = np.array([float(row[metric]) for row in rows])
     except (OSError, ValueError, KeyError, TypeError):  # missing, or damaged

@@ -42,8 +42,8 @@ OF_THE_BEST = ("confusion", "neighbours")  # pictures that its run has left
 PICTURES = set(CAPTIONS) - set(OF_THE_BEST)  # of the comparison itself
 # What settings may share and a reader wants to know.
 SHARED = (
-    *("loss.name", "margin.value", "scale.value", "dataset.name", "evaluation.name", "model.name"),
-    *("model.embedding_dim", "epochs", "batch_size", "optimizer.name", "optimizer.lr", "schedule.name"),
+    *("loss", "margin.value", "scale.value", "dataset", "evaluation.protocol", "model"),
+    *("model.embedding_dim", "epochs", "batch_size", "optimizer", "optimizer.lr", "schedule"),
 )
 
 
@@ -97,7 +97,7 @@ def plotly() -> Markup:
 def title(comparison: Comparison) -> str:
     config = comparison.best.runs[0].config
     others = " and others" * (len({setting.loss for setting in comparison.settings}) > 1)
-    return f"{comparison.best.loss}{others} on {config['dataset']['name']}, {config['model']['name']}"
+    return f"{comparison.best.loss}{others} on {config.name('dataset')}, {config.name('model')}"
 
 
 def counts(comparison: Comparison) -> str:
@@ -109,7 +109,8 @@ def counts(comparison: Comparison) -> str:
 
 def wandb_projects(runs: list[RunRecord]) -> list[str]:
     """The pages of the projects that the runs are in."""
-    return list(dict.fromkeys(run.wandb_url.partition("/runs/")[0] for run in runs if run.wandb_url))
+    addresses = (run.summary.wandb_url for run in runs if run.summary and run.summary.wandb_url)
+    return list(dict.fromkeys(address.partition("/runs/")[0] for address in addresses))
 
 
 def shared_values(settings: list[Setting]) -> list[str]:

@@ -3,18 +3,18 @@
 from collections import Counter
 from dataclasses import dataclass
 
+from ..config import Config
+from ..config.identity import normalised
+from ..config.tree import PACKAGES, PIXELS, leaves
 from ..errors import UserError
-from ..run.identity import NOT_COMPUTED, NOT_IDENTITY, VALUE_ONLY, flattened, normalised
-from ..run.options import PIXELS
 from .read import RunRecord
 from .statistics import Difference, Interval, Repeat, by_fold, interval
 
 SHORT = {"margin.value": "m", "scale.value": "s", "optimizer.lr": "lr"}
-# Keys that do not set runs apart for a reader: where and how they ran, and what follows from other keys.
-HIDDEN = ("seed", "dataset.fold", "dataset.root", "device.name", "device.threads", *NOT_COMPUTED)
-HIDDEN += tuple(group for group in NOT_IDENTITY if group != "device")
+# Besides keys that change no computation, those that do not set runs apart for a reader.
+HIDDEN = ("seed", "dataset.fold", "dataset.root", *(f"{group}._target_" for group in PACKAGES))
 # What runs must have in common, or their numbers are about different things.
-COMPARABLE = ("dataset.name", "dataset.val_fraction", "dataset.folds", "evaluation.name")
+COMPARABLE = ("dataset", "dataset.val_fraction", "dataset.folds", "evaluation.protocol")
 
 
 @dataclass(eq=False)
@@ -55,7 +55,7 @@ class Setting:
             counts = [run.counts for run in self.runs]
             return max(c["test"]["images"] / c["training"]["images"] for c in counts)
         except (KeyError, ZeroDivisionError):  # of k folds one is tested
-            return 1 / max(1, (self.runs[0].config["dataset"].get("folds") or 2) - 1)
+            return 1 / max(1, (self.runs[0].config.dataset.folds or 2) - 1)
 
     def values(self, metric: str, split: str = "test") -> dict[Repeat, float]:
         """The metric on the `test` or the `validation` split, by seed and fold. Raises KeyError if a run
@@ -80,9 +80,9 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
         several = {str(values.get(key)) for values in flat.values()}
         if len(several) > 1:
             raise UserError(f"runs with different {key} do not compare: {', '.join(sorted(several))}")
-    all_pixels = all(config["model"]["name"] == PIXELS for config in configs.values())
+    pixels = {key for key, config in configs.items() if config.model.target == PIXELS}
     kinds = {
-        key: PIXELS if config["model"]["name"] == PIXELS and not all_pixels else config["loss"]["name"]
+        key: "pixels" if key in pixels and len(pixels) < len(configs) else config.name("loss")
         for key, config in configs.items()
     }
     settings = []
@@ -92,11 +92,11 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
         differs = {
             name: value
             for name, value in flat[key].items()
-            if (name != "loss.name" or kind == PIXELS) and any(other.get(name) != value for other in kin)
+            if (name != "loss" or kind == "pixels") and any(other.get(name) != value for other in kin)
         }
         label = " ".join([kind, *(label_part(*pair) for pair in differs.items())])
         ordered = sorted(own.values(), key=lambda run: (run.seed, run.repeat.fold or 0))
-        differs = {"loss.name": flat[key]["loss.name"]} | differs
+        differs = {"loss": flat[key]["loss"]} | differs
         settings.append(Setting(key, kind, label, differs, ordered))
     for label, count in Counter(setting.label for setting in settings).items():
         if count > 1:  # numbers that differ in a digit not shown
@@ -111,7 +111,7 @@ def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
     flat = [shown_values(setting.runs[0].config) for setting in settings]
     labelled = {key for setting in settings for key in setting.differs}
     keys = {
-        key for values in flat for key in values if not key.startswith(("loss.", "margin.", "scale."))
+        key for values in flat for key in values if key.split(".")[0] not in ("loss", "margin", "scale")
     }
     values = {
         key: list(dict.fromkeys(str(one.get(key)) for one in flat)) for key in sorted(keys - labelled)
@@ -119,14 +119,13 @@ def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
     return {key: several for key, several in values.items() if len(several) > 1}
 
 
-def shown_values(config: dict) -> dict[str, object]:
-    """A configuration's flat, normalised keys that can set runs apart."""
-    return {
-        key: normalised(value)
-        for key, value in flattened(config).items()
-        if not key.endswith("._target_")
-        and not any(key == hidden or key.startswith(f"{hidden}.") for hidden in HIDDEN)
-        and not (key in ("margin.name", "scale.name") and value in VALUE_ONLY)
+def shown_values(config: Config) -> dict[str, object]:
+    """The choices and the flat, normalised keys of a configuration that can set runs apart."""
+    names = {group: config.name(group) for group in PACKAGES}
+    return names | {
+        leaf.key: normalised(leaf.value)
+        for leaf in leaves(config)
+        if leaf.identity and leaf.key not in HIDDEN
     }
 
 
@@ -135,4 +134,4 @@ def label_part(key: str, value: object) -> str:
         value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
     elif isinstance(value, float):
         value = f"{value:g}"
-    return f"{SHORT.get(key, key.removesuffix('.name').removeprefix('loss.options.'))}={value}"
+    return f"{SHORT.get(key, key.removeprefix('loss.'))}={value}"

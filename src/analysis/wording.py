@@ -105,9 +105,9 @@ def what_to_do(comparison: Comparison) -> list[str]:
     ways, config = [], comparison.best.runs[0].config
     if found.other:
         ways.append(other_metric(found.other))
-    closed = (config.get("evaluation") or {}).get("name", "closed_set") == "closed_set"
-    what, share = ("images" if closed else "classes"), config["dataset"].get("val_fraction")
-    if found.split == "validation" and share is not None:
+    closed = config.evaluation.protocol == "closed_set"
+    what, share = ("images" if closed else "classes"), config.dataset.val_fraction
+    if found.split == "validation":
         ways.append(f"more validation {what} (dataset.val_fraction, now {share:g})")
     else:
         ways.append(f"more {found.split} {what}")

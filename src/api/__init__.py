@@ -25,8 +25,8 @@ os.environ[PROGRAM] = NAME  # commands that are printed can be typed anywhere
 import numpy as np
 
 from src.analysis import Comparison, compare_sweeps
+from src.config.compose import quoted
 from src.errors import UserError
-from src.run.command_line import quoted
 from src.run.embedding import images_split
 from src.run.load import Trained, load_trained
 
@@ -60,7 +60,7 @@ def compare(*folders: str | Path, metric: str | None = None, baseline: str | Non
 
 def load(run: str | Path) -> Trained:
     """The model in a run's folder, or that of `best:<sweep>`: `backbone`, `head`, `classes`, and
-    `data(config["dataset"])`. Raises UserError if no model is there."""
+    `data(config)`. Raises UserError if no model is there."""
     return load_trained(Path(run))
 
 

@@ -24,7 +24,7 @@ from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSpli
 from .synthetic import synthetic, von_mises_fisher
 from .webdataset import webdataset
 
-# Their images are the same in whatever root they lie; conf/dataset/ says so too.
+# Their images are the same in whatever root they lie.
 for _reader in (digits, mnist, fashion_mnist, kmnist, cifar10, cifar100, omniglot, synthetic):
     _reader.published = True
 

@@ -5,19 +5,10 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor
 
-from ..arguments import Legal, is_number, is_whole
-
-
-def _number(most: float) -> Legal:
-    return Legal(f"a number from 0 to {most}", lambda value: is_number(value) and 0 <= value <= most)
-
-
-def _whole_number(most: int) -> Legal:
-    return Legal(
-        f"a whole number from 0 to {most}", lambda value: is_whole(value) and 0 <= value <= most
-    )
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Augmentation:
@@ -35,13 +26,13 @@ class Augmentation:
         self,
         generator: torch.Generator,
         *,
-        flip: Annotated[float, _number(1)] = 0,
-        crop: Annotated[int, _whole_number(64)] = 0,
-        rotate: Annotated[float, _number(180)] = 0,
-        shift: Annotated[float, _number(1)] = 0,
-        zoom: Annotated[float, _number(0.9)] = 0,
-        shear: Annotated[float, _number(45)] = 0,
-        erase: Annotated[float, _number(1)] = 0,
+        flip: Share = 0.0,
+        crop: Annotated[int, Field(ge=0, le=64)] = 0,
+        rotate: Annotated[float, Field(ge=0, le=180)] = 0.0,
+        shift: Share = 0.0,
+        zoom: Annotated[float, Field(ge=0, le=0.9)] = 0.0,
+        shear: Annotated[float, Field(ge=0, le=45)] = 0.0,
+        erase: Share = 0.0,
     ):
         self.generator = generator
         self.flip, self.crop, self.erase = flip, crop, erase

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..losses import BadArgument
 from .limits import check_file, printable
 from .splits import Labelled, Source
 
@@ -36,9 +37,11 @@ def _read(class_name: str, root: Path) -> Source:
         train, test = (cifar(root, train=part, download=not folder.is_dir()) for part in (True, False))
     except Exception as error:  # torchvision passes on whatever its network stack or pickle raises
         reason = printable(error)
-        raise ValueError(
-            f"root={root}: {folder} is not torchvision's {class_name}, or not there and could not be "
-            f"downloaded ({reason}): put it there, or set DATA_ROOT"
+        raise BadArgument(
+            "root",
+            root,
+            f"{folder} is not torchvision's {class_name}, or not there and could not be downloaded "
+            f"({reason}): put it there, or set DATA_ROOT",
         ) from error
 
     def labelled(part) -> Labelled:

@@ -2,11 +2,11 @@
 
 import zipfile
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from ..arguments import TRUE_OR_FALSE, Legal
+from ..losses import BadArgument
 from .limits import check_file, check_zip, printable
 from .options import ClosedOrOpen, File, MinImages, Seed, TestFraction
 from .parts import NOT_SPLIT, source_of
@@ -18,10 +18,6 @@ MOST_BYTES = 2**37
 FEATURES = ("features", "embeddings", "embedding")  # what such an array is called
 LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
-Labels = Annotated[
-    str | None,
-    Legal("a .npy file, from the root, or null", lambda value: value is None or isinstance(value, str)),
-]
 
 
 class Arrays(NamedTuple):
@@ -40,8 +36,8 @@ def embeddings(
     root: Path,
     *,
     file: File,
-    labels: Labels = None,
-    standardise: Annotated[bool, TRUE_OR_FALSE] = False,
+    labels: File | None = None,
+    standardise: bool = False,
     split: ClosedOrOpen = "open_set",
     test_fraction: TestFraction = 0.2,
     split_seed: Seed = 0,
@@ -61,9 +57,9 @@ def embeddings(
     path = found(root, file)
     readers = {".npz": read_npz, ".npy": read_npy, ".parquet": read_lists}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"file={file}: features are read from {', '.join(readers)}")
+        raise BadArgument("file", file, f"features are read from {', '.join(readers)}")
     if labels is not None and path.suffix.lower() != ".npy":
-        raise ValueError(f"labels={labels}: {file} has its own; only a .npy file needs another")
+        raise BadArgument("labels", labels, f"{file} has its own; only a .npy file needs another")
     check_file(path, MOST_BYTES)
     own = {"labels": labels and found(root, labels, "labels")} if path.suffix.lower() == ".npy" else {}
     samples = samples_of(path, readers[path.suffix.lower()](path, **own))
@@ -102,7 +98,9 @@ def read_npz(path: Path) -> Arrays:
 
 def read_npy(path: Path, labels: Path | None) -> Arrays:
     if labels is None:
-        raise ValueError(f"labels=null: {path} holds features alone; name a .npy file of their labels")
+        raise BadArgument(
+            "labels", None, f"{path} holds features alone; name a .npy file of their labels"
+        )
     check_file(labels, MOST_BYTES)
     arrays = []
     for file in (path, labels):

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from ..losses import BadArgument
 from .images import HEIC, SUFFIXES, BrokenImage, Header, header_of, opened, to_bytes, upright
 from .limits import printable
 
@@ -255,16 +256,15 @@ def common_shape(
     height, width = headers[0].size
     for path, header in zip(paths, headers, strict=True):
         if header.size != (height, width):
-            raise ValueError(
-                f"size=null: images differ in size ({paths[0]} is {height}×{width}, {path} "
-                f"{header.size[0]}×{header.size[1]}, height × width): give one for all, as in "
-                "size=[112,112]"
+            raise BadArgument(
+                "size",
+                size,
+                f"images differ in size ({paths[0]} is {height}×{width}, {path} {header.size[0]}×"
+                f"{header.size[1]}, height × width): give one for all, as in [112,112]",
             )
     if max(height, width) > LARGEST_SIDE:
-        raise ValueError(
-            f"size=null: images of {height}×{width} are more than a backbone needs: give a size, as in "
-            "size=[112,112]"
-        )
+        why = f"images of {height}×{width} are more than a backbone needs: give a size, as in [112,112]"
+        raise BadArgument("size", size, why)
     return channels, height, width
 
 

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..losses import BadArgument
 from .files import Files, common_shape, composed, examine, find_images, subfolders
 from .images import Header
 from .metadata import find_metadata, read_metadata
-from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
+from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, PART_NAMES, source_of
 from .samples import source_of_images
 from .splits import Labelled, Source
@@ -24,7 +25,7 @@ def image_folder(
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = None,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """Images `root`/<class>/…/<image>, or the same in `root`/train, `root`/val and `root`/test, which
     may also be called training, valid, validation, testing, and of which train is enough. A
@@ -40,12 +41,14 @@ def image_folder(
     image without `min_images`, for images that differ in size without `size`, and for folders that do
     not fit the `split`."""
     how = {"split": split, "test_fraction": test_fraction, "split_seed": split_seed}
-    folders, where = part_folders(root), f"root={root}"
+    folders, where = part_folders(root), str(root)
     tables, ignored = find_metadata(root, folders)
     if tables:
         listed, notes = read_metadata(root, tables)
         own = {"size": size, "channels": channels, "min_images": min_images, "skip_broken": skip_broken}
         return source_of_images(listed, where, **own, **how, notes=notes)
+    if NOT_SPLIT in folders and not subfolders(root):
+        raise BadArgument("root", root, "no folders in it; expected one folder per class")
     class_files = {part: collect(folder, min_images, skip_broken) for part, folder in folders.items()}
     shape = common_shape(
         [path for part in class_files.values() for path in part.paths],
@@ -69,7 +72,7 @@ def part_folders(root: Path) -> dict[str, Path]:
     """The folders of train and perhaps val and test, by these names; `root` as the only part if it holds
     class folders. Raises ValueError if it could be either."""
     if not os.path.isdir(root):
-        raise ValueError(f"root={root}: no such folder; name the one that your class folders are in")
+        raise BadArgument("root", root, "no such folder; name the one that your class folders are in")
     folders = subfolders(root)
     parts = [
         (PART_NAMES[path.name.lower()], path) for path in folders if path.name.lower() in PART_NAMES
@@ -78,14 +81,17 @@ def part_folders(root: Path) -> dict[str, Path]:
     others = [path.name for path in folders if path not in found.values()]
     if "train" not in found or (len(parts) == 1 and others):  # a class may be called train
         if parts and not others:
-            raise ValueError(
-                f"root={root}: has {'/, '.join(path.name for path in folders)}/, which look like "
-                "splits; wanted is train/, with or without val/ and test/, or one folder a class"
+            names = "/, ".join(path.name for path in folders)
+            raise BadArgument(
+                "root",
+                root,
+                f"has {names}/, which look like splits; expected train/ (optionally val/, test/), or "
+                "one folder per class",
             )
         return {NOT_SPLIT: root}
     if others:
         names = " and ".join(f"{path.name}/" for path in found.values())
-        raise ValueError(f"root={root}: has {names}, and beside them {others[0]}/: which is it?")
+        raise BadArgument("root", root, f"has {names}, and beside them {others[0]}/: which is it?")
     return {part: found[part] for part in ("train", "val", "test") if part in found}
 
 
@@ -102,7 +108,7 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFil
     as `image_folder` does."""
     class_folders = {composed(path.name): path for path in subfolders(folder)}
     if not class_folders:
-        raise ValueError(f"root={folder}: no folders in it; expected one folder per class")
+        raise ValueError(f"{folder}: no folders in it; expected one folder per class")
     images: dict[str, list[Path]] = {name: [] for name in class_folders}
     for path in find_images(folder):
         if path.parent == folder:
@@ -131,7 +137,7 @@ def collect(folder: Path, min_images: int | None, skip_broken: bool) -> ClassFil
         result.paths.extend(readable)
         result.headers.extend(header for header in headers if header)
     if not result.paths:
-        raise ValueError(f"root={folder}: no image in it is left")
+        raise ValueError(f"{folder}: no images are left in it")
     return result
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..losses import BadArgument
 from .files import Files, composed
 from .limits import printable
 from .options import (
@@ -14,7 +15,6 @@ from .options import (
     MinImages,
     Seed,
     Size,
-    SkipBroken,
     TestFraction,
 )
 from .parts import NOT_SPLIT, PART_NAMES
@@ -34,7 +34,7 @@ def huggingface(
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = None,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """The images of a dataset, or of the train, validation and test part of several, that the `datasets`
     library has saved in `root`. What is missing is drawn, and images are left out, resized and refused,
@@ -50,7 +50,7 @@ def huggingface(
     samples = Samples(images, *map(np.array, (labels, names, of)))
     return source_of_images(
         samples,
-        f"root={root}",
+        str(root),
         split=split,
         test_fraction=test_fraction,
         split_seed=split_seed,
@@ -66,16 +66,16 @@ def saved_in(root: Path) -> dict:
     try:
         import datasets
     except ImportError:
-        raise ValueError(f"root={root}: datasets is missing, pip install -e '.[datasets]'") from None
+        raise ValueError("datasets is not installed, pip install -e '.[datasets]'") from None
     try:
         saved = datasets.load_from_disk(str(root))
     except Exception as error:  # torn or foreign: whatever pyarrow makes of it
-        raise ValueError(f"root={root}: not what save_to_disk leaves ({printable(error)})") from None
+        raise BadArgument("root", root, f"not what save_to_disk leaves ({printable(error)})") from None
     if not isinstance(saved, datasets.DatasetDict):
         return {NOT_SPLIT: saved}
     unknown = [part for part in saved if part.lower() not in PART_NAMES]
     if unknown:
-        raise ValueError(f"root={root}: part {unknown[0]!r} is none of train, validation and test")
+        raise ValueError(f"{root}: part {unknown[0]!r} is none of train, validation and test")
     return dict(saved)
 
 
@@ -87,7 +87,7 @@ def undecoded(root: Path, part: str, rows, image_column: str):
     column(Table(Path(where), rows.features, []), image_column, "image_column")
     if not isinstance(rows.features[image_column], datasets.Image):
         kind = type(rows.features[image_column]).__name__
-        raise ValueError(f"image_column={image_column}: of {where} holds {kind}, not images")
+        raise BadArgument("image_column", image_column, f"in {where} it holds {kind}, not images")
     if not len(rows):
         raise ValueError(f"{where}: has no rows")
     return rows.cast_column(image_column, datasets.Image(decode=False))

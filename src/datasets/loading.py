@@ -3,6 +3,7 @@ fit."""
 
 import functools
 import hashlib
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from ..arguments import Legal, check_arguments, is_number, is_whole, parameters
+from ..losses import BadArgument
 from .files import Files
 from .folds import check_fold, deal
 from .images import BrokenImage
@@ -22,37 +24,15 @@ GIB = 2**30
 SPLITS = ("train", "val", "test")
 
 
-def _none_or_whole_from(least: int) -> Legal:
-    return Legal(
-        f"a whole number from {least}, or null",
-        lambda value: value is None or (is_whole(value) and value >= least),
-    )
-
-
 def load(
     reader: Callable[..., Source],
-    root: Annotated[
-        str | Path,
-        Legal(
-            "a folder, a number in quotes: 'root=\"2024\"'",
-            lambda value: isinstance(value, (str, Path)),
-        ),
-    ],
+    root: str | Path,
     device: torch.device,
     *,
-    name: str = "data",
-    val_fraction: Annotated[
-        float,
-        Legal(
-            "a share of the training images, from 0 to below 1",
-            lambda value: is_number(value) and 0 <= value < 1,
-        ),
-    ] = 0.0,
-    memory: Annotated[
-        float, Legal("GiB, 0 or more", lambda value: is_number(value) and value >= 0)
-    ] = 4.0,
-    folds: Annotated[int | None, _none_or_whole_from(2)] = None,
-    fold: Annotated[int | None, _none_or_whole_from(0)] = None,
+    val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0,
+    memory: Annotated[float, Field(ge=0)] = 4.0,
+    folds: Annotated[int, Field(ge=2)] | None = None,
+    fold: Annotated[int, Field(ge=0)] | None = None,
     **options,
 ) -> Dataset:
     """The data set that `reader(root, **options)` reads, on `device`.
@@ -60,13 +40,11 @@ def load(
     `val_fraction` of the training images become the validation split, unless the data come with one.
     With `folds`, all samples are dealt anew and `fold` is tested, see `deal`; the reader's `split_seed`
     draws them, or 0. Images in files are read into memory if they take at most `memory` GiB, and
-    otherwise batch by batch. Messages call the data set `name`. The last two data sets are kept,
-    so that the runs of a sweep read theirs once. Raises ValueError if an option, a file or a label is
-    wrong."""
-    check_arguments(reader, options, reserved=("root",))
+    otherwise batch by batch. The last two data sets are kept, so that the runs of a sweep read theirs
+    once. Raises BadArgument if an option cannot be met, and ValueError if a file or a label is wrong."""
     hashable = _Options({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
     dealt_as = (folds, fold)
-    loaded = _load(reader, Path(root).expanduser(), name, val_fraction, memory, dealt_as, hashable)
+    loaded = _load(reader, Path(root).expanduser(), val_fraction, memory, dealt_as, hashable)
 
     def on_device(part: Labelled) -> Split:
         labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
@@ -109,7 +87,6 @@ class _Loaded:
 def _load(
     reader: Callable[..., Source],
     root: Path,
-    name: str,
     val_fraction: float,
     memory: float,
     dealt_as: tuple[int | None, int | None],
@@ -117,7 +94,7 @@ def _load(
 ) -> _Loaded:
     # Folds share their images, so that these are not read anew for each.
     reading = _read_once if dealt_as[0] else checked
-    source, dealt = divided(reading(reader, root, name, options), name, val_fraction, dealt_as, options)
+    source, dealt = divided(reading(reader, root, options), val_fraction, dealt_as, options)
     files = parts_of(source)
     parts = into_memory(files, memory, hint_of(reader))
     mean, std = statistics(parts.get("train", parts["test"]).images, source.standardise)
@@ -129,7 +106,6 @@ def fingerprint_of(
     reader: Callable[..., Source],
     root: str | Path,
     *,
-    name: str = "data",
     val_fraction: float = 0.0,
     folds: int | None = None,
     fold: int | None = None,
@@ -137,16 +113,15 @@ def fingerprint_of(
 ) -> str:
     """The `fingerprint` of the data set that `load` would give, of the images as they are now; keeps
     none of them. Raises ValueError as `load` does."""
-    check_arguments(reader, options, reserved=("root",))
-    source = checked(reader, Path(root).expanduser(), name, options)
-    parts = parts_of(divided(source, name, val_fraction, (folds, fold), options)[0])
+    source = checked(reader, Path(root).expanduser(), options)
+    parts = parts_of(divided(source, val_fraction, (folds, fold), options)[0])
     return fingerprint(parts, parts)
 
 
-def checked(reader: Callable[..., Source], root: Path, name: str, options: dict) -> Source:
+def checked(reader: Callable[..., Source], root: Path, options: dict) -> Source:
     """What the reader returns, its labels checked."""
     source = reader(root, **options)
-    check_source(name, source)
+    check_source(source)
     return source
 
 
@@ -155,7 +130,6 @@ _read_once = functools.lru_cache(maxsize=1)(checked)
 
 def divided(
     source: Source,
-    name: str,
     val_fraction: float,
     dealt_as: tuple[int | None, int | None],
     options: dict,
@@ -166,8 +140,8 @@ def divided(
     check_fold(folds, fold)
     dealt = None
     if folds:
-        source, dealt = deal(name, source, folds, fold, options.get("split_seed", 0))
-    return with_validation(name, source, val_fraction), dealt
+        source, dealt = deal(source, folds, fold, options.get("split_seed", 0))
+    return with_validation(source, val_fraction), dealt
 
 
 def parts_of(source: Source) -> dict[str, Labelled]:
@@ -176,40 +150,40 @@ def parts_of(source: Source) -> dict[str, Labelled]:
     return {split: part for split, part in parts.items() if part is not None}
 
 
-def check_source(name: str, source: Source) -> None:
+def check_source(source: Source) -> None:
     """Raise ValueError for labels, images or classes that cannot be trained on or tested."""
     for split, part in parts_of(source).items():
-        check_labels(name, split, part.labels, part.classes)
+        check_labels(split, part.labels, part.classes)
         count, shape = len(part.images), part.images.shape[1:]
         kind = None if isinstance(part.images, Files) else part.images.dtype
         if kind not in (None, np.uint8, np.float32):
-            raise ValueError(f"name={name}: {split} images are {kind}, expected uint8 or float32")
+            raise ValueError(f"{split} images are {kind}, expected uint8 or float32")
         if count != len(part.labels):
-            raise ValueError(f"name={name}: {count} {split} images, but {len(part.labels)} labels")
+            raise ValueError(f"{count} {split} images, but {len(part.labels)} labels")
         if shape != source.test.images.shape[1:]:
             shapes = ["×".join(map(str, sides)) for sides in (shape, source.test.images.shape[1:])]
-            raise ValueError(f"name={name}: {split} images are {shapes[0]}, test images {shapes[1]}")
+            raise ValueError(f"{split} images are {shapes[0]}, test images {shapes[1]}")
     if source.train is not None and len(source.train.classes) < 2:
         only = ", ".join(source.train.classes)
-        raise ValueError(f"name={name}: one class to train on ({only}), two are wanted")
+        raise ValueError(f"one class to train on ({only}), expected at least two")
     if not len(source.test.labels):
-        raise ValueError(f"name={name}: leaves no image to test on: use more, or larger classes")
+        raise ValueError("no images to test on: use more, or larger classes")
 
 
-def check_labels(name: str, split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
+def check_labels(split: str, labels: np.ndarray, classes: tuple[str, ...]) -> None:
     """Raise ValueError for a label that no class has. Losses do not check: that would slow each step."""
     wrong = labels[(labels < 0) | (labels >= len(classes))]
     if len(wrong):
         raise ValueError(
-            f"name={name}: {len(wrong)} of {len(labels)} {split} labels are outside its "
-            f"{len(classes)} classes (0…{len(classes) - 1}), the first is {int(wrong[0])}"
+            f"{len(wrong)} of {len(labels)} {split} labels are outside the {len(classes)} classes "
+            f"(0…{len(classes) - 1}), the first is {int(wrong[0])}"
         )
 
 
-def with_validation(name: str, source: Source, fraction: float) -> Source:
+def with_validation(source: Source, fraction: float) -> Source:
     """Set `fraction` of the training images apart for validation, so that validation asks what the test
     asks: a share of each class if the test classes are trained on, and otherwise whole classes. Every
-    run gets the same images, whatever its seed. Raises ValueError if a part would be empty."""
+    run gets the same images, whatever its seed. Raises BadArgument if a part would be empty."""
     whole = source.train
     if source.val is not None or whole is None or not fraction:
         return source
@@ -218,17 +192,15 @@ def with_validation(name: str, source: Source, fraction: float) -> Source:
     else:
         parts = whole.split_classes(fraction, seed=0)
     if parts is None:
-        raise ValueError(
-            f"val_fraction={fraction}: name={name} has {len(whole.classes)} classes to train on, too "
-            "few to hold some out: use 0 for no validation split"
-        )
+        why = "classes to train on are too few to hold some out: use 0 for no validation split"
+        raise BadArgument("val_fraction", fraction, f"{len(whole.classes)} {why}")
     train, val = parts
     for part, remedy in (
         (train, "train on, use less"),
         (val, "validate on, use more, or 0 for no validation split"),
     ):
         if not len(part.labels):
-            raise ValueError(f"val_fraction={fraction}: leaves no image of name={name} to {remedy}")
+            raise BadArgument("val_fraction", fraction, f"leaves no image to {remedy}")
     return replace(source, train=train, val=val)
 
 
@@ -252,7 +224,7 @@ def into_memory(parts: dict[str, Labelled], gib: float, hint: str = "") -> dict[
 
 def hint_of(reader: Callable) -> str:
     """What to do about a broken image, if the reader can leave it out."""
-    can_skip = "skip_broken" in parameters(reader)
+    can_skip = "skip_broken" in inspect.signature(reader).parameters
     return "; skip_broken=true leaves such files out" if can_skip else ""
 
 

@@ -15,7 +15,6 @@ from .options import (
     MinImages,
     Seed,
     Size,
-    SkipBroken,
     TestFraction,
 )
 from .parts import NOT_SPLIT
@@ -37,7 +36,7 @@ def manifest(
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = None,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """The images that the table `root`/`file` lists: a CSV, TSV, JSON lines or Parquet file with a
     column of paths, from the table's folder or absolute, and one of labels. A column `split` of train,

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..losses import BadArgument
 from .files import remove_empty_folders
 from .limits import check_file, printable
 from .splits import Labelled, Source
@@ -48,9 +49,11 @@ def _read(class_name: str, root: Path) -> Source:
         except Exception as error:  # torchvision passes on whatever its network stack raises
             remove_empty_folders(folder, root)
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(
-                f"root={root}: {missing[0]} is not there and could not be downloaded "
-                f"({reason}): put torchvision's {missing[0].name} there, or set DATA_ROOT"
+            raise BadArgument(
+                "root",
+                root,
+                f"{missing[0]} is not there and could not be downloaded ({reason}): put torchvision's "
+                f"{missing[0].name} there, or set DATA_ROOT",
             ) from error
     # torchvision extracts archives next to themselves, over whatever is there: let it read a copy.
     with tempfile.TemporaryDirectory() as scratch:
@@ -61,8 +64,7 @@ def _read(class_name: str, root: Path) -> Source:
         try:
             train, test = published(scratch, train=True), published(scratch, train=False)
         except Exception as error:
-            why = printable(error)
-            raise ValueError(f"root={root}: {folder} holds a broken file: {why}") from error
+            raise ValueError(f"{folder}: holds a broken file: {printable(error)}") from error
     classes = tuple(name.split(" - ")[0] for name in published.classes)
 
     def labelled(part) -> Labelled:
@@ -81,7 +83,7 @@ def _extract(archive: Path, md5: str, target: Path) -> None:
         return
     if hashlib.md5(archive.read_bytes()).hexdigest() != md5:
         raise ValueError(
-            f"{archive} is not the published file (its md5 differs): delete it, or replace it"
+            f"{archive}: not the published file (its md5 differs): delete it, or replace it"
         )
     with gzip.open(archive) as compressed, open(target, "wb") as out:
         shutil.copyfileobj(compressed, out)

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..losses import BadArgument
 from .files import ARCHIVES, find_images, remove_empty_folders
 from .images import to_bytes
 from .limits import check_file, check_zip, printable
@@ -57,9 +58,11 @@ def _download(part: str, root: Path) -> None:
     except Exception as error:  # torchvision passes on whatever its network stack raises
         remove_empty_folders(root / "omniglot-py", root)
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(
-            f"root={root}: no omniglot-py/images_{part} there, nor an images_{part}.zip, and it "
-            f"could not be downloaded ({reason}): put one there, or set DATA_ROOT"
+        raise BadArgument(
+            "root",
+            root,
+            f"no omniglot-py/images_{part} there, nor an images_{part}.zip, and it could not be "
+            f"downloaded ({reason}): put one there, or set DATA_ROOT",
         ) from error
 
 

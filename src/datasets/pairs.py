@@ -3,15 +3,14 @@
 import math
 import os
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 
-from ..arguments import Legal
+from ..losses import BadArgument
 from .files import common_shape, examine, in_parallel
 from .folder import ClassFiles, class_of, collect, label
 from .images import Header, to_bytes
-from .options import Channels, MinImages, Size, SkipBroken
+from .options import Channels, File, MinImages, Size
 from .pair_files import MOST_PIXELS, image_shape, read_bin, read_lfw
 from .splits import Labelled, Source
 
@@ -22,20 +21,12 @@ MOST_EXPANSION = 500  # and beyond that, of their size in the file
 def pairs(
     root: Path,
     *,
-    pairs: Annotated[
-        str, Legal("a file below the root", lambda value: isinstance(value, str))
-    ] = "pairs.txt",
-    train: Annotated[
-        str | None,
-        Legal(
-            "a folder, from the root, or null",
-            lambda value: value is None or isinstance(value, str),
-        ),
-    ] = None,
+    pairs: File = "pairs.txt",
+    train: str | None = None,
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = 1,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """Tests on the pairs in the file `root`/`pairs`. Either it has LFW's format, and the images are in
     the folders of `root`, or it is a `.bin` file, which holds the images too.
@@ -45,9 +36,10 @@ def pairs(
     refused as by `image_folder`. Raises ValueError that names a wrong file, and the line in it."""
     file = root / pairs
     if os.path.isfile(root):
-        raise ValueError(f"root={root}: a file; root={root.parent} pairs={root.name} reads it")
+        why = f"a file; expected its folder, {root.parent}, with pairs={root.name}"
+        raise BadArgument("root", root, why)
     if not os.path.isfile(file):
-        raise ValueError(f"pairs={pairs}: not in root={root}; expected an LFW pairs file or a .bin")
+        raise BadArgument("pairs", pairs, f"not in {root}; expected an LFW pairs file or a .bin")
     folder, files = root / (train or ""), ClassFiles([], [], [])
     if file.suffix == ".bin":
         contents, listed_pairs = read_bin(file)
@@ -103,13 +95,12 @@ def examine_all(paths: list[Path], file: Path) -> list[Header]:
 
 
 def refuse_tested(files: ClassFiles, folder: Path, tested: set[str], train: str, file: Path) -> None:
-    """Raise ValueError if a class to train on is one of the `tested`."""
+    """Raise BadArgument if a class to train on is one of the `tested`."""
     for path in files.paths:
         name = class_of(path, folder)
         if name in tested:
-            raise ValueError(
-                f"train={train}: {name} is in it and in {file}; pairs test those who were not trained on"
-            )
+            why = f"{name} is in it and in {file}; pairs test classes that were not trained on"
+            raise BadArgument("train", train, why)
 
 
 def without_classes(files: ClassFiles, folder: Path, excluded: set[str]) -> ClassFiles:

@@ -3,6 +3,7 @@ drawn."""
 
 import numpy as np
 
+from ..losses import BadArgument
 from .splits import Labelled, Source
 
 # What people call the three parts, in lower case.
@@ -36,7 +37,7 @@ def source_of(
         parts, given = dict(parts), tuple(parts)
     if "test" not in parts:
         if "train" not in parts:
-            raise ValueError(f"{where}: neither samples to train on nor to test")
+            raise ValueError(f"{where}: no samples to train on and none to test")
         parts["train"], parts["test"] = draw_test(
             where, parts["train"], split, test_fraction, split_seed
         )
@@ -66,16 +67,18 @@ def draw_test(
     """Parts to train on and to test on: `fraction` of each class's samples, at least one, or of the
     classes, is tested on; all of them if it is 1. Raises ValueError if there are too few classes."""
     if len(whole.classes) < 2:
-        raise ValueError(f"{where}: of a single class, {whole.classes[0]}; two are wanted")
+        raise ValueError(f"{where}: only one class, {whole.classes[0]}; expected at least two")
     if fraction == 1:
         return None, whole
     if split == "closed_set":
         return whole.split_samples(fraction, seed, keep_both=True)
     parts = whole.split_classes(fraction, seed)
     if parts is None:
-        raise ValueError(
-            f"test_fraction={fraction}: of {len(whole.classes)} classes in {where} leaves fewer than 2 "
-            "to train on: use less, more classes, or split=closed_set"
+        raise BadArgument(
+            "test_fraction",
+            fraction,
+            f"leaves fewer than 2 of the {len(whole.classes)} classes in {where} to train on: use less, "
+            "more classes, or a closed set",
         )
     return parts
 
@@ -90,15 +93,18 @@ def check_classes(where: str, split: str, parts: dict[str, Labelled]) -> None:
         common, new = classes[first] & classes[second], classes[second] - classes[first]
         names = IN_WORDS[first], IN_WORDS[second]
         if split != "closed_set" and common:
-            raise ValueError(
-                f"split={split}: class {min(common)} is in both the {names[0]} and the {names[1]} part "
-                f"of {where}; an open set must test classes that were not used before; did you mean "
-                "split=closed_set?"
+            raise BadArgument(
+                "split",
+                split,
+                f"class {min(common)} is in both the {names[0]} and the {names[1]} part of {where}; an "
+                "open set must test classes that were not used before; did you mean closed_set?",
             )
         if split == "closed_set" and first == "train" and new:
-            raise ValueError(
-                f"split=closed_set: class {min(new)} is in the {names[1]} part of {where} and not in "
-                "the training part: split=open_set tests classes that were not trained on"
+            raise BadArgument(
+                "split",
+                split,
+                f"class {min(new)} is in the {names[1]} part of {where} and not in the training part; "
+                "an open set tests classes that were not trained on; did you mean open_set?",
             )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from .limits import check_file
-from .options import Channels, ClosedOrOpen, File, MinImages, Seed, Size, SkipBroken, TestFraction
+from .options import Channels, ClosedOrOpen, File, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT
 from .samples import Samples, source_of_images
 from .slices import MOST_BYTES, Slices
@@ -39,7 +39,7 @@ def recordio(
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = None,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """The images in the RecordIO file `root`/`file`, of which each record says the label. The index
     beside it is not needed. Parts are drawn, and images left out, resized and refused, as by

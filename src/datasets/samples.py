@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .files import Files, common_shape
-from .options import Channels, MinImages, Size, SkipBroken
+from .options import Channels, MinImages, Size
 from .parts import source_of
 from .splits import Labelled, Source
 
@@ -31,7 +31,7 @@ def source_of_images(
     size: Size,
     channels: Channels,
     min_images: MinImages,
-    skip_broken: SkipBroken,
+    skip_broken: bool,
     **how,
 ) -> Source:
     """The source that consists of `samples` from images in files, after `source_of` with `how`. Messages
@@ -70,7 +70,7 @@ def without_small_classes(
     small = counts < (min_images or 1)
     kept = np.flatnonzero(~small[label])
     if not len(kept):
-        raise ValueError(f"{where}: nothing in it is left")
+        raise ValueError(f"{where}: no samples are left in it")
     return samples.pick(kept), kept, classes[small].tolist()
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
-from ..arguments import Legal, is_number, whole_from
 from .options import ClosedOrOpen, Seed
 from .splits import Labelled, Source
 
@@ -32,13 +32,11 @@ def synthetic(
     root: Path,
     *,
     split: ClosedOrOpen = "closed_set",
-    classes: Annotated[int, whole_from(2)] = 10,
-    dimension: Annotated[int, whole_from(2)] = 16,
-    concentration: Annotated[
-        float, Legal("a number above 0", lambda value: is_number(value) and value > 0)
-    ] = 40.0,
-    per_class: Annotated[int, whole_from(1)] = 100,
-    test_per_class: Annotated[int, whole_from(1)] = 20,
+    classes: Annotated[int, Field(ge=2)] = 10,
+    dimension: Annotated[int, Field(ge=2)] = 16,
+    concentration: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 40.0,
+    per_class: Annotated[int, Field(ge=1)] = 100,
+    test_per_class: Annotated[int, Field(ge=1)] = 20,
     data_seed: Seed = 0,
 ) -> Source:
     """Vectors as images (1, 1, `dimension`): each coordinate is stretched by what takes the largest of

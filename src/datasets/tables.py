@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..losses import BadArgument
 from .files import name_some
 from .limits import check_file, printable
 from .parts import PART_NAMES
@@ -145,14 +146,11 @@ def _in_columns(file: Path, rows: Iterator[tuple[int, dict]]) -> Table:
 
 
 def column(table: Table, name: str, option: str) -> list:
-    """A column by its name. Raises ValueError that names those there are, and the `option` that says
-    which is meant."""
+    """Return a column by its name, which the argument `option` gives. Raises BadArgument that names the
+    columns of the table."""
     if name not in table.columns:
         there = name_some(table.columns) or "none"
-        raise ValueError(
-            f"{option}={name}: no such column in {table.file}, whose columns are {there}; {option} says "
-            "which is meant"
-        )
+        raise BadArgument(option, name, f"no such column in {table.file}, whose columns are {there}")
     return table.columns[name]
 
 
@@ -186,11 +184,11 @@ def part_at(table: Table, splits: list, row: int) -> str:
 
 
 def found(root: Path, file: str, option: str = "file") -> Path:
-    """The path of `file`, from the `root`. Raises ValueError, about the `option` that names it, if there
-    is no such file."""
+    """Return the path of `file`, from the `root`. Raises BadArgument, for the argument `option` that
+    names it, if there is no such file."""
     path = root / Path(file).expanduser()
     if not path.exists():
-        raise ValueError(f"{option}={file}: no such file, looked for {os.path.abspath(path)}")
+        raise BadArgument(option, file, f"no such file, looked for {os.path.abspath(path)}")
     if path.is_dir():
-        raise ValueError(f"{option}={file}: a folder; name a file in it")
+        raise BadArgument(option, file, "a folder; name a file in it")
     return path

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from pydantic import AfterValidator
 
-from ..arguments import Legal
+from ..losses import BadArgument
 from .files import SUFFIXES, composed
 from .limits import check_file, printable
-from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, SkipBroken, TestFraction
+from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, PART_NAMES
 from .samples import Samples, source_of_images
 from .slices import MOST_BYTES, Slices
@@ -28,23 +29,23 @@ MOST_LABEL_BYTES = 2**20
 LABEL = re.compile(r"[A-Za-z0-9_]+|json:.+")
 
 
+def _label(value: str) -> str:
+    if not LABEL.fullmatch(value):
+        raise ValueError("expected the ending of the members that hold labels, as in cls, or json:<key>")
+    return value
+
+
 def webdataset(
     root: Path,
     *,
-    label: Annotated[
-        str,
-        Legal(
-            "the ending of the members that hold labels, as in cls, or json:<key>",
-            lambda value: isinstance(value, str) and LABEL.fullmatch(value),
-        ),
-    ] = "cls",
+    label: Annotated[str, AfterValidator(_label)] = "cls",
     split: ClosedOrOpen = "open_set",
     test_fraction: TestFraction = 0.2,
     split_seed: Seed = 0,
     size: Size = None,
     channels: Channels = None,
     min_images: MinImages = None,
-    skip_broken: SkipBroken = False,
+    skip_broken: bool = False,
 ) -> Source:
     """The images in the archives `root`/…/*.tar. A sample is what has one name up to the first dot: an
     image, and its label in a member that ends in `label`, or under a key of a .json, `json:<key>`.
@@ -56,10 +57,10 @@ def webdataset(
         packed = next(iter(sorted(root.rglob("*.tar.*")) + sorted(root.rglob("*.tgz"))), None)
         if packed:
             raise ValueError(f"{packed}: is compressed, so that single images cannot be read: unpack it")
-        raise ValueError(f"root={root}: no .tar in it")
+        raise BadArgument("root", root, "no .tar in it")
     return source_of_images(
         read_archives(root, archives, label),
-        f"root={root}",
+        str(root),
         split=split,
         test_fraction=test_fraction,
         split_seed=split_seed,
@@ -98,7 +99,7 @@ def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
             names.append(composed(f"{path.relative_to(root).as_posix()}/{member.name}"))
             parts.append(said[number] if divided else NOT_SPLIT)
     if not places:
-        raise ValueError(f"root={root}: no samples in its archives")
+        raise ValueError(f"{root}: no samples in its archives")
     named = np.array(names)
     images = Members(archives, np.array(places), root, named)
     return Samples(images, np.array(labels), named, np.array(parts))

@@ -4,6 +4,7 @@ from .adaptive import ElasticFace, KappaFace
 from .binary import P2SGrad, SphereFace2, UniFace
 from .class_margins import AdaMSoftmax, DynArcFace, QAMFace
 from .compat import AngularPenaltySMLoss
+from .errors import BadArgument
 from .hard import CircleLoss, CurricularFace, MVSoftmax
 from .head import CosineHead, Head
 from .margin import (
@@ -32,6 +33,7 @@ __all__ = [
     "AngularPenaltySMLoss",
     "ArcFace",
     "ArcNegFace",
+    "BadArgument",
     "CircleLoss",
     "CombinedMargin",
     "CosFace",

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import BadArgument
 from .head import check_unread
 from .margin import AddedMarginHead, ArcFace
 from .targets import Targets
@@ -24,11 +25,11 @@ class ElasticFace(AddedMarginHead):
     def __init__(self, *args, kind: str = "arc", sigma: float = 0.05, plus: bool = False, **options):
         super().__init__(*args, **options)
         if kind not in ("arc", "cos"):
-            raise ValueError(f"kind is arc or cos, got {kind!r}")
+            raise BadArgument("kind", kind, "expected arc or cos")
         if not 0 <= sigma < math.inf:
-            raise ValueError(f"sigma is finite and not negative, got {sigma}")
+            raise BadArgument("sigma", sigma, "expected a finite number ≥ 0")
         if not isinstance(plus, bool):
-            raise ValueError(f"plus is true or false, got {plus!r}")
+            raise BadArgument("plus", plus, "expected true or false")
         if not sigma:
             check_unread(ElasticFace, "with sigma=0", plus=plus)
         self.kind, self.sigma, self.plus = kind, sigma, plus
@@ -102,13 +103,13 @@ class KappaFace(ArcFace):
     ):
         super().__init__(embedding_dim, num_classes, **options)
         if formula not in ("authors", "paper"):
-            raise ValueError(f"formula is authors or paper, got {formula!r}")
+            raise BadArgument("formula", formula, "expected authors or paper")
         if not 0 < momentum < 1:
-            raise ValueError(f"momentum is between 0 and 1, got {momentum}")
+            raise BadArgument("momentum", momentum, "expected a number above 0 and below 1")
         if first_samples is not None and formula == "paper":
-            raise ValueError(f"first_samples is for formula=authors, got {first_samples} with paper")
+            raise BadArgument("first_samples", first_samples, "changes nothing with formula=paper")
         if first_samples is not None and not first_samples >= 0:
-            raise ValueError(f"first_samples is a number from 0, got {first_samples}")
+            raise BadArgument("first_samples", first_samples, "expected a number from 0")
         self.formula, self.gamma, self.temperature, self.momentum = formula, gamma, temperature, momentum
         self.first_samples = 20 * num_classes if first_samples is None else first_samples
         self.register_buffer("means", torch.zeros(num_classes, embedding_dim))

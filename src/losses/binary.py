@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import psi
 from .head import CosineHead
 from .margin import CosFace, MarginHead
@@ -25,9 +26,9 @@ class UniFace(CosFace):
     def __init__(self, *args, negative_weight: float = 1.0, r: float = 1.0, **options):
         super().__init__(*args, **options)
         if not 0 < negative_weight < math.inf:
-            raise ValueError(f"negative_weight is finite and above 0, got {negative_weight}")
+            raise BadArgument("negative_weight", negative_weight, "expected a finite number above 0")
         if not 0 < r <= 1:
-            raise ValueError(f"r is above 0 and at most 1, got {r}")
+            raise BadArgument("r", r, "expected a number above 0, at most 1")
         self.negative_weight = negative_weight
         self.bias = nn.Parameter(torch.tensor(math.log(10 * r * self.num_classes)))
 
@@ -65,15 +66,20 @@ class SphereFace2(MarginHead):
     ):
         super().__init__(*args, margin=margin, gradient=gradient, **options)
         if kind not in ("C", "A", "M"):
-            raise ValueError(f"kind is C, A or M, got {kind!r}")
-        if not 0 < alpha < 1 or not power >= 1:
-            raise ValueError(f"alpha is between 0 and 1 and power from 1, got {alpha} and {power}")
+            raise BadArgument("kind", kind, "expected C, A or M")
+        if not 0 < alpha < 1:
+            raise BadArgument("alpha", alpha, "expected a number above 0 and below 1")
+        if not power >= 1:
+            raise BadArgument("power", power, "expected a number from 1")
         low, high = {"C": (0, 2), "A": (0, math.pi), "M": (1, math.inf)}[kind]
         if not low <= margin <= high:
-            raise ValueError(f"SphereFace2-{kind}'s margin is in [{low}, {high:.4g}], got {margin}")
+            limit = "" if high == math.inf else f" and ≤ {high:.4g}"
+            raise BadArgument(
+                "margin", margin, f"expected a finite number ≥ {low}{limit} for kind {kind}"
+            )
         if beyond_pi not in ("monotone",) + ("paper",) * (kind != "C"):
             forms = "monotone for kind C, which moves no angle" if kind == "C" else "monotone or paper"
-            raise ValueError(f"beyond_pi is {forms}, got {beyond_pi!r}")
+            raise BadArgument("beyond_pi", beyond_pi, f"expected {forms}")
         self.kind, self.alpha, self.power, self.beyond_pi = kind, alpha, power, beyond_pi
         self.no_margin = 1.0 if kind == "M" else 0.0
         self.bias = nn.Parameter(torch.tensor(self._first_bias(margin)))

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import arccos
 from .head import CosineHead, full_precision
 from .margin import ArcFace, MarginHead, is_number
@@ -32,13 +33,13 @@ class AdaMSoftmax(CosineHead):
     ):
         super().__init__(*args, **options)
         pair = isinstance(first_margins, (list, tuple)) and len(first_margins) == 2
-        if not (pair and all(map(is_number, first_margins))):
-            raise ValueError(f"first_margins are two numbers, got {first_margins}")
+        numbers = pair and all(map(is_number, first_margins))
+        if not (numbers and 0 <= first_margins[0] <= first_margins[1] <= 1):
+            why = "expected two numbers, 0 ≤ first ≤ second ≤ 1"
+            raise BadArgument("first_margins", first_margins, why)
         low, high = first_margins
-        if not 0 <= low <= high <= 1:
-            raise ValueError(f"first_margins are 0 ≤ first ≤ second ≤ 1, got {first_margins}")
         if not (is_number(margin_weight) and 0 <= margin_weight < math.inf):
-            raise ValueError(f"margin_weight is finite and not negative, got {margin_weight}")
+            raise BadArgument("margin_weight", margin_weight, "expected a finite number ≥ 0")
         self.margins = nn.Parameter(torch.empty(self.num_classes).uniform_(low, high))
         self.margin_weight = margin_weight
 
@@ -70,9 +71,9 @@ class DynArcFace(ArcFace):
     def __init__(self, *args, least_angle: float = 1.0, growth: float = 0.1, **options):
         super().__init__(*args, **options)
         if not (is_number(least_angle) and 0 <= least_angle <= math.pi):
-            raise ValueError(f"least_angle is in [0, π], got {least_angle}")
+            raise BadArgument("least_angle", least_angle, "expected an angle from 0 to π")
         if not (is_number(growth) and 0 <= growth < math.inf):
-            raise ValueError(f"growth is finite and not negative, got {growth}")
+            raise BadArgument("growth", growth, "expected a finite number ≥ 0")
         self.least_angle, self.growth = least_angle, growth
 
     def neighbour_angle(self, labels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .margin import ArcFace, CosFace, SphereFace
 
 
@@ -37,7 +38,7 @@ class AngularPenaltySMLoss(nn.Module):
     ):
         super().__init__()
         if not isinstance(loss_type, str) or loss_type.lower() not in self.DEFAULTS:
-            raise ValueError(f"loss_type is one of {', '.join(self.DEFAULTS)}, got {loss_type!r}")
+            raise BadArgument("loss_type", loss_type, f"expected one of {', '.join(self.DEFAULTS)}")
         self.loss_type = loss_type.lower()
         member, scale, margin = self.DEFAULTS[self.loss_type]
         self.eps, self.in_features, self.out_features = eps, in_features, out_features
@@ -56,11 +57,13 @@ class AngularPenaltySMLoss(nn.Module):
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar."""
         if x.ndim != 2 or x.size(1) != self.in_features:
-            raise ValueError(f"x is (B, {self.in_features}), got {tuple(x.shape)}")
+            raise BadArgument("x.shape", tuple(x.shape), f"expected (B, {self.in_features})")
         if labels.shape != x.shape[:1]:
-            raise ValueError(f"labels are ({len(x)},), one for each row of x, got {tuple(labels.shape)}")
+            raise BadArgument(
+                "labels.shape", tuple(labels.shape), f"expected ({len(x)},), one for each row of x"
+            )
         if labels.dtype != torch.int64:
-            raise ValueError(f"labels are int64, got {labels.dtype}")
+            raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
         return self.head(x, labels)
 
 

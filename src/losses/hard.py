@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from .errors import BadArgument
 from .geometry import follow
 from .margin import AddedMarginHead, ArcFace, MarginHead
 from .targets import Targets
@@ -42,7 +43,7 @@ class MVSoftmax(AddedMarginHead):
     def __init__(self, *args, kind: str = "arc", emphasis: float = 0.2, **options):
         super().__init__(*args, **options)
         if kind not in ("arc", "am"):
-            raise ValueError(f"kind is arc or am, got {kind!r}")
+            raise BadArgument("kind", kind, "expected arc or am")
         self.kind, self.emphasis = kind, emphasis
         if kind == "am":
             self.check_form(("monotone", "easy"), " of kind am, which moves no angle")

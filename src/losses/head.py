@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import arccos, cosines, follow, psi, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 
@@ -40,12 +41,12 @@ def full_precision(method):
 
 
 def check_unread(owner: type, why: str, **options) -> None:
-    """ValueError for an option that another one switches off and that is not `owner`'s default: it
-    would do nothing, and a sweep over it would compare equals."""
+    """Raise BadArgument for an option that another one switches off and that is not `owner`'s default:
+    it would do nothing, and a sweep over it would compare equals."""
     defaults = inspect.signature(owner).parameters
     for name, value in options.items():
         if value != defaults[name].default:
-            raise ValueError(f"{name}={value} changes nothing {why}")
+            raise BadArgument(name, value, f"changes nothing {why}")
 
 
 class Head(nn.Module):
@@ -72,17 +73,23 @@ class Head(nn.Module):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
         self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim))[0])
-        if not self.softmax_type and (label_smoothing or class_weights is not None):
-            raise ValueError(f"{type(self).__name__} has no cross entropy to smooth or weigh")
+        if not self.softmax_type:
+            no_entropy = f"{type(self).__name__} has no cross entropy"
+            if label_smoothing:
+                raise BadArgument("label_smoothing", label_smoothing, f"{no_entropy} to smooth")
+            if class_weights is not None:
+                raise BadArgument("class_weights", class_weights, f"{no_entropy} to weigh")
         if not 0 <= label_smoothing < 1:
-            raise ValueError(f"label_smoothing is from 0 to below 1, got {label_smoothing}")
+            raise BadArgument("label_smoothing", label_smoothing, "expected a number from 0 to below 1")
         if class_weights == "balanced":
             class_weights = torch.full((num_classes,), math.nan)
         elif class_weights is not None:
-            class_weights = torch.tensor(class_weights, dtype=torch.float32)
+            given = class_weights
+            class_weights = torch.tensor(given, dtype=torch.float32)
             positive = (class_weights > 0) & class_weights.isfinite()
             if class_weights.shape != (num_classes,) or not positive.all():
-                raise ValueError(f"class_weights are {num_classes} finite numbers above 0")
+                why = f"expected {num_classes} finite numbers above 0, one for each class"
+                raise BadArgument("class_weights", given, why)
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
@@ -175,28 +182,31 @@ class CosineHead(Head):
         else:
             self.register_buffer("fixed_scale", torch.tensor(float(scale)))
         if dynamic_scale and learnable_scale:
-            raise ValueError("a scale is learnable or dynamic, not both")
+            raise BadArgument(
+                "dynamic_scale", dynamic_scale, "a scale is learnable or dynamic, not both"
+            )
         self.learnable_scale, self.dynamic_scale = learnable_scale, dynamic_scale
         if not isinstance(inter_topk, int) or not 0 <= inter_topk < num_classes:
-            raise ValueError(
-                f"inter_topk is a whole number from 0 to {num_classes - 1}, got {inter_topk}"
-            )
+            why = f"expected a whole number from 0 to {num_classes - 1}"
+            raise BadArgument("inter_topk", inter_topk, why)
         if not 0 <= inter_topk_margin <= math.pi:
-            raise ValueError(f"inter_topk_margin is an angle in [0, π], got {inter_topk_margin}")
+            raise BadArgument("inter_topk_margin", inter_topk_margin, "expected an angle from 0 to π")
         if not inter_topk:
             check_unread(CosineHead, "with inter_topk=0", inter_topk_margin=inter_topk_margin)
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
         if gradient not in ("exact", "detached"):
-            raise ValueError(f"gradient is exact or detached, got {gradient!r}")
+            raise BadArgument("gradient", gradient, "expected exact or detached")
         self.gradient = gradient
         self.check_detachable(self.plain_slopes)
 
     def check_detachable(self, plain_slopes: bool) -> None:
-        """ValueError for a detached gradient that would be the exact one."""
+        """Raise BadArgument for a detached gradient that would be the exact one."""
         if self.gradient == "detached" and plain_slopes and not self.inter_topk:
-            raise ValueError(
-                f"gradient is exact for {type(self).__name__}: each logit's slope in its cosine is the "
-                "scale already, and detached would change nothing"
+            raise BadArgument(
+                "gradient",
+                self.gradient,
+                f"changes nothing for {type(self).__name__}: each logit's slope in its cosine is the "
+                "scale already",
             )
 
     @property
@@ -206,12 +216,11 @@ class CosineHead(Head):
 
     @staticmethod
     def check_scale(scale: float) -> float:
-        """The scale; ValueError unless it is a number above 0 that float32 holds."""
-        if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-            raise ValueError(f"a scale is a number, got {scale!r}")
+        """Return the scale. Raise BadArgument unless it is a number above 0 that float32 holds."""
+        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
         single = torch.finfo(torch.float32)
-        if not single.tiny <= scale <= single.max:
-            raise ValueError(f"a scale is finite and above 0 in float32, got {scale}")
+        if not (number and single.tiny <= scale <= single.max):
+            raise BadArgument("scale", scale, "expected a finite number above 0, in float32's range")
         return scale
 
     # What a member can change, each with what most do.

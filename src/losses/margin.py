@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import arccos, cosines, psi, unit
 from .head import CosineHead, full_precision
 from .targets import Targets
@@ -32,13 +33,12 @@ class MarginHead(CosineHead):
 
     @classmethod
     def check_margin(cls, margin: float) -> float:
-        """The margin as a float; ValueError unless it is one number within `margin_range`."""
+        """Return the margin as a float. Raise BadArgument unless it is one number in `margin_range`."""
         low, high = cls.margin_range
-        if not is_number(margin):
-            raise ValueError(f"{cls.__name__}'s margin is one number, got {margin!r}")
-        if not low <= margin <= min(high, torch.finfo(torch.float32).max):
+        if not (is_number(margin) and low <= margin <= min(high, torch.finfo(torch.float32).max)):
             limit = "" if high == math.inf else f" and ≤ {high:.4g}"
-            raise ValueError(f"{cls.__name__}'s margin is finite, ≥ {low:g}{limit}, got {margin}")
+            why = f"expected a finite number ≥ {low:g}{limit} for {cls.__name__}"
+            raise BadArgument("margin", margin, why)
         return float(margin)
 
 
@@ -68,9 +68,8 @@ class AngularMarginHead(MarginHead):
     def check_form(self, forms: tuple[str, ...], why: str = "") -> None:
         if self.beyond_pi not in forms:
             listed = f"{', '.join(forms[:-1])} or {forms[-1]}" if len(forms) > 1 else forms[0]
-            raise ValueError(
-                f"beyond_pi is {listed} for {type(self).__name__}{why}, got {self.beyond_pi!r}"
-            )
+            expected = f"expected {listed} for {type(self).__name__}{why}"
+            raise BadArgument("beyond_pi", self.beyond_pi, expected)
 
     def angle_with_margin(self, targets: Targets) -> Tensor:
         """φ (B,) in radians."""
@@ -179,10 +178,8 @@ class CombinedMargin(AngularMarginHead):
             m1, m2, m3 = margin
             if 0 < m1 <= torch.finfo(torch.float32).max and 0 <= m2 <= math.pi and 0 <= m3 <= 2:
                 return float(m1), float(m2), float(m3)
-        raise ValueError(
-            f"CombinedMargin's margin is three finite numbers [m1, m2, m3] with m1 > 0, "
-            f"0 ≤ m2 ≤ π, 0 ≤ m3 ≤ 2, got {margin}"
-        )
+        why = "expected three finite numbers [m1, m2, m3] with m1 > 0, 0 ≤ m2 ≤ π, 0 ≤ m3 ≤ 2"
+        raise BadArgument("margin", margin, f"{why} for CombinedMargin")
 
     def added_angle(self, targets: Targets) -> Tensor:
         return self.margin.unbind(-1)[1]
@@ -209,7 +206,7 @@ class SubCenterArcFace(ArcFace):
     def __init__(self, embedding_dim: int, num_classes: int, *, centres: int = 3, **options):
         super().__init__(embedding_dim, num_classes, **options)
         if not centres >= 1:
-            raise ValueError(f"centres is a whole number from 1, got {centres}")
+            raise BadArgument("centres", centres, "expected a whole number from 1")
         weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centres, dtype=torch.long))

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import BadArgument
 from .geometry import arccos, follow, lengths, psi
 from .head import check_unread, full_precision
 from .margin import AddedMarginHead, MarginHead, SphereFace, is_number
@@ -21,11 +22,13 @@ class AnnealedSphereFace(SphereFace):
         self, *args, margin: float, lambda_min: float, lambda_base: float, gamma: float, **options
     ):
         super().__init__(*args, margin=margin, scale=1.0, **options)
-        if not (lambda_min >= 0 and lambda_base >= 0 and gamma >= 0):
-            raise ValueError(
-                f"lambda_min is from 0, as are lambda_base and gamma, got {lambda_min}, {lambda_base} "
-                f"and {gamma}"
-            )
+        for name, value in {
+            "lambda_min": lambda_min,
+            "lambda_base": lambda_base,
+            "gamma": gamma,
+        }.items():
+            if not value >= 0:
+                raise BadArgument(name, value, "expected a number ≥ 0")
         if lambda_base <= lambda_min:
             check_unread(type(self), "unless lambda_base is above lambda_min", gamma=gamma)
         self.lambda_min, self.lambda_base, self.gamma = lambda_min, lambda_base, gamma
@@ -73,7 +76,7 @@ class LSoftmax(AnnealedSphereFace):
         annealed = {"lambda_min": lambda_min, "lambda_base": lambda_base, "gamma": gamma}
         super().__init__(embedding_dim, num_classes, margin=margin, **annealed, **options)
         if not power >= 0:
-            raise ValueError(f"power is from 0, got {power}")
+            raise BadArgument("power", power, "expected a number ≥ 0")
         if lambda_base <= lambda_min:
             check_unread(LSoftmax, "unless lambda_base is above lambda_min", power=power)
         self.power = power
@@ -135,9 +138,9 @@ class SphereFaceR(SphereFace):
     ):
         super().__init__(*args, gradient=gradient, **options)
         if version not in ("v1", "v2"):
-            raise ValueError(f"version is v1 or v2, got {version!r}")
+            raise BadArgument("version", version, "expected v1 or v2")
         if norm not in ("hard", "soft"):
-            raise ValueError(f"norm is hard or soft, got {norm!r}")
+            raise BadArgument("norm", norm, "expected hard or soft")
         if norm == "hard":
             check_unread(SphereFaceR, "with norm=hard", soft_weight=soft_weight)
         self.version, self.norm, self.soft_weight = version, norm, soft_weight
@@ -177,8 +180,10 @@ class MagFace(AddedMarginHead):
 
     def __init__(self, *args, l_a: float = 10.0, u_a: float = 110.0, lambda_g: float = 35.0, **options):
         super().__init__(*args, **options)
-        if not 0 < l_a < u_a:
-            raise ValueError(f"lengths are 0 < l_a < u_a, got l_a {l_a}, u_a {u_a}")
+        if not l_a > 0:
+            raise BadArgument("l_a", l_a, "expected a length above 0")
+        if not u_a > l_a:
+            raise BadArgument("u_a", u_a, f"expected a length above l_a={l_a}")
         self.l_a, self.u_a, self.lambda_g = l_a, u_a, lambda_g
 
     @classmethod
@@ -187,9 +192,8 @@ class MagFace(AddedMarginHead):
             low, high = margin
             if 0 <= low <= high <= math.pi:
                 return float(low), float(high)
-        raise ValueError(
-            f"MagFace's margin is two numbers [at l_a, at u_a], 0 ≤ first ≤ second ≤ π, got {margin}"
-        )
+        why = "expected two numbers [at l_a, at u_a], 0 ≤ first ≤ second ≤ π, for MagFace"
+        raise BadArgument("margin", margin, why)
 
     def added_angle(self, targets: Targets) -> Tensor:
         low, high = self.margin.unbind(-1)
@@ -223,7 +227,7 @@ class AdaFace(MarginHead):
     ):
         super().__init__(*args, **options)
         if beyond_pi not in ("monotone", "paper"):
-            raise ValueError(f"beyond_pi is monotone or paper, got {beyond_pi!r}")
+            raise BadArgument("beyond_pi", beyond_pi, "expected monotone or paper")
         self.h, self.momentum, self.beyond_pi = h, momentum, beyond_pi
         self.register_buffer("mean", torch.tensor(20.0))  # the authors' starting values
         self.register_buffer("deviation", torch.tensor(100.0))

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import cosines, unit
 from .head import check_unread, full_precision
 from .margin import CosFace, MarginHead, is_number
@@ -87,11 +88,11 @@ class SoftTriple(CosFace):
     ):
         super().__init__(embedding_dim, num_classes, **options)
         if not (isinstance(centres, int) and centres >= 1):
-            raise ValueError(f"centres is a whole number from 1, got {centres}")
+            raise BadArgument("centres", centres, "expected a whole number from 1")
         if not (is_number(gamma) and 0 < gamma < math.inf):
-            raise ValueError(f"gamma is finite and above 0, got {gamma}")
+            raise BadArgument("gamma", gamma, "expected a finite number above 0")
         if not (is_number(tau) and 0 <= tau < math.inf):
-            raise ValueError(f"tau is finite and not negative, got {tau}")
+            raise BadArgument("tau", tau, "expected a finite number ≥ 0")
         if centres == 1:
             check_unread(SoftTriple, "with one centre", gamma=gamma, tau=tau)
         self.centres, self.gamma, self.tau = centres, gamma, tau

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from .errors import BadArgument
 from .geometry import arccos, psi
 from .head import CosineHead, full_precision
 from .margin import AngularMarginHead, ArcFace, is_number
@@ -37,14 +38,17 @@ class SFace(CosineHead):
         learnable_scale: bool = False,
         dynamic_scale: bool = False,
     ):
-        if learnable_scale or dynamic_scale:
-            raise ValueError("SFace's scale is fixed: its loss is proportional to it")
+        for name, given in (("learnable_scale", learnable_scale), ("dynamic_scale", dynamic_scale)):
+            if given:
+                raise BadArgument(
+                    name, given, "SFace's loss is proportional to its scale, which is fixed"
+                )
         super().__init__(embedding_dim, num_classes, scale=scale)
         if not (is_number(k) and 0 < k < math.inf):
-            raise ValueError(f"k is finite and above 0, got {k}")
+            raise BadArgument("k", k, "expected a finite number above 0")
         for name, angle in (("a", a), ("b", b)):
             if not (is_number(angle) and 0 <= angle <= math.pi):
-                raise ValueError(f"{name} is an angle in [0, π], got {angle}")
+                raise BadArgument(name, angle, "expected an angle from 0 to π")
         self.k, self.a, self.b = k, a, b
 
     @full_precision
@@ -71,7 +75,7 @@ class ArcNegFace(ArcFace):
         super().__init__(*args, **options)
         for name, value in (("alpha", alpha), ("sigma", sigma)):
             if not (is_number(value) and 0 < value < math.inf):
-                raise ValueError(f"{name} is finite and above 0, got {value}")
+                raise BadArgument(name, value, "expected a finite number above 0")
         self.alpha, self.sigma = alpha, sigma
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
@@ -102,13 +106,13 @@ class NPCFace(AngularMarginHead):
     ):
         super().__init__(*args, **options)
         if not (is_number(growth) and 0 <= growth <= math.pi):
-            raise ValueError(f"growth is an angle in [0, π], got {growth}")
+            raise BadArgument("growth", growth, "expected an angle from 0 to π")
         if not (is_number(hard_margin) and 0 <= hard_margin <= math.pi):
-            raise ValueError(f"hard_margin is an angle in [0, π], got {hard_margin}")
+            raise BadArgument("hard_margin", hard_margin, "expected an angle from 0 to π")
         if not (is_number(factor) and 0 < factor < math.inf):
-            raise ValueError(f"factor is finite and above 0, got {factor}")
+            raise BadArgument("factor", factor, "expected a finite number above 0")
         if not (is_number(offset) and math.isfinite(offset)):
-            raise ValueError(f"offset is finite, got {offset}")
+            raise BadArgument("offset", offset, "expected a finite number")
         self.growth, self.hard_margin = growth, hard_margin
         self.emphasis = factor, offset
 

@@ -2,13 +2,14 @@
 
 import math
 
+from .errors import BadArgument
+
 
 def adacos_scale(num_classes: int) -> float:
-    """√2 · ln(C − 1), the fixed scale of AdaCos, arXiv 1905.00292. Raises ValueError for C ≤ 2."""
+    """√2 · ln(C − 1), the fixed scale of AdaCos, arXiv 1905.00292. Raises BadArgument for C ≤ 2."""
     if num_classes <= 2:
-        raise ValueError(
-            f"AdaCos's scale √2·ln(C−1) is 0 or undefined for C = {num_classes}: it needs C ≥ 3"
-        )
+        why = "expected at least 3 classes: AdaCos's scale √2·ln(C−1) is 0 or undefined for fewer"
+        raise BadArgument("num_classes", num_classes, why)
     return math.sqrt(2) * math.log(num_classes - 1)
 
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .head import CosineHead, Head, full_precision
 from .targets import Targets
 
@@ -38,8 +39,10 @@ class X2Softmax(CosineHead):
 
     def __init__(self, *args, a: float = -0.9, h: float = 0.0, k: float = 0.65, **options):
         super().__init__(*args, **options)
-        if not (a < 0 and h <= 0):
-            raise ValueError(f"X2Softmax's a is below 0 and h not above, got a {a}, h {h}")
+        if not a < 0:
+            raise BadArgument("a", a, "expected a number below 0")
+        if not h <= 0:
+            raise BadArgument("h", h, "expected a number ≤ 0")
         self.a, self.h, self.k = a, h, k
 
     def target_cosine(self, targets: Targets) -> Tensor:

@@ -4,21 +4,19 @@ from collections.abc import Callable
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 
-from ..arguments import TRUE_OR_FALSE, Legal, is_number, whole_from
+from ..losses import BadArgument
 
 
 def build_backbone(
     body: nn.Module,
     image_shape: tuple[int, int, int],
-    embedding_dim: Annotated[int, whole_from(2)],
+    embedding_dim: Annotated[int, Field(ge=2)],
     *,
-    norm: Annotated[bool, TRUE_OR_FALSE] = False,
-    dropout: Annotated[
-        float,
-        Legal("a share from 0 to below 1", lambda value: is_number(value) and 0 <= value < 1),
-    ] = 0.0,
+    norm: bool = False,
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0,
 ) -> nn.Module:
     """A module from images (B, *image_shape) to embeddings (B, embedding_dim): the `body`, which makes
     features (B, F) of images, and a neck of dropout and a linear layer. With `norm` the neck ends in
@@ -27,7 +25,7 @@ def build_backbone(
 
     A body that says `features_are_embeddings` is returned as it is, whatever `embedding_dim`. The
     `normalisation` of the result is the body's: the (mean, std) of bytes that learned weights expect, or
-    None. Raises ValueError if `norm` or `dropout` is asked of a body without a neck."""
+    None. Raises BadArgument if `norm` or `dropout` is asked of a body without a neck."""
     check_neck(body, norm=norm, dropout=dropout)
     body.normalisation = getattr(body, "normalisation", None)
     if getattr(body, "features_are_embeddings", False):
@@ -47,9 +45,9 @@ def build_backbone(
 
 
 def check_neck(body: Callable | nn.Module, *, norm: bool = False, dropout: float = 0.0) -> None:
-    """Raise ValueError if a neck is asked for and `body`, or the class of a body to be, has none."""
+    """Raise BadArgument if a neck is asked for and `body`, or the class of a body to be, has none."""
     if getattr(body, "features_are_embeddings", False):
         for option, value in (("norm", norm), ("dropout", dropout)):
             if value:
                 name = getattr(body, "__name__", type(body).__name__).lower()
-                raise ValueError(f"{option}={value}: {name} has no neck, leave it out")
+                raise BadArgument(option, value, f"{name} has no neck, leave it out")

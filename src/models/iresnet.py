@@ -4,9 +4,10 @@ ArcFace's reference code)."""
 from collections.abc import Sequence
 from typing import Annotated
 
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from ..arguments import Legal, check_arguments, is_whole
+from ..losses import BadArgument
 
 
 class Block(nn.Module):
@@ -32,30 +33,33 @@ class Block(nn.Module):
         return self.residual(images) + self.around(images)
 
 
-def _are_depths(value: object) -> bool:
-    return (
-        isinstance(value, (list, tuple))
-        and len(value) > 0
-        and all(is_whole(depth) and depth >= 1 for depth in value)
-    )
+def _depths(value: Sequence[int]) -> Sequence[int]:
+    if not value or min(value) < 1:
+        raise ValueError("expected the blocks of each stage, 1 or more, as in [2,2,2,2]")
+    return value
+
+
+def _width(value: int) -> int:
+    # With fewer channels, oneDNN's strided 1×1 convolutions crash in torch 2.13.
+    if value < 8 or value % 8:
+        raise ValueError("expected a multiple of 8")
+    return value
 
 
 def iresnet(
     image_shape: tuple[int, int, int],
     *,
-    depths: Annotated[
-        Sequence[int], Legal("blocks in each stage, 1 or more, as in depths=[2,2,2,2]", _are_depths)
-    ],
-    # With fewer channels, oneDNN's strided 1×1 convolutions crash in torch 2.13.
-    width: Annotated[
-        int, Legal("a multiple of 8", lambda value: is_whole(value) and value > 0 and value % 8 == 0)
-    ] = 64,
+    depths: Annotated[Sequence[int], AfterValidator(_depths)],
+    width: Annotated[int, AfterValidator(_width)] = 64,
 ) -> nn.Module:
     """Stages of `depths` blocks and of `width`, 2·, 4· and 8· channels, each of which halves the image.
     All that remains is features (B, F). The stem keeps the size, so that small images work too: 112×112
-    become 7×7, 28×28 become 2×2. Raises ValueError for an illegal width, which could crash the process.
+    become 7×7, 28×28 become 2×2. Raises BadArgument for an illegal width, which could crash the process.
     """
-    check_arguments(iresnet, {"depths": depths, "width": width})
+    try:
+        _width(width)
+    except ValueError as error:
+        raise BadArgument("width", width, str(error)) from None
     layers = [
         nn.Conv2d(image_shape[0], width, 3, padding=1, bias=False),
         nn.BatchNorm2d(width),

@@ -3,44 +3,43 @@
 import copy
 import difflib
 import functools
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import nn
 
-from ..arguments import TRUE_OR_FALSE, Legal
+from ..losses import BadArgument
 
 SMALL = 64  # pixels; from smaller images, a stem that halves them twice leaves too little
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation of pixels in 0…1
 
 
-def _name_in(library: str) -> Legal:
-    """A name that the library has; whether it does is known only once it is imported."""
+def _known_to(library: str) -> Callable[[str], str]:
+    """Return a validator that raises ValueError for an architecture that the library does not have. It
+    imports the library when it is called."""
 
-    def is_known(name: object) -> bool:
-        try:
-            return name in model_names(library)
-        except ValueError:
-            return False
+    def known(architecture: str) -> str:
+        names = model_names(library)
+        if architecture not in names:
+            near = difflib.get_close_matches(architecture, names, 8, 0.4)
+            close = f"close names are {', '.join(near)}" if near else "no name is close to it"
+            raise ValueError(f"{library} has no architecture of this name; {close}")
+        return architecture
 
-    def explain(name: object) -> str:
-        try:
-            near = difflib.get_close_matches(str(name), model_names(library), 8, 0.4)
-        except ValueError as not_installed:
-            return str(not_installed)
-        return f"{library} has none of this name; near it are {', '.join(near) or 'none'}"
-
-    return Legal(explain, is_known)
+    return known
 
 
-def _check_name(library: str, name: str) -> None:
-    """Raise ValueError for a name that the library does not have, as `hf-hub:…`, for which timm would
-    ask a server even if no weights are wanted."""
-    legal = _name_in(library)
-    if not legal.test(name):
-        raise ValueError(f"name={name}: {legal.explain(name)}")
+def _check(library: str, architecture: str) -> None:
+    """Raise BadArgument for an architecture that the library does not have, as `hf-hub:…`, for which
+    timm would ask a server even if no weights are wanted."""
+    try:
+        _known_to(library)(architecture)
+    except ValueError as error:
+        raise BadArgument("architecture", architecture, str(error)) from None
 
 
 @functools.cache
@@ -58,23 +57,24 @@ def model_names(library: str) -> tuple[str, ...]:
 def torchvision_body(
     image_shape: tuple[int, int, int],
     *,
-    name: Annotated[str, _name_in("torchvision")],
-    pretrained: Annotated[bool, TRUE_OR_FALSE] = False,
+    architecture: Annotated[str, AfterValidator(_known_to("torchvision"))],
+    pretrained: bool = False,
     fetch: bool = True,
     **options,
 ) -> nn.Module:
-    """torchvision's model `name` without its classifier, its first convolution adapted to the images:
-    features (B, F). A `pretrained` one has the `normalisation` that its weights expect; without `fetch`
-    they are not downloaded, because others will be loaded. Raises ValueError if they cannot be, or if
-    there is no classifier to remove."""
+    """torchvision's model `architecture` without its classifier, its first convolution adapted to the
+    images: features (B, F). A `pretrained` one has the `normalisation` that its weights expect; without
+    `fetch` they are not downloaded, because others will be loaded. Raises ValueError if they cannot be,
+    if there is no classifier to remove, or for an option that torchvision does not take."""
     from ..torchvision_compat import models
 
-    _check_name("torchvision", name)
-    with _naming_failed_download(name, pretrained):
-        net = models.get_model(name, weights="DEFAULT" if pretrained and fetch else None, **options)
+    _check("torchvision", architecture)
+    weights = "DEFAULT" if pretrained and fetch else None
+    with _naming_what_failed(architecture, pretrained, options):
+        net = models.get_model(architecture, weights=weights, **options)
     linear = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
     if not linear:  # as in SqueezeNet, whose classes come out of a convolution
-        raise ValueError(f"name={name}: has no linear classifier to take embeddings from instead")
+        raise BadArgument("architecture", architecture, "has no linear classifier to replace")
     _replace(net, linear[-1], nn.Identity())
     for auxiliary in ("aux1", "aux2", "AuxLogits"):  # further classifiers, which training only uses
         if hasattr(net, auxiliary):
@@ -87,22 +87,22 @@ def torchvision_body(
 def timm_body(
     image_shape: tuple[int, int, int],
     *,
-    name: Annotated[str, _name_in("timm")],
-    pretrained: Annotated[bool, TRUE_OR_FALSE] = False,
+    architecture: Annotated[str, AfterValidator(_known_to("timm"))],
+    pretrained: bool = False,
     fetch: bool = True,
     **options,
 ) -> nn.Module:
-    """timm's model `name` without its classifier, its first convolution adapted to the images: features
-    (B, F). A `pretrained` one has the `normalisation` that its weights expect; without `fetch` they are
-    not downloaded, because others will be loaded. Raises ValueError if they cannot be, or if timm is not
-    installed."""
+    """timm's model `architecture` without its classifier, its first convolution adapted to the images:
+    features (B, F). A `pretrained` one has the `normalisation` that its weights expect; without `fetch`
+    they are not downloaded, because others will be loaded. Raises ValueError if they cannot be, if timm
+    is not installed, or for an option that timm does not take."""
     timm = _timm()
-    _check_name("timm", name)
+    _check("timm", architecture)
     if not fetch:
         options.pop("checkpoint_path", None)
     channels = {"in_chans": image_shape[0]}  # timm adapts the first layer's learned weights itself
-    with _naming_failed_download(name, pretrained):
-        net = timm.create_model(name, pretrained and fetch, num_classes=0, **channels, **options)
+    with _naming_what_failed(architecture, pretrained, options):
+        net = timm.create_model(architecture, pretrained and fetch, num_classes=0, **channels, **options)
     settings = net.pretrained_cfg
     return _adapted(net, image_shape, pretrained, (settings["mean"], settings["std"]))
 
@@ -118,17 +118,27 @@ def _timm():
 
 
 @contextmanager
-def _naming_failed_download(name: str, pretrained: bool) -> Iterator[None]:
-    """If a download of weights fails, say so in a line that names the argument."""
+def _naming_what_failed(architecture: str, pretrained: bool, options: Mapping) -> Iterator[None]:
+    """Turn a failed download of weights, and options that the library refuses, into a ValueError of one
+    line that names the argument."""
     try:
         yield
+    except TypeError as error:
+        reason = " ".join(str(error).split())
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
+        if unknown and unknown[1] in options:
+            why = f"{architecture} has no such option"
+            raise BadArgument(unknown[1], options[unknown[1]], why) from None
+        raise ValueError(f"{architecture}: {reason}") from error
     except Exception as error:  # whatever a network stack raises
-        if not pretrained or isinstance(error, TypeError):
+        if not pretrained:
             raise
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
-        raise ValueError(
-            f"pretrained=true: the weights of {name} could not be downloaded ({reason[0]}); "
-            "check the network, or use pretrained=false"
+        raise BadArgument(
+            "pretrained",
+            pretrained,
+            f"the weights of {architecture} could not be downloaded ({reason[0]}); check the network, "
+            "or train without them",
         ) from error
 
 

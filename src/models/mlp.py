@@ -3,12 +3,11 @@
 import math
 from typing import Annotated
 
+from pydantic import Field
 from torch import nn
 
-from ..arguments import whole_from
 
-
-def mlp(image_shape: tuple[int, int, int], *, hidden: Annotated[int, whole_from(1)] = 256) -> nn.Module:
+def mlp(image_shape: tuple[int, int, int], *, hidden: Annotated[int, Field(ge=1)] = 256) -> nn.Module:
     """Features (B, hidden): two layers of `hidden` units with BatchNorm and ReLU."""
     return nn.Sequential(
         nn.Flatten(),

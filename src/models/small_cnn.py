@@ -2,13 +2,12 @@
 
 from typing import Annotated
 
+from pydantic import Field
 from torch import nn
-
-from ..arguments import whole_from
 
 
 def small_cnn(
-    image_shape: tuple[int, int, int], *, width: Annotated[int, whole_from(1)] = 32
+    image_shape: tuple[int, int, int], *, width: Annotated[int, Field(ge=1)] = 32
 ) -> nn.Module:
     """Features (B, F) of images from 4×4: three 3×3 convolutions with BatchNorm, pooling and ReLU
     (`width`, 2· and 4· channels). The last pooling is a maximum over each quarter of what is left; where

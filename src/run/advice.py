@@ -1,5 +1,6 @@
-"""What to tell the user about training that went wrong, or slowly."""
+"""What to tell the user about a run: how large its data are, and what went wrong, or slowly."""
 
+import functools
 import logging
 from pathlib import Path
 
@@ -7,20 +8,24 @@ import torch
 from torch import Tensor
 
 from ..errors import Diverged
+from ..evaluation import METRICS, counts
 from ..losses import sufficient_scale
 from ..training import bf16_cost
+from ..words import counted
 from .build import Run
 from .command_line import continue_command
-from .folder import is_done, read_summary
+from .folder import RunFolder
 
 log = logging.getLogger(__name__)
 FEW_STEPS = 10  # an epoch of so few hardly trains
+FEW_CLASSES, FEW_IMAGES = 10, 100  # of which a metric is soon the same for every setting
+HANDFUL = 30  # test images; of fewer, each moves a share by more than three points
 
 
 def check_finite(run: Run, epoch: int, split: str, embeddings: Tensor, metrics: dict) -> None:
     """Raise Diverged unless embeddings (N, D), and the metric that the run is judged by, are finite
     numbers. Metrics that are none are absent."""
-    objective = run.config["objective"]
+    objective = run.config.objective
     if not torch.isfinite(embeddings).all():
         what = f"embeddings of {split} images are not finite numbers"
     elif objective not in metrics:
@@ -48,13 +53,13 @@ def likely_causes(run: Run) -> str:
 
 def remedies(run: Run) -> str:
     """What usually helps a run that collapsed, with values to type."""
-    head, lr = run.head, run.config["optimizer"]["lr"]
+    head, lr = run.head, run.config.optimizer.lr
     remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
-    size = run.config["batch_size"]
+    size = run.config.batch_size
     if run.steps < FEW_STEPS and size >= 4:
         remedy.append(f"more than {run.steps} steps an epoch (batch_size={size // 4})")
     if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
-        remedy.append("a gradient that always pulls (loss.options.gradient=detached)")
+        remedy.append("a gradient that always pulls (loss.gradient=detached)")
     if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
         smaller = sufficient_scale(head.num_classes)
         remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
@@ -63,17 +68,72 @@ def remedies(run: Run) -> str:
 
 def after_interrupt(folder: Path, typed_in: str | Path) -> str:
     """What to say after Ctrl-C."""
-    if is_done(read_summary(folder)):
+    if RunFolder(folder).done:
         return "the run is finished"
     return f"to go on: {continue_command('hydra.run.dir', folder, typed_in)}"
 
 
 def warn_of_slow_bf16(run: Run) -> None:
     """bf16 was asked of a processor that is slower with it."""
-    if run.config["device"]["precision"] == "bf16" and run.device.torch.type == "cpu":
+    if run.config.device.precision == "bf16" and run.device.torch.type == "cpu":
         cost = bf16_cost()
         if cost > 1:
             log.warning(
                 f"device.precision=bf16: a convolution takes {cost:.1f} times as long as in fp32 on "
                 "this processor, tried just now; auto takes the faster"
             )
+
+
+def sizes_in_words(run: Run) -> str:
+    """How many images there are to train, validate and test on, and how large embeddings are."""
+    parts = {"training": run.data.train, "validation": run.data.val, "test": run.data.test}
+    noun = "image" if run.data.pictures else "sample"
+    sizes = [
+        f"{name} on {counted(len(split), noun)} of {counted(len(split.classes), 'class')}"
+        for name, split in parts.items()
+        if split is not None
+    ]
+    dimensions = f"embeddings of {run.head.embedding_dim} dimensions"
+    return f"{', '.join(sizes)}; {counted(run.steps, 'step')} an epoch; {dimensions}"
+
+
+def counts_of(run: Run) -> dict[str, dict[str, int]]:
+    """What `summary.json` says of the sizes of the training, validation and test splits."""
+    data = run.data
+    measured = {"validation": data.val, "test": data.test}
+    return {"training": counts(data.train.labels)} | {
+        name: counts(split.labels, run.pairs.get(name))
+        for name, split in measured.items()
+        if split is not None
+    }
+
+
+def too_few(run: Run, sizes: dict[str, dict[str, int]]) -> str | None:
+    """In one line, which of the `sizes` (see `counts_of`) are too small for settings to be told apart;
+    None if all are large enough."""
+    objective = METRICS[run.config.objective]
+    watched, new_classes = sizes[run.watched], run.config.evaluation.protocol == "open_set"
+    parts = []
+    if watched["images"] < FEW_IMAGES or (new_classes and watched["classes"] < FEW_CLASSES):
+        step = objective.resolution(watched)
+        one = (
+            f", where one {objective.counted_noun} is {objective.format(step, True)[1:]}" if step else ""
+        )
+        folds = "" if run.data.dealt else ", dataset.folds=5 tests each in turn"
+        parts.append(
+            f"few {run.watched} images to choose settings by, {in_words(watched)}{one}: a larger "
+            f"dataset.val_fraction holds out more{folds}"
+        )
+    if sizes["test"]["images"] < HANDFUL:
+        parts.append(f"the test split is a handful of images, {in_words(sizes['test'])}")
+    return "; ".join(parts) or None
+
+
+def in_words(sizes: dict[str, int]) -> str:
+    return f"{counted(sizes['images'], 'image')} of {counted(sizes['classes'], 'class')}"
+
+
+@functools.cache  # once for all runs of a sweep
+def warn_of_few(what: str | None) -> None:
+    if what:
+        log.warning(what)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import tracking
+from ..config import Config
 from ..datasets import Split
 from ..evaluation import METRICS, Evaluated
 from ..losses import Head, MarginHead
 from .build import Run
-from .folder import read_rows
+from .folder import RunFolder
 
 if TYPE_CHECKING:  # it takes a second, which a refusal should not
     from matplotlib.figure import Figure
@@ -25,8 +26,8 @@ class Scene(NamedTuple):
     """What the pictures of a run show, without its model, optimizer and training images, whose memory
     others can use meanwhile."""
 
-    config: dict
-    folder: Path
+    config: Config
+    folder: RunFolder
     title: str
     result: Evaluated
     embeddings: np.ndarray  # (N, D), of the test images
@@ -71,7 +72,7 @@ def show(scene: Scene, tracker: tracking.Tracker) -> None:
 def draw_run(scene: Scene) -> list[Path]:
     """The paths of the pictures."""
     config = scene.config
-    wanted, animated = config["plots"].get("figures", True), len(scene.frames) == config["epochs"]
+    wanted, animated = config.plots.figures, len(scene.frames) == config.epochs
     if not wanted and not animated:
         return []
     from .. import plots  # matplotlib takes a second, which a refusal should not
@@ -86,21 +87,21 @@ def draw_run(scene: Scene) -> list[Path]:
         frames = [(points.numpy(), directions.numpy()) for points, directions in scene.frames]
         seen = frames, scene.labels, scene.classes, scene.title
         pictures["training.gif"] = partial(plots.animate, *seen)
-    return list(plots.draw(pictures, scene.folder / "plots").values())
+    return list(plots.draw(pictures, scene.folder.path / "plots").values())
 
 
-def curves(config: dict, folder: Path, title: str, watched: str) -> "Figure":
+def curves(config: Config, folder: RunFolder, title: str, watched: str) -> "Figure":
     """The epochs of the run in a folder."""
     from .. import plots
 
-    rows, metric = read_rows(folder / "metrics.csv"), METRICS[config["objective"]]
+    rows, metric = folder.rows(), METRICS[config.objective]
     return plots.plot_curves(rows, metric, title, watched)
 
 
 def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     """Some embeddings, and the prototypes; class means in an open set, whose classes have none."""
     points = embeddings[:FRAME_POINTS].cpu()
-    if run.config["evaluation"]["name"] == "closed_set":
+    if run.config.evaluation.protocol == "closed_set":
         return points, run.model[1].prototypes.detach().cpu()
     from ..plots import class_means
 
@@ -108,10 +109,10 @@ def animation_frame(run: Run, embeddings: Tensor) -> tuple[Tensor, Tensor]:
     return points, torch.from_numpy(class_means(points.numpy(), labels.cpu().numpy()))
 
 
-def run_title(config: dict, head: Head, dataset: str | None = None) -> str:
+def run_title(config: Config, head: Head, dataset: str | None = None) -> str:
     """`arcface on digits, margin 0.5, scale 64`, with the values at the end of training; `dataset` is
     where it was tested, if elsewhere."""
-    title = f"{config['loss']['name']} on {dataset or config['dataset']['name']}"
+    title = f"{config.name('loss')} on {dataset or config.name('dataset')}"
     if isinstance(head, MarginHead):
         margin = head.margin.tolist()
         parts = margin if isinstance(margin, list) else [margin]

@@ -2,19 +2,22 @@
 
 import functools
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ..arguments import parameters
+from ..config import BadKey, Config
+from ..config.checks import with_classes
+from ..config.classes import parameters, target_of
+from ..config.tree import PACKAGES
 from ..datasets import Augmentation, Dataset, Split
-from ..errors import Mistakes, UserError
 from ..evaluation import Evaluated, collapse, evaluate
 from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
+from ..tracking import check_logger
 from ..training import (
     Average,
     Device,
@@ -26,22 +29,60 @@ from ..training import (
     find_device,
     margin_schedule,
 )
+from .arguments import arguments_of
+from .best import run_folder
 from .data import build_data, build_order, check_batches, steps_in
+from .folder import RunFolder, model_file
 from .init import freeze, start_from
-from .options import check_augmentation, keys_of, model_arguments
 from .pairs import evaluation_pairs
-from .targets import locate, qualified
 
 log = logging.getLogger(__name__)
 SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
+
+
+def check_config(config: Config, groups: Iterable[str] = tuple(PACKAGES)) -> Config:
+    """Return the configuration with the arguments of its classes checked and converted. Raises UserError
+    with a line for each mistake, before any data is read. Without the optimizer among `groups` nothing
+    is trained, and nothing reported."""
+    further = FURTHER_CHECKS if "optimizer" in groups else ()
+    return with_classes(config, groups, further)
+
+
+def start_is_there(config: Config) -> None:
+    source = config.init.source
+    if source and not model_file(run_folder(Path(source))).is_file():
+        raise BadKey("init.from", source, "neither a run's folder nor a file of weights")
+
+
+def loss_can_be_built(config: Config) -> None:
+    """Build the loss and throw it away, to see which values its constructor refuses."""
+    weights = config.loss.arguments.get("class_weights")
+    classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
+    with torch.random.fork_rng(devices=[]):
+        build_head(config, 2, classes)
+
+
+def optimizer_can_be_built(config: Config) -> None:
+    with torch.random.fork_rng(devices=[]):
+        layer, head = nn.Linear(1, 1), nn.Linear(1, 1)
+        backbone = nn.Sequential(nn.Sequential(layer, nn.Linear(1, 1)), nn.Linear(1, 1))
+        build_training(config, backbone, head, SOME_STEPS)
+
+
+FURTHER_CHECKS = (
+    (("logger",), lambda config: check_logger(config.logger)),
+    (("init",), start_is_there),
+    (("loss", "margin", "scale"), loss_can_be_built),
+    (("optimizer", "schedule", "epochs"), optimizer_can_be_built),
+)
 
 
 @dataclass
 class Run:
     """What a configuration describes, built and ready to train."""
 
-    config: dict
-    folder: Path
+    config: Config
+    folder: RunFolder
     device: Device
     data: Dataset
     backbone: nn.Module
@@ -92,7 +133,7 @@ class Run:
         head.eval()  # otherwise these images would move its running statistics
         images = self.data.test if split == "test" else self.data.val
         embeddings = embed(backbone, images, self.device)
-        name, pairs = self.config["evaluation"]["name"], self.pairs.get(split)
+        name, pairs = self.config.evaluation.protocol, self.pairs.get(split)
         return evaluate(name, head, embeddings, images.labels, pairs), embeddings
 
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
@@ -102,37 +143,39 @@ class Run:
         return collapse(result.metrics, embeddings, head.prototypes, angular=angular)
 
 
-def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | None = None) -> Run:
+def build_run(
+    config: Config, folder: RunFolder, fetch: bool = True, precision: str | None = None
+) -> Run:
     """Build everything, with weights drawn from the run's seed or, with `fetch`, those of a pretrained
     model or of another run. `precision` is what an earlier attempt computed in, if it was to choose.
     Raises UserError for what turns out not to work only here, with the data at hand."""
-    device = build_device(config["device"] | ({"precision": precision} if precision else {}))
+    device = build_device(config.replace(device={"precision": precision}) if precision else config)
     data = build_data(config, device)
     check_batches(config, data)
     check_augmentation(config, data.pictures)
     pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
-    torch.manual_seed(config["seed"])
+    torch.manual_seed(config.seed)
     backbone = build_model(config, data.image_shape, fetch)
     if backbone.normalisation:
         data.normalise_by(*backbone.normalisation)
     backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-    with qualified({}, f"model={config['model']['name']}"):
-        dimension = embed(backbone, data.test, device, first=2).shape[1]
-    if config["batch_size"] == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
-        name = config["model"]["name"]
-        raise UserError(f"batch_size=1: model={name} normalises over a batch, use 2 or more")
+    dimension = embed(backbone, data.test, device, first=2).shape[1]
+    if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
+        raise BadKey(
+            "batch_size", 1, f"model={config.name('model')} normalises over a batch, use 2 or more"
+        )
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
-    if config["loss"]["options"].get("class_weights") == "balanced":
+    if config.loss.arguments.get("class_weights") == "balanced":
         head.balance(data.train.labels)
-    if fetch and config["init"]["from"] is not None:
-        start_from(config["init"]["from"], backbone, head, data.classes)
-    if config["init"]["freeze"] is not None:
-        freeze(config["init"]["freeze"], backbone)
+    if fetch and config.init.source is not None:
+        start_from(config.init.source, backbone, head, data.classes)
+    if config.init.freeze is not None:
+        freeze(config.init.freeze, backbone)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
-    decay = config["ema"]["decay"]
-    shuffling = torch.Generator().manual_seed(config["seed"])  # the same order on every device
+    decay = config.ema.decay
+    shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
     where = device.torch if device.torch.type == "cuda" else "cpu"
-    changing = torch.Generator(where).manual_seed(config["seed"])
+    changing = torch.Generator(where).manual_seed(config.seed)
     return Run(
         config=config,
         folder=folder,
@@ -142,115 +185,91 @@ def build_run(config: dict, folder: Path, fetch: bool = True, precision: str | N
         head=head,
         optimizer=optimizer,
         schedule=schedule,
-        margin=margin_over_time(config["margin"], head),
+        margin=margin_over_time(config, head),
         shuffling=shuffling,
-        augmentation=Augmentation(changing, **config["augment"]),
+        augmentation=Augmentation(changing, **dict(config.augment)),
         pairs=pairs,
         order=build_order(config, data.train.labels),
         average=Average(backbone, head, decay) if decay else None,
     )
 
 
-def build_device(device: dict) -> Device:
-    with in_device_keys(device):
-        return choose_device(**device)
+def build_device(config: Config) -> Device:
+    with arguments_of("device"):
+        return choose_device(**dict(config.device))
 
 
-def check_device(device: dict) -> None:
-    """Raise UserError for a device that this machine lacks, and for what does nothing on it."""
-    with in_device_keys(device):
-        find_device(**{key: device[key] for key in parameters(find_device) if key in device})
+def check_device(config: Config) -> None:
+    """Raise BadKey for a device that this machine lacks, and for what does nothing on it."""
+    given = dict(config.device)
+    with arguments_of("device"):
+        find_device(**{name: given[name] for name in parameters(find_device)})
 
 
-def in_device_keys(device: dict):
-    return qualified({key: f"device.{key}" for key in device} | {"name": "device"}, "device")
+def check_augmentation(config: Config, pictures: bool) -> None:
+    """Raise BadKey if features, which are no `pictures`, are to be turned or moved."""
+    for name, value in config.augment:
+        if value and not pictures:
+            why = f"dataset={config.name('dataset')} has features, not images: leave it out"
+            raise BadKey(f"augment.{name}", value, why)
 
 
-def build_model(config: dict, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
-    """The backbone, body and neck; `fetch` says whether learned weights are looked for."""
-    model = config["model"]
-    body, arguments = locate("model", model["_target_"]), model_arguments(model)
-    if "pretrained" in arguments:
+def build_model(config: Config, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
+    """Build the backbone, body and neck; `fetch` says whether learned weights are looked for."""
+    body, arguments = target_of(config, "model"), config.model.arguments
+    if "fetch" in parameters(body):
         arguments["fetch"] = fetch
-    shape = "×".join(map(str, image_shape))
-    what = f"model.name={model['name']} for images {shape}, model.options={model['options']}"
-    with qualified(keys_of("model", config), what, arguments):
+    with arguments_of("model", config):
         return build_backbone(
             body(image_shape, **arguments),
             image_shape,
-            model["embedding_dim"],
-            norm=model["norm"],
-            dropout=model["dropout"],
+            config.model.embedding_dim,
+            norm=config.neck.norm,
+            dropout=config.neck.dropout,
         )
 
 
-def build_head(config: dict, embedding_dim: int, num_classes: int) -> Head:
-    """The loss with its class weights, margin and scale."""
-    loss = config["loss"]
-    with qualified(keys_of("loss", config), f"loss.options={loss['options']}", loss["options"]):
-        return locate("loss", loss["_target_"])(
-            embedding_dim, num_classes, **head_arguments(config, num_classes)
-        )
-
-
-def head_arguments(config: dict, num_classes: int) -> dict:
-    """Keyword arguments for the head that a checked configuration asks for."""
-    loss, arguments = locate("loss", config["loss"]["_target_"]), dict(config["loss"]["options"])
+def build_head(config: Config, embedding_dim: int, num_classes: int) -> Head:
+    """Build the loss with its class weights, margin and scale."""
+    loss, arguments, scale = target_of(config, "loss"), config.loss.arguments, config.scale
     if issubclass(loss, MarginHead):
-        arguments["margin"] = config["margin"]["value"]
+        arguments["margin"] = config.margin.value
     if loss.has_scale:
-        arguments["scale"] = config["scale"]["value"]
-        name = config["scale"]["name"]
-        arguments["learnable_scale"] = name == "learnable"
-        arguments["dynamic_scale"] = name == "adacos_dynamic"
-        if name.startswith("adacos"):
+        arguments["scale"] = scale.value
+        arguments["learnable_scale"] = scale.kind == "learnable"
+        arguments["dynamic_scale"] = scale.kind == "adacos_dynamic"
+        if scale.kind.startswith("adacos"):
             try:
                 arguments["scale"] = adacos_scale(num_classes)
             except ValueError as error:
-                raise UserError(f"scale={name}: {error}, use scale.value=…") from None
-    return arguments
+                raise BadKey("scale.kind", scale.kind, f"{error}, use scale.value=…") from None
+    with arguments_of("loss", config):
+        return loss(embedding_dim, num_classes, **arguments)
 
 
-def build_training(config: dict, backbone: nn.Module, head: Head, steps: int):
-    """The optimizer, and its schedule over `steps` training steps in each epoch."""
-    choice, rates = config["optimizer"], config["schedule"]
-    options = f"optimizer.options={choice['options']}"
-    rates_of = {key: f"optimizer.{key}" for key in ("head_lr", "backbone_lr", "layer_decay")}
-    with qualified(keys_of("optimizer", config) | rates_of, options, choice["options"]):
+def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: int):
+    """Build the optimizer, and its schedule over `steps` training steps in each epoch."""
+    choice = config.optimizer
+    with arguments_of("optimizer", config):
         optimizer = build_optimizer(
-            locate("optimizer", choice["_target_"]),
+            target_of(config, "optimizer"),
             backbone,
             head,
-            lr=choice["lr"],
-            **{key: choice[key] for key in ("head_lr", "backbone_lr", "layer_decay")},
-            **choice["options"],
+            lr=choice.lr,
+            head_lr=choice.head_lr,
+            backbone_lr=choice.backbone_lr,
+            layer_decay=choice.layer_decay,
+            **choice.arguments,
         )
-    options = f"schedule.options={rates['options']}"
-    with qualified(keys_of("schedule", config), options, rates["options"]):
+    with arguments_of("schedule", config):
         schedule = build_schedule(
-            locate("schedule", rates["_target_"]),
+            target_of(config, "schedule"),
             optimizer,
             steps=steps,
-            epochs=config["epochs"],
-            **rates["options"],
+            epochs=config.epochs,
+            **config.schedule.arguments,
         )
     return optimizer, schedule
-
-
-def check_parts(config: dict, groups: Collection[str]) -> None:
-    """Build what needs no data, and throw it away: values that a constructor refuses are found before
-    the first run of a sweep, or the reading of images. Raises UserError, with a line for each."""
-    weights = config["loss"]["options"].get("class_weights")
-    classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
-    mistakes = Mistakes()
-    with torch.random.fork_rng(devices=[]):
-        if "loss" in groups:
-            mistakes.of(build_head, config, 2, classes)
-        if "optimizer" in groups:
-            layer, head = nn.Linear(1, 1), nn.Linear(1, 1)
-            backbone = nn.Sequential(nn.Sequential(layer, nn.Linear(1, 1)), nn.Linear(1, 1))
-            mistakes.of(build_training, config, backbone, head, SOME_STEPS)
-    mistakes.refuse()
 
 
 @functools.cache  # once for all runs of a sweep
@@ -266,10 +285,11 @@ def warn_of_large_scale(
         )
 
 
-def margin_over_time(margin: dict, head: Head) -> Callable[[float], Tensor] | None:
+def margin_over_time(config: Config, head: Head) -> Callable[[float], Tensor] | None:
     """The head's margin as a function of the epochs trained; None where it stays as it is."""
-    if margin["name"] != "warmup":
+    margin = config.margin
+    if margin.epochs is None:
         return None
-    start = head.no_margin if margin["start"] is None else margin["start"]
+    start = head.no_margin if margin.start is None else margin.start
     start = torch.as_tensor(start, dtype=head.margin.dtype, device=head.margin.device)
-    return margin_schedule(start, head.margin.clone(), margin["epochs"], margin["shape"])
+    return margin_schedule(start, head.margin.clone(), margin.epochs, margin.shape)

@@ -7,16 +7,16 @@ import numpy as np
 import torch
 
 from ..commands import refuse_existing
+from ..config.checks import with_classes
+from ..config.compose import CONF
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import composed, examine, find_images, name_some
 from ..durable import written_aside
 from ..errors import UserError
 from ..words import counted
-from .command_line import CONF
+from .arguments import arguments_of
 from .evaluation import with_overrides
-from .load import Trained
-from .schema import check_config
-from .targets import REBUILT, qualified
+from .load import REBUILT, Trained
 
 
 def images_split(
@@ -30,7 +30,7 @@ def images_split(
     found: dict[Path, Path] = {}  # and what each is called
     for source in sources:
         if source.is_dir():
-            with qualified({"root": "dataset.root"}, ""):
+            with arguments_of("dataset"):
                 inside = find_images(source)
             above = Path() if len(sources) == 1 else Path(source.resolve().name)
             found |= {path: above / path.relative_to(source) for path in inside}
@@ -66,11 +66,11 @@ def dataset_split(
     """The `train`, `validation` or `test` part of a data set, and the files that were left out. By its
     name alone the run's own is where it was."""
     placed = any(o.lstrip("+").startswith(("dataset.root=", "dataset.file=")) for o in overrides)
-    own = source == run.config["dataset"]["name"] and not placed
+    own = source == run.config.name("dataset") and not placed
     config = with_overrides(run, [*([] if own else [f"dataset={source}"]), *overrides], config_dir)
-    check_config(config, REBUILT)
-    needs = {} if run.owns(config["dataset"]) or part == "validation" else {"val_fraction": 0}
-    data: Dataset = run.data(config["dataset"] | needs)
+    config = with_classes(config, REBUILT)
+    needs = {} if run.owns(config) or part == "validation" else {"val_fraction": 0.0}
+    data: Dataset = run.data(config.replace(dataset=needs))
     split = getattr(data, {"validation": "val"}.get(part, part))
     if split is None:
         raise UserError(f"--split {part}: dataset={source} has none")

@@ -5,15 +5,15 @@ import logging
 import numpy as np
 
 from .. import tracking
+from ..config import BadKey, Config
 from ..errors import Diverged, Pruned, UserError
 from ..losses import MarginHead
 from ..training import NotFinite, NotRecorded, Step, TrainingBar, fit
 from .advice import check_finite, likely_causes, remedies
 from .artifacts import animation_frame
-from .best_epoch import BEST, LAST, best_epoch, is_enough, keeps_best
 from .build import Run
-from .folder import append_row
-from .resume import save_run
+from .folder import BEST, LAST
+from .resume import best_epoch, keeps_best, save_run
 
 log = logging.getLogger(__name__)
 NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
@@ -22,7 +22,7 @@ NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row 
 def train(run: Run, tracker: tracking.Tracker) -> float | None:
     """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
     their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
-    config, epochs, speeds = run.config, run.config["epochs"], []
+    config, epochs, speeds = run.config, run.config.epochs, []
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None
     step = Step(
@@ -34,16 +34,17 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
         run.device,
         augment=run.augmentation if run.augmentation else None,
         average=run.average,
-        **{key: config["optimizer"][key] for key in ("accumulate", "clip_norm")},
+        accumulate=config.optimizer.accumulate,
+        clip_norm=config.optimizer.clip_norm,
     )
-    images = config["batch_size"] * step.accumulate
-    with TrainingBar(epochs, run.steps, images, config["objective"]) as bar:
+    images = config.batch_size * step.accumulate
+    with TrainingBar(epochs, run.steps, images, config.objective) as bar:
         try:
             for epoch in fit(
                 step,
                 epochs=epochs,
                 after=run.epochs_trained,
-                batch_size=config["batch_size"],
+                batch_size=config.batch_size,
                 generator=run.shuffling,
                 order=run.order,
                 margin=run.margin,
@@ -54,7 +55,7 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
                 bar.epoch_done(epoch.number, epoch.loss, value)
                 if epoch.number < epochs and is_enough(config, run.rows):
                     break
-                if epoch.number < epochs and (run.folder / "stop").exists():
+                if epoch.number < epochs and (run.folder.path / "stop").exists():
                     raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
         except NotFinite as error:
             raise Diverged(f"{error}: {likely_causes(run)}") from None
@@ -68,7 +69,7 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
 
 def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> float:
     """Evaluate after an epoch, write its row and checkpoint, and return the objective."""
-    objective, epochs = run.config["objective"], run.config["epochs"]
+    objective, epochs = run.config.objective, run.config.epochs
     result, embeddings = run.evaluate(run.watched)
     metrics = result.metrics
     check_finite(run, epoch.number, run.watched, embeddings, metrics)
@@ -77,10 +78,10 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         if collapsed:
             run.warned_of_collapse = True
             log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
-    if run.config["plots"]["animate"]:
+    if run.config.plots.animate:
         run.frames.append(animation_frame(run, embeddings))
     run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
-    append_row(run.folder / "metrics.csv", run.rows)
+    run.folder.append_row(run.rows)
     tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
     save_run(run, epoch.number, LAST)
     if keeps_best(run.config) and best_epoch(run.config, run.rows) == epoch.number:
@@ -107,3 +108,19 @@ def current_settings(run: Run) -> dict:
     if run.head.has_scale:
         row["scale"] = run.head.scale.item()
     return row
+
+
+def check_chosen_on_validation(config: Config, split: str) -> None:
+    """Raise BadKey if an epoch would be chosen by the images that the model is reported on."""
+    for key, chosen in (
+        ("checkpoint.keep", keeps_best(config) and config.checkpoint.keep),
+        ("early_stopping.patience", config.early_stopping.patience),
+    ):
+        if chosen and split == "test":
+            raise BadKey(key, chosen, "needs a validation split; dataset.val_fraction=0.1 holds one out")
+
+
+def is_enough(config: Config, rows: list[dict]) -> bool:
+    """Whether the objective has not improved for early_stopping.patience epochs."""
+    patience = config.early_stopping.patience
+    return bool(patience and rows) and len(rows) - best_epoch(config, rows) >= patience

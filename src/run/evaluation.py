@@ -7,23 +7,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 from yaml import YAMLError
 
+from ..config import BadKey, Config, checked, read
+from ..config.compose import compose_choices, explain
+from ..config.fields import spelled
+from ..config.identity import is_published
 from ..datasets import Split
 from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
 from ..evaluation.embeddings import save_embeddings
 from .artifacts import curves, run_title
-from .command_line import CONF, explain, to_dict
-from .folder import is_done, read_summary, versions, write_json
-from .keys import OPTIONAL
-from .load import Trained, reads_folder, same_place
+from .folder import RunFolder, versions, write_json
+from .load import Trained, same_place
 from .pairs import evaluation_pairs
 
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
@@ -42,7 +43,7 @@ class Evaluation(NamedTuple):
     own: bool
 
 
-def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None = None) -> dict:
+def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None = None) -> Config:
     """A run's configuration, with another data set, evaluation or device. A group, as in
     `dataset=pairs`, is composed anew (also from the user's own `config_dir`), a value goes into what the
     run had; the run's own images stay split as they were. Raises UserError for anything else."""
@@ -56,25 +57,26 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
             )
     chosen = [override for override, key in zip(overrides, keys, strict=True) if "." not in key]
     values = [override.lstrip("+~") for override in overrides if override not in chosen]
-    composed, typed = compose_choices(chosen, values, config_dir)
+    composed, typed = compose_anew(chosen, values, config_dir)
     groups = set(keys) & set(OVERRIDDEN)
-    dataset = run.config["dataset"]
-    asked = (composed["dataset"] if "dataset" in groups else dataset) | typed.get("dataset", {})
+    config, source = run.config.plain(), (composed if "dataset" in groups else run.config.plain())
+    asked = checked(config | {"dataset": source["dataset"] | typed.get("dataset", {})})
     own = run.owns(asked)
     if own:  # as it was split; check_untrained refuses any other change
-        composed["dataset"] = dataset | {"root": asked.get("root")}
+        composed["dataset"] = config["dataset"] | {"root": asked.dataset.root}
     elif "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
     if "evaluation" in groups:
         groups.add("objective")
-    config = run.config | {key: composed[key] for key in groups}
-    check_values(values, config)
+    config |= {key: composed[key] for key in groups}
+    if "dataset" in groups:
+        config["choices"] = config["choices"] | {"dataset": composed["choices"].get("dataset", "")}
     config = OmegaConf.to_container(OmegaConf.merge(config, typed))
     settle_data(run, config, own, groups, typed.get("dataset", {}))
-    return config
+    return checked(config)
 
 
-def compose_choices(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
+def compose_anew(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
     """A configuration with these groups, and the values that were typed, as plain data."""
     if config_dir and not config_dir.is_dir():
         raise UserError(f"--config-dir {config_dir}: no such folder")
@@ -82,29 +84,21 @@ def compose_choices(chosen: list[str], values: list[str], config_dir: Path | Non
     reads = any(choice.startswith("dataset=") for choice in chosen)
     needed = [value for value in values if reads and value.startswith("dataset.file=")]
     try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            composed = to_dict(compose("train", overrides=[*chosen, *needed, *search]))
-        return composed, OmegaConf.to_container(OmegaConf.from_dotlist(values))
+        composed = compose_choices([*chosen, *needed, *search])
+        plain = read(composed, chosen).plain()
+        return plain, OmegaConf.to_container(OmegaConf.from_dotlist(values))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(explain(error, [*chosen, *values])) from None
     except (ValueError, YAMLError) as error:
         raise UserError(f"{' '.join([*chosen, *values])}: {explain(error)}") from None
 
 
-def check_values(values: list[str], config: dict) -> None:
-    for value in values:
-        group, _, key = value.partition("=")[0].partition(".")
-        known = dict.fromkeys([*config[group], *OPTIONAL.get(group, ())])
-        if group != "dataset" and key not in known:  # a reader's options are checked later
-            raise UserError(f"{value}: no such key, {group} has {', '.join(known)}")
-
-
 def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: dict) -> None:
-    """Which images of the data set are tested: by default all, if they are not the run's own; all are
-    brought to the model's shape."""
+    """Decide which images of the data set are tested, in plain data: by default all, if they are not the
+    run's own; all are brought to the model's shape."""
     dataset = config["dataset"]
     if "evaluation" in groups and "split" in dataset and "split" not in typed:
-        dataset["split"] = config["evaluation"]["name"]
+        dataset["split"] = config["evaluation"]["protocol"]
     if not own and "test_fraction" in dataset and "test_fraction" not in typed:
         dataset["test_fraction"] = 1  # of other images all are new
     if not own and "folds" not in typed:
@@ -112,24 +106,23 @@ def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: 
     channels, *size = run.image_shape
     for key, had in (("channels", channels), ("size", size)):
         if typed.get(key) not in (None, had):
-            raise UserError(
-                f"dataset.{key}={typed[key]}: the model was trained with {had}, and images are "
-                "converted to that: leave it out"
+            why = (
+                f"the model was trained with {spelled(had)}, which images are converted to: leave it out"
             )
+            raise BadKey(f"dataset.{key}", typed[key], why)
 
 
-def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print) -> Evaluation:
+def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = print) -> Evaluation:
     """Evaluate a run on the test images of a configuration's data set; `say` hears what is not known
     about them. Raises UserError where what would be tested was trained on."""
-    dataset, own = config["dataset"], run.config["dataset"]
-    same, closed = run.owns(dataset), config["evaluation"]["name"] == "closed_set"
+    closed, same = config.evaluation.protocol == "closed_set", run.owns(config)
     if same:
-        check_untrained(run, dataset, closed)
-    data = run.data(dataset if same else dataset | {"val_fraction": 0})
+        check_untrained(run, config, closed)
+    data = run.data(config if same else config.replace(dataset={"val_fraction": 0.0}))
     test = data.test
-    both, here = set(test.classes) & set(run.classes), same or same_place(dataset, own)
+    both, here = set(test.classes) & set(run.classes), same or same_place(config, run.config)
     if closed and not same:
-        say(f"whether {dataset['root']} holds images that were trained on is not known here")
+        say(f"whether {config.dataset.root} holds images that were trained on is not known here")
     elif both and not here:  # people are often numbers
         say(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
@@ -139,51 +132,50 @@ def evaluate_run(run: Trained, config: dict, say: Callable[[str], None] = print)
     embeddings = run.embed(test)
     if not embeddings.isfinite().all():
         raise UserError(f"{run.folder}: its embeddings are not finite numbers: nothing can be measured")
-    result = evaluate(config["evaluation"]["name"], run.head, embeddings, test.labels, pairs)
+    result = evaluate(config.evaluation.protocol, run.head, embeddings, test.labels, pairs)
     return Evaluation(result, embeddings, test, data.skipped, same)
 
 
-def check_untrained(run: Trained, dataset: dict, closed: bool) -> None:
+def check_untrained(run: Trained, config: Config, closed: bool) -> None:
     """Refuse to split a run's own images anew, or to test a folder that has changed since."""
-    own = run.config["dataset"]
+    asked, had = (
+        {"folds": c.dataset.folds, "fold": c.dataset.fold} | c.dataset.arguments
+        for c in (config, run.config)
+    )
     for key in SPLITTING:
-        asked, had = dataset.get(key), own.get(key)
-        if asked != had and (key != "split" or "closed_set" in (asked, had)):
-            raise UserError(
-                f"dataset.{key}={asked}: the run was trained with {had}, and may have seen what this "
-                "would test"
-            )
-    if closed and reads_folder(dataset) and not run.is_unchanged(dataset):
-        raise UserError(
-            f"dataset.root={dataset['root']}: has changed since the run was trained; it may now test "
-            "images that were trained on: evaluate a folder of new images"
-        )
+        now, before = asked.get(key), had.get(key)
+        if now != before and (key != "split" or "closed_set" in (now, before)):
+            why = f"the run was trained with {spelled(before)}, and may have seen what this would test"
+            raise BadKey(f"dataset.{key}", now, why)
+    if closed and not is_published(config) and not run.is_unchanged(config):
+        why = "has changed since the run was trained; it may now test images that were trained on: "
+        raise BadKey("dataset.root", config.dataset.root, why + "evaluate a folder of new images")
 
 
-def write_evaluation(run: Trained, config: dict, evaluation: Evaluation, out: Path) -> None:
+def write_evaluation(run: Trained, config: Config, evaluation: Evaluation, out: Path) -> None:
     """Embeddings, figures and `summary.json` into a new folder, which is there whole or not at all."""
     from .. import plots
 
     result, embeddings, images, skipped, own = evaluation
-    trained = read_summary(run.folder)
+    trained = RunFolder(run.folder).summary()
     unfinished = out.with_name(f".unfinished-{out.name}")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
         x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
         save_embeddings(unfinished / "embeddings.npz", x, images, prototypes)
-        trained_on, tested_on = (which["dataset"]["name"] for which in (run.config, config))
+        trained_on, tested_on = (which.name("dataset") for which in (run.config, config))
         title = run_title(run.config, run.head, tested_on)
         title += f", trained on {trained_on}" * (trained_on != tested_on)
         figures = plots.evaluation_figures(result, x, images, prototypes, title)
-        if own and is_done(trained):
-            watched = "validation" if "validation" in trained else "test"
-            figures["curves.png"] = partial(curves, run.config, run.folder, title, watched)
+        if own and trained and trained.done:
+            watched = "validation" if trained.validation else "test"
+            figures["curves.png"] = partial(curves, run.config, RunFolder(run.folder), title, watched)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),
             "epoch": run.epoch,
-            "config": {key: config[key] for key in OVERRIDDEN},
+            "config": {key: config.plain()[key] for key in OVERRIDDEN},
             "metrics": result.metrics,
             "skipped": list(skipped),
             "versions": versions(),

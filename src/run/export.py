@@ -60,8 +60,8 @@ def usage_metadata(run: Trained, normalises: bool) -> dict:
         **({"resize": "bilinear, antialiased"} if run.pictures else {}),
         "embedding_dim": run.head.embedding_dim,
         "classes": list(run.classes),
-        "model": run.config["model"],
-        "loss": run.config["loss"]["name"],
+        "model": run.config.plain()["model"],
+        "loss": run.config.name("loss"),
         "epoch": run.epoch,
         "versions": versions(),
     }
@@ -123,7 +123,7 @@ def to_onnx(run: Trained, model: nn.Module, batch: Tensor, path: Path):
         except Exception as error:  # an unknown operator, or control flow that depends on data
             why = str(error.__cause__ or error).splitlines()[0]
             raise UserError(
-                f"--format onnx: torch's exporter cannot take {run.config['model']['name']} ({why}); "
+                f"--format onnx: torch's exporter cannot take {run.config.name('model')} ({why}); "
                 "--format torchscript may"
             ) from error
     proto = program.model_proto

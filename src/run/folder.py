@@ -1,12 +1,13 @@
-"""A run's folder: what lies in it, written so that a file is there whole or not at all.
+"""A run is a folder. `RunFolder` reads and writes it, and `Summary` says what its summary.json holds.
 
     .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz  summary.json
     plots/*.png
 
 These files are the truth about a run: comparing and resuming read nothing else. All others are on the
-disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Only pictures
+disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Only figures
 come later, and then summary.json again, with their names. Besides, the process that trains here holds
-`.lock`, and a file `stop`, put there by a search or by hand, ends the run after its current epoch.
+`.lock`; `.hydra/run.json` says which run has begun here; and a file `stop`, put there by a search or by
+hand, ends the run after its current epoch.
 """
 
 import csv
@@ -16,24 +17,27 @@ import io
 import itertools
 import json
 import logging
-import math
 import platform
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from filelock import FileLock, Timeout
-from omegaconf import OmegaConf
+from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from .. import durable
+from ..config import Config, identity, setting
 from ..errors import Diverged, Pruned, UserError, in_one_line
-from .identity import config_hash
+from .code import Code
 
 log = logging.getLogger(__name__)
 
+LAST, BEST = "checkpoint.pt", "best.pt"
 # Whose versions a run's numbers can depend on.
 PACKAGES = (
     "angular-penalty",
@@ -48,6 +52,7 @@ PACKAGES = (
 )
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
+MOST_BYTES = 2**28  # of a summary.json
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
 DONE = ("finished", "collapsed")
@@ -56,6 +61,298 @@ STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
     (KeyboardInterrupt, SystemExit),
     "interrupted",  # by somebody, or by a cluster that queues it again
 )
+
+
+def web_address(value: Any) -> str | None:
+    """An address that a page may link to: no script, no file."""
+    web = isinstance(value, str) and value.startswith(("https://", "http://"))
+    return value if web else None
+
+
+Metrics = dict[str, FiniteFloat]
+
+
+class Epochs(BaseModel):
+    trained: int
+    kept: int  # the epoch whose model the run keeps
+
+
+class Summary(BaseModel):
+    """What summary.json says of a run. Values that are not known (yet) are None, and left out there."""
+
+    model_config = ConfigDict(extra="ignore")
+    state: Literal["finished", "collapsed", "failed", "diverged", "pruned", "interrupted"] = "finished"
+    error: str | None = None  # why it failed
+    collapse: str | None = None  # why it counts as collapsed
+    identity: str  # see config/identity.py
+    setting: str
+    config: Config
+    code: Code
+    versions: dict[str, str] = {}
+    resumed_after_epoch: int | None = None
+    device: str | None = None
+    threads: int | None = None
+    precision: str | None = None
+    data: str | None = None  # the fingerprint of its images
+    counts: dict[str, dict[str, int]] = {}  # of images and pairs, by split
+    classes: list[str] = []  # that are tested
+    trained_classes: list[str] = []
+    dealt: dict[str, Any] | None = None  # how the samples were dealt into folds
+    skipped: list[str] = []  # files that were left out
+    wandb_url: Annotated[str | None, BeforeValidator(web_address)] = None
+    images_per_second: float | None = None
+    epochs: Epochs | None = None
+    metrics: Metrics | None = None  # of the test split
+    validation: Metrics | None = None  # of the split that settings are chosen by
+    recall: dict[str, float | None] | None = None  # by class
+    gpu_memory: dict[str, int] | None = None
+    files: list[str] = []  # that the run leaves, to be read
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, config: Config, code: Code) -> "Summary":
+        """The summary of a run that begins."""
+        return cls(
+            identity=identity(config),
+            setting=setting(config),
+            config=config,
+            code=code,
+            versions=versions(),
+        )
+
+    @property
+    def done(self) -> bool:
+        """Whether the run was trained and evaluated to its end."""
+        return self.state in DONE and self.metrics is not None
+
+    def objective(self, metric: str) -> float:
+        """A metric on the validation split, or on the test split if nothing was held out. Raises
+        UserError if the run has none, as when another objective is asked of a run that was finished."""
+        values = self.validation or self.metrics or {}
+        if metric not in values:
+            some = ", ".join(list(values)[:8]) + " …" * (len(values) > 8)
+            raise UserError(
+                f"objective={metric}: the finished run has no such metric, but {some or 'none'}"
+            )
+        return values[metric]
+
+    def plain(self) -> dict[str, Any]:
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        return self.model_dump(mode="json", by_alias=True, include=given)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of a run, which may not be there yet."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    # --------------------------------------------------------------------------------------- the summary
+
+    def read_summary(self) -> Summary:
+        """Return what summary.json says. Raises OSError where there is none, and ValueError, in one
+        sentence, for one that no run of this version left."""
+        try:
+            return Summary.model_validate(json.loads(text_of(self.path / "summary.json")))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+            raise ValueError(f"summary.json is not that of a run: {where}: {said}") from None
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"summary.json cannot be read: {error}") from None
+
+    def summary(self) -> Summary | None:
+        """What summary.json says; None where there is none, or none that can be read."""
+        try:
+            return self.read_summary()
+        except (OSError, ValueError):
+            return None
+
+    def write_summary(self, summary: Summary) -> None:
+        write_json(self.path / "summary.json", summary.plain())
+
+    @property
+    def done(self) -> bool:
+        summary = self.summary()
+        return summary is not None and summary.done
+
+    @property
+    def running(self) -> bool:
+        """Whether a process is training in the folder right now."""
+        try:
+            if not (self.path / ".lock").exists():
+                return False
+            with FileLock(self.path / ".lock", blocking=False):
+                return False
+        except Timeout:
+            return True
+        except OSError:  # nobody may look: then nobody trains there either
+            return False
+
+    @property
+    def vanished(self) -> bool:
+        """Whether a run began here and ended without a word, on this machine or any."""
+        return self.path.is_dir() and self.summary() is None and not self.running
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether it holds anything of a run that took time: a checkpoint, or the end of training."""
+        return self.done or (self.path / LAST).exists()
+
+    def identity(self) -> str | None:
+        """The identity of the run here, finished or not; None if there is none, or none that can be
+        told."""
+        summary = self.summary()
+        return summary.identity if summary else self.begun().get("identity")
+
+    def begun(self) -> dict[str, Any]:
+        """`identity` and `config` of the run that has begun here; empty if none has."""
+        try:
+            found = json.loads(text_of(self.path / ".hydra" / "run.json"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) and isinstance(found.get("identity"), str) else {}
+
+    def begin(self, summary: Summary) -> None:
+        """Record which run begins, and bring what Hydra wrote to the disk: it says what a checkpoint is
+        of."""
+        about = {"identity": summary.identity, "config": summary.config.plain()}
+        write_json(self.path / ".hydra" / "run.json", about)
+        for path in (self.path / ".hydra").glob("*.yaml"):
+            durable.sync(path)
+        for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
+            (self.path / leftover).unlink(missing_ok=True)
+
+    def holds_foreign_files(self) -> bool:
+        """Whether files lie here under a run's names that no run of this project left."""
+        names = ("summary.json", LAST, "metrics.csv", "embeddings.npz", "plots")
+        with os_errors_in_one_line():
+            return self.identity() is None and any((self.path / name).exists() for name in names)
+
+    # ------------------------------------------------------------------------------- what a run leaves
+
+    def files(self) -> list[str]:
+        """What a run leaves to be read, by its names in the folder."""
+        names = ("metrics.csv", LAST, BEST, "embeddings.npz")
+        return [name for name in names if (self.path / name).exists()]
+
+    def figures(self) -> list[str]:
+        return [f"plots/{path.name}" for path in sorted(self.path.glob("plots/[!.]*"))]
+
+    def lacking(self, summary: Summary) -> dict[str, str]:
+        """The files of a finished run that are `missing` or `empty` now."""
+        states = {}
+        for name in summary.files:
+            try:
+                if not (self.path / name).stat().st_size:
+                    states[name] = "empty"
+            except OSError:
+                states[name] = "missing"
+        return states
+
+    def differences(self, summary: Summary, config: Config, code: Code) -> dict[str, str]:
+        """What sets a finished run apart from the same run now, in words that go on after "finished":
+        the `code` that computes, the `commit` alone, `files` or `images`. Images are read only where
+        neither code nor files have decided already."""
+        found = {}
+        if summary.code != code:
+            kind = "commit" if summary.code.sources == code.sources else "code"
+            found[kind] = f"by other code ({summary.code}; this is {code})"
+        lost = self.lacking(summary)
+        if lost:
+            found["files"] = "but " + ", ".join(f"{name} is {state}" for name, state in lost.items())
+        if summary.data and not {"code", "files"} & set(found):
+            from .data import data_fingerprint  # torch takes a second
+
+            now = data_fingerprint(config)
+            if now not in (None, summary.data):
+                found["images"] = f"on other images ({summary.data}; now they are {now})"
+        return found
+
+    def refusal(self, summary: Summary, config: Config, code: Code) -> str | None:
+        """Why a single run cannot be passed off as this finished one, and what to do; None if it can.
+        Its folder is never overwritten."""
+        found = self.differences(summary, config, code)
+        found.pop("commit", None)
+        if not found:
+            return None
+        why = " and ".join(found.values())
+        text = f"holds this run, finished {why}: name a new folder, or move this one away"
+        if set(found) == {"files"} and LAST not in self.lacking(summary):
+            text += "; without its summary.json it goes on from its checkpoint"
+        return text
+
+    # ---------------------------------------------------------------------------------- metrics.csv
+
+    def append_row(self, rows: list[dict]) -> None:
+        """Add the last of `rows` to metrics.csv, which holds those before it; on the disk when this
+        returns."""
+        text = as_csv(rows[-1:])
+        durable.append(
+            self.path / "metrics.csv", text if len(rows) == 1 else text[text.index("\n") + 1 :]
+        )
+
+    def restore_rows(self, rows: list[dict]) -> None:
+        """Make metrics.csv hold exactly `rows`. A kill between an epoch's row and its checkpoint leaves
+        more, which is in order; anything else is said."""
+        path, wanted = self.path / "metrics.csv", as_csv(rows).encode()
+        found = path.read_bytes() if path.exists() else None
+        if found == wanted:
+            return
+        if found is None or not found.startswith(wanted):
+            state = (
+                "is missing" if found is None else "does not hold the rows of the checkpoint's epochs"
+            )
+            log.warning(f"metrics.csv {state}: it is written again from the checkpoint")
+        durable.write_text(path, wanted.decode(), encoding="utf-8")
+
+    def rows(self) -> list[dict]:
+        """The rows of metrics.csv, numbers as floats, without one that is still being written. Raises
+        OSError, and ValueError for a file of something else."""
+        path = self.path / "metrics.csv"
+        text = text_of(path)
+        lines = text[: text.rfind("\n") + 1].splitlines()
+        try:
+            return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]
+        except csv.Error as error:
+            raise ValueError(f"{path}: {error}") from None
+
+    # ----------------------------------------------------------------------------- moved out of the way
+
+    def set_attempt_aside(self, why: str) -> None:
+        """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B
+        has of them, so that the next attempt is another run here."""
+        kept = free_name(self.path / STALE / why)
+        for name in (LAST, BEST, "metrics.csv", "wandb"):
+            if (self.path / name).exists():
+                kept.mkdir(parents=True, exist_ok=True)
+                (self.path / name).rename(kept / name)
+
+    def set_aside(self, sources: str) -> Path:
+        """Move a run that other code finished, or that has changed since, to `.stale` beside it, and
+        return where it is now; `sources` says in its name what is other."""
+        kept = free_name(self.path.parent / STALE / f"{self.name},{sources}")
+        kept.parent.mkdir(exist_ok=True)
+        return self.path.rename(kept)
+
+    def record_loss(self, error: str, about: Summary) -> None:
+        """Write what `recorded` would have written, for a run whose process was killed or timed out."""
+        try:
+            self.log_line(error)
+            self.write_summary(about.model_copy(update={"state": "failed", "error": error}))
+        except OSError as problem:  # a full disk is no reason to end the other runs
+            log.error(f"{self.path}: {error}; that could not be recorded: {in_one_line(problem)}")
+
+    def log_line(self, error: str) -> None:
+        """Add what a run's process could not say to its log."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / "train.log", "a", encoding="utf-8") as log_file:
+            log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
 
 
 @contextmanager
@@ -72,56 +369,37 @@ def claimed(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: another process is at work in this folder") from None
 
 
-def sync_hydra_files(folder: Path) -> None:
-    """Bring to the disk what Hydra wrote, which says what a checkpoint is of."""
-    for path in (folder / ".hydra").glob("*.yaml"):
-        durable.sync(path)
-
-
-def is_claimed(folder: Path) -> bool:
-    """Whether a process is training in a folder right now."""
-    try:
-        if not (folder / ".lock").exists():
-            return False
-        with FileLock(folder / ".lock", blocking=False):
-            return False
-    except Timeout:
-        return True
-    except OSError:  # nobody may look: then nobody trains there either
-        return False
-
-
 @contextmanager
-def recorded(folder: Path, summary: dict) -> Iterator[None]:
-    """Write `summary` to `summary.json` when the block ends, with the state it ended in (finished unless
+def recorded(folder: RunFolder, summary: Summary) -> Iterator[None]:
+    """Write `summary` to summary.json when the block ends, with the state it ended in (finished unless
     the block says collapsed; by an exception failed, diverged, pruned or interrupted), why, and the
     seconds it took. Exceptions go on. An OSError, of which a full disk is the commonest, becomes a
     UserError."""
     began = time.perf_counter()
-    summary["state"] = "finished"
+    summary.state = "finished"
     try:
         with os_errors_in_one_line():
             yield
     except BaseException as error:
-        summary["state"] = STATES.get(type(error), "failed")
-        summary["error"] = str(error) or type(error).__name__
+        summary.state = STATES.get(type(error), "failed")
+        summary.error = str(error) or type(error).__name__
         expected = isinstance(error, UserError | KeyboardInterrupt)
         # To the log file alone: the console gets what main makes of it.
-        log.debug(f"{summary['state']}: {summary['error']}" if expected else traceback.format_exc())
+        log.debug(f"{summary.state}: {summary.error}" if expected else traceback.format_exc())
         try:
-            finish_summary(folder, summary, began)
+            _finish(folder, summary, began)
         except OSError as another:  # the first error says more
             log.error(f"that could not be recorded: {in_one_line(another)}")
         raise
     with os_errors_in_one_line():
-        finish_summary(folder, summary, began)
+        _finish(folder, summary, began)
 
 
-def finish_summary(folder: Path, summary: dict, began: float) -> None:
-    summary["seconds"] = round(time.perf_counter() - began, 2)
-    if (folder / "train.log").exists():
-        durable.sync(folder / "train.log")
-    write_json(folder / "summary.json", summary)
+def _finish(folder: RunFolder, summary: Summary, began: float) -> None:
+    summary.seconds = round(time.perf_counter() - began, 2)
+    if (folder.path / "train.log").exists():
+        durable.sync(folder.path / "train.log")
+    folder.write_summary(summary)
 
 
 @contextmanager
@@ -133,66 +411,21 @@ def os_errors_in_one_line() -> Iterator[None]:
         raise UserError(in_one_line(error)) from error
 
 
-def record_failure(folder: Path, error: str, **known) -> None:
-    """Write what `recorded` would have written, for a run whose process was killed or timed out."""
-    try:
-        log_line(folder, error)
-        write_json(folder / "summary.json", known | {"state": "failed", "error": error})
-    except OSError as problem:  # a full disk is no reason to end the other runs
-        log.error(f"{folder}: {error}; that could not be recorded: {in_one_line(problem)}")
-
-
-def log_line(folder: Path, error: str) -> None:
-    """What a run's process could not say, as a line of its log."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "train.log", "a", encoding="utf-8") as log_file:
-        log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
+def model_file(folder: Path) -> Path:
+    """The checkpoint of the model that a run is used by; a file is its own."""
+    if folder.is_file():
+        return folder
+    return folder / BEST if (folder / BEST).is_file() else folder / LAST
 
 
 def text_of(path: Path) -> str:
-    """What is in a file. Raises OSError, at once also for a pipe, from which nothing may ever come."""
+    """Return what is in a file. Raises OSError, at once also for a pipe, from which nothing may ever
+    come, and for a file too large to be a run's."""
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "a folder, pipe, socket or device, not a file", str(path))
+    if path.stat().st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes", str(path))
     return path.read_text(encoding="utf-8")
-
-
-def read_summary(folder: Path) -> dict | None:
-    """summary.json of a run; None where there is none, or none that can be read."""
-    try:
-        found = json.loads(text_of(folder / "summary.json"))
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def identity_in(folder: Path) -> str | None:
-    """The `config_hash` of the run in a folder, finished or not; None if there is none, or none that can
-    be told."""
-    summary = read_summary(folder)
-    if summary and "config_hash" in summary:
-        return summary["config_hash"]
-    try:
-        config = OmegaConf.create(text_of(folder / ".hydra" / "config.yaml"))
-        return config_hash(OmegaConf.to_container(config, resolve=True))
-    except Exception:  # not a run's folder, or one that was killed while Hydra wrote
-        return None
-
-
-def holds_foreign_files(folder: Path) -> bool:
-    """Whether files lie in a folder under a run's names that no run of this project left there."""
-    names = ("summary.json", "checkpoint.pt", "metrics.csv", "embeddings.npz", "plots")
-    with os_errors_in_one_line():
-        return identity_in(folder) is None and any((folder / name).exists() for name in names)
-
-
-def set_attempt_aside(folder: Path, why: str) -> None:
-    """Move the checkpoint and rows of an attempt that cannot be resumed out of the way, and what W&B has
-    of them, so that the next attempt is another run there."""
-    kept = free_name(folder / STALE / why)
-    for name in ("checkpoint.pt", "best.pt", "metrics.csv", "wandb"):
-        if (folder / name).exists():
-            kept.mkdir(parents=True, exist_ok=True)
-            (folder / name).rename(kept / name)
 
 
 def free_name(path: Path) -> Path:
@@ -201,64 +434,9 @@ def free_name(path: Path) -> Path:
     return next(free for free in itertools.chain([path], numbered) if not free.exists())
 
 
-def is_done(summary: dict | None) -> bool:
-    """Whether a run was trained and evaluated to its end. One whose metrics are not numbers was not,
-    whatever it says of itself."""
-    return bool(summary) and summary.get("state") in DONE and not without_number(summary)
-
-
-def without_number(summary: dict) -> list[str]:
-    """The metrics in a run's summary that are NaN or infinite."""
-    both = [summary.get(split) for split in ("metrics", "validation")]
-    values = {name: value for split in both if isinstance(split, dict) for name, value in split.items()}
-    return [n for n, value in values.items() if isinstance(value, float) and not math.isfinite(value)]
-
-
-def holds_work(folder: Path) -> bool:
-    """Whether a folder holds anything of a run that took time: a checkpoint, or the end of training."""
-    return is_done(read_summary(folder)) or (folder / "checkpoint.pt").exists()
-
-
-def set_aside(folder: Path, sources: str) -> Path:
-    """Move a run that other code finished, or that has changed since, to `.stale` beside it, and return
-    where it is now; `sources` says in its name what is other."""
-    kept = free_name(folder.parent / STALE / f"{folder.name},{sources}")
-    kept.parent.mkdir(exist_ok=True)
-    return folder.rename(kept)
-
-
-def objective_of(summary: dict, metric: str) -> float:
-    """A finished run's metric on the validation split, or on the test split if nothing was held out.
-    Raises UserError if it has none, as when another objective is asked of a run that was finished."""
-    values = summary.get("validation") or summary.get("metrics") or {}
-    if metric not in values:
-        some = ", ".join(list(values)[:8]) + " …" * (len(values) > 8)
-        raise UserError(f"objective={metric}: the finished run has no such metric, but {some or 'none'}")
-    return values[metric]
-
-
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: Mapping) -> None:
     text = json.dumps(content, indent=2, ensure_ascii=False)
     durable.write_text(path, text + "\n", encoding="utf-8")
-
-
-def append_row(path: Path, rows: list[dict]) -> None:
-    """Add the last of `rows` to a CSV file that holds those before it; on the disk when this returns."""
-    text = as_csv(rows[-1:])
-    durable.append(path, text if len(rows) == 1 else text[text.index("\n") + 1 :])
-
-
-def restore_rows(path: Path, rows: list[dict]) -> None:
-    """Make a CSV file hold exactly `rows`. A kill between an epoch's row and its checkpoint leaves more,
-    which is in order; anything else is said."""
-    wanted = as_csv(rows).encode()
-    found = path.read_bytes() if path.exists() else None
-    if found == wanted:
-        return
-    if found is None or not found.startswith(wanted):
-        state = "is missing" if found is None else "does not hold the rows of the checkpoint's epochs"
-        log.warning(f"{path.name} {state}: it is written again from the checkpoint")
-    durable.write_text(path, wanted.decode(), encoding="utf-8")
 
 
 def as_csv(rows: list[dict]) -> str:
@@ -267,17 +445,6 @@ def as_csv(rows: list[dict]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def read_rows(path: Path) -> list[dict]:
-    """The rows of metrics.csv, numbers as floats, without one that is still being written. Raises
-    OSError, and ValueError for what is none."""
-    text = text_of(path)
-    lines = text[: text.rfind("\n") + 1].splitlines()
-    try:
-        return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]
-    except csv.Error as error:
-        raise ValueError(f"{path}: {error}") from None
 
 
 def _number(text: str) -> float | str:

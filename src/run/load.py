@@ -10,19 +10,23 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..arguments import is_number, is_whole, parameters
+from ..config import BadKey, Config, checked
+from ..config.checks import with_classes
+from ..config.classes import is_own, parameters, target_of
+from ..config.identity import is_published
+from ..config.tree import Device as DeviceKeys
 from ..datasets import BrokenImage, Dataset, Split
 from ..errors import UserError
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
 from .best import run_folder
-from .best_epoch import model_file
 from .build import build_device, build_head, build_model
 from .data import read_data
-from .folder import DONE, read_summary
-from .identity import place_of
-from .keys import KEYS
-from .targets import REBUILT, check_trusted, locate
+from .folder import DONE, RunFolder, model_file
+
+# What rebuilding a trained run calls; optimizers and schedules are only ever made by a command that was
+# typed.
+REBUILT = ("loss", "model", "dataset")
 
 
 @dataclass
@@ -32,7 +36,7 @@ class Trained:
     its images'; `epoch` the last that was trained."""
 
     folder: Path
-    config: dict
+    config: Config
     device: Device
     backbone: nn.Module
     head: Head
@@ -48,50 +52,52 @@ class Trained:
     def unfinished(self) -> str | None:
         """What to tell the user about a run that did not get to its end, or whose model tells nothing
         apart; None if there is nothing."""
-        state = (read_summary(self.folder) or {}).get("state", "without a summary.json")
+        summary = RunFolder(self.folder).summary()
+        state = summary.state if summary else "without a summary.json"
         if state == "collapsed":
             return f"{self.folder} has collapsed: its embeddings tell next to nothing apart"
-        epochs = self.config["epochs"]
-        if state in DONE or (self.epoch == epochs and state == "without a summary.json"):
+        epochs = self.config.epochs
+        if state in DONE or (self.epoch == epochs and not summary):
             return None
         return f"{self.folder} is {state}: this is its model after epoch {self.epoch} of {epochs}"
 
-    def owns(self, dataset: dict) -> bool:
+    def owns(self, config: Config) -> bool:
         """Whether a configuration describes the data set that this model was trained with."""
-        own = self.config["dataset"]
-        if (dataset["_target_"], dataset["name"]) != (own["_target_"], own["name"]):
+        if config.dataset.target != self.config.dataset.target:
             return False
-        if own.get("published") or same_place(dataset, own):
+        if is_published(self.config) or same_place(config, self.config):
             return True
-        return isinstance(dataset["root"], str) and self.is_unchanged(dataset)
+        return self.is_unchanged(config)
 
-    def is_unchanged(self, dataset: dict) -> bool:
+    def is_unchanged(self, config: Config) -> bool:
         """Whether there, at its root, are the very images that this model was trained and tested
         with."""
-        place = {key: dataset[key] for key in ("root", "file") if key in dataset}
+        dataset = config.dataset
+        place = {"root": dataset.root}
+        place |= {"file": dataset.arguments["file"]} if "file" in dataset.arguments else {}
         try:
-            return self.data(self.config["dataset"] | place).fingerprint == self.fingerprint
+            return self.data(self.config.replace(dataset=place)).fingerprint == self.fingerprint
         except UserError:
             return False
 
-    def data(self, dataset: dict) -> Dataset:
+    def data(self, config: Config) -> Dataset:
         """The data set that a configuration describes, brought to this model's shape and normalisation.
         Raises UserError if it cannot be."""
-        accepted = parameters(locate("dataset", dataset["_target_"]))
+        accepted = parameters(target_of(config, "dataset"))
         channels, height, width = self.image_shape
         wanted = {"size": [height, width], "channels": channels}
-        dataset = dataset | {key: value for key, value in wanted.items() if key in accepted}
-        data = read_data({"dataset": dataset}, self.device)
+        wanted = {key: value for key, value in wanted.items() if key in accepted}
+        data, name = read_data(config.replace(dataset=wanted), self.device), config.name("dataset")
         there, here = ("×".join(map(str, shape)) for shape in (data.image_shape, self.image_shape))
         if there != here:
             raise UserError(
-                f"dataset={dataset['name']}: has images {there}, the model of {self.folder} wants "
-                f"{here} (channels, height, width)"
+                f"dataset={name}: has images {there}, the model of {self.folder} wants {here} "
+                "(channels, height, width)"
             )
         if data.pictures != self.pictures:
             kinds = ["images" if pictures else "features" for pictures in (data.pictures, self.pictures)]
             raise UserError(
-                f"dataset={dataset['name']}: has {kinds[0]}, the model of {self.folder} wants {kinds[1]}"
+                f"dataset={name}: has {kinds[0]}, the model of {self.folder} wants {kinds[1]}"
             )
         data.normalise_by(self.mean, self.std)
         return data
@@ -103,33 +109,29 @@ class Trained:
         except BrokenImage as error:
             raise UserError(str(error)) from None
 
-    def on(self, device: dict) -> "Trained":
-        """The same on another device, given as that part of a configuration."""
-        built = build_device(device)
+    def on(self, device: DeviceKeys) -> "Trained":
+        """The same on another device."""
+        config = self.config.replace(device=device)
+        built = build_device(config)
         return replace(
             self,
-            config=self.config | {"device": device},
+            config=config,
             device=built,
             backbone=self.backbone.to(built.torch, memory_format=torch.channels_last),
             head=self.head.to(built.torch),
         )
 
 
-def reads_folder(dataset: dict) -> bool:
-    """Whether which images a data set has is decided by the folder that it is read from."""
-    return not dataset.get("published")
-
-
-def same_place(dataset: dict, other: dict) -> bool:
+def same_place(config: Config, other: Config) -> bool:
     """Whether two configurations read images from one folder, or from one file."""
-    places = [Path(place_of(each)).resolve() for each in (dataset, other)]
-    return reads_folder(dataset) and reads_folder(other) and places[0] == places[1]
+    places = [Path(each.dataset.place).resolve() for each in (config, other)]
+    return not is_published(config) and not is_published(other) and places[0] == places[1]
 
 
-def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str] = ()) -> Trained:
-    """The model in a run's folder, or in that of a sweep's best run, `best:<sweep>`. `device` is that
-    part of a configuration; default, the run's, on whatever is here. Classes of packages that are not
-    `allowed`, other than this project's own, are neither imported nor called. Raises UserError if no
+def load_trained(folder: Path, device: DeviceKeys | None = None, allowed: Iterable[str] = ()) -> Trained:
+    """Rebuild the model in a run's folder, or in that of a sweep's best run, `best:<sweep>`. `device` is
+    that part of a configuration; default, the run's, on whatever is here. Classes of packages that are
+    not `allowed`, other than this project's own, are neither imported nor called. Raises UserError if no
     model is there, or none that can be read."""
     folder = run_folder(folder)
     path = model_file(folder)
@@ -144,10 +146,11 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
         raise UserError(f"{path}: cannot be read ({error})") from None
     config, classes, shape = saved["config"], tuple(saved["classes"]), tuple(saved["image_shape"])
     check_trusted(config, allowed)
-    own = {"name": "auto", "precision": saved.get("precision", config["device"].get("precision"))}
-    config["device"] = device or own | {"threads": config["device"].get("threads")}
+    own = DeviceKeys(threads=config.device.threads, precision=saved["precision"])
+    config = config.replace(device=device or own)
     try:
-        where = build_device(config["device"])
+        config = with_classes(config, REBUILT)
+        where = build_device(config)
         with AtMost(saved["backbone"], saved["head"]):
             backbone = build_model(config, shape, fetch=False)
             load_weights(backbone, saved["backbone"], path)
@@ -174,8 +177,21 @@ def load_trained(folder: Path, device: dict | None = None, allowed: Iterable[str
     )
 
 
+def check_trusted(config: Config, allowed: Iterable[str] = ()) -> None:
+    """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a
+    package that the user allowed. Looks at names: nothing foreign is imported before it is allowed."""
+    for group in REBUILT:
+        target = getattr(config, group).target
+        if not is_own(group, target) and not any(target.startswith(f"{name}.") for name in allowed):
+            why = (
+                f"not a class of this project; --allow {target.split('.')[0]} trusts that package with "
+            )
+            raise BadKey(f"{group}._target_", target, why + "running its code")
+
+
 def check_saved(saved: object) -> None:
-    """Raise ValueError for what no run of this project saved: other keys, or other kinds of values."""
+    """Check a checkpoint, and make a Config of its configuration. Raises ValueError for what no run of
+    this project saved: other keys, or other kinds of values."""
     if not isinstance(saved, dict):
         raise ValueError("it holds no run")
     for key, (kind, is_right) in SAVED.items():
@@ -191,23 +207,22 @@ def check_saved(saved: object) -> None:
     shape, pictures = saved["image_shape"], saved.get("pictures", True)
     if len(lengths) > 1 or not lengths <= {shape[0], shape[0] if pictures else math.prod(shape)}:
         raise ValueError("its normalisation is of other channels than its images")
-
-
-def _is_config(config: dict) -> bool:
-    json.dumps(config)  # tensors would not pass
-    named = all(isinstance(config[group]["name"], str) for group in (*REBUILT, "margin", "scale"))
-    built = all(isinstance(config[group]["_target_"], str) for group in REBUILT)
-    groups = (config["device"], *(config.get(group, {}) for group in KEYS))
-    return named and built and is_whole(config["epochs"]) and all(isinstance(g, dict) for g in groups)
+    try:
+        json.dumps(saved["config"])  # tensors would not pass
+        saved["config"] = checked(saved["config"])
+    except (UserError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"its configuration is not a run's: {str(error).splitlines()[0]}") from None
 
 
 def _is_shape(shape: object) -> bool:
-    sides = all(is_whole(side) and side >= 1 for side in shape)
+    sides = all(type(side) is int and side >= 1 for side in shape)
     return len(shape) == 3 and sides and math.prod(shape) <= MOST_VALUES
 
 
 def _are_numbers(numbers: object) -> bool:
-    return isinstance(numbers, list) and all(is_number(n) and math.isfinite(n) for n in numbers)
+    return isinstance(numbers, list) and all(
+        type(n) in (int, float) and math.isfinite(n) for n in numbers
+    )
 
 
 def _are_weights(weights: dict) -> bool:
@@ -217,12 +232,13 @@ def _are_weights(weights: dict) -> bool:
 MOST_VALUES = 2**26  # of an image
 # What a checkpoint has to hold for its model to be rebuilt, and how it is told.
 SAVED = {
-    "config": (dict, _is_config),
+    "config": (dict, bool),
     "classes": ((list, tuple), lambda names: names and all(isinstance(name, str) for name in names)),
     "image_shape": ((list, tuple), _is_shape),
     "normalisation": (dict, lambda both: all(_are_numbers(both[key]) for key in ("mean", "std"))),
     "data": (str, bool),
-    "epoch": (int, lambda epoch: is_whole(epoch) and epoch >= 0),
+    "precision": (str, lambda precision: precision in ("fp32", "bf16")),
+    "epoch": (int, lambda epoch: type(epoch) is int and epoch >= 0),
     "backbone": (dict, _are_weights),
     "head": (dict, _are_weights),
 }

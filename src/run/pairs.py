@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..config import BadKey, Config
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import EVALUATIONS, sample_pairs, supported_metrics
@@ -15,12 +16,12 @@ VERIFICATION = EVALUATIONS["verification"]
 
 
 def evaluation_pairs(
-    config: dict, splits: dict[str, Split | None], trained_on: tuple[str, ...]
+    config: Config, splits: dict[str, Split | None], trained_on: tuple[str, ...]
 ) -> dict[str, tuple[Tensor, ...]]:
     """The pairs that verification looks at on each split, by name; none in a closed set. `trained_on`
     are classes of the same data set. Raises UserError if the images cannot be evaluated as asked, or do
     not support the objective."""
-    name, pairs = config["evaluation"]["name"], {}
+    name, pairs = config.evaluation.protocol, {}
     for split, images in splits.items():
         if images is None:
             continue
@@ -31,9 +32,9 @@ def evaluation_pairs(
     return pairs
 
 
-def check_tested_classes(config: dict, images: Split, trained_on: tuple[str, ...]) -> None:
+def check_tested_classes(config: Config, images: Split, trained_on: tuple[str, ...]) -> None:
     """A closed set tests classes that were trained on, an open set others."""
-    name, source = config["evaluation"]["name"], config["dataset"]["name"]
+    name, source = config.evaluation.protocol, config.name("dataset")
     if name == "closed_set":
         new = sorted(set(images.classes) - set(trained_on))
         if new:
@@ -52,17 +53,17 @@ def check_tested_classes(config: dict, images: Split, trained_on: tuple[str, ...
         raise UserError(f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification")
 
 
-def pairs_of(config: dict, images: Split) -> tuple[Tensor, ...]:
+def pairs_of(config: Config, images: Split) -> tuple[Tensor, ...]:
     """The pairs that a data set lists, or as many as `evaluation.pairs` says, drawn at random."""
     if images.pairs:
         return tuple(torch.from_numpy(np.asarray(part)) for part in images.pairs)
     try:
-        count = config["evaluation"]["pairs"]
+        count = config.evaluation.pairs
         if count is None:  # all of them can be very many, too many to keep
             return sample_pairs(images.labels, None)
         return _drawn(images.labels.cpu().numpy().tobytes(), count)
     except ValueError as error:
-        raise UserError(f"evaluation.pairs=null: {error}; give a number, as in 1000000") from None
+        raise BadKey("evaluation.pairs", None, f"{error}; give a number, as in 1000000") from None
 
 
 @functools.lru_cache(maxsize=2)  # validation and test, the same in all runs of a sweep's worker
@@ -70,7 +71,7 @@ def _drawn(labels: bytes, count: int) -> tuple[Tensor, ...]:
     return sample_pairs(torch.from_numpy(np.frombuffer(labels, np.int64).copy()), count)
 
 
-def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
+def check_kinds(config: Config, split: str, pairs: tuple[Tensor, ...]) -> None:
     """There are pairs of the same class and of different ones, enough of them for the objective."""
     _, _, same, fold = pairs
     if same.all() or not same.any():
@@ -81,12 +82,12 @@ def check_kinds(config: dict, split: str, pairs: tuple[Tensor, ...]) -> None:
         )
     measurable = supported_metrics(same, fold)
     folds = len(fold[fold >= 0].unique())
-    if config["objective"] == "ten_fold_accuracy" and folds != FOLDS:
+    if config.objective == "ten_fold_accuracy" and folds != FOLDS:
         raise UserError(
             f"objective=ten_fold_accuracy: the pairs of the {split} images are in {folds} folds, not in "
             f"{FOLDS}; use one of {', '.join(measurable)}"
         )
-    if config["objective"] in set(VERIFICATION) - set(measurable):
+    if config.objective in set(VERIFICATION) - set(measurable):
         raise UserError(
             f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "
             f"of different classes, too few; use one of {', '.join(measurable)}"

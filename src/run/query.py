@@ -88,7 +88,7 @@ def gallery_of(run: Trained, source: str | None, skip_broken: bool) -> Gallery:
                 f"--gallery {source}: {loose} is in no folder of a class; expected one folder per class"
             )
     else:
-        images = run.data(run.config["dataset"]).train
+        images = run.data(run.config).train
     return Gallery(unit(run.embed(images)), images.labels, tuple(images.classes), images)
 
 
@@ -125,7 +125,7 @@ def calibrate(run: Trained, gallery: Gallery, false_accepts: float) -> Threshold
     the run's validation images: each is compared with the gallery without its own class, which makes it
     unknown there, and a new one is as likely as any of them to be the k-th nearest. Raises UserError if
     there are none, or too few for that share."""
-    images = run.data(run.config["dataset"]).val
+    images = run.data(run.config).val
     if images is None:
         raise UserError(
             "a threshold is chosen on validation images, and this run has none: give --threshold, a "

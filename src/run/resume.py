@@ -1,12 +1,20 @@
-"""A run's checkpoint: written after every epoch, and read back to go on as if nothing had happened."""
+"""A run's checkpoints: written after every epoch, and read back to go on as if nothing had happened.
+
+While a run trains, checkpoint.pt is that of its last epoch. With checkpoint.keep=best or both, best.pt
+is the same of its best epoch so far, by the objective on the validation split, and at the end its
+weights are what is evaluated, drawn, embedded and exported. `best` then lets it take the place of
+checkpoint.pt; `both` leaves both.
+"""
 
 import logging
+import os
 
-from ..training import load_optimizer, random_states, save_checkpoint, set_random_states
-from .best_epoch import BEST, best_epoch, keeps_best
+from ..config import Config
+from ..evaluation import METRICS
+from ..training import load_checkpoint, load_optimizer, random_states, save_checkpoint, set_random_states
 from .build import Run
-from .folder import restore_rows, versions
-from .identity import code_of
+from .code import code_of
+from .folder import BEST, LAST, RunFolder, versions
 
 log = logging.getLogger(__name__)
 # Parts of a Run that a checkpoint holds: the model, and what trains it.
@@ -17,10 +25,10 @@ def save_run(run: Run, epoch: int, name: str) -> None:
     """Write what it takes to use the model, or to go on training, without anything else; metrics.csv
     can be made again from it."""
     save_checkpoint(
-        run.folder / name,
+        run.folder.path / name,
         epoch=epoch,
-        config=run.config,
-        code=code_of(run.config),
+        config=run.config.plain(),
+        code=code_of(run.config).model_dump(),
         versions=versions(),
         device=run.device.description,
         precision=run.device.precision,
@@ -67,9 +75,39 @@ def restore(run: Run, saved: dict) -> None:
     if len(state) == len(changing.get_state()):
         changing.set_state(state)
     else:  # of another kind of device: other changes than those of the epochs before
-        changing.manual_seed(hash((run.config["seed"], saved["epoch"])) % 2**63)
+        changing.manual_seed(hash((run.config.seed, saved["epoch"])) % 2**63)
     set_random_states(saved["random"])
     run.epochs_trained, run.frames, run.rows = (saved[key] for key in ("epoch", "frames", "rows"))
-    restore_rows(run.folder / "metrics.csv", run.rows)
+    run.folder.restore_rows(run.rows)
     if keeps_best(run.config) and best_epoch(run.config, run.rows) == run.epochs_trained:
         save_run(run, run.epochs_trained, BEST)  # a kill can have come before it
+
+
+def keeps_best(config: Config) -> bool:
+    return config.checkpoint.keep != "last"
+
+
+def best_epoch(config: Config, rows: list[dict]) -> int:
+    """The number, from 1, of the epoch with the best objective; the first of several."""
+    sign = 1 if METRICS[config.objective].higher_is_better else -1
+    values = [sign * row[config.objective] for row in rows]
+    return values.index(max(values)) + 1
+
+
+def lacks_best(folder: RunFolder, config: Config, saved: dict) -> bool:
+    """Whether a checkpoint's run has had its best epoch, and that epoch's model is gone."""
+    best = best_epoch(config, saved["rows"])
+    if not keeps_best(config) or best == saved["epoch"]:  # then it is written again
+        return False
+    try:
+        return load_checkpoint(folder.path / BEST)["epoch"] != best
+    except (OSError, ValueError, KeyError):
+        return True
+
+
+def take_best(folder: RunFolder, config: Config) -> dict:
+    """The checkpoint of the best epoch, which takes the last one's place unless both are kept."""
+    saved = load_checkpoint(folder.path / BEST)
+    if config.checkpoint.keep == "best":
+        os.replace(folder.path / BEST, folder.path / LAST)
+    return saved

@@ -1,41 +1,29 @@
 """What every comparison should be against: softmax, and the images themselves without any training."""
 
-import json
 from collections.abc import Iterable
 
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from ..arguments import parameters
+from ..config.classes import locate, parameters
+from ..config.compose import Composer, explain
+from ..config.fields import spelled
+from ..config.read import FIELDS, read
+from ..config.tree import PIXELS, leaves
 from ..errors import UserError
-from ..run.command_line import explain, values_of
-from ..run.identity import VALUE_ONLY, flattened
-from ..run.options import PIXELS, SOFTMAX
-from ..run.targets import locate
-from .compose import Composer
 from .plan import Planned, runs_of
 
 LOSS = ("loss", "margin", "scale")
-# What is said about a backbone, or about more epochs than pixels have, and the value that says nothing.
-NO_BACKBONE = {
-    "model.norm": False,
-    "model.dropout": 0,
-    "init.from": None,
-    "init.freeze": None,
-    "ema.decay": None,
-    "optimizer.backbone_lr": None,
-    "optimizer.layer_decay": 1,
-    "early_stopping.patience": None,
-    "schedule.options.warmup": 0,
-}
+# Groups and keys that are about a backbone, or about training it, which pixels have not.
+BACKBONE = ("neck", "init", "ema", "optimizer.backbone_lr", "optimizer.layer_decay")
 
 
 def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned], dict[str, str]]:
     """The runs of the baselines that are not among a sweep's `runs` already, and, by name, why a
     baseline cannot run with what was typed."""
-    trained = [run for run in runs if run.values["model"]["name"] != PIXELS]
+    trained = [run for run in runs if run.config.model.target != PIXELS]
     found, refused = {}, {}
-    for name, jobs in ((SOFTMAX, softmax(composer, trained)), (PIXELS, pixels(composer, trained))):
+    for name, jobs in (("softmax", softmax(composer, trained)), ("pixels", pixels(composer, trained))):
         for overrides in dict.fromkeys(map(tuple, jobs)):
             try:
                 for run in fitted(composer, list(overrides), name):
@@ -48,7 +36,7 @@ def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned]
 
 def softmax(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
     """Softmax with everything else that is swept: the same learning rates, seeds and folds."""
-    return [[*without(composer, run.overrides, LOSS), f"loss={SOFTMAX}"] for run in runs]
+    return [[*without(composer, run.overrides, LOSS), "loss=softmax"] for run in runs]
 
 
 def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
@@ -57,22 +45,17 @@ def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
     measured is trained, and one epoch will do."""
     groups: dict[str, list[Planned]] = {}
     for run in runs:
-        groups.setdefault(repr((run.values["dataset"], run.values["evaluation"]["name"])), []).append(
-            run
-        )
+        key = repr((run.config.dataset, run.config.evaluation.protocol))
+        groups.setdefault(key, []).append(run)
     jobs = []
     for group in groups.values():
-        seeds = dict.fromkeys(run.values["seed"] for run in group)
-        closed = group[0].values["evaluation"]["name"] == "closed_set"
+        seeds = dict.fromkeys(run.config.seed for run in group)
+        closed = group[0].config.evaluation.protocol == "closed_set"
         for seed in list(seeds) if closed else list(seeds)[:1]:
-            own = [run for run in group if run.values["seed"] == seed]
-            run = sorted(own, key=lambda run: run.values["optimizer"]["lr"])[len(own) // 2]
+            own = [run for run in group if run.config.seed == seed]
+            run = sorted(own, key=lambda run: run.config.optimizer.lr)[len(own) // 2]
             left_out = [*LOSS, "model", *([] if closed else ["epochs"])]
-            overrides = [
-                *without(composer, run.overrides, left_out),
-                f"model={PIXELS}",
-                f"loss={SOFTMAX}",
-            ]
+            overrides = [*without(composer, run.overrides, left_out), "model=pixels", "loss=softmax"]
             jobs.append(overrides if closed else [*overrides, "epochs=1"])
     return jobs
 
@@ -85,19 +68,16 @@ def without(composer: Composer, overrides: list[str], groups: Iterable[str]) -> 
 
 def fitted(composer: Composer, overrides: list[str], name: str) -> list[Planned]:
     """The runs of a baseline, without what an experiment's file says for other losses or models."""
-    values = values_of(composer.compose(overrides), overrides)
-    extra = [
-        f"~{group}.options.{key}"
-        for group in ("loss", "model")
-        for key in values[group]["options"]
-        if key not in parameters(locate(group, values[group]["_target_"]))
-    ]
-    for group in ("margin", "scale"):
-        extra += [f"{group}=paper"] if values[group]["name"] not in VALUE_ONLY else []
-        extra += [f"{group}.value=null"] if values[group]["value"] is not None else []
-    if name == PIXELS:
-        flat = flattened(values)
-        said = {key: none for key, none in NO_BACKBONE.items() if flat.get(key, none) != none}
-        extra += [f"{key}={json.dumps(none)}" for key, none in said.items()]
-        extra += ["~model.pretrained"] * ("pretrained" in values["model"])
+    config, extra = read(composer.compose(overrides), overrides), []
+    for group in ("loss", "model"):
+        section = getattr(config, group)
+        known = parameters(locate(group, section.target))
+        extra += [f"~{group}.{name}" for name in section.arguments if name not in known]
+    ours = [*LOSS[1:], *(BACKBONE if name == "pixels" else ())]
+    for leaf in leaves(config):
+        of_loss = leaf.key.startswith(("margin.", "scale."))
+        if leaf.key.split(".")[0] in ours or leaf.key in ours:
+            unused = None if of_loss and leaf.key.endswith(".value") else FIELDS[leaf.key].default
+            if leaf.value != unused:
+                extra.append(f"{leaf.key}={spelled(unused)}")
     return runs_of(composer, [*overrides, *extra])

@@ -14,8 +14,9 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ..config.compose import Composer
 from ..errors import UserError
-from .compose import Composer
+from ..run.build import check_config
 from .console import Board
 from .plan import Planned, plan
 
@@ -42,14 +43,14 @@ class ClusterLauncher(Launcher):
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         with Board(len(job_overrides)) as board:
-            runs = plan(Composer(self.context, self.config), job_overrides)
+            runs = plan(Composer(self.context.config_loader, self.config, check_config), job_overrides)
             return self.launch_runs(runs, board)
 
     def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
         for number, run in enumerate(runs):
-            with open_dict(run.config):
-                run.config.hydra.job.num = number
-                run.config.device.threads = run.config.device.threads or self.threads
+            with open_dict(run.composed):
+                run.composed.hydra.job.num = number
+                run.composed.device.threads = run.composed.device.threads or self.threads
         results: dict[str, JobReturn] = {}
         try:
             for run, result in self.results(runs, board.started):
@@ -111,7 +112,7 @@ class SlurmLauncher(ClusterLauncher):
         waiting = []
         with self.submitting, self.executor.batch():
             for number, run in enumerate(runs):
-                overrides = [*run.overrides, f"device.threads={run.config.device.threads or 'null'}"]
+                overrides = [*run.overrides, f"device.threads={run.composed.device.threads or 'null'}"]
                 where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
                 waiting.append((run, self.executor.submit(self.inner, overrides, *where)))
                 started()
@@ -162,7 +163,9 @@ class RayLauncher(ClusterLauncher):
         for run in runs:
             state = Singleton.get_state()
             remote = self.settings.remote
-            tasks[self.util.launch_job_on_ray(self.context, remote, run.config, self.task, state)] = run
+            tasks[self.util.launch_job_on_ray(self.context, remote, run.composed, self.task, state)] = (
+                run
+            )
             started()
         self.tasks += tasks
         waiting = list(tasks)

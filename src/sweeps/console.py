@@ -12,7 +12,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from ..errors import Interrupted
-from ..run.folder import read_summary
 from ..words import counted
 from .plan import Planned
 
@@ -72,16 +71,16 @@ class Board:
         with self.lock:
             self.running -= 1
             self.done += 1
-            summary = read_summary(run.folder) or {}
+            summary = run.folder.summary()
             state = state_of(run, result)
             if result.status == JobStatus.COMPLETED:
-                said = f"{run.values['objective']} {result.return_value:.4f}"
+                said = f"{run.config.objective} {result.return_value:.4f}"
                 said += "  [bold]collapsed[/bold]" * (state == "collapsed")
             else:
                 self.failed += state in FAILURES
                 why = str(result._return_value)
                 said = f"[bold]{state}[/bold]: {escape(why.splitlines()[0] if why else state)}"
-            took = f"  {summary['seconds']:.1f} s" if "seconds" in summary else ""
+            took = f"  {summary.seconds:.1f} s" if summary and summary.seconds is not None else ""
             width = len(str(self.total))
             self._refresh()
             console.print(f"{self.done:>{width}}/{self.total}  {escape(run.name)}  {said}{took}")
@@ -100,7 +99,8 @@ def state_of(run: Planned, result: JobReturn) -> str:
     """How a run ended: as its summary says, unless the sweep knows of an end that no summary tells."""
     if isinstance(result._return_value, Interrupted):
         return result._return_value.state
-    return (read_summary(run.folder) or {}).get("state", "failed")
+    summary = run.folder.summary()
+    return summary.state if summary else "failed"
 
 
 def count_states(ended: list[tuple[Planned, JobReturn]], total: int) -> str:
@@ -116,7 +116,7 @@ def show_failures(failures: list[tuple[Planned, JobReturn]]) -> None:
     for column in ("run", "state", "why", "log"):
         table.add_column(column, overflow="fold")
     for run, result in failures:
-        why, log = str(result._return_value), os.path.relpath(run.folder / "train.log")
+        why, log = str(result._return_value), os.path.relpath(run.folder.path / "train.log")
         row = run.name, state_of(run, result), why.split("\n")[0], log
         table.add_row(*map(escape, row))
     Console(width=None if console.is_terminal else 250).print(table)

@@ -10,7 +10,7 @@ from ..run.command_line import continue_command
 from ..words import counted
 from .console import Board, console, count_states, planning, show_failures
 from .plan import described
-from .sweeper import PlannedSweeper
+from .sweeper import PlannedSweeper, Stale
 
 
 class GridSweeper(PlannedSweeper):
@@ -19,7 +19,12 @@ class GridSweeper(PlannedSweeper):
     values that the command line has too."""
 
     def __init__(
-        self, grids: list[str], compare: bool, stale: str, baselines: bool, params: dict | None = None
+        self,
+        grids: list[str],
+        compare: bool,
+        stale: Stale,
+        baselines: bool,
+        params: dict | None = None,
     ):
         self.grids, self.compare, self.stale = grids, compare, stale
         self.baselines, self.params = baselines, params

@@ -11,30 +11,27 @@ from pathlib import Path
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ..arguments import is_whole
+from ..config import BadKey, Config, identity, read
+from ..config.checks import check_typed
+from ..config.compose import Composer, check_group_values, explain, quoted
 from ..errors import UserError
-from ..run.command_line import check_group_values, explain, quoted, values_of
-from ..run.finished import differences
-from ..run.folder import (
-    identity_in,
-    is_done,
-    log_line,
-    objective_of,
-    read_summary,
-    record_failure,
-)
-from ..run.identity import NOT_IDENTITY, code_of, config_hash
-from .compose import Composer
+from ..run.code import Code, code_of
+from ..run.folder import RunFolder, Summary
 
-# Bytes of a run's name, of the 255 that a file name may have: all that was typed, and, where that is too
-# much, what differs between the runs of the sweep.
+# Bytes of a run's name, of the 255 that a file name may have: as it is, and, where that is too long,
+# with a hash behind it.
 NAME_LENGTH, LONGEST_NAME = 120, 200
 SHORTENED = 24  # characters of a value in a name that is too long even so
 FIRST = ("seed", "dataset.fold", "margin", "margin.value")  # in a name that is too long for everything
-STALE = ("auto", "keep", "rerun")  # what is done with runs that other code finished
+UNNAMED = ("hydra", "logger", "plots", "objective")  # groups that set no run apart
+PER_LOSS = (
+    "\n  margins that differ by loss: experiment=margins, or "
+    """'hydra.sweeper.grids=["loss=arcface margin.value=0.2,0.4","loss=sphereface
+    margin.value=1.2,1.35"]'"""
+)
 
 
 @dataclass
@@ -42,13 +39,13 @@ class Planned:
     """One run of a sweep, before it runs."""
 
     overrides: list[str]
-    config: DictConfig  # composed, with its hydra node
-    values: dict  # the same without it, plain and resolved
+    composed: DictConfig  # with its hydra node
+    config: Config  # the same, typed
     identity: str
-    folder: Path  # of the sweep, until `settle_folders` gives it its own
-    code: dict = field(default_factory=dict)  # that it would run with
+    code: Code  # that it would run with
+    folder: RunFolder  # the sweep's, until `settle_folders` gives it its own
     objective: float | None = None  # of the finished run, where there is one that counts
-    differs: dict[str, str] = field(default_factory=dict)  # finished run: see run/finished.py
+    differs: dict[str, str] = field(default_factory=dict)  # finished run: see RunFolder.differences
     mark: str = ""  # what its folder's name ends with once it is set aside
 
     @property
@@ -62,12 +59,12 @@ class Planned:
         return JobReturn(self.overrides, status=JobStatus.FAILED, _return_value=error)
 
     def result_there(self) -> JobReturn | None:
-        """The result that is in the run's folder, of whatever its process does now; None if none is."""
-        summary = read_summary(self.folder)
-        if not is_done(summary) or summary.get("config_hash") != self.identity:
+        """The result that is in the run's folder, even if its process still runs; None if none is."""
+        summary = self.folder.summary()
+        if not summary or not summary.done or summary.identity != self.identity:
             return None
         try:
-            return self.finished(objective_of(summary, self.values["objective"]))
+            return self.finished(summary.objective(self.config.objective))
         except UserError as error:
             return self.failed(error)
 
@@ -76,9 +73,9 @@ class Planned:
         there = self.result_there()
         if there:
             with suppress(OSError):
-                log_line(self.folder, f"once the run was finished, {why}")
+                self.folder.log_line(f"once the run was finished, {why}")
             return there
-        record_failure(self.folder, why, config_hash=self.identity, code=self.code, config=self.values)
+        self.folder.record_loss(why, Summary.of(self.config, self.code))
         return self.failed(UserError(why))
 
 
@@ -94,7 +91,7 @@ def plan(
 def described(composer: Composer, jobs: Iterable[list[str]]) -> tuple[list[Planned], int]:
     """The runs that lists of overrides describe, each once, and how many were described again. Raises
     UserError, with a line for everything that is wrong with any of them."""
-    runs, twice, refused = {}, 0, Counter()
+    runs, twice, refused, keys = {}, 0, Counter(), set()
     for overrides in jobs:
         try:
             for run in runs_of(composer, overrides):
@@ -102,27 +99,29 @@ def described(composer: Composer, jobs: Iterable[list[str]]) -> tuple[list[Plann
                 runs.setdefault(run.identity, run)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             refused.update(explain(error, list(overrides)).splitlines())
+            keys |= {each.key for each in getattr(error, "errors", [error]) if isinstance(each, BadKey)}
     if refused:
         lines = "".join(f"\n  {why}" + f" ({n} runs)" * (n > 1) for why, n in refused.items())
-        raise UserError(f"no run was started, because these are not valid:{lines}")
+        hint = PER_LOSS if runs and keys & {"margin.value", "scale.value"} else ""
+        raise UserError(f"no run was started, because these are not valid:{lines}{hint}")
     # One fold after the other: a process then holds one of them at a time, and a sweep that was cut
     # short has the same folds of all settings.
-    return sorted(runs.values(), key=lambda run: run.values["dataset"].get("fold") or 0), twice
+    return sorted(runs.values(), key=lambda run: run.config.dataset.fold or 0), twice
 
 
 def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     """The run that overrides describe, or one for each fold where they give `dataset.folds` and no fold.
     Raises UserError, and what Hydra raises."""
     check_group_values(overrides)
-    config = composer.compose(overrides)
-    values = values_of(config, overrides)
-    folds = values["dataset"].get("folds") if isinstance(values.get("dataset"), dict) else None
-    if is_whole(folds) and folds > 1 and values["dataset"].get("fold") is None:
+    composed = composer.compose(overrides)
+    folds = OmegaConf.select(composed, "dataset.folds")
+    if type(folds) is int and folds > 1 and OmegaConf.select(composed, "dataset.fold") is None:
         each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
         return [run for one in each for run in runs_of(composer, one)]
-    composer.check(values)
-    sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
-    return [Planned(overrides, config, values, config_hash(values), sweep_dir, code_of(values))]
+    config = composer.check(read(composed, overrides))
+    check_typed(config, overrides)
+    sweep_dir = RunFolder(Path(composer.master.hydra.sweep.dir).absolute())
+    return [Planned(overrides, composed, config, identity(config), code_of(config), sweep_dir)]
 
 
 def settle(
@@ -141,17 +140,17 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
     """Give each run the folder in which it lies already, finished or not, or a new one, with its name of
     `names`, by identity."""
     taken, existing, unmeasured = {}, {}, {}
-    for folder in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
-        identity = identity_in(folder)
-        if identity:
-            taken[folder.name] = identity
-            summary = read_summary(folder)
-            if is_done(summary) or identity not in existing:
-                existing[identity] = folder, summary
+    for path in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
+        folder = RunFolder(path)
+        there, summary = folder.identity(), folder.summary()
+        if there:
+            taken[folder.name] = there
+            if there not in existing or (summary and summary.done):
+                existing[there] = folder, summary
     for run in runs:
         if run.identity in existing:
             run.folder, summary = existing[run.identity]
-            if is_done(summary):
+            if summary and summary.done:
                 try:
                     settle_finished(run, summary, stale)
                 except UserError as error:  # the objective was not measured there
@@ -161,10 +160,10 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
             if taken.get(name, run.identity) != run.identity:  # the defaults have changed since
                 name += f",{run.identity[:6]}"
             taken[name] = run.identity
-            run.folder = sweep_dir / name
-        with open_dict(run.config):
-            run.config.hydra.sweep.dir = str(sweep_dir)  # settled: it may hold the time of day
-            run.config.hydra.sweep.subdir = run.name
+            run.folder = RunFolder(sweep_dir / name)
+        with open_dict(run.composed):
+            run.composed.hydra.sweep.dir = str(sweep_dir)  # settled: it may hold the time of day
+            run.composed.hydra.sweep.subdir = run.name
         run.overrides = [
             *run.overrides,
             f"hydra.sweep.dir={quoted(str(sweep_dir))}",
@@ -175,17 +174,16 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
         raise UserError(f"no run was started, because finished ones lack the objective:{lines}")
 
 
-def settle_finished(run: Planned, summary: dict, stale: str) -> None:
+def settle_finished(run: Planned, summary: Summary, stale: str) -> None:
     """Whether a finished run counts: not if the sources that compute, the images or its own files have
     changed since, unless the user wants to keep it; and if only the commit has, then only with
     `stale=rerun` it does not. Raises UserError for one that counts and lacks the objective."""
-    run.differs = differences(run.folder, summary, run.values, run.code)
+    run.differs = run.folder.differences(summary, run.config, run.code)
     marks = {"files": "incomplete", "images": "other-images"}
-    sources = (summary.get("code") or {}).get("sources", "unknown")
-    run.mark = next((mark for what, mark in marks.items() if what in run.differs), sources)
+    run.mark = next((m for what, m in marks.items() if what in run.differs), summary.code.sources)
     weighs = set(run.differs) - ({"commit"} if stale == "auto" else set())
     if stale == "keep" or not weighs:
-        run.objective = objective_of(summary, run.values["objective"])
+        run.objective = summary.objective(run.config.objective)
 
 
 def differing(jobs: Collection[list[Override]]) -> set[str]:
@@ -198,30 +196,23 @@ def differing(jobs: Collection[list[Override]]) -> set[str]:
 
 
 def run_name(overrides: list[Override], varied: Collection[str] = ()) -> str:
-    """What was asked for, without where and how, as a folder's name: `loss=arcface,margin=0.3,seed=1`.
-    The same overrides give the same name, whatever else is in the sweep, unless that is too long: then
-    what differs in the sweep (`varied`) comes first, with seed and margin before all."""
+    """What sets a run apart in its sweep, as a folder's name: `loss=arcface,margin=0.3,seed=1`. Of a
+    name that is too long, seed and margin come first."""
     parts = {}
     for override in overrides:
         key = override.key_or_group
-        place = key.split(".")[0].split("@")[0]
-        if key != "device.precision" and (
-            place in (*NOT_IDENTITY, "hydra") or place.startswith("hydra/") or key == "dataset.root"
-        ):
+        if key not in varied or key.split(".")[0] in UNNAMED or key.startswith("hydra/"):
             continue
         value = "none" if override.is_delete() else override.get_value_element_as_str()
         parts[key] = key.removesuffix(".value"), re.sub(r"[^\w.+-]", "_", value.strip("[]"))
     name = joined(sorted(parts.values()))
     if len(name.encode()) <= NAME_LENGTH:
-        return name or "as-configured"
+        return name or "run"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    order = sorted(parts, key=lambda key: (key not in varied, key not in FIRST, key))
-    shown = [parts[key] for key in order if key in varied]
+    order = sorted(parts, key=lambda key: (key not in FIRST, key))
+    shown = [parts[key] for key in order]
     if len(joined(shown).encode()) > LONGEST_NAME:
         shown = [(key.rpartition(".")[2], value[:SHORTENED]) for key, value in shown]
-    for key in order[len(shown) :]:
-        if len(joined([*shown, parts[key]]).encode()) <= NAME_LENGTH:
-            shown.append(parts[key])
     name = joined(shown).encode()[:LONGEST_NAME].decode(errors="ignore")
     return f"{name}-{digest}"
 

@@ -9,14 +9,14 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from hydra.core.override_parser.types import Override
 from hydra.core.utils import JobReturn, JobStatus
+from pydantic import Field
 
 from ..errors import UserError
 from ..evaluation import METRICS
-from ..run.folder import read_summary
 from ..words import counted
 from .clusters import ClusterLauncher
 from .console import Board, console
@@ -24,8 +24,8 @@ from .grid import alternatives, say_excluded
 from .plan import Planned, described
 from .processes import LOOK_SECONDS, wait_for_all
 from .space import Space
-from .study import PRUNERS, SAMPLERS, on_other_images, open_study, rows_so_far, sampler, storage_errors
-from .sweeper import PlannedSweeper
+from .study import on_other_images, open_study, rows_so_far, sampler, storage_errors
+from .sweeper import PlannedSweeper, Stale
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
     import optuna
@@ -42,16 +42,16 @@ class SearchSweeper(PlannedSweeper):
 
     def __init__(
         self,
-        trials: int,
-        sampler: str,
-        startup_trials: int,
-        pruner: str,
-        direction: str,
-        seed: int,
-        parallel: int | str,
+        trials: Annotated[int, Field(ge=1)],
+        sampler: Literal["tpe", "random"],
+        startup_trials: Annotated[int, Field(ge=0)],
+        pruner: Literal["median", "hyperband", "none"],
+        direction: Literal["auto", "maximize", "minimize"],
+        seed: Annotated[int, Field(ge=0)],
+        parallel: Literal["auto"] | Annotated[int, Field(ge=1)],
         grids: list[str],
         compare: bool,
-        stale: str,
+        stale: Stale,
         baselines: bool,
         params: dict | None = None,
     ):
@@ -68,7 +68,6 @@ class SearchSweeper(PlannedSweeper):
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self.check_settings()
         repeated = {o.key_or_group: alternatives(o) for o in overrides if o.key_or_group in REPEATED}
         self.seeds = repeated.setdefault("seed", [f"seed={self.config.seed}"])
         self.repeats = [list(repeat) for repeat in itertools.product(*repeated.values())]
@@ -77,8 +76,9 @@ class SearchSweeper(PlannedSweeper):
         say_excluded(rest, grids)
         self.space.check_ranges()
         corners = self.plan([*corner, *self.repeats[0]] for corner in self.space.corners())
-        folds = repeated.get("dataset.fold") or {run.values["dataset"].get("fold") for run in corners}
-        self.sources = sorted({run.code["sources"] for run in corners})
+        folds = repeated.get("dataset.fold") or {run.config.dataset.fold for run in corners}
+        self.objective = corners[0].config.objective
+        self.sources = sorted({run.code.sources for run in corners})
         self.study = self.open_study()
         self.save_command()
         self.unfinished = [
@@ -108,20 +108,6 @@ class SearchSweeper(PlannedSweeper):
         beside = self.run_baselines() if several > 1 and not self.stopped else []
         return self.answer(beside)
 
-    def check_settings(self) -> None:
-        for key, choices in {"sampler": SAMPLERS, "pruner": PRUNERS}.items():
-            if getattr(self, key) not in choices:
-                given = f"hydra.sweeper.{key}={getattr(self, key)}"
-                raise UserError(f"{given}: choose one of {', '.join(choices)}")
-        if self.direction not in ("auto", "maximize", "minimize"):
-            raise UserError(f"hydra.sweeper.direction={self.direction}: auto, maximize or minimize")
-        for key, least in {"trials": 1, "startup_trials": 0, "seed": 0}.items():
-            value = self.startup if key == "startup_trials" else getattr(self, key)
-            if type(value) is not int or value < least:
-                raise UserError(f"hydra.sweeper.{key}={value}: a whole number from {least}")
-        if self.parallel != "auto" and (type(self.parallel) is not int or self.parallel < 1):
-            raise UserError(f"hydra.sweeper.parallel={self.parallel}: auto or a whole number from 1")
-
     def trials_at_a_time(self) -> int:
         if self.parallel != "auto":
             return self.parallel
@@ -134,12 +120,12 @@ class SearchSweeper(PlannedSweeper):
     def open_study(self) -> "optuna.Study":
         direction = self.direction
         if direction == "auto":
-            up = METRICS[self.config.objective].higher_is_better
+            up = METRICS[self.objective].higher_is_better
             direction = "maximize" if up else "minimize"
         study = open_study(self.folder / "study.db", direction, self.pruner)
         asked = {
             "direction": direction,
-            "objective": self.config.objective,
+            "objective": self.objective,
             "seeds": list(map(" ".join, self.repeats)),
         }
         asked["space"] = self.space.as_text()
@@ -212,7 +198,8 @@ class SearchSweeper(PlannedSweeper):
                 values.append(result.return_value)
                 continue
             board.expect(-sum(later.objective is None for later in runs[number + 1 :]))
-            state = (read_summary(run.folder) or {}).get("state")
+            ended = run.folder.summary()
+            state = ended.state if ended else None
             if state == "pruned":
                 self.study.tell(trial, state=TrialState.PRUNED)
             elif state in ("failed", "diverged") or not self.stopped:
@@ -255,12 +242,12 @@ class SearchSweeper(PlannedSweeper):
 
         def look() -> None:
             nonlocal reported
-            for row in rows_so_far(run.folder / "metrics.csv"):
+            for row in rows_so_far(run.folder):
                 if row["epoch"] > reported:
                     reported = int(row["epoch"])
-                    trial.report(row[run.values["objective"]], reported)
+                    trial.report(row[run.config.objective], reported)
                     if trial.should_prune():
-                        (run.folder / "stop").touch()
+                        (run.folder.path / "stop").touch()
 
         return look
 
@@ -287,7 +274,7 @@ class SearchSweeper(PlannedSweeper):
         best = self.study.best_trial
         settings = " ".join(f"{key.split(' ')[0]}={value}" for key, value in best.params.items())
         console.print(
-            f"best of {len(trials)} trials ({ended}): {self.config.objective} {best.value:.4f} with "
+            f"best of {len(trials)} trials ({ended}): {self.objective} {best.value:.4f} with "
             f"{settings}; all of them: optuna-dashboard sqlite:///{self.shown_folder}/study.db",
             markup=False,
         )

@@ -11,14 +11,12 @@ import yaml
 
 from ..errors import UserError
 from ..run.data import data_fingerprint
-from ..run.folder import is_done, read_rows, read_summary
+from ..run.folder import RunFolder
 
 if TYPE_CHECKING:
     import optuna
 
 NAME = "search"
-SAMPLERS = ("tpe", "random")
-PRUNERS = ("median", "hyperband", "none")
 LOCKED_SECONDS = 10  # that another program may hold the file
 AWAY = "name a new folder, or move that one away"
 
@@ -99,18 +97,18 @@ def on_other_images(study: "optuna.Study", folder: Path) -> str | None:
     """The first run of a study's trials whose images have changed since; None if none has."""
     for trial in study.trials:
         for name in trial.user_attrs.get("runs", ()) if trial.value is not None else ():
-            summary = read_summary(folder / name) or {}
-            now = data_fingerprint(summary["config"]) if is_done(summary) else None
-            if now not in (None, summary.get("data")):
+            summary = RunFolder(folder / name).summary()
+            now = data_fingerprint(summary.config) if summary and summary.done else None
+            if now is not None and now != summary.data:
                 return name
     return None
 
 
-def rows_so_far(path: Path) -> list[dict]:
+def rows_so_far(folder: RunFolder) -> list[dict]:
     """The epochs of a run that is under way; none if its file cannot be read, as before the first, or
     is not a run's."""
     try:
-        rows = read_rows(path)
+        rows = folder.rows()
     except (OSError, ValueError):
         return []
     return [row for row in rows if isinstance(row.get("epoch"), float)]

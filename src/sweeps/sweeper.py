@@ -5,9 +5,9 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,20 +18,21 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ..commands import command
+from ..config.classes import checked_arguments
+from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
 from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt_once
+from ..run.build import check_config
 from ..run.command_line import continue_command
-from ..run.finished import in_words
-from ..run.folder import claimed, is_claimed, read_summary, set_aside
-from ..run.schema import check_config
+from ..run.folder import claimed
 from ..tracking import check_online, left_in_sweep
 from .baselines import baselines_of
-from .compose import Composer
 from .console import Board, console
-from .plan import STALE, Planned, described, settle
+from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
+Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -59,10 +60,9 @@ class PlannedSweeper(Sweeper):
     ) -> None:
         from hydra.core.plugins import Plugins
 
-        if self.stale not in STALE:
-            raise UserError(f"hydra.sweeper.stale={self.stale}: choose one of {', '.join(STALE)}")
-        if type(self.baselines) is not bool:
-            raise UserError(f"hydra.sweeper.baselines={self.baselines}: true or false")
+        given = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+        del given["_target_"]
+        checked_arguments(type(self), given, "hydra.sweeper.")
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
@@ -70,15 +70,13 @@ class PlannedSweeper(Sweeper):
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         check = getattr(self.launcher, "check", check_config)
-        self.composer = Composer(hydra_context, config, check)
+        self.composer = Composer(hydra_context.config_loader, config, check)
 
     def parse(self, arguments: list[str]) -> list[Override]:
         parser = OverridesParser.create(config_loader=self.context.config_loader)
         return parser.parse_overrides(arguments)
 
     def parse_grids(self) -> list[list[Override]]:
-        if isinstance(self.grids, str):
-            raise UserError(f"hydra.sweeper.grids={self.grids}: a list, as in '[\"loss=softmax\"]'")
         try:
             return [self.parse(shlex.split(str(grid))) for grid in self.grids]
         except ValueError as error:
@@ -86,10 +84,6 @@ class PlannedSweeper(Sweeper):
 
     def parse_line(self, arguments: list[str]) -> list[Override]:
         """What was typed, and before that those of `params` that were not."""
-        if not isinstance(self.params or {}, Mapping):
-            raise UserError(
-                f"hydra.sweeper.params={self.params}: keys with values, as in {{seed: '0,1'}}"
-            )
         params = {key: "null" if value is None else value for key, value in (self.params or {}).items()}
         given = self.parse([f"{key}={value}" for key, value in params.items()])
         typed = self.parse(arguments)
@@ -102,7 +96,7 @@ class PlannedSweeper(Sweeper):
     def settled(self, runs: list[Planned]) -> list[Planned]:
         settle(self.composer, runs, self.stale, self.varied)
         for run in runs:
-            check_online(run.values["logger"])  # asks the server once
+            check_online(run.config.logger)  # asks the server once
         return runs
 
     def beside(self, runs: list[Planned]) -> list[Planned]:
@@ -176,8 +170,8 @@ class PlannedSweeper(Sweeper):
         results = {}
         for run in runs:
             try:
-                if run.differs and run.folder.is_dir():
-                    set_aside(run.folder, run.mark)
+                if run.differs and run.folder.path.is_dir():
+                    run.folder.set_aside(run.mark)
             except OSError as error:  # the others can run
                 why = f"cannot be set aside: {in_one_line(error)}"
                 results[run.identity] = run.failed(UserError(why))
@@ -190,7 +184,7 @@ class PlannedSweeper(Sweeper):
             launched = self.launcher.launch([run.overrides for run in ready], 0)
         for run, result in zip(ready, launched, strict=True):
             ended = None if result.status != JobStatus.FAILED else result._return_value
-            lost = ended is not None and not isinstance(ended, Interrupted) and vanished(run.folder)
+            lost = ended is not None and not isinstance(ended, Interrupted) and run.folder.vanished
             results[run.identity] = run.lost(str(ended)) if lost else result
         return [results[run.identity] for run in runs]
 
@@ -204,7 +198,7 @@ class PlannedSweeper(Sweeper):
         by_reason: dict[str, list[Planned]] = {}
         for run in runs:
             if run.differs:
-                by_reason.setdefault(in_words(run.differs), []).append(run)
+                by_reason.setdefault(" and ".join(run.differs.values()), []).append(run)
         for reason, own in by_reason.items():
             kept = sum(run.objective is not None for run in own)
             fate = [f"{kept} kept"] * bool(kept) + [f"{len(own) - kept} run again"] * (kept < len(own))
@@ -239,8 +233,3 @@ class PlannedSweeper(Sweeper):
 def end_once(*_) -> None:
     print("ending the current runs; this takes a few seconds", file=sys.stderr)
     interrupt_once()
-
-
-def vanished(folder: Path) -> bool:
-    """Whether a run began in it and ended without a word, here or anywhere."""
-    return folder.is_dir() and not read_summary(folder) and not is_claimed(folder)

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError
+from typing import Annotated, Literal
 
 import pebble
 import torch
@@ -20,15 +21,17 @@ from hydra import version
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import Field
 
+from ..config import Config
+from ..config.classes import checked_arguments
+from ..config.compose import Composer
 from ..errors import Interrupted, UserError
-from ..run.build import check_device
-from ..run.folder import read_summary
-from ..run.schema import check_config
+from ..run.build import check_config, check_device
+from ..run.folder import Summary
 from ..training import available_cores
 from ..words import counted
-from .compose import Composer
 from .console import Board, console
 from .forkserver import workers_context
 from .plan import Planned, plan
@@ -52,22 +55,23 @@ class WorkersLauncher(Launcher):
     """`workers` auto or a number; `timeout` in seconds for each run or null; `fail_fast` ends the sweep
     with its first failure."""
 
-    def __init__(self, workers: str | int, timeout: float | None, fail_fast: bool):
+    def __init__(
+        self,
+        workers: Literal["auto"] | Annotated[int, Field(ge=1)],
+        timeout: Annotated[float, Field(gt=0)] | None,
+        fail_fast: bool,
+    ):
         self.asked, self.timeout, self.fail_fast = workers, timeout, fail_fast
         self.stopping = False
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        asked, timeout = self.asked, self.timeout
-        if asked != "auto" and not (type(asked) is int and asked >= 1):
-            raise UserError(f"hydra.launcher.workers={asked}: auto or a whole number from 1")
-        if timeout is not None and not (type(timeout) in (int, float) and timeout > 0):
-            raise UserError(f"hydra.launcher.timeout={timeout}: seconds above 0, or null for no limit")
-        if type(self.fail_fast) is not bool:
-            raise UserError(f"hydra.launcher.fail_fast={self.fail_fast}: true or false")
+        given = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+        del given["_target_"]
+        checked_arguments(WorkersLauncher, given, "hydra.launcher.")
         self.context, self.task, self.config = hydra_context, task_function, config
-        self.threads, environments = shares(self.asked, config.device.name, config.device.threads)
+        self.threads, environments = shares(self.asked, config.device.kind, config.device.threads)
         workers_context()  # it imports while the sweep is being planned
         # What workers are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
@@ -77,22 +81,23 @@ class WorkersLauncher(Launcher):
         self.attempts: dict[Worker, Attempt] = {}  # the last of each
         self.turns, self.free = Turns(), queue.SimpleQueue()
         # On GPUs, one run each tells how much memory it takes before others come beside it.
-        self.gpus = gpus_for(config.device.name) if self.asked == "auto" else 0
+        self.gpus = gpus_for(config.device.kind) if self.asked == "auto" else 0
         self.waiting = self.slots[self.gpus :] if self.gpus else []
         for slot in self.slots[: self.gpus or None]:
             self.free.put(slot)
 
     @staticmethod
-    def check(values: dict) -> None:
-        """Raise UserError for a run that cannot be trained on this machine."""
-        check_config(values)
-        check_device(values["device"])
+    def check(config: Config) -> Config:
+        """`check_config`, also for a run that cannot be trained on this machine."""
+        config = check_config(config)
+        check_device(config)
+        return config
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
         """For a sweeper of Hydra's, which knows no `settle` and no `close`."""
         try:
             with Board(len(job_overrides)) as board:
-                runs = plan(Composer(self.context, self.config, self.check), job_overrides)
+                runs = plan(Composer(self.context.config_loader, self.config, self.check), job_overrides)
                 results = self.launch_runs(runs, board)
             self.settle()
             return results
@@ -140,10 +145,10 @@ class WorkersLauncher(Launcher):
 
     def ended(self, run: Planned, result: JobReturn, board: Board) -> None:
         """Draw the conclusions from a run's result."""
-        summary = read_summary(run.folder) or {}
+        summary = run.folder.summary()
         self.use_what_fits(summary)
         failed = result.status == JobStatus.FAILED
-        if failed and self.fail_fast and summary.get("state") != "pruned":
+        if failed and self.fail_fast and not (summary and summary.state == "pruned"):
             self.stop(finished=False)
         board.ended(run, result)
 
@@ -164,9 +169,9 @@ class WorkersLauncher(Launcher):
         with self.turns.alone():
             return result if self.stopping else self.outcome(run, worker, look)
 
-    def use_what_fits(self, summary: dict) -> None:
+    def use_what_fits(self, summary: Summary | None) -> None:
         """Free the slots that GPUs have room for, once a run has told what it takes."""
-        memory = summary.get("gpu_memory")
+        memory = summary and summary.gpu_memory
         if memory and self.waiting:
             waiting, self.waiting = self.waiting, []
             most = len(self.slots) // self.gpus
@@ -176,11 +181,11 @@ class WorkersLauncher(Launcher):
     def outcome(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
         if self.stopping:  # meanwhile
             return run.failed(Interrupted("the sweep ended first", "not started"))
-        with open_dict(run.config):
-            run.config.device.threads = self.threads
-            log_to_file_alone(run.config)
+        with open_dict(run.composed):
+            run.composed.device.threads = self.threads
+            log_to_file_alone(run.composed)
         try:
-            job = self.task, self.context, run.config, "{0.major}.{0.minor}".format(version.getbase())
+            job = self.task, self.context, run.composed, "{0.major}.{0.minor}".format(version.getbase())
             objective, error = worker.call(execute, job, self.timeout, look)
             return run.failed(UserError(error)) if error else run.finished(objective)
         except CancelledError:
@@ -250,7 +255,7 @@ class Attempt(threading.Thread):
         if not self.result.done() and not self.stale:
             finished = self.planned.result_there()
             if finished:
-                seconds = (read_summary(self.planned.folder) or {}).get("seconds", 0)
+                seconds = self.planned.folder.read_summary().seconds or 0
                 self.relief_due = time.monotonic() + max(RELIEF_SECONDS, RELIEF_SHARE * seconds)
                 self.give(finished)
         if time.monotonic() > self.relief_due and not self.relieved and self.slot.idle:

@@ -3,16 +3,17 @@
 import logging
 from pathlib import Path
 
+from ..config.tree import PACKAGES, Logger
 from ..durable import write_text
 from ..errors import UserError
 from .session import Session, names
-from .settings import PROJECT, mode_of, off, own_settings, reason, why_not_online
+from .settings import PROJECT, mode_of, own_settings, reason, why_not_online
 
 log = logging.getLogger(__name__)
 
 
 def track_comparison(
-    logger: dict,
+    logger: Logger,
     out: Path,
     group: str,
     header: list[str],
@@ -23,7 +24,7 @@ def track_comparison(
     """A run `comparison` in the sweep's group: a table of `rows`, pictures, and the page as an artifact.
     Comparing again goes on with the same run. What fails costs the upload, in one line."""
     try:
-        if off(logger) or mode_of(logger) == "disabled":
+        if mode_of(logger) == "disabled":
             return
         session, settings = Session(logger, out, own_id=False), own_settings()
         name = f"{settings.run_name or group}/comparison"
@@ -53,7 +54,7 @@ def log_comparison(run, header: list[str], rows: list[list], pictures: list[Path
     run.log_artifact(artifact)
 
 
-def report(logger: dict, group: str, title: str, text: list[str], metric: str, keys: list[str]):
+def report(logger: Logger, group: str, title: str, text: list[str], metric: str, keys: list[str]):
     """A W&B Report on the runs of a group (wandb-workspaces), unsaved: parallel coordinates over `keys`
     of the configuration, the metric against the margin, spheres. Raises UserError if that is missing."""
     try:
@@ -62,15 +63,16 @@ def report(logger: dict, group: str, title: str, text: list[str], metric: str, k
         raise UserError(
             "--wandb-report: wandb-workspaces is not installed, pip install -e '.[sweeper]'"
         ) from None
-    project = logger["project"] or own_settings().project or PROJECT
+    project = logger.project or own_settings().project or PROJECT
     runs = wr.Runset(
-        entity=logger["entity"] or "",
+        entity=logger.entity or "",
         project=project,
         name=group,
         filters=f"Group = '{group}'",
     )
     value = wr.SummaryMetric(f"test/{metric}")
-    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key)) for key in keys]
+    names = [f"choices.{key}" if key in PACKAGES else key for key in keys]
+    columns = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(name)) for name in names]
     columns.append(wr.ParallelCoordinatesPlotColumn(metric=value))
     panels = [
         wr.ParallelCoordinatesPlot(columns=columns, title=f"settings and {metric}"),
@@ -79,7 +81,7 @@ def report(logger: dict, group: str, title: str, text: list[str], metric: str, k
         wr.MediaBrowser(media_keys=["embedding", "plots/embedding"], title="spheres"),
     ]
     blocks = [wr.P(line) for line in text] + [wr.PanelGrid(runsets=[runs], panels=panels)]
-    return wr.Report(entity=logger["entity"] or "", project=project, title=title, blocks=blocks)
+    return wr.Report(entity=logger.entity or "", project=project, title=title, blocks=blocks)
 
 
 def publish(report, path: Path) -> str:

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..config.tree import Logger
 from ..errors import Pruned
 from .session import Session, names
-from .settings import mode_of, off, own_settings, reason
+from .settings import mode_of, own_settings, reason
 
 log = logging.getLogger(__name__)
 CLOUD_CATEGORIES = 14  # as many as wandb.Object3D colours by number
@@ -109,7 +110,7 @@ def sweep_group(folder: Path) -> str:
 
 @contextmanager
 def track(
-    logger: dict,
+    logger: Logger,
     *,
     config: dict,
     folder: Path,
@@ -122,10 +123,10 @@ def track(
     earlier process began in `folder` goes on under its id, and of `rows`, the epochs before this block,
     those that W&B lacks are logged again. `resumed` is a tag. `group` is the sweep's, if it is of one.
     The block's end waits for uploads, for `logger.timeout` seconds at most."""
-    if off(logger) or mode_of(logger) == "disabled":
+    if mode_of(logger) == "disabled":
         yield Tracker()
         return
-    session = Session(logger, folder, own_id=group is None, identity=config.get("config_hash"))
+    session = Session(logger, folder, own_id=group is None, identity=config.get("identity"))
     settings = own_settings()
     name = f"{settings.run_name or folder.parent.name}/{folder.name}"
     if group is None and settings.run_name:

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..commands import command
+from ..config.tree import Logger
 from ..durable import write_text
 from .settings import (
     LONGEST,
     LONGEST_TAG,
     PROJECT,
-    TIMEOUT,
     forget_client,
     mode_of,
     one_line,
@@ -56,8 +56,8 @@ class Session:
     """A W&B run that belongs to a folder. `own_id`: WANDB_RUN_ID and a W&B agent's id are meant for it;
     they are not for a run of a sweep, which would share them with the others."""
 
-    def __init__(self, logger: dict, folder: Path, *, own_id: bool, identity: str | None = None):
-        self.folder, self.timeout = folder, logger.get("timeout", TIMEOUT)
+    def __init__(self, logger: Logger, folder: Path, *, own_id: bool, identity: str | None = None):
+        self.folder, self.timeout = folder, logger.timeout
         self.own_id = own_id
         settings, kept = self._settings(), note_of(folder)
         if kept and kept.identity not in (None, identity):  # refused there, and mended now
@@ -240,14 +240,14 @@ def left_in_sweep(folder: Path) -> str | None:
     return f"{number} not in W&B ({why}): {sync_command(notes[0], folder)}"
 
 
-def names(logger: dict, settings, name: str, group: str | None, tags: list[str]) -> dict:
+def names(logger: Logger, settings, name: str, group: str | None, tags: list[str]) -> dict:
     """What a run is called and where it belongs, for wandb.init. WANDB_NAME takes the place of the
     folder's name before a run's own."""
     tags = [str(tag)[:LONGEST_TAG] for tag in tags if str(tag)]
     return {
-        "project": logger["project"] or (None if settings.project else PROJECT),
-        "entity": logger["entity"],
-        "group": logger["group"] or settings.run_group or (group and group[-LONGEST:]),
+        "project": logger.project or (None if settings.project else PROJECT),
+        "entity": logger.entity,
+        "group": logger.group or settings.run_group or (group and group[-LONGEST:]),
         "name": name[-LONGEST:],
-        "tags": list(dict.fromkeys(tags + (logger["tags"] or list(settings.run_tags or ())))),
+        "tags": list(dict.fromkeys(tags + (logger.tags or list(settings.run_tags or ())))),
     }

@@ -3,17 +3,16 @@
 
 import contextlib
 import functools
-import math
 import os
 import re
 
+from ..config import BadKey
+from ..config.tree import Logger
 from ..errors import UserError
 
 MODES = ("auto", "online", "offline", "disabled")
 PROJECT = "angular-penalty"
-TIMEOUT = 60  # seconds; of runs from before logger.timeout existed
-LONGEST = 128  # letters of a name or group, W&B's limit
-LONGEST_TAG = 64
+LONGEST, LONGEST_TAG = 128, 64  # letters of a name or group, and of a tag: W&B's limits
 NO_KEY = "no W&B key here (wandb login)"
 # W&B's names of what a logger group holds.
 FIELDS = {"project": "project", "entity": "entity", "group": "run_group", "tags": "run_tags"}
@@ -26,8 +25,8 @@ IMPATIENT = {
 }
 
 
-def off(logger: dict) -> bool:
-    return logger["name"] == "none" or logger["mode"] == "disabled"
+def off(logger: Logger) -> bool:
+    return logger.mode == "disabled"
 
 
 def own_settings():
@@ -60,37 +59,27 @@ def in_words(error: Exception) -> str:
     return f"WANDB_{name.upper()}={first['input']}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def check_logger(logger: dict) -> None:
-    """Raises UserError for what W&B would refuse later: a mode, a tag, a name, a waiting time."""
-    if logger["name"] == "none":
-        return
-    if not isinstance(logger["tags"], list):
-        raise UserError(f"logger.tags={logger['tags']}: a list, as in 'logger.tags=[mine,yours]'")
-    if logger["mode"] not in MODES:
-        raise UserError(f"logger.mode={logger['mode']}: choose one of {', '.join(MODES)}")
-    timeout = logger.get("timeout", TIMEOUT)
-    if type(timeout) not in (int, float) or not (0 < timeout < math.inf):
-        raise UserError(f"logger.timeout={timeout}: seconds above 0 that a run's end may wait for W&B")
+def check_logger(logger: Logger) -> None:
+    """Raise BadKey for what W&B would refuse later: a tag or a name."""
     if off(logger):
         return
     import pydantic
     import wandb
 
     for key, field in FIELDS.items():
+        value = getattr(logger, key)
         try:
-            wandb.Settings(**{field: logger[key]})
+            wandb.Settings(**{field: value})
         except (pydantic.ValidationError, wandb.errors.Error) as error:
-            why = in_words(error).partition(": ")[2] if hasattr(error, "errors") else str(error)
-            raise UserError(f"logger.{key}={logger[key]}: {one_line(why)}") from None
-        if isinstance(logger[key], str) and not 0 < len(logger[key]) <= LONGEST:
-            raise UserError(f"logger.{key}={logger[key]}: from 1 to {LONGEST} letters")
+            why = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
+            raise BadKey(f"logger.{key}", value, one_line(why)) from None
     own_settings()
 
 
-def mode_of(logger: dict) -> str:
+def mode_of(logger: Logger) -> str:
     """online, offline or disabled, as it is asked for; whether W&B can be reached is another matter."""
-    if logger["mode"] != "auto":
-        return logger["mode"]
+    if logger.mode != "auto":
+        return logger.mode
     own = own_settings().mode
     return {"dryrun": "offline"}.get(own, own if own in MODES else "online")
 
@@ -125,9 +114,9 @@ def _online() -> None:
         raise UserError(f"logger.mode=online: {why}; mend it, or use logger.mode=auto or offline")
 
 
-def check_online(logger: dict) -> None:
+def check_online(logger: Logger) -> None:
     """Raises UserError with the server's reason if `logger.mode=online` cannot be. Asks it once."""
-    if not off(logger) and logger["mode"] == "online":
+    if not off(logger) and logger.mode == "online":
         _online()
 
 

@@ -5,10 +5,14 @@ import gc
 import os
 import time
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
+from pydantic import Field
 
+from ..losses import BadArgument
+
+Kind = Literal["auto", "cpu", "cuda", "mps"]
 # Of x86 and ARM processors that multiply bf16 themselves; elsewhere each product is converted.
 BF16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 FASTER = 0.9  # of the time in fp32: less gains nothing
@@ -54,12 +58,12 @@ def give_memory_back() -> None:
             torch.cuda.empty_cache()
 
 
-def available(name: str) -> bool:
+def available(kind: str) -> bool:
     return {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
-    }[name]
+    }[kind]
 
 
 def available_cores() -> int:
@@ -68,49 +72,54 @@ def available_cores() -> int:
 
 
 def choose_device(
-    name: str,
-    threads: int | None,
-    precision: str,
+    kind: Kind,
+    threads: Annotated[int, Field(ge=1)] | None,
+    precision: Literal["fp32", "bf16", "auto"],
     *,
     tf32: bool = False,
     deterministic: bool = True,
-    graph: str = "auto",
+    graph: Literal["auto", "off"] = "auto",
     compile: bool = False,
 ) -> Device:
-    """`name` auto, cpu, cuda or mps; `threads` None for all cores this process may use; `precision`
+    """`kind` auto, cpu, cuda or mps; `threads` None for all cores this process may use; `precision`
     fp32, bf16, or auto for what `faster_precision` says. `tf32`: products in float32 may round their
     factors to 10 bits, in heads too; `deterministic`: repeated runs are equal bit for bit, as far as the
-    device allows; `graph` auto or off. Raises ValueError as `find_device` does, and where nothing can be
-    compiled."""
-    name = find_device(name, tf32=tf32, deterministic=deterministic, graph=graph)
+    device allows; `graph` auto or off. Raises BadArgument as `find_device` does, and where nothing can
+    be compiled."""
+    kind = find_device(kind, tf32=tf32, deterministic=deterministic, graph=graph)
     threads = threads or available_cores()
     torch.set_num_threads(threads)
-    if name == "cuda":
+    if kind == "cuda":
         set_up_cuda(tf32, deterministic)
     if compile:
-        check_compiler(name)
+        check_compiler(kind)
     if precision == "auto":
-        precision = faster_precision(name)
+        precision = faster_precision(kind)
     amp = torch.bfloat16 if precision == "bf16" else None
-    return Device(torch.device(name), amp, threads, name == "cuda" and graph == "auto", compile)
+    return Device(torch.device(kind), amp, threads, kind == "cuda" and graph == "auto", compile)
 
 
 def find_device(
-    name: str, *, tf32: bool = False, deterministic: bool = True, graph: str = "auto"
+    kind: Kind,
+    *,
+    tf32: bool = False,
+    deterministic: bool = True,
+    graph: Literal["auto", "off"] = "auto",
 ) -> str:
-    """The name of a device of this machine: `name`, or the best for auto. Raises ValueError if there is
-    none, and for the arguments of `choose_device` that would do nothing on it."""
-    if name == "auto":
-        name = next(kind for kind in ("cuda", "mps", "cpu") if available(kind))
-    if not available(name):
-        others = ", ".join(kind for kind in ("cpu", "cuda", "mps") if available(kind))
-        raise ValueError(f"name={name}: torch {torch.__version__} sees none here, use {others} or auto")
+    """Return a kind of device that this machine has: `kind`, or the best for auto. Raises BadArgument if
+    there is none, and for an argument of `choose_device` that would do nothing on it."""
+    if kind == "auto":
+        kind = next(one for one in ("cuda", "mps", "cpu") if available(one))
+    if not available(kind):
+        others = ", ".join(one for one in ("cpu", "cuda", "mps") if available(one))
+        raise BadArgument(
+            "kind", kind, f"torch {torch.__version__} sees none here, use {others} or auto"
+        )
     asked = {"tf32": (tf32, False), "deterministic": (deterministic, True), "graph": (graph, "auto")}
-    idle = [f"{key}={value}".lower() for key, (value, usual) in asked.items() if value != usual]
-    if name != "cuda" and idle:
-        do, them = ("does", "it") if len(idle) == 1 else ("do", "them")
-        raise ValueError(f"{', '.join(idle)}: {do} nothing on {name}, only on cuda; leave {them} out")
-    return name
+    for argument, (value, usual) in asked.items():
+        if kind != "cuda" and value != usual:
+            raise BadArgument(argument, value, f"does nothing on {kind}, only on cuda; leave it out")
+    return kind
 
 
 def set_up_cuda(tf32: bool, deterministic: bool) -> None:
@@ -126,22 +135,22 @@ def set_up_cuda(tf32: bool, deterministic: bool) -> None:
 
 
 @functools.cache
-def check_compiler(name: str) -> None:
-    """Raise ValueError unless torch compiles on this machine, which takes a C++ compiler, or Triton."""
+def check_compiler(kind: str) -> None:
+    """Raise BadArgument unless torch compiles on this machine, which takes a C++ compiler, or Triton."""
     try:
-        torch.compile(torch.sin)(torch.zeros(2, device=name))
+        torch.compile(torch.sin)(torch.zeros(2, device=kind))
     except Exception as error:
         why = str(error).strip().partition("\n")[0]
-        raise ValueError(f"compile=true: torch cannot compile here ({why})") from None
+        raise BadArgument("compile", True, f"torch cannot compile here ({why})") from None
 
 
-def faster_precision(name: str) -> str:
+def faster_precision(kind: str) -> str:
     """bf16 on GPUs that have it, and on processors that have its instructions and are faster with them,
     as a short try says; else fp32."""
-    if name == "cuda":
+    if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
     has_it = any(torch.cpu.get_capabilities().get(one) for one in BF16_INSTRUCTIONS)
-    return "bf16" if name == "cpu" and has_it and bf16_cost() < FASTER else "fp32"
+    return "bf16" if kind == "cpu" and has_it and bf16_cost() < FASTER else "fp32"
 
 
 @functools.cache

@@ -7,10 +7,11 @@ from functools import partial
 from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import nn
 from torch.optim import Optimizer, lr_scheduler
 
-from ..arguments import Legal, is_number
+from ..losses import BadArgument
 
 
 class NotCompiled:
@@ -52,31 +53,34 @@ def kernels(optimizer: Callable[..., Optimizer], on_gpu: bool) -> dict[str, bool
     return {"foreach": None, "fused": True} | capturable
 
 
+Rate = Annotated[float, Field(gt=0, lt=1e6)]
+
+
 def build_optimizer(
     optimizer: Callable[..., Optimizer],
     backbone: nn.Module,
     head: nn.Module,
     *,
-    lr: float,
-    head_lr: float | None,
-    backbone_lr: float | None = None,
-    layer_decay: float = 1.0,
+    lr: Rate,
+    head_lr: Rate | None = None,
+    backbone_lr: Rate | None = None,
+    layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
     **options,
 ) -> Optimizer:
     """One optimizer whose last two groups are the backbone and the head: the best rate of the class
     weights, `head_lr`, can be far from `lr`. Where the body's differ from that of the embedding layer,
     each of its layers is a group before those: `backbone_lr`, times `layer_decay` for each layer that
-    another follows in the body. None is `lr`. Raises ValueError for either, where the backbone has no
+    another follows in the body. None is `lr`. Raises BadArgument for either, where the backbone has no
     embedding layer."""
     own, layers = list(backbone.parameters()), []
     if backbone_lr not in (None, lr) or layer_decay != 1:
-        given = f"backbone_lr={backbone_lr}" if layer_decay == 1 else f"layer_decay={layer_decay}"
+        given = ("backbone_lr", backbone_lr) if layer_decay == 1 else ("layer_decay", layer_decay)
         if getattr(backbone, "features_are_embeddings", False):
-            raise ValueError(f"{given}: for models with an embedding layer, which this has not")
+            raise BadArgument(*given, "this model has no embedding layer, leave it out")
         layers = layers_of(backbone[0])
         if len(layers) < (1 if layer_decay == 1 else 2):
             before = "one layer" if layers else "nothing that trains"
-            raise ValueError(f"{given}: this model has {before} before its embedding layer")
+            raise BadArgument(*given, f"this model has {before} before its embedding layer")
         own = list(backbone[1:].parameters())
     top = lr if backbone_lr is None else backbone_lr
     groups = [
@@ -131,10 +135,10 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
 # stepped after every training step.
 
 
-Warmup = Annotated[float, Legal("epochs from 0", lambda n: is_number(n) and 0 <= n < 1e6)]
+Warmup = Annotated[float, Field(ge=0, lt=1e6)]  # epochs
 
 
-def constant_rate(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0):
+def constant_rate(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0.0):
     """The rate as it is, after `warmup` epochs in which it rises to that from almost 0."""
     return warmed_up(optimizer, steps, epochs, warmup, lambda _: lr_scheduler.ConstantLR(optimizer, 1.0))
 
@@ -144,14 +148,14 @@ def step_decay(
     steps: int,
     epochs: int,
     *,
-    every: Annotated[float, Legal("epochs above 0", lambda n: is_number(n) and 0 < n < 1e6)],
-    factor: Annotated[float, Legal("above 0, up to 1", lambda n: is_number(n) and 0 < n <= 1)],
-    warmup: Warmup = 0,
+    every: Annotated[float, Field(gt=0, lt=1e6)],
+    factor: Annotated[float, Field(gt=0, le=1)],
+    warmup: Warmup = 0.0,
 ):
     """The rate times `factor` after `every` epochs, counted after a `warmup` of so many. Raises
-    ValueError for less than a step."""
+    BadArgument for less than a step."""
     if every * steps < 1:
-        raise ValueError("every is at least one step of training")
+        raise BadArgument("every", every, f"shorter than a training step, 1/{steps} of an epoch")
     return warmed_up(
         optimizer,
         steps,
@@ -161,7 +165,7 @@ def step_decay(
     )
 
 
-def cosine_decay(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0):
+def cosine_decay(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmup = 0.0):
     """After `warmup` epochs, half a cosine, down to 0 at the last step."""
     return warmed_up(
         optimizer,
@@ -174,10 +178,10 @@ def cosine_decay(optimizer: Optimizer, steps: int, epochs: int, *, warmup: Warmu
 
 def warmed_up(optimizer: Optimizer, steps: int, epochs: int, warmup: float, schedule: Callable):
     """`schedule(steps left)`, after a rate that rises in equal steps for `warmup` epochs. Raises
-    ValueError if nothing is left."""
+    BadArgument if nothing is left."""
     rising = round(warmup * steps)
     if rising >= steps * epochs:
-        raise ValueError(f"warmup={warmup:g}: shorter than the {epochs} epochs of training")
+        raise BadArgument("warmup", warmup, f"expected less than the {epochs} epochs of training")
     if not rising:
         return schedule(steps * epochs)
     first = lr_scheduler.LinearLR(optimizer, 1 / (rising + 1), total_iters=rising)
@@ -190,7 +194,7 @@ def one_cycle(
     steps: int,
     epochs: int,
     *,
-    rising: Annotated[float, Legal("a share from 0 to 1", lambda n: is_number(n) and 0 <= n <= 1)],
+    rising: Annotated[float, Field(ge=0, le=1)],
 ):
     """Up to the rate during a share `rising` of the steps, then down to almost 0."""
     peaks, total = [group["lr"] for group in optimizer.param_groups], steps * epochs + 1

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor
 
+from ..losses import BadArgument
+
 Order = Callable[[Generator], Tensor]
 
 
@@ -47,17 +49,18 @@ def balanced(labels: Tensor) -> Order:
 def classes_in_batches(labels: Tensor, batch_size: int, samples_per_class: int) -> Order:
     """Batches of `batch_size // samples_per_class` different classes with `samples_per_class` samples of
     each, different ones where a class has as many: the P × K batches of metric learning. As many samples
-    as there are, to the last whole batch. Raises ValueError if batches do not divide, or if there are
+    as there are, to the last whole batch. Raises BadArgument if batches do not divide, or if there are
     fewer classes than in a batch."""
     by_class, per_batch = ByClass(labels), batch_size // samples_per_class
     if batch_size % samples_per_class:
-        raise ValueError(
-            f"samples_per_class={samples_per_class}: does not divide a batch of {batch_size}"
-        )
+        why = f"does not divide a batch of {batch_size}"
+        raise BadArgument("samples_per_class", samples_per_class, why)
     if per_batch > len(by_class.present):
-        raise ValueError(
-            f"samples_per_class={samples_per_class}: a batch of {batch_size} then has {per_batch} "
-            f"classes of {len(by_class.present)}; give more samples, or a smaller batch_size"
+        raise BadArgument(
+            "samples_per_class",
+            samples_per_class,
+            f"a batch of {batch_size} then has {per_batch} classes, and there are only "
+            f"{len(by_class.present)}; give more samples, or a smaller batch_size",
         )
 
     def order(generator: Generator) -> Tensor:

@@ -103,16 +103,16 @@ def validated_and_tested(root: Path) -> None:
         (no_image, r"p02/notes.jpg: not an image that can be read.*cannot identify.*skip_broken"),
         (empty, r"p99: no images in it, where each folder is a class; skip_broken=true"),
         (one_image, r"p03: a class of one image \(p03_0001.png\).*min_images=2"),
-        (another_size, r"^size=null: .*p00_0001.png is 12×10, .*z.png 44×33.*size=\[112,112\]"),
+        (another_size, r"^size=None: .*p00_0001.png is 12×10, .*z.png 44×33.*\[112,112\]"),
         (stray, r"stray.png: an image beside the class folders"),
         (archive, r"p01/more.zip: an archive among the images"),
         (no_folders, r"no folders in it; expected one folder per class"),
         (
             splits_without_training,
-            r"has test/, val/, which look like splits; wanted is train/, with or without val/ and test/",
+            r"has test/, val/, which look like splits; expected train/ \(optionally val/, test/\)",
         ),
         (two_validations, r"has .*train/.*, and beside them Validation/: which is it\?"),
-        (few_classes, r"^test_fraction=0.2: of 3 classes in .* leaves fewer than 2 to train on"),
+        (few_classes, r"^test_fraction=0.2: leaves fewer than 2 of the 3 classes in .* to train on"),
         (splits_of_another_name, r"class p01 is in both the training and the test part"),
         (unsupported, r"p04/x.HEIC: (an unsupported image format|not an image)"),
         (not_text, r"p\\udce9': a name that is not UTF-8"),
@@ -131,7 +131,7 @@ def test_what_is_wrong_is_named_in_one_line_and_nothing_is_touched(folder_of, da
 
 def test_large_images_want_a_size(folder_of):
     root = folder_of("large", people=5, images=2, size=(300, 260))
-    with pytest.raises(ValueError, match=r"^size=null: images of 300×260 are more than"):
+    with pytest.raises(ValueError, match=r"^size=None: images of 300×260 are more than"):
         load(image_folder, root, CPU)
 
 

@@ -214,7 +214,7 @@ def test_saved_parts_are_obeyed_and_what_is_wrong_is_named(saved, tmp_path):
     assert data.val.classes == ("person 4", "person 5") and data.test.names[0] == "test/0"
     for options, said in (
         ({"label_column": "who"}, r"^label_column=who: no such column in .*columns are image, label"),
-        ({"image_column": "label"}, r"^image_column=label: of .* holds ClassLabel, not images"),
+        ({"image_column": "label"}, r"^image_column=label: in .* it holds ClassLabel, not images"),
     ):
         with pytest.raises(ValueError, match=said):
             load(huggingface, root, CPU, **options)

@@ -64,8 +64,10 @@ def test_colour_images_keep_their_channels():
 
 
 def test_labels_outside_the_classes_are_named():
-    with pytest.raises(ValueError, match=r"^name=mine: 2 of 4 test labels are outside its 3 classes"):
-        check_labels("mine", "test", np.array([0, 3, -1, 2]), ("a", "b", "c"))
+    with pytest.raises(
+        ValueError, match=r"^2 of 4 test labels are outside the 3 classes \(0…2\), the first is 3"
+    ):
+        check_labels("test", np.array([0, 3, -1, 2]), ("a", "b", "c"))
 
 
 def test_a_missing_data_set_names_folder_and_file(tmp_path):
@@ -79,7 +81,7 @@ def test_a_broken_archive_is_named_and_left_alone(tmp_path):
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte.gz").write_bytes(gzip.compress(b"not images"))
     before = {path: path.read_bytes() for path in raw.iterdir()}
-    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz is not the published file"):
+    with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz: not the published file"):
         load(fashion_mnist, tmp_path, CPU)
     assert {path: path.read_bytes() for path in raw.iterdir()} == before
 
@@ -89,7 +91,7 @@ def test_a_broken_extracted_file_is_named(tmp_path):
     raw.mkdir(parents=True)
     for name in ("train-images-idx3", "train-labels-idx1", "t10k-images-idx3", "t10k-labels-idx1"):
         (raw / f"{name}-ubyte").write_bytes(b"broken")
-    with pytest.raises(ValueError, match=r"FashionMNIST/raw holds a broken file"):
+    with pytest.raises(ValueError, match=r"FashionMNIST/raw: holds a broken file"):
         load(fashion_mnist, tmp_path, CPU)
 
 
@@ -183,8 +185,8 @@ def test_validation_is_a_share_of_each_class_always_the_same_and_never_trained_o
 
 
 def test_too_small_a_share_is_refused():
-    with pytest.raises(ValueError, match=r"^val_fraction=0.0001: leaves no image of name=digits to val"):
-        load(digits, "unused", CPU, name="digits", val_fraction=0.0001)
+    with pytest.raises(ValueError, match=r"^val_fraction=0.0001: leaves no image to validate on"):
+        load(digits, "unused", CPU, val_fraction=0.0001)
 
 
 def tiny(root, *, shades=(10, 200), images: int = 4) -> Source:
@@ -210,19 +212,12 @@ def test_any_callable_that_returns_a_source_is_a_reader_and_is_called_once_per_o
     assert other.fingerprint != first.fingerprint and len(calls) == 2
 
 
-def test_an_option_that_a_reader_does_not_take_is_named():
-    with pytest.raises(ValueError, match=r"^shade=5: no such option, did you mean shades\?"):
-        load(tiny, "unused", CPU, shade=5)
-    with pytest.raises(ValueError, match=r"^size=5: no such option, there are none"):
-        load(digits, "unused", CPU, size=5)
-
-
 def test_two_classes_are_too_few_to_validate_on_others():
-    said = r"^val_fraction=0.5: name=mine has 2 classes to train on, too few to hold some out"
+    said = r"^val_fraction=0.5: 2 classes to train on are too few to hold some out"
     with pytest.raises(ValueError, match=said):
-        load(tiny, "unused", CPU, name="mine", val_fraction=0.5)
+        load(tiny, "unused", CPU, val_fraction=0.5)
 
 
 def test_a_reader_without_test_images_is_named():
-    with pytest.raises(ValueError, match=r"^name=mine: leaves no image to test on"):
-        load(tiny, "unused", CPU, name="mine", images=0)
+    with pytest.raises(ValueError, match=r"^no images to test on"):
+        load(tiny, "unused", CPU, images=0)

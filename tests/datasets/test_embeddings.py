@@ -171,7 +171,7 @@ def test_files_that_hold_no_features_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"compressed in an unusual way"):
         read(path)
     np.save(tmp_path / "x.npy", FEATURES)
-    with pytest.raises(ValueError, match=r"^labels=null: .*x.npy holds features alone"):
+    with pytest.raises(ValueError, match=r"^labels=None: .*x.npy holds features alone"):
         read(tmp_path / "x.npy")
     with pytest.raises(ValueError, match=r"^labels=y.npy: no such file"):
         read(tmp_path / "x.npy", labels="y.npy")

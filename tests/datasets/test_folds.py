@@ -90,11 +90,21 @@ def test_omniglots_two_parts_are_pooled(data_root):
 @pytest.mark.parametrize(
     ("people", "images", "options", "line"),
     [
-        (9, 4, {"folds": 5, "fold": 0}, "folds=5: name=data has 9 classes, too few for two a fold: use"),
-        (4, 3, {"folds": 5, "fold": 0, "split": "closed_set"}, "class p00 of name=data has 3 images"),
-        (9, 4, {"folds": 4, "fold": 4}, r"fold=4: one of 0 to 3 \(folds=4\)"),
-        (9, 4, {"folds": 4}, "fold=None: one of 0 to 3"),
-        (9, 4, {"fold": 1}, "fold=1: of how many is not said"),
+        (
+            9,
+            4,
+            {"folds": 5, "fold": 0},
+            "folds=5: 9 classes are too few for two per fold: use at",
+        ),
+        (
+            4,
+            3,
+            {"folds": 5, "fold": 0, "split": "closed_set"},
+            "^folds=5: class p00 has 3 images",
+        ),
+        (9, 4, {"folds": 4, "fold": 4}, r"fold=4: expected one of 0 to 3 \(folds=4\)"),
+        (9, 4, {"folds": 4}, "fold=None: expected one of 0 to 3"),
+        (9, 4, {"fold": 1}, "fold=1: give the number of folds too"),
     ],
 )
 def test_what_cannot_be_dealt_is_refused(people, images, options, line, folder_of):
@@ -104,7 +114,7 @@ def test_what_cannot_be_dealt_is_refused(people, images, options, line, folder_o
 
 
 def test_pairs_and_images_of_two_kinds_are_refused(faces):
-    with pytest.raises(ValueError, match=r"folds=2: name=data tests pairs"):
+    with pytest.raises(ValueError, match=r"folds=2: the test set is pairs of images"):
         load(pairs, faces, CPU, folds=2, fold=0)
     labels = np.arange(8) % 4
 
@@ -112,5 +122,5 @@ def test_pairs_and_images_of_two_kinds_are_refused(faces):
         arrays = Labelled(np.zeros((8, 1, 12, 10), np.uint8), labels, tuple("abcd"))
         return Source(train=arrays, test=arrays._replace(images=Files(np.array(["x"] * 8), (1, 12, 10))))
 
-    with pytest.raises(ValueError, match=r"folds=2: the images of name=data cannot be pooled"):
+    with pytest.raises(ValueError, match=r"folds=2: the images cannot be pooled"):
         load(mixed, faces, CPU, folds=2, fold=0)

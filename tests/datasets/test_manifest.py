@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from src.run.identity import config_hash
 
 from src.datasets import load, manifest
 from src.errors import UserError
-from src.run.identity import config_hash
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
 from tests.conftest import FAST, ROOT

@@ -67,7 +67,7 @@ def test_a_wrong_line_of_a_pairs_file_is_named(faces, text, said):
 def test_a_root_that_is_the_pairs_file_itself_is_answered_with_what_reads_it(faces):
     file = faces / "pairs.txt"
     with pytest.raises(
-        ValueError, match=rf"^root={file}: a file; root={faces} pairs=pairs.txt reads it"
+        ValueError, match=rf"^root={file}: a file; expected its folder, {faces}, with pairs=pairs.txt"
     ):
         load(pairs, file, CPU)
 
@@ -84,7 +84,7 @@ def test_a_broken_image_of_a_pair_is_not_skipped(faces):
 
 
 def test_a_missing_pairs_file_is_named(faces):
-    with pytest.raises(ValueError, match=r"^pairs=other.txt: not in root=.*faces"):
+    with pytest.raises(ValueError, match=r"^pairs=other.txt: not in .*faces; expected"):
         load(pairs, faces, CPU, pairs="other.txt")
 
 

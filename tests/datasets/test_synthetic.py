@@ -45,12 +45,3 @@ def test_the_nearest_class_mean_is_nearly_always_the_own_ones_where_clusters_are
     means = torch.stack([x[y == c].mean(0) for c in range(10)])
     nearest = torch.cdist(test.flatten(1), means.flatten(1)).argmin(1)
     assert (nearest == data.test.labels).float().mean() > 0.97
-
-
-@pytest.mark.parametrize(
-    "wrong", [{"classes": 1}, {"dimension": 1}, {"concentration": 0.0}, {"test_per_class": 0}]
-)
-def test_impossible_ones_are_refused(wrong):
-    ((option, value),) = wrong.items()
-    with pytest.raises(ValueError, match=rf"^{option}={value}: a (whole )?number (from|above) \d"):
-        load(synthetic, "unused", CPU, **wrong)

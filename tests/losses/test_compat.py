@@ -39,7 +39,9 @@ def test_margin_zero_is_zero():
 
 def test_an_unknown_type_lists_those_there_are():
     for unknown in ("circle", None):
-        with pytest.raises(ValueError, match=f"arcface, cosface, sphereface, got {unknown!r}"):
+        with pytest.raises(
+            ValueError, match=f"^loss_type={unknown}: expected one of arcface, cosface, sphereface$"
+        ):
             AngularPenaltySMLoss(3, 10, loss_type=unknown)
 
 
@@ -73,11 +75,11 @@ def test_the_originals_state_dicts_load_alone_and_inside_a_model(loss_type):
 @pytest.mark.parametrize(
     ("x", "labels", "said"),
     [
-        (torch.zeros(4, 5), torch.zeros(4).long(), r"x is \(B, 3\), got \(4, 5\)"),
-        (torch.zeros(3), torch.zeros(1).long(), r"x is \(B, 3\), got \(3,\)"),
-        (torch.zeros(4, 3), torch.zeros(5).long(), r"labels are \(4,\).* got \(5,\)"),
-        (torch.zeros(4, 3), torch.zeros(4, 1).long(), r"labels are \(4,\).* got \(4, 1\)"),
-        (torch.zeros(4, 3), torch.zeros(4), "labels are int64, got torch.float32"),
+        (torch.zeros(4, 5), torch.zeros(4).long(), r"x.shape=\(4, 5\): expected \(B, 3\)"),
+        (torch.zeros(3), torch.zeros(1).long(), r"x.shape=\(3,\): expected \(B, 3\)"),
+        (torch.zeros(4, 3), torch.zeros(5).long(), r"labels.shape=\(5,\): expected \(4,\)"),
+        (torch.zeros(4, 3), torch.zeros(4, 1).long(), r"labels.shape=\(4, 1\): expected \(4,\)"),
+        (torch.zeros(4, 3), torch.zeros(4), "labels.dtype=torch.float32: expected torch.int64"),
     ],
 )
 def test_wrong_shapes_and_types_are_named(x, labels, said):
@@ -92,7 +94,7 @@ def test_the_package_says_that_it_is_typed():
 def test_adacos_scale():
     assert adacos_scale(10) == pytest.approx(math.sqrt(2) * math.log(9))
     for classes in (1, 2):
-        with pytest.raises(ValueError, match=f"C = {classes}"):
+        with pytest.raises(ValueError, match=f"^num_classes={classes}: expected at least 3 classes"):
             adacos_scale(classes)
 
 

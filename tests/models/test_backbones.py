@@ -76,7 +76,7 @@ def test_iresnets_are_as_large_as_published(layers, millions, convolutions):
 
 
 def test_widths_that_crash_the_cpus_convolutions_are_refused():
-    with pytest.raises(ValueError, match=r"^width=4: a multiple of 8"):
+    with pytest.raises(ValueError, match=r"^width=4: expected a multiple of 8"):
         iresnet((1, 28, 28), depths=DEPTHS[18], width=4)
 
 
@@ -109,7 +109,7 @@ LIBRARIES = pytest.mark.parametrize("body", [torchvision_body, timm_body], ids=[
 )
 @pytest.mark.parametrize("shape", SHAPES)
 def test_backbones_of_libraries_take_any_image_and_train(body, name, shape):
-    backbone = build_backbone(body(shape, name=name), shape, 8)
+    backbone = build_backbone(body(shape, architecture=name), shape, 8)
     y = backbone(torch.randn(3, *shape))
     assert y.shape == (3, 8)
     y.sum().backward()
@@ -122,7 +122,7 @@ def test_backbones_of_libraries_take_any_image_and_train(body, name, shape):
 def test_small_images_are_not_halved_in_the_stem(body, side, kernel, stride):
     """The first stage gets small images in full size, others at a quarter of theirs."""
     sizes = []
-    net = body((3, side, side), name="resnet18")
+    net = body((3, side, side), architecture="resnet18")
     net.layer1.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[-1]))
     net(torch.zeros(2, 3, side, side))
     assert (net.conv1.kernel_size, net.conv1.stride) == (kernel, stride) and sizes == [28]
@@ -134,7 +134,7 @@ def test_grey_images_sum_the_learned_weights_of_colours_and_keep_the_kernel():
     for channels in (1, 3):
         torch.manual_seed(0)
         shape = (channels, 28, 28)
-        nets[channels] = torchvision_body(shape, name="resnet18", pretrained=True, fetch=False)
+        nets[channels] = torchvision_body(shape, architecture="resnet18", pretrained=True, fetch=False)
     colour, grey = nets[3].conv1, nets[1].conv1
     assert colour.kernel_size == grey.kernel_size == (7, 7) and grey.stride == (1, 1)
     torch.testing.assert_close(grey.weight, colour.weight.sum(1, keepdim=True))
@@ -156,15 +156,15 @@ def test_without_a_network_pretrained_weights_are_one_line(body, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", nowhere)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # or it tries for a minute
-    said = r"^pretrained=true: the weights of resnet34 could not be downloaded"
+    said = r"^pretrained=True: the weights of resnet34 could not be downloaded"
     with pytest.raises(ValueError, match=said) as caught:
-        body((3, 64, 64), name="resnet34", pretrained=True)
+        body((3, 64, 64), architecture="resnet34", pretrained=True)
     assert "\n" not in str(caught.value)
 
 
 def test_a_model_without_a_linear_classifier_is_named():
-    with pytest.raises(ValueError, match=r"^name=squeezenet1_1: has no linear classifier"):
-        torchvision_body((3, 64, 64), name="squeezenet1_1")
+    with pytest.raises(ValueError, match=r"^architecture=squeezenet1_1: has no linear classifier"):
+        torchvision_body((3, 64, 64), architecture="squeezenet1_1")
 
 
 def test_pixels_are_the_images_themselves_and_have_no_neck():

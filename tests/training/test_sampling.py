@@ -61,7 +61,7 @@ def test_within_its_class_every_sample_comes_about_as_often():
     ("size", "samples", "said"),
     [
         (30, 4, "samples_per_class=4: does not divide a batch of 30"),
-        (32, 4, "a batch of 32 then has 8 classes of 4; give more samples, or a smaller batch_size"),
+        (32, 4, "a batch of 32 then has 8 classes, and there are only 4; give more samples"),
     ],
 )
 def test_batches_that_cannot_be_are_refused(size, samples, said):

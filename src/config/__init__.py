@@ -1,0 +1,11 @@
+"""The typed configuration: the only place that knows a key.
+
+Hydra composes YAML, `read` makes the typed tree of it, and everything else says `config.optimizer.lr`.
+"""
+
+from .errors import BadKey, Mistakes
+from .identity import computed, identity, setting
+from .read import checked, read
+from .tree import Config
+
+__all__ = ["BadKey", "Config", "Mistakes", "checked", "computed", "identity", "read", "setting"]

@@ -1,0 +1,240 @@
+"""What crosses groups: a margin with its loss, patience with the number of epochs, folds with their
+data.
+
+A check names the groups it reads, and runs where all of those are valid by themselves. Those of
+CLASS_CHECKS also need the classes of these groups, which takes torch.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable
+
+from .classes import FILLED_IN, checked_arguments, locate, parameters, target_of
+from .errors import BadKey, Mistakes
+from .tree import PACKAGES, Config
+
+Check = tuple[tuple[str, ...], Callable[[Config], None]]
+CHECKS: list[Check] = []
+CLASS_CHECKS: list[Check] = []
+
+
+def reads(*keys: str, classes: bool = False):
+    """Register a check of a configuration that reads these groups and keys."""
+
+    def register(check: Callable[[Config], None]) -> Callable[[Config], None]:
+        (CLASS_CHECKS if classes else CHECKS).append((keys, check))
+        return check
+
+    return register
+
+
+@reads("early_stopping", "epochs")
+def patience_is_shorter_than_training(config: Config) -> None:
+    patience = config.early_stopping.patience
+    if patience and patience >= config.epochs:
+        why = f"training ends after epochs={config.epochs} anyway; give fewer, or null"
+        raise BadKey("early_stopping.patience", patience, why)
+
+
+@reads("init", "optimizer")
+def frozen_layers_have_no_rate(config: Config) -> None:
+    optimizer = config.optimizer
+    for name, unused in (("backbone_lr", None), ("layer_decay", 1)):
+        value = getattr(optimizer, name)
+        if config.init.freeze == "body" and value != unused:
+            raise BadKey(f"optimizer.{name}", value, "with init.freeze=body nothing trains at it")
+
+
+@reads("sampler")
+def samples_per_class_belong_to_their_sampler(config: Config) -> None:
+    sampler = config.sampler
+    if sampler.kind == "classes" and sampler.samples_per_class is None:
+        raise BadKey("sampler.samples_per_class", None, "sampler.kind=classes needs it, an integer ≥ 2")
+    if sampler.kind != "classes" and sampler.samples_per_class is not None:
+        why = "only sampler.kind=classes reads it"
+        raise BadKey("sampler.samples_per_class", sampler.samples_per_class, why)
+
+
+@reads("margin")
+def warmup_has_epochs(config: Config) -> None:
+    margin = config.margin
+    for name, unused in (("start", None), ("shape", "linear")):
+        if margin.epochs is None and getattr(margin, name) != unused:
+            raise BadKey(f"margin.{name}", getattr(margin, name), "only margin=warmup reads it")
+
+
+@reads("scale")
+def adacos_computes_the_scale(config: Config) -> None:
+    kind, value = config.scale.kind, config.scale.value
+    if kind.startswith("adacos") and value is not None:
+        raise BadKey("scale.value", value, f"scale={kind} computes it, leave one of them out")
+
+
+@reads("evaluation")
+def closed_sets_draw_no_pairs(config: Config) -> None:
+    if config.evaluation.protocol == "closed_set" and config.evaluation.pairs is not None:
+        raise BadKey("evaluation.pairs", config.evaluation.pairs, "evaluation=closed_set draws no pairs")
+
+
+@reads("dataset")
+def one_fold_is_tested(config: Config) -> None:
+    folds, fold = config.dataset.folds, config.dataset.fold
+    if folds is None and fold is not None:
+        raise BadKey("dataset.fold", fold, "give the number of folds too, as in dataset.folds=5")
+    if folds is not None and fold is None:
+        why = f"choose the fold to test, dataset.fold=0 to {folds - 1}, or run all of them with -m"
+        raise BadKey("dataset.folds", folds, why)
+    if folds is not None and fold >= folds:
+        raise BadKey("dataset.fold", fold, f"expected one of 0 to {folds - 1} (dataset.folds={folds})")
+
+
+@reads("logger")
+def disabled_logger_has_no_settings(config: Config) -> None:
+    logger = config.logger
+    for name in ("project", "entity", "group", "tags"):
+        if logger.mode == "disabled" and getattr(logger, name):
+            raise BadKey(
+                f"logger.{name}", getattr(logger, name), "nothing reads it with logger.mode=disabled"
+            )
+
+
+# ---------------------------------------------------------------------- with the classes that are named
+
+
+@reads("evaluation", "objective", classes=True)
+def objective_is_measured(config: Config) -> None:
+    from ..evaluation import EVALUATIONS
+
+    known, protocol = EVALUATIONS[config.evaluation.protocol], config.evaluation.protocol
+    if config.objective not in tuple(known):
+        why = f"choose one of {', '.join(known)} (evaluation={protocol})"
+        raise BadKey("objective", config.objective, why)
+
+
+@reads("loss", "margin", classes=True)
+def margin_suits_the_loss(config: Config) -> None:
+    from ..losses import BadArgument, Head, MarginHead
+
+    loss, margin, name = target_of(config, "loss"), config.margin, config.name("loss")
+    if not (inspect.isclass(loss) and issubclass(loss, Head)):
+        why = "not a subclass of src.losses.Head, which has the margin, the scale and the class weights"
+        raise BadKey("loss._target_", config.loss.target, why)
+    if not issubclass(loss, MarginHead):
+        if margin.value is not None or margin.epochs is not None:
+            what = (
+                ("margin.value", margin.value)
+                if margin.value is not None
+                else ("margin.epochs", margin.epochs)
+            )
+            raise BadKey(*what, f"loss={name} has no margin; leave it out or use another loss")
+        return
+    mistakes = Mistakes()
+    for key in ("value", "start") if margin.epochs and margin.start is not None else ("value",):
+        value = getattr(margin, key)
+        if value is None:
+            why = f"loss={name} needs one, and its YAML has none; margin.value=0.3, or `margin:` there"
+            mistakes.add(BadKey("margin.value", None, why))
+            continue
+        try:
+            loss.check_margin(value)
+        except BadArgument as error:
+            mistakes.add(BadKey(f"margin.{key}", value, f"{error.why} (loss={name})"))
+    mistakes.refuse()
+
+
+@reads("loss", "scale", classes=True)
+def scale_suits_the_loss(config: Config) -> None:
+    from ..losses import BadArgument, CosineHead
+
+    loss, scale, name = target_of(config, "loss"), config.scale, config.name("loss")
+    if not loss.has_scale:
+        if scale.value is not None or scale.kind != "fixed":
+            what = (
+                ("scale.value", scale.value) if scale.value is not None else ("scale.kind", scale.kind)
+            )
+            raise BadKey(*what, f"loss={name} has no scale, leave it out")
+    elif scale.kind.startswith("adacos"):
+        if not loss.softmax_type:
+            why = f"made for softmax, which loss={name} does not use; use scale.value=8"
+            raise BadKey("scale.kind", scale.kind, why)
+    elif scale.value is None:
+        why = f"loss={name} needs one, and its YAML has none: give scale.value=16, or `scale:` there"
+        raise BadKey("scale.value", None, why)
+    else:
+        try:
+            CosineHead.check_scale(scale.value)
+        except BadArgument as error:
+            raise BadKey("scale.value", scale.value, f"{error.why} (loss={name})") from None
+
+
+@reads("model", "neck", classes=True)
+def neck_has_a_place(config: Config) -> None:
+    body = target_of(config, "model")
+    if not getattr(body, "features_are_embeddings", False):
+        return
+    for name, unused in (("norm", False), ("dropout", 0)):
+        value = getattr(config.neck, name)
+        if value != unused:
+            raise BadKey(f"neck.{name}", value, f"model={config.name('model')} has no embedding layer")
+
+
+@reads("dataset", classes=True)
+def folds_suit_the_data(config: Config) -> None:
+    dataset, known = config.dataset, parameters(target_of(config, "dataset"))
+    if dataset.folds and "pairs" in known:
+        why = f"dataset={config.name('dataset')} tests pairs, leave it out"
+        raise BadKey("dataset.folds", dataset.folds, why)
+    share, usual = dataset.arguments.get("test_fraction"), known.get("test_fraction")
+    if dataset.folds and usual and share not in (None, usual.default):
+        why = f"one of dataset.folds={dataset.folds} is tested, leave it out"
+        raise BadKey("dataset.test_fraction", share, why)
+
+
+def check_across(config: Config, valid: Iterable[str], mistakes: Mistakes) -> None:
+    """Run the checks that need no class and read `valid` groups alone."""
+    for keys, check in CHECKS:
+        if set(keys) <= set(valid):
+            mistakes.of(check, config)
+
+
+def with_classes(
+    config: Config, groups: Iterable[str] = tuple(PACKAGES), further: Iterable[Check] = ()
+) -> Config:
+    """Return the configuration with the arguments of its classes checked and converted. Raises Refused
+    with all mistakes. Only the classes of `groups` are imported, and only checks that need no others
+    run; `further` ones run last."""
+    mistakes, groups, wrong = Mistakes(), tuple(groups), set()
+    checked = {}
+    for group in groups:
+        section = getattr(config, group)
+        before = len(mistakes.errors)
+        target = mistakes.of(locate, group, section.target)
+        if target is not None:
+            own = (*FILLED_IN[group], *type(section).model_fields)
+            arguments = mistakes.of(checked_arguments, target, section.arguments, f"{group}.", own)
+            checked[group] = section.model_copy(update=arguments or {})
+        if len(mistakes.errors) > before:
+            wrong.add(group)
+    config = config.model_copy(update=checked)
+    wrong |= set(PACKAGES) - set(groups)
+    for keys, check in (*CLASS_CHECKS, *further):
+        if not set(keys) & wrong:
+            before = len(mistakes.errors)
+            mistakes.of(check, config)
+            if len(mistakes.errors) > before:  # what is refused already is not built
+                wrong |= set(keys)
+    mistakes.refuse()
+    return config
+
+
+def check_typed(config: Config, overrides: Iterable[str]) -> None:
+    """Raise BadKey for a key that was typed and does nothing here: dimensions for a model that has its
+    own."""
+    body, typed = target_of(config, "model"), keys_of(overrides)
+    if "model.embedding_dim" in typed and getattr(body, "features_are_embeddings", False):
+        why = f"model={config.name('model')} has as many dimensions as features, leave it out"
+        raise BadKey("model.embedding_dim", config.model.embedding_dim, why)
+
+
+def keys_of(overrides: Iterable[str]) -> list[str]:
+    """The keys and groups of some overrides."""
+    return [override.lstrip("+").partition("=")[0] for override in overrides]

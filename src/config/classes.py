@@ -1,0 +1,164 @@
+"""The classes that a configuration names: what they take is their signature, checked by pydantic.
+
+Importing a class may take seconds, torch's alone two: nothing here runs before it has to.
+"""
+
+import difflib
+import functools
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+from hydra.utils import get_object
+from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
+
+from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
+from .fields import in_words, refuse_bool
+from .tree import PACKAGES, Config
+
+VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+# Arguments that a run fills in, so that no configuration may.
+FILLED_IN = {
+    "loss": ("embedding_dim", "num_classes", "margin", "scale", "learnable_scale", "dynamic_scale"),
+    "model": ("image_shape", "fetch"),
+    "dataset": ("root",),
+    # The last three want another kernel than `foreach`, which is what the project's optimizers use.
+    "optimizer": ("params", "lr", "foreach", "fused", "capturable", "differentiable"),
+    "schedule": ("optimizer", "steps", "epochs"),
+}
+
+
+@functools.cache
+def locate(group: str, path: str) -> Callable:
+    """Return the class or function that `<group>._target_` names. Raises BadKey if there is none."""
+    key = f"{group}._target_"
+    try:
+        found = get_object(path)
+    except Exception as error:  # whatever a module raises while it is imported
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise BadKey(key, path, f"cannot be imported ({why}){nearest_class(group, path)}") from None
+    if not callable(found) or isinstance(found, types.ModuleType):
+        raise BadKey(key, path, "neither a class nor a function")
+    return found
+
+
+def nearest_class(group: str, path: str) -> str:
+    """Words that propose the class of this project that comes nearest to a wrong path."""
+    package, _, name = path.rpartition(".")
+    if package != PACKAGES[group]:
+        return ""
+    found = difflib.get_close_matches(name, importlib.import_module(package).__all__, 1)
+    return f"; did you mean {package}.{found[0]}?" if found else ""
+
+
+def target_of(config: Config, group: str) -> Callable:
+    return locate(group, getattr(config, group).target)
+
+
+def is_own(group: str, target: str) -> bool:
+    """Return whether a target is one of this project's own classes, without importing anything else."""
+    package, _, name = target.rpartition(".")
+    return package == PACKAGES[group] and name in importlib.import_module(package).__all__
+
+
+@functools.cache
+def parameters(target: Callable) -> Mapping[str, inspect.Parameter]:
+    """The named parameters of a function or class. Where a constructor passes `**options` on to the
+    class it inherits from, that one's are included."""
+    if not inspect.isclass(target):
+        return _named(target)
+    found: dict[str, inspect.Parameter] = {}
+    for cls in target.__mro__:
+        if "__init__" not in vars(cls) or cls is object:
+            continue
+        found = _named(vars(cls)["__init__"]) | found
+        if not passes_on(vars(cls)["__init__"]):
+            break
+    return {name: parameter for name, parameter in found.items() if name != "self"}
+
+
+def _named(function: Callable) -> dict[str, inspect.Parameter]:
+    signature = inspect.signature(function)
+    try:  # annotations that are text, as `from __future__ import annotations` makes them
+        hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+    except Exception:
+        hints = {}
+    return {
+        name: p.replace(annotation=hints.get(name, p.annotation))
+        for name, p in signature.parameters.items()
+        if p.kind not in VARIADIC
+    }
+
+
+def passes_on(target: Callable) -> bool:
+    """Return whether a function takes `**options`, whose names only a library behind it knows."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+
+
+@functools.cache
+def adapter(annotation: Any) -> TypeAdapter:
+    """Checks the values of a parameter by its annotation; anything passes one that pydantic does not
+    know."""
+    how = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
+    try:
+        return TypeAdapter(annotation, config=how)
+    except PydanticUserError as error:
+        if error.code != "type-adapter-config-unused":
+            return TypeAdapter(Any)
+        return TypeAdapter(annotation)
+    except (TypeError, NameError):
+        return TypeAdapter(Any)
+
+
+def type_of(parameter: inspect.Parameter) -> Any:
+    """The type of a parameter, bool for a switch that states none."""
+    if parameter.annotation is parameter.empty:
+        return bool if type(parameter.default) is bool else Any
+    kind = parameter.annotation
+    return Annotated[kind, BeforeValidator(refuse_bool)] if is_number(kind) else kind
+
+
+def checked_arguments(
+    target: Callable, given: Mapping[str, Any], prefix: str, filled_in: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return the arguments that a configuration gives to `target`, converted to the types of its
+    signature. Raises Refused with a BadKey, `<prefix><argument>`, for each that it does not take, that
+    its type or range excludes, or that it lacks; `filled_in` are parameters that the caller fills in."""
+    known = {name: p for name, p in parameters(target).items() if name not in filled_in}
+    found, mistakes = {}, Mistakes()
+    for name, value in given.items():
+        if name not in known:
+            if name in filled_in or inspect.isclass(target) or not passes_on(target):
+                near = suggestion(prefix + name, [prefix + each for each in known])
+                why = f"{called(target)} takes no such argument, {near}"
+                mistakes.add(BadKey(prefix + name, value, why))
+            found[name] = value
+            continue
+        annotation = type_of(known[name])
+        try:
+            found[name] = adapter(annotation).validate_python(value)
+        except ValidationError as error:
+            for each in mistakes_in(error, {}, lambda _, kind=annotation: in_words(kind)):
+                mistakes.add(BadKey(prefix + name, value, each.why))
+    for name, parameter in known.items():
+        if name not in given and parameter.default is parameter.empty:
+            mistakes.add(BadKey(prefix + name, MISSING, f"no value, and {called(target)} needs one"))
+    mistakes.refuse()
+    return found
+
+
+def called(target: Callable) -> str:
+    return getattr(target, "__name__", None) or getattr(target, "func", target).__name__
+
+
+def is_number(annotation: Any) -> bool:
+    """Return whether a type is of numbers and not of bool."""
+    if typing.get_origin(annotation) is Annotated:
+        return is_number(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        inner = typing.get_args(annotation)
+        return bool not in inner and any(map(is_number, inner))
+    return annotation in (int, float)

@@ -1,0 +1,104 @@
+"""Mistakes in a configuration, each with the key that is wrong, and all of them said at once."""
+
+import difflib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import UserError
+from .fields import spelled
+
+LISTED = 20  # names in a message; more help nobody
+MISSING = object()
+
+
+class BadKey(UserError):
+    """A key whose value cannot be what it is: one line, `key=value: why`."""
+
+    def __init__(self, key: str, value: Any, why: str):
+        self.key, self.value, self.why = key, value, why
+        given = key if value is MISSING else f"{key}={spelled(value)}"
+        super().__init__(f"{given}: {why}")
+
+
+class Mistakes:
+    """Collects errors and raises them together."""
+
+    def __init__(self):
+        self.errors: list[UserError] = []
+
+    def of(self, check: Callable[..., Any], *arguments: Any) -> Any:
+        """Call `check` and return its result; keep what it refuses, and return None."""
+        try:
+            return check(*arguments)
+        except UserError as error:
+            self.add(error)
+
+    def add(self, error: UserError) -> None:
+        self.errors += error.errors if isinstance(error, Refused) else [error]
+
+    def refuse(self) -> None:
+        """Raise Refused if there are any."""
+        if self.errors:
+            raise Refused(self.errors)
+
+
+class Refused(UserError):
+    """Several mistakes, a line each."""
+
+    def __init__(self, errors: Iterable[UserError]):
+        self.errors = list({str(error): error for error in errors}.values())
+        super().__init__("\n".join(map(str, self.errors)))
+
+
+def mistakes_in(
+    error: ValidationError, given: Mapping, legal: Callable[[str], str | None], prefix: str = ""
+) -> list[BadKey]:
+    """A BadKey for each key of `given` that pydantic refuses. `legal` says which values a key may
+    have."""
+    found: dict[str, BadKey] = {}
+    for each in error.errors(include_url=False):
+        value, path = given, []
+        for part in each["loc"]:
+            if not isinstance(value, Mapping):  # the rest says which member of a list, or of a union
+                break
+            path.append(str(part))
+            value = value.get(part, MISSING)
+        name = ".".join(path)
+        expected = legal(name)
+        why = f"expected {expected}" if expected else each["msg"]
+        if each["type"] == "value_error":
+            why = str(each["ctx"]["error"])
+        elif value is MISSING:
+            why = "no value, " + why
+        found.setdefault(name, BadKey(prefix + name, value, why))
+    return list(found.values())
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The key of `known` that comes nearest to a dotted `name`. The last part counts, and keys in the
+    same group come first."""
+    known = list(known)
+    group, last = name.partition(".")[0], name.rpartition(".")[2]
+    same = [key for key in known if "." in name and key.partition(".")[0] == group]
+    for keys, cutoff in ((same, 0.6), (known, 0.75)):
+        by_last = {key.rpartition(".")[2]: key for key in reversed(keys)}
+        near = difflib.get_close_matches(last, by_last, 1, cutoff) or difflib.get_close_matches(
+            name, keys, 1, 0.8
+        )
+        if near:
+            return by_last.get(near[0], near[0])
+    return None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """In words, which of the `known` names comes nearest, or which there are where none does."""
+    known = list(known)
+    near = nearest(name, known)
+    if near:
+        return f"did you mean {near}?"
+    group = name.partition(".")[0] + "."
+    same = sorted(key for key in known if "." in name and key.startswith(group)) or sorted(known)
+    more = f" and {len(same) - LISTED} more (--cfg job)" if len(same) > LISTED else ""
+    return f"there are {', '.join(same[:LISTED])}{more}" if same else "there are none"

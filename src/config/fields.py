@@ -1,0 +1,121 @@
+"""What a key of the configuration may be: its line in the tree, and the same in words."""
+
+import math
+import os
+import types
+import typing
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import annotated_types
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic.fields import FieldInfo
+
+SMALLEST, LARGEST = 1.2e-38, 3.4e38  # besides 0, the absolute values that float32 holds
+
+
+def key(
+    default: Any,
+    help: str,
+    *,
+    neutral: Any = None,
+    identity: bool = True,
+    default_of: str | None = None,
+    **field,
+) -> Any:
+    """A key of the tree: its default, its help, and
+
+    `neutral`     the value with which it does nothing, which a run's identity leaves out, as null
+    `identity`    whether it changes what a run computes
+    `default_of`  the key whose default it is, where nothing else reads it
+    """
+    extra = {"neutral": neutral, "identity": identity, "default_of": default_of}
+    return Field(default, description=help, json_schema_extra=extra, **field)
+
+
+class Group(BaseModel):
+    """A group of keys. Unknown keys are refused, and so are numbers that are infinite or NaN."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, validate_default=True, validate_by_name=True
+    )
+
+
+def refuse_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+def fits_float32(value: float) -> float:
+    if value and not SMALLEST <= abs(value) <= LARGEST:
+        raise ValueError("expected a number that float32 holds")
+    return value
+
+
+def expanded(value: str) -> str:
+    return os.path.normpath(os.path.expanduser(value))
+
+
+Number = Annotated[float, BeforeValidator(refuse_bool), AfterValidator(fits_float32)]
+Whole = Annotated[int, BeforeValidator(refuse_bool), Field(lt=2**63)]
+Rate = Annotated[Number, Field(gt=0, lt=1e6)]
+Folder = Annotated[str, Field(min_length=1), AfterValidator(expanded)]
+
+
+def bounds_in_words(metadata: Sequence[object]) -> str:
+    """The limits in a field's metadata: ` ≥ 1, < 64`."""
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    found = []
+    for limit in metadata:
+        if isinstance(limit, FieldInfo):
+            inner = bounds_in_words(limit.metadata).strip()
+            found += [inner] * bool(inner)
+        for name, sign in signs.items():
+            bound = getattr(limit, name, None)
+            stated = isinstance(limit, annotated_types.BaseMetadata) and bound is not None
+            if stated and abs(bound) < 2**63 - 1:  # the largest integer goes without saying
+                found.append(f"{sign} {bound:g}")
+    return f" {', '.join(found)}" * bool(found)
+
+
+def in_words(annotation: object, metadata: Sequence[object] = ()) -> str | None:
+    """The values that an annotation allows; None where it does not say."""
+    origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return in_words(inner[0], (*inner[1:], *metadata))
+    if annotation in SIMPLE:
+        return SIMPLE[annotation] + bounds_in_words(metadata)
+    if origin is Literal:
+        return "one of " + ", ".join(map(spelled, inner)) if len(inner) > 1 else spelled(inner[0])
+    if origin in (typing.Union, types.UnionType):
+        parts = [in_words(part, metadata if part is not type(None) else ()) for part in inner]
+        said = [part for part in parts if part]  # nobody types a tensor
+        return " or ".join(said) if said and said != ["null"] else None
+    if origin in (list, tuple) or origin is Sequence:
+        members = [part for part in inner if part is not Ellipsis]
+        of = in_words(members[0]) if members else None
+        count = f"{len(members)} " if origin is tuple and Ellipsis not in inner else ""
+        return f"a list of {count}values" + f", each {of}" * bool(of)
+    return None
+
+
+SIMPLE = {
+    bool: "true or false",
+    int: "an integer",
+    float: "a number",
+    str: "text",
+    type(None): "null",
+    dict: "keys with values",
+}
+
+
+def spelled(value: Any) -> str:
+    """A value as it is typed: `null`, `true`, `0.3`, `[112,112]`."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, float) and math.isfinite(value):
+        return f"{value:.12g}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(spelled, value)) + "]"
+    return str(value)

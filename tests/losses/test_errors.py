@@ -1,0 +1,145 @@
+"""Illegal arguments of heads: each error says which argument, what it was, and what would be right."""
+
+import math
+import pickle
+import re
+
+import pytest
+
+from src import losses
+from src.losses import BadArgument, MarginHead
+
+# Where a row gives no margin.
+MARGINS = {"SphereFace": 1.5, "SphereFaceR": 1.5, "LSoftmax": 4.0, "ASoftmax": 4.0}
+MARGINS |= {"CombinedMargin": (1.0, 0.2, 0.0), "MagFace": (0.1, 0.2)}
+BAD_MARGINS = [
+    ("ArcFace", -0.1, "a finite number ≥ 0 and ≤ 3.142 for ArcFace"),
+    ("ArcFace", 4.0, "≤ 3.142"),
+    ("ArcFace", math.nan, "a finite number"),
+    ("ArcFace", True, "a finite number"),
+    ("ArcFace", [0.5], "a finite number"),
+    ("LiArcFace", -0.1, "≥ 0"),
+    ("LiArcFace", 4.0, "≤ 3.142"),
+    ("CosFace", math.inf, "a finite number ≥ 0 and ≤ 2 for CosFace"),
+    ("CosFace", 2.5, "≤ 2 "),
+    ("SphereFace", 0.5, "a finite number ≥ 1 for SphereFace"),
+    ("LSoftmax", 0.0, "≥ 1"),
+    ("CombinedMargin", 0.5, "three finite numbers"),
+    ("CombinedMargin", (1.0, 0.5), "three finite numbers"),
+    ("CombinedMargin", (0.0, 0.5, 0.0), "m1 > 0"),
+    ("CombinedMargin", (1.0, math.nan, 0.0), "three finite numbers"),
+    ("MagFace", 0.5, "two numbers"),
+    ("MagFace", (0.8, 0.45), "first ≤ second"),
+    ("AdaFace", 1.5, "≤ 1 "),
+    ("CircleLoss", 1.5, "≤ 1 "),
+    ("KappaFace", -1.0, "≥ 0"),
+    ("QAMFace", 4.0, "≤ 3.142"),
+    ("ProxyAnchor", 1.5, "≤ 1 "),
+]
+# Of several options, the first is to blame.
+BAD_OPTIONS = [
+    *(
+        ("NormFace", {"scale": scale}, "a finite number above 0")
+        for scale in (0, -1.0, math.inf, math.nan, None, True)
+    ),
+    ("ArcFace", {"beyond_pi": "no"}, "monotone, paper, easy or linear for ArcFace"),
+    ("AdaFace", {"beyond_pi": "easy"}, "monotone or paper"),
+    ("SphereFace", {"beyond_pi": "linear"}, "monotone, paper or easy for SphereFace"),
+    ("SphereFaceR", {"beyond_pi": "linear"}, "monotone, paper or easy"),
+    ("SphereFaceR", {"beyond_pi": "paper", "version": "v2"}, "monotone for SphereFaceR v2"),
+    ("ASoftmax", {"beyond_pi": "linear"}, "monotone, paper or easy"),
+    ("CombinedMargin", {"beyond_pi": "linear", "margin": (1.1, 0.2, 0.0)}, "with m1 ≠ 1"),
+    ("MVSoftmax", {"beyond_pi": "linear", "kind": "am"}, "monotone or easy .* of kind am"),
+    ("MVSoftmax", {"beyond_pi": "paper", "kind": "am"}, "monotone or easy .* of kind am"),
+    ("ElasticFace", {"beyond_pi": "paper", "kind": "cos"}, "monotone .* of kind cos"),
+    ("SphereFace2", {"beyond_pi": "paper", "kind": "C"}, "monotone for kind C"),
+    ("SphereFace2", {"beyond_pi": "easy", "kind": "A"}, "monotone or paper"),
+    ("NPCFace", {"beyond_pi": "no"}, "monotone, paper or easy"),
+    ("ArcFace", {"gradient": "none"}, "exact or detached"),
+    ("NormFace", {"gradient": "detached"}, "changes nothing for NormFace"),
+    ("CosFace", {"gradient": "detached"}, "changes nothing for CosFace"),
+    ("UniFace", {"gradient": "detached"}, "changes nothing for UniFace"),
+    ("ElasticFace", {"gradient": "detached", "kind": "cos"}, "changes nothing for ElasticFace"),
+    ("KappaFace", {"formula": "none"}, "authors or paper"),
+    ("KappaFace", {"first_samples": -1}, "a number from 0"),
+    ("KappaFace", {"first_samples": 1, "formula": "paper"}, "changes nothing with formula=paper"),
+    ("KappaFace", {"momentum": 0}, "above 0 and below 1"),
+    ("LSoftmax", {"lambda_min": -1.0}, "≥ 0"),
+    ("LSoftmax", {"lambda_base": -1.0}, "≥ 0"),
+    ("ASoftmax", {"gamma": -1.0}, "≥ 0"),
+    ("LSoftmax", {"power": -1.0}, "≥ 0"),
+    ("UniFace", {"r": 0.0}, "above 0, at most 1"),
+    ("UniFace", {"negative_weight": 0.0}, "above 0"),
+    ("SphereFaceR", {"version": "v3"}, "v1 or v2"),
+    ("SphereFaceR", {"norm": "none"}, "hard or soft"),
+    ("SphereFace2", {"kind": "B"}, "C, A or M"),
+    ("SphereFace2", {"margin": 0.4, "kind": "M"}, "a finite number ≥ 1 for kind M"),
+    ("SphereFace2", {"margin": 2.5, "kind": "C"}, "≥ 0 and ≤ 2 for kind C"),
+    ("SphereFace2", {"alpha": 1.0}, "above 0 and below 1"),
+    ("SphereFace2", {"power": 0.5}, "from 1"),
+    ("MVSoftmax", {"kind": "cos"}, "arc or am"),
+    ("ElasticFace", {"kind": "am"}, "arc or cos"),
+    ("ElasticFace", {"sigma": -1.0}, "≥ 0"),
+    ("ElasticFace", {"plus": "no"}, "true or false"),
+    ("MagFace", {"l_a": 0.0}, "above 0"),
+    ("MagFace", {"u_a": 2.0, "l_a": 5.0}, "above l_a=5.0"),
+    ("X2Softmax", {"a": 1.0}, "below 0"),
+    ("X2Softmax", {"h": 1.0}, "≤ 0"),
+    ("SubCenterArcFace", {"centres": 0}, "a whole number from 1"),
+    ("ArcFace", {"label_smoothing": 1.0}, "from 0 to below 1"),
+    ("UniFace", {"label_smoothing": 0.1}, "UniFace has no cross entropy to smooth"),
+    ("UniFace", {"class_weights": "balanced"}, "UniFace has no cross entropy to weigh"),
+    ("ArcFace", {"class_weights": [1.0]}, "10 finite numbers above 0"),
+    ("ArcFace", {"class_weights": [0.0] * 10}, "10 finite numbers above 0"),
+    ("ArcFace", {"inter_topk": -1}, "a whole number from 0 to 9"),
+    ("ArcFace", {"inter_topk_margin": 4.0, "inter_topk": 2}, "an angle from 0 to π"),
+    ("ArcFace", {"inter_topk_margin": 0.3}, "changes nothing with inter_topk=0"),
+    ("SphereFaceR", {"soft_weight": 0.1}, "changes nothing with norm=hard"),
+    ("LSoftmax", {"power": 5.0, "lambda_base": 0.0}, "changes nothing unless lambda_base is above"),
+    ("ASoftmax", {"gamma": 1.0, "lambda_base": 5.0}, "changes nothing unless lambda_base is above"),
+    ("ElasticFace", {"plus": True, "sigma": 0.0}, "changes nothing with sigma=0"),
+    ("ArcFace", {"dynamic_scale": True, "learnable_scale": True}, "not both"),
+    ("SFace", {"k": 0}, "a finite number above 0"),
+    ("SFace", {"a": 4}, "an angle from 0 to π"),
+    ("SFace", {"b": -1}, "an angle from 0 to π"),
+    ("SFace", {"learnable_scale": True}, "scale, which is fixed"),
+    ("SFace", {"dynamic_scale": True}, "scale, which is fixed"),
+    ("ArcNegFace", {"alpha": 0}, "above 0"),
+    ("ArcNegFace", {"sigma": math.nan}, "a finite number"),
+    ("NPCFace", {"growth": -1}, "an angle"),
+    ("NPCFace", {"hard_margin": 4}, "an angle"),
+    ("NPCFace", {"factor": 0}, "above 0"),
+    ("NPCFace", {"offset": math.inf}, "a finite number"),
+    ("AdaMSoftmax", {"first_margins": 0.3}, "two numbers"),
+    ("AdaMSoftmax", {"first_margins": [0.4, 0.3]}, "first ≤ second"),
+    ("AdaMSoftmax", {"margin_weight": -1}, "≥ 0"),
+    ("DynArcFace", {"least_angle": 4}, "an angle"),
+    ("DynArcFace", {"growth": -1}, "≥ 0"),
+    ("SoftTriple", {"centres": 0}, "a whole number from 1"),
+    ("SoftTriple", {"gamma": 0}, "above 0"),
+    ("SoftTriple", {"tau": -1}, "≥ 0"),
+    ("SoftTriple", {"tau": 0.5, "centres": 1}, "changes nothing with one centre"),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "why"),
+    [(name, {"margin": margin}, why) for name, margin, why in BAD_MARGINS] + BAD_OPTIONS,
+)
+def test_the_error_carries_the_argument_its_value_and_what_would_be_right(name, options, why):
+    member = getattr(losses, name)
+    given = {"scale": 64.0} if member.has_scale else {}
+    if issubclass(member, MarginHead):
+        given["margin"] = MARGINS.get(name, 0.4)
+    with pytest.raises(BadArgument) as caught:
+        member(3, 10, **given | options)
+    argument, value = next(iter(options.items()))
+    error = caught.value
+    assert error.argument == argument and error.value is value
+    assert re.search(why, error.why) and f"{argument}=" not in error.why
+    assert str(error) == f"{argument}={value}: {error.why}"
+
+
+def test_an_error_reaches_another_process_as_it_is():
+    error = pickle.loads(pickle.dumps(BadArgument("margin", 3, "expected less")))
+    assert (error.argument, error.value, error.why) == ("margin", 3, "expected less")
