@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import interleaved, machine
 from src.run.build import build_head
-from src.run.command_line import CONF, to_dict
+from src.config.compose import CONF, to_dict
 
 SIZES = {"small": (512, 3, 10, 60, 20), "large": (512, 512, 10_000, 8, 1)}  # B, D, C, rounds, calls
 BASE = "normalise + linear + cross entropy"

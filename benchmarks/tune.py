@@ -13,7 +13,7 @@ import ray
 from hydra import compose, initialize_config_dir
 from ray import tune
 
-from src.run.command_line import CONF, to_dict
+from src.config.compose import CONF, to_dict
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 
 from src import plots
 from src.run.build import build_head
-from src.run.command_line import CONF, to_dict
+from src.config.compose import CONF, to_dict
 
 # SFace weighs gradients and leaves the logit as it is; QAMFace's logits run from 10 to 40.
 WITHOUT_PANEL = ("sface", "qamface")

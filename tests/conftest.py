@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import io
+import json
 import os
 import shutil
 import signal
@@ -16,14 +17,14 @@ import numpy as np
 import pytest
 import torch
 from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from PIL import Image
 
+from src.config import Config, read
+from src.config.compose import CONF, Composer
 from src.durable import write_bytes
-from src.run.command_line import CONF, to_dict
-from src.sweeps.compose import Composer
+from src.run.folder import RunFolder
 from tests.template import Template
 
 ROOT = Path(__file__).parents[1]
@@ -74,9 +75,19 @@ def draw_dots(pictures, folder: Path) -> dict[str, Path]:
     return {Path(name).stem: write_bytes(folder / name, DOT) for name in pictures}
 
 
-def config_of(*overrides: str) -> dict:
-    """The resolved configuration of some overrides."""
-    return to_dict(composer().compose(list(overrides)))
+def config_of(*overrides: str) -> Config:
+    """The configuration of some overrides."""
+    return read(composer().compose(list(overrides)), overrides)
+
+
+def summary_of(folder: Path) -> dict:
+    """What a run's summary.json holds."""
+    return json.loads((folder / "summary.json").read_text())
+
+
+def rows_of(folder: Path) -> list[dict]:
+    """The rows of a run's metrics.csv."""
+    return RunFolder(folder).rows()
 
 
 @functools.cache
@@ -86,7 +97,7 @@ def composer() -> Composer:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         master = hydra.compose_config("train", [], run_mode=RunMode.MULTIRUN)
-    return Composer(HydraContext(hydra.config_loader, Callbacks()), master)
+    return Composer(hydra.config_loader, master)
 
 
 @pytest.fixture

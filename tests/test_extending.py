@@ -187,12 +187,12 @@ def test_weights_that_do_not_fit_are_one_line(digits_run, tmp_path):
 
 def test_what_a_users_class_refuses_is_one_line_with_its_key(run, folder):
     for more, line in (
-        (["loss.options.power=0.5"], "loss.options.power=0.5: a number from 1"),
+        (["loss.power=0.5"], "loss.power=0.5: a number from 1"),
         (
-            ["+loss.options.powers=2"],
-            "loss.options.powers=2: loss=fading has no such option, did",
+            ["+loss.powers=2"],
+            "loss.powers=2: loss=fading has no such option, did",
         ),
-        (["model.options.side=3"], "model.options.side=3: does not divide images of 8×8"),
+        (["model.side=3"], "model.side=3: does not divide images of 8×8"),
         (["dataset.file=x.npz"], "dataset.file=x.npz: not in dataset.root="),
     ):
         done = run(command_of("train"), *more, *QUICK, f"hydra.run.dir={folder}/no", check=False)

@@ -250,7 +250,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (["dataset=manifest", "dataset.file=x.csv", "epoch=5"], "epoch=5: no such key, did you mean ep"),
         (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
         (["margin=null"], "margin=null: choose one of few_classes, paper, warmup"),
-        (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.options.weight_decay?"),
+        (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.weight_decay?"),
         (["+stopping.patience=3"], "stopping.patience=3: nothing reads this key"),
         (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),
         (["margin.value=[1"], "no viable alternative"),

@@ -5,7 +5,6 @@ A check names the groups it reads, and runs where all of those are valid by them
 CLASS_CHECKS also need the classes of these groups, which takes torch.
 """
 
-import inspect
 from collections.abc import Callable, Iterable
 
 from .classes import FILLED_IN, checked_arguments, locate, parameters, target_of
@@ -112,12 +111,9 @@ def objective_is_measured(config: Config) -> None:
 
 @reads("loss", "margin", classes=True)
 def margin_suits_the_loss(config: Config) -> None:
-    from ..losses import BadArgument, Head, MarginHead
+    from ..losses import BadArgument, MarginHead
 
     loss, margin, name = target_of(config, "loss"), config.margin, config.name("loss")
-    if not (inspect.isclass(loss) and issubclass(loss, Head)):
-        why = "not a subclass of src.losses.Head, which has the margin, the scale and the class weights"
-        raise BadKey("loss._target_", config.loss.target, why)
     if not issubclass(loss, MarginHead):
         if margin.value is not None or margin.epochs is not None:
             what = (
@@ -202,26 +198,29 @@ def with_classes(
     """Return the configuration with the arguments of its classes checked and converted. Raises Refused
     with all mistakes. Only the classes of `groups` are imported, and only checks that need no others
     run; `further` ones run last."""
-    mistakes, groups, wrong = Mistakes(), tuple(groups), set()
-    checked = {}
+    mistakes, groups, checked, refused = Mistakes(), tuple(groups), {}, set()
+    missing = set(PACKAGES) - set(groups)  # groups whose class is not to be had
     for group in groups:
         section = getattr(config, group)
-        before = len(mistakes.errors)
         target = mistakes.of(locate, group, section.target)
-        if target is not None:
-            own = (*FILLED_IN[group], *type(section).model_fields)
-            arguments = mistakes.of(checked_arguments, target, section.arguments, f"{group}.", own)
-            checked[group] = section.model_copy(update=arguments or {})
-        if len(mistakes.errors) > before:
-            wrong.add(group)
+        if target is None:
+            missing.add(group)
+            continue
+        own = (*FILLED_IN[group], *type(section).model_fields)
+        arguments = mistakes.of(checked_arguments, target, section.arguments, f"{group}.", own)
+        if arguments is None:
+            refused.add(group)
+        else:
+            checked[group] = section.model_copy(update=arguments)
     config = config.model_copy(update=checked)
-    wrong |= set(PACKAGES) - set(groups)
-    for keys, check in (*CLASS_CHECKS, *further):
-        if not set(keys) & wrong:
+    for keys, check in CLASS_CHECKS:
+        if not set(keys) & missing:
             before = len(mistakes.errors)
             mistakes.of(check, config)
-            if len(mistakes.errors) > before:  # what is refused already is not built
-                wrong |= set(keys)
+            refused |= set(keys) if len(mistakes.errors) > before else set()
+    for keys, check in further:
+        if not set(keys) & (missing | refused):  # what is refused already is not built
+            mistakes.of(check, config)
     mistakes.refuse()
     return config
 

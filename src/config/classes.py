@@ -12,7 +12,6 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
-from hydra.utils import get_object
 from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
@@ -36,12 +35,34 @@ def locate(group: str, path: str) -> Callable:
     """Return the class or function that `<group>._target_` names. Raises BadKey if there is none."""
     key = f"{group}._target_"
     try:
-        found = get_object(path)
+        found = imported(path)
     except Exception as error:  # whatever a module raises while it is imported
-        why = str(error.__cause__ or error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise BadKey(key, path, f"cannot be imported ({why}){nearest_class(group, path)}") from None
     if not callable(found) or isinstance(found, types.ModuleType):
         raise BadKey(key, path, "neither a class nor a function")
+    if group == "loss":
+        from ..losses import Head
+
+        if not (inspect.isclass(found) and issubclass(found, Head)):
+            why = "not a subclass of src.losses.Head, which has the class weights, margin and scale"
+            raise BadKey(key, path, why)
+    return found
+
+
+def imported(path: str) -> Any:
+    """What a dotted path leads to; an attribute of a package comes before its module of the same
+    name."""
+    first, *rest = path.split(".")
+    found, walked = importlib.import_module(first), first
+    for part in rest:
+        walked += f".{part}"
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            if not isinstance(found, types.ModuleType):
+                raise
+            found = importlib.import_module(walked)
     return found
 
 
@@ -141,7 +162,7 @@ def checked_arguments(
         try:
             found[name] = adapter(annotation).validate_python(value)
         except ValidationError as error:
-            for each in mistakes_in(error, {}, lambda _, kind=annotation: in_words(kind)):
+            for each in mistakes_in(error, value, lambda _, kind=annotation: in_words(kind)):
                 mistakes.add(BadKey(prefix + name, value, each.why))
     for name, parameter in known.items():
         if name not in given and parameter.default is parameter.empty:

@@ -53,9 +53,9 @@ class Refused(UserError):
 
 
 def mistakes_in(
-    error: ValidationError, given: Mapping, legal: Callable[[str], str | None], prefix: str = ""
+    error: ValidationError, given: Any, legal: Callable[[str], str | None], prefix: str = ""
 ) -> list[BadKey]:
-    """A BadKey for each key of `given` that pydantic refuses. `legal` says which values a key may
+    """A BadKey for each key of `given` that pydantic refuses; `legal` says which values a key may
     have."""
     found: dict[str, BadKey] = {}
     for each in error.errors(include_url=False):
@@ -77,19 +77,24 @@ def mistakes_in(
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The key of `known` that comes nearest to a dotted `name`. The last part counts, and keys in the
-    same group come first."""
-    known = list(known)
-    group, last = name.partition(".")[0], name.rpartition(".")[2]
-    same = [key for key in known if "." in name and key.partition(".")[0] == group]
-    for keys, cutoff in ((same, 0.6), (known, 0.75)):
+    """The key of `known` that comes nearest to a dotted `name`. The last part counts, and keys beside
+    it, then those in the same group, come first."""
+    for keys, cutoff in zip(_circles(name, list(known)), (0.6, 0.6, 0.75), strict=True):
         by_last = {key.rpartition(".")[2]: key for key in reversed(keys)}
-        near = difflib.get_close_matches(last, by_last, 1, cutoff) or difflib.get_close_matches(
-            name, keys, 1, 0.8
-        )
-        if near:
-            return by_last.get(near[0], near[0])
+        found = difflib.get_close_matches(name.rpartition(".")[2], by_last, 1, cutoff)
+        if found:
+            return by_last[found[0]]
     return None
+
+
+def _circles(name: str, known: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """The known keys with the parent of `name`, those in its group, and all; of Hydra's, the first
+    alone."""
+    parent, group = name.rpartition(".")[0], name.partition(".")[0]
+    beside = [key for key in known if parent and key.startswith(f"{parent}.")]
+    same = [key for key in known if parent and key.startswith(f"{group}.")]
+    ours = [key for key in known if not key.startswith("hydra.")]
+    return (beside, [], []) if group == "hydra" else (beside, same, ours)
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
@@ -98,7 +103,6 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     near = nearest(name, known)
     if near:
         return f"did you mean {near}?"
-    group = name.partition(".")[0] + "."
-    same = sorted(key for key in known if "." in name and key.startswith(group)) or sorted(known)
-    more = f" and {len(same) - LISTED} more (--cfg job)" if len(same) > LISTED else ""
-    return f"there are {', '.join(same[:LISTED])}{more}" if same else "there are none"
+    some = sorted(next(filter(None, _circles(name, known)), []))
+    more = f" and {len(some) - LISTED} more (--cfg job)" if len(some) > LISTED else ""
+    return f"there are {', '.join(some[:LISTED])}{more}" if some else "there are none"

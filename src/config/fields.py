@@ -75,7 +75,7 @@ def bounds_in_words(metadata: Sequence[object]) -> str:
             bound = getattr(limit, name, None)
             stated = isinstance(limit, annotated_types.BaseMetadata) and bound is not None
             if stated and abs(bound) < 2**63 - 1:  # the largest integer goes without saying
-                found.append(f"{sign} {bound:g}")
+                found.append(f"{sign} {bound:g}".replace("e+0", "e"))
     return f" {', '.join(found)}" * bool(found)
 
 

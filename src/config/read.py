@@ -1,11 +1,11 @@
 """From what Hydra composed to the typed configuration."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from .checks import check_across, keys_of
 from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
@@ -84,12 +84,10 @@ def partial(values: Mapping[str, Any]) -> tuple[set[str], Config]:
     """The groups and keys that are valid by themselves, and a configuration that has these alone."""
     found = {}
     for name, field in Config.model_fields.items():
+        kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
         try:
-            one = Config.__pydantic_validator__.validate_assignment(
-                Config.model_construct(), name, values.get(name, field.get_default())
-            )
-            found[name] = getattr(one, name)
-        except (ValidationError, AttributeError):
+            found[name] = TypeAdapter(kind).validate_python(values[name])
+        except (ValidationError, KeyError):
             continue
     return set(found), Config.model_construct(**found)
 

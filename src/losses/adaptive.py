@@ -1,6 +1,7 @@
 """ArcFace and CosFace with a margin of its own for each sample or class."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +23,14 @@ class ElasticFace(AddedMarginHead):
     Source: ElasticFace, arXiv 2109.09416.
     """
 
-    def __init__(self, *args, kind: str = "arc", sigma: float = 0.05, plus: bool = False, **options):
+    def __init__(
+        self,
+        *args,
+        kind: Literal["arc", "cos"] = "arc",
+        sigma: float = 0.05,
+        plus: bool = False,
+        **options,
+    ):
         super().__init__(*args, **options)
         if kind not in ("arc", "cos"):
             raise BadArgument("kind", kind, "expected arc or cos")
@@ -94,7 +102,7 @@ class KappaFace(ArcFace):
         embedding_dim: int,
         num_classes: int,
         *,
-        formula: str = "authors",
+        formula: Literal["authors", "paper"] = "authors",
         gamma: float = 0.7,
         temperature: float = 0.4,
         momentum: float = 0.01,

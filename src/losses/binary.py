@@ -1,6 +1,7 @@
 """Members without a softmax: every class is a decision of its own."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -57,11 +58,11 @@ class SphereFace2(MarginHead):
         self,
         *args,
         margin: float,
-        kind: str = "C",
+        kind: Literal["C", "A", "M"] = "C",
         alpha: float = 0.7,
         power: float = 3.0,
-        beyond_pi: str = "monotone",
-        gradient: str = "detached",
+        beyond_pi: Literal["monotone", "paper"] = "monotone",
+        gradient: Literal["exact", "detached"] = "detached",
         **options,
     ):
         super().__init__(*args, margin=margin, gradient=gradient, **options)

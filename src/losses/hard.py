@@ -1,5 +1,7 @@
 """Members that weigh the non-targets: those that compete with a sample's own class count for more."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -40,7 +42,7 @@ class MVSoftmax(AddedMarginHead):
     Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
     """
 
-    def __init__(self, *args, kind: str = "arc", emphasis: float = 0.2, **options):
+    def __init__(self, *args, kind: Literal["arc", "am"] = "arc", emphasis: float = 0.2, **options):
         super().__init__(*args, **options)
         if kind not in ("arc", "am"):
             raise BadArgument("kind", kind, "expected arc or am")

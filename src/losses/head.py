@@ -172,7 +172,7 @@ class CosineHead(Head):
         dynamic_scale: bool = False,
         inter_topk: int = 0,
         inter_topk_margin: float = 0.06,
-        gradient: str = "exact",
+        gradient: Literal["exact", "detached"] = "exact",
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)

@@ -1,6 +1,7 @@
 """Heads with a margin, and the members with one fixed margin: z_y = s (ψ(m1 θ_y + m2) − m3)."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,8 @@ from .errors import BadArgument
 from .geometry import arccos, cosines, psi, unit
 from .head import CosineHead, full_precision
 from .targets import Targets
+
+BeyondPi = Literal["monotone", "paper", "easy", "linear"]
 
 
 class MarginHead(CosineHead):
@@ -60,7 +63,7 @@ class AngularMarginHead(MarginHead):
 
     forms = ("monotone", "paper", "easy")
 
-    def __init__(self, *args, beyond_pi: str = "monotone", **options):
+    def __init__(self, *args, beyond_pi: BeyondPi = "monotone", **options):
         super().__init__(*args, **options)
         self.beyond_pi = beyond_pi
         self.check_form(self.forms)

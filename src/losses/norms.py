@@ -1,6 +1,7 @@
 """Members in which the length of an embedding counts: ‖x‖ as scale, or as the sample's quality."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -130,10 +131,10 @@ class SphereFaceR(SphereFace):
     def __init__(
         self,
         *args,
-        version: str = "v1",
-        norm: str = "hard",
+        version: Literal["v1", "v2"] = "v1",
+        norm: Literal["hard", "soft"] = "hard",
         soft_weight: float = 0.01,
-        gradient: str = "detached",
+        gradient: Literal["exact", "detached"] = "detached",
         **options,
     ):
         super().__init__(*args, gradient=gradient, **options)
@@ -222,7 +223,7 @@ class AdaFace(MarginHead):
         *args,
         h: float = 0.333,
         momentum: float = 0.01,
-        beyond_pi: str = "monotone",
+        beyond_pi: Literal["monotone", "paper"] = "monotone",
         **options,
     ):
         super().__init__(*args, **options)

@@ -20,7 +20,7 @@ seed: 0
 loss: {_target_: src.losses.ArcFace, name: arcface, margin: 0.5, scale: 64, few_classes: null}
 margin: {name: paper, value: "${loss.margin}"}
 scale: {name: few_classes, value: "${oc.select:loss.few_classes.scale,${loss.scale}}"}
-dataset: {name: digits, root: "${oc.env:SECRET_OF_THE_READER,data}", split: "${evaluation.name}"}
+dataset: {name: digits, root: "${oc.env:SECRET_OF_THE_READER,data}", split: "${evaluation.protocol}"}
 model: {name: mlp, embedding_dim: "${oc.select:dataset.embedding_dim,128}"}
 evaluation: {name: closed_set}
 logger: {name: none}

@@ -104,7 +104,7 @@ def test_bash_completes_commands_groups_choices_and_keys(line, offered, tmp_path
         "epochs=0",
         "dataset=image_folder",
         "dataset=manifest",
-        "loss.options.inter_topk=99",
+        "loss.inter_topk=99",
         "loss=arcfac",
     ],
 )

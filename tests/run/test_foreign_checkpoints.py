@@ -24,7 +24,7 @@ def saved(tmp_path_factory):
     from tests.run.test_trained import configured
 
     folder = tmp_path_factory.mktemp("run")
-    save_run(build_run(configured("model.options.hidden=8"), folder), 2, "checkpoint.pt")
+    save_run(build_run(configured("model.hidden=8"), folder), 2, "checkpoint.pt")
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
@@ -89,14 +89,14 @@ def test_other_kinds_of_values_are_named_by_their_key(key, saved, tmp_path):
         *("loss", "loss.name", "loss.options", "loss._target_", "margin", "margin.name", "margin.value"),
         *(
             "scale",
-            "scale.name",
+            "scale.kind",
             "scale.value",
             "model",
             "model.name",
             "model.options",
             "model._target_",
         ),
-        *("model.embedding_dim", "model.norm", "dataset", "dataset.name", "dataset._target_", "epochs"),
+        *("model.embedding_dim", "neck.norm", "dataset", "dataset.name", "dataset._target_", "epochs"),
         *("device", "evaluation"),
     ],
 )
@@ -200,7 +200,7 @@ def test_a_name_from_a_checkpoint_never_contacts_a_network(name, saved, tmp_path
         config = nested(nested(config, "model.name", name), "model.options", {})
         for pretrained in (True, False):
             said = refusal(tmp_path, saved | {"config": nested(config, "model.pretrained", pretrained)})
-            assert f"model.name={name}: " in said and "has none of this name" in said
+            assert f"model.architecture={name}: " in said and "has none of this name" in said
     assert no_network == []
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from src.losses import MarginHead
 from src.run import identity
-from src.run.command_line import CONF
+from src.config.compose import CONF
 from src.run.identity import (
     NAMES,
     code_of,
@@ -40,7 +40,7 @@ def test_the_hash_names_what_a_run_computes(composed):
         ("margin=few_classes", "scale=few_classes"),  # arcface has no settings of its own for those
         ("optimizer.head_lr=0.003",),  # null is the same rate
         ("augment.flip=0.0",),
-        ("loss.options.label_smoothing=0.0",),
+        ("loss.label_smoothing=0.0",),
     ],
     ids=" ".join,
 )
@@ -59,7 +59,7 @@ def test_a_warm_up_from_no_margin_is_one_run_however_it_is_said(composed):
         assert config_hash(said) == config_hash(config), path.stem
         other = config | {"margin": config["margin"] | {"start": normalised(config["margin"]["value"])}}
         assert config_hash(other) != config_hash(config), path.stem
-    m = composed("loss=sphereface2", "loss.options.kind=M", "margin=warmup", "margin.value=1.4")
+    m = composed("loss=sphereface2", "loss.kind=M", "margin=warmup", "margin.value=1.4")
     assert config_hash(m | {"margin": m["margin"] | {"start": 1.0}}) == config_hash(m)
 
 

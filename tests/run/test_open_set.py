@@ -185,7 +185,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
         (["objective=tar_at_far_1e-4"], "objective=tar_at_far_1e-4: the validation images hold"),
         (["dataset.val_fraction=0.9"], "dataset.val_fraction=0.9: dataset=image_folder has 10 classes"),
         (["dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
-        (["model=torchvision", "model.name=vit_b_32"], "model.name=vit_b_32 for images 1×12×10"),
+        (["model=torchvision", "model.architecture=vit_b_32"], "model.architecture=vit_b_32 for images 1×12×10"),
     ],
 )
 def test_each_mistake_is_one_line_before_training(configured, arguments, said, tmp_path):

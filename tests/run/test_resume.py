@@ -21,10 +21,10 @@ FAST = (*PLAIN, "optimizer._target_=tests.faults.Adam")
 # Each brings state of its own that a checkpoint has to hold: momenta, moving statistics, random draws,
 # a margin on its way, a learned scale, a schedule.
 CASES = {
-    "arcface": ["augment.rotate=10", "augment.erase=0.3", "model.dropout=0.2"],
+    "arcface": ["augment.rotate=10", "augment.erase=0.3", "neck.dropout=0.2"],
     "elasticface_arc": ["optimizer=sgd", "optimizer._target_=tests.faults.SGD", "schedule=cosine"],
     "adaface": ["margin=warmup", "margin.epochs=4"],
-    "curricularface": ["schedule=step", "schedule.options.every=2"],
+    "curricularface": ["schedule=step", "schedule.every=2"],
     "asoftmax": ["optimizer=adamw", "optimizer._target_=tests.faults.AdamW"],
     "kappaface": [],
     "cosface": ["scale=learnable", "schedule=constant"],

@@ -11,7 +11,7 @@ from src.errors import UserError
 from src.evaluation import EVALUATIONS
 from src.losses import MarginHead
 from src.run.build import build_run, head_arguments
-from src.run.command_line import CONF, check_group_values
+from src.config.compose import CONF, check_group_values
 from src.run.keys import CHOICES, KEYS
 from src.run.options import FILLED_IN
 from src.run.schema import check_config
@@ -70,7 +70,7 @@ def test_each_choice_is_built(group, choice, composed, tmp_path, request):
     if group == "evaluation":
         overrides.append("dataset=synthetic")  # which has classes for each
     if choice.startswith("iresnet"):
-        overrides.append("model.options.width=8")
+        overrides.append("model.width=8")
     config = composed(*overrides)
     check_config(config)
     read_elsewhere = ("mnist", "kmnist", "cifar10", "cifar100", "omniglot", *OF_A_FILE, *OF_MANY_FILES)
@@ -189,25 +189,25 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["model._target_=os"], "model._target_=os: "),
         (["batch_size=1438"], "batch_size=1438: dataset=digits has 1295"),
         (
-            ["+loss.options.k=3"],
-            "loss.options.k=3: loss=arcface has no such option, there are beyond_pi",
+            ["+loss.k=3"],
+            "loss.k=3: loss=arcface has no such option, there are beyond_pi",
         ),
         (
-            ["+loss.options.beyondpi=easy"],
-            "loss.options.beyondpi=easy: .* no such option, did you mean loss.options.beyond_pi",
+            ["+loss.beyondpi=easy"],
+            "loss.beyondpi=easy: .* no such option, did you mean loss.beyond_pi",
         ),
-        (["+optimizer.options.betas=1"], "optimizer.options.betas=1: a list of 2 values"),
+        (["+optimizer.betas=1"], "optimizer.betas=1: a list of 2 values"),
         (
             ["+optimizer.weight_decay=0.5"],
-            "nothing reads this key, did you mean optimizer.options.weight_decay",
+            "nothing reads this key, did you mean optimizer.weight_decay",
         ),
         (["+stopping.patience=3"], "stopping.patience=3: nothing reads this key"),
         (["+epoch=3"], "epoch=3: nothing reads this key, did you mean epochs"),
-        (["+schedule.rising=0.5"], "did you mean schedule.options.rising"),
+        (["+schedule.rising=0.5"], "did you mean schedule.rising"),
         (["+margin.values=0.3"], "margin.values=0.3: nothing reads this key, did you mean margin.value"),
         (["+margin.epochs=0.3"], "margin.epochs=0.3: choose the whole group, margin=warmup"),
         (["+scale.val=8"], "did you mean scale.value"),
-        (["+loss.beyond_pi=paper"], "did you mean loss.options.beyond_pi"),
+        (["+loss.beyond_pi=paper"], "did you mean loss.beyond_pi"),
         (["+evaluation.x=1"], "evaluation.x=1: nothing reads this key"),
         (["+evaluation.pairs=100"], "evaluation.pairs=100: nothing reads this key"),
         (["+logger.project=a"], "logger.project=a: nothing reads this key"),
@@ -215,31 +215,31 @@ def test_adacos_and_learnable_scales(composed, tmp_path):
         (["+device.thread=1"], "did you mean device.threads"),
         (["+dataset.sizes=3"], "dataset.sizes=3: dataset=digits has no such option"),
         (["+augment.blur=1"], "augment.blur=1: nothing reads this key"),
-        (["model.options.hidden=-1"], "model.options.hidden=-1: a whole number from 1"),
-        (["model.options.width=x", "model=small_cnn"], "model.options.width=x: "),
-        (["model=pixels", "model.norm=true"], "model.norm=True: pixels has no neck"),
+        (["model.hidden=-1"], "model.hidden=-1: a whole number from 1"),
+        (["model.width=x", "model=small_cnn"], "model.width=x: "),
+        (["model=pixels", "neck.norm=true"], "neck.norm=True: pixels has no neck"),
         (["augment=null"], "augment=None: give its keys"),
         (
-            ["evaluation.name=open_set", "objective=auc"],
-            "evaluation.name=open_set: choose the whole group",
+            ["evaluation.protocol=open_set", "objective=auc"],
+            "evaluation.protocol=open_set: choose the whole group",
         ),
-        (["schedule=step", "schedule.options.every=0"], "schedule.options.every=0: epochs above"),
-        (["optimizer.options.weight_decay=-1"], "optimizer.options.weight_decay=-1: Invalid"),
+        (["schedule=step", "schedule.every=0"], "schedule.every=0: epochs above"),
+        (["optimizer.weight_decay=-1"], "optimizer.weight_decay=-1: Invalid"),
         (
-            ["loss.options.label_smoothing=3"],
-            "loss.options.label_smoothing=3: label_smoothing is from 0",
+            ["loss.label_smoothing=3"],
+            "loss.label_smoothing=3: label_smoothing is from 0",
         ),
-        (["schedule.options.rising=foo"], "schedule.options.rising=foo: a share"),
+        (["schedule.rising=foo"], "schedule.rising=foo: a share"),
         (["+model.pretrained=true"], "model.pretrained=True: model=mlp has no such option"),
         (["+dataset.published=foo", "dataset=image_folder"], "dataset.published=foo: "),
         (["dataset.published=false"], "dataset.published=False: says whether"),
-        (["+loss.options.margin=1"], "loss.options.margin=1: loss=arcface has no such option"),
-        (["+optimizer.options.lr=1"], "optimizer.options.lr=1: optimizer=adam has no such option"),
-        (["+model.options.name=alexnet", "model=torchvision"], "model.options.name=alexnet: "),
+        (["+loss.margin=1"], "loss.margin=1: loss=arcface has no such option"),
+        (["+optimizer.lr=1"], "optimizer.lr=1: optimizer=adam has no such option"),
+        (["+model.architecture=alexnet", "model=torchvision"], "model.architecture=alexnet: "),
         (["+loss.few_classes=3"], "loss.few_classes=3: give its keys"),
         (["~loss.name"], "loss.name: missing"),
         (["~loss.options"], "loss.options: missing"),
-        (["~model.norm"], "model.norm: missing"),
+        (["~neck.norm"], "neck.norm: missing"),
         (["~schedule.options"], "schedule.options: missing"),
         (["~device.threads"], "device.threads: missing"),
     ],
@@ -255,24 +255,24 @@ def test_each_mistake_is_one_line_naming_key_and_value(overrides, said, composed
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (["loss.options.label_smoothing=2"], "loss.options.label_smoothing=2: "),
-        (["loss=curricularface", "loss.options.momentum=abc"], "momentum=abc: a finite number"),
-        (["loss=adaface", "loss.options.h=abc"], "loss.options.h=abc: a finite number"),
-        (["loss.options.class_weights=[0,1,1]"], r"class_weights=\[0, 1, 1\]: .* above 0"),
-        (["loss.options.class_weights=[.nan,1]"], "class_weights="),
-        (["loss.options.class_weights=[a,1]"], "class_weights=.*each a finite number"),
-        (["loss=elasticface_arc", "loss.options.plus=no"], "loss.options.plus=no: true or false"),
-        (["loss=elasticface_arc", "loss.options.plus=off"], "loss.options.plus=off: true or false"),
-        (["optimizer=sgd", "optimizer.options.nesterov=off"], "nesterov=off: true or false"),
-        (["+optimizer.options.amsgrad=no"], "amsgrad=no: true or false"),
-        (["model.norm=off"], "model.norm=off: true or false"),
+        (["loss.label_smoothing=2"], "loss.label_smoothing=2: "),
+        (["loss=curricularface", "loss.momentum=abc"], "momentum=abc: a finite number"),
+        (["loss=adaface", "loss.h=abc"], "loss.h=abc: a finite number"),
+        (["loss.class_weights=[0,1,1]"], r"class_weights=\[0, 1, 1\]: .* above 0"),
+        (["loss.class_weights=[.nan,1]"], "class_weights="),
+        (["loss.class_weights=[a,1]"], "class_weights=.*each a finite number"),
+        (["loss=elasticface_arc", "loss.plus=no"], "loss.plus=no: true or false"),
+        (["loss=elasticface_arc", "loss.plus=off"], "loss.plus=off: true or false"),
+        (["optimizer=sgd", "optimizer.nesterov=off"], "nesterov=off: true or false"),
+        (["+optimizer.amsgrad=no"], "amsgrad=no: true or false"),
+        (["neck.norm=off"], "neck.norm=off: true or false"),
         (["plots.animate=no"], "plots.animate=no: true or false"),
         (["scale.value=1e39"], r"scale.value=1e\+39 .* float32"),
         (["loss=sphereface", "margin.value=1e39"], r"margin.value=1e\+39 .* finite"),
-        (["schedule.options.rising=2"], "schedule.options.rising=2: a share from 0 to 1"),
-        (["schedule=step", "schedule.options.factor=.nan"], "schedule.options.factor=.nan: above 0"),
+        (["schedule.rising=2"], "schedule.rising=2: a share from 0 to 1"),
+        (["schedule=step", "schedule.factor=.nan"], "schedule.factor=.nan: above 0"),
         (["margin=warmup", "margin.shape=[1]"], r"margin.shape=\[1\]: choose one of"),
-        (["optimizer.options.weight_decay=.inf"], "weight_decay=.inf: a finite number"),
+        (["optimizer.weight_decay=.inf"], "weight_decay=.inf: a finite number"),
     ],
 )
 def test_values_of_the_wrong_type_or_size_are_refused_before_anything_runs(overrides, said, composed):
@@ -287,7 +287,7 @@ def test_no_option_takes_what_is_not_a_number_or_a_choice(group, composed):
         for key in config[group]["options"]:
             for value in (float("nan"), float("inf"), 10**400, "abc", "no", {"a": 1}):
                 options = config[group]["options"] | {key: value}
-                with pytest.raises(UserError, match=f"^{group}.options.{key}="):
+                with pytest.raises(UserError, match=f"^{group}.{key}="):
                     check_config(config | {group: config[group] | {"options": options}})
 
 
@@ -301,15 +301,15 @@ def test_all_mistakes_are_said_at_once(composed):
             "optimizer.lr=-1",
             "objective=x",
         ),
-        *("optimizer.options.weight_decay=abc", "schedule.options.rising=2", "augment.flip=3"),
-        *("loss.options.label_smoothing=abc", "model.options.width=0", "+epoch=1", "+scale.val=1"),
+        *("optimizer.weight_decay=abc", "schedule.rising=2", "augment.flip=3"),
+        *("loss.label_smoothing=abc", "model.width=0", "+epoch=1", "+scale.val=1"),
     )
     with pytest.raises(UserError) as refused:
         check_config(config)
     assert {line.partition("=")[0] for line in str(refused.value).splitlines()} == {
         *("epochs", "margin.value", "scale.value", "optimizer.lr", "objective", "augment.flip"),
-        *("optimizer.options.weight_decay", "schedule.options.rising"),
-        *("loss.options.label_smoothing", "model.options.width", "epoch", "scale.val"),
+        *("optimizer.weight_decay", "schedule.rising"),
+        *("loss.label_smoothing", "model.width", "epoch", "scale.val"),
     }
 
 

@@ -50,7 +50,7 @@ def run_folder(people, tmp_path_factory):
     """A short run on them, an open set by class, with the convolutions of the default model."""
     folder = tmp_path_factory.mktemp("open_set")
     data = ("dataset=image_folder", f"dataset.root={people}", "batch_size=8")
-    train_run(configured(*data, "model=small_cnn", "model.options.width=4", "model.norm=true"), folder)
+    train_run(configured(*data, "model=small_cnn", "model.width=4", "neck.norm=true"), folder)
     return folder
 
 
@@ -254,7 +254,7 @@ def test_by_default_an_evaluation_lands_in_the_run_and_leaves_the_rest_alone(dig
             ["dataset.split_seed=1"],
             r"dataset.split_seed=1: the run was trained with 0, and may have seen",
         ),
-        (["evaluation.name=foo"], r"evaluation.name=foo: choose one of"),
+        (["evaluation.protocol=foo"], r"evaluation.protocol=foo: choose one of"),
         (["device.precision=fp16"], r"device.precision=fp16: choose one of fp32, bf16, auto"),
         (["device.threads=abc"], r"device.threads=abc: a whole number"),
         (["device.tf32=true"], r"device.tf32=true: does nothing on cpu"),
@@ -449,7 +449,7 @@ def test_the_documented_example_embeds_a_folder_without_torch(run_folder, people
     "model", ["small_cnn", "convnet", "mlp", "iresnet18", "iresnet50", "resnet18", "torchvision", "timm"]
 )
 def test_every_model_is_exported(model, kind, people, tmp_path):
-    options = ("model.options.width=8",) if model.startswith("iresnet") else ()
+    options = ("model.width=8",) if model.startswith("iresnet") else ()
     data = ("dataset=image_folder", f"dataset.root={people}", "dataset.size=[32,32]", "batch_size=8")
     train_run(configured(*data, "epochs=1", f"model={model}", "device.threads=2", *options), tmp_path)
     assert exporting.export(load_trained(tmp_path, CPU), kind, tmp_path / f"m.{kind}") <= 1e-4

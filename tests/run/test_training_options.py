@@ -35,16 +35,16 @@ from tests.conftest import FAST
 from tests.run.test_best_epoch import cut_after
 
 EACH = {
-    "balanced": ["sampler.name=balanced"],
-    "classes": ["sampler.name=classes", "sampler.samples_per_class=8"],
+    "balanced": ["sampler.kind=balanced"],
+    "classes": ["sampler.kind=classes", "sampler.samples_per_class=8"],
     "ema": ["ema.decay=0.9"],
     "accumulate": ["optimizer.accumulate=2"],
-    "warmup": ["schedule=cosine", "schedule.options.warmup=1.5"],
+    "warmup": ["schedule=cosine", "schedule.warmup=1.5"],
     "layers": ["model=small_cnn", "optimizer.backbone_lr=0.001", "optimizer.layer_decay=0.5"],
     "freeze": ["init.freeze=body"],
-    "class_weights": ["loss.options.class_weights=balanced"],
+    "class_weights": ["loss.class_weights=balanced"],
 }
-ALL_AT_ONCE = ["sampler.name=balanced", "checkpoint.keep=both", *EACH["ema"], *EACH["accumulate"]]
+ALL_AT_ONCE = ["sampler.kind=balanced", "checkpoint.keep=both", *EACH["ema"], *EACH["accumulate"]]
 ALL_AT_ONCE += [*EACH["warmup"], *EACH["layers"], *EACH["class_weights"], "model=small_cnn"]
 ALL_AT_ONCE += ["init.freeze=[0,1]"]
 
@@ -64,7 +64,7 @@ def test_a_run_that_was_cut_short_goes_on_bit_for_bit(options, composed, tmp_pat
 def test_each_is_another_run_and_trains_another_model(options, composed, tmp_path):
     model = [option for option in options if option.startswith("model=")]
     config, plain = (composed(*FAST, "epochs=1", *some) for some in (options, model))
-    if "schedule.options.warmup=1.5" in options:
+    if "schedule.warmup=1.5" in options:
         config, plain = (composed(*FAST, "schedule=cosine", *some) for some in (options[1:], []))
     assert config_hash(config) != config_hash(plain)
     for name, each in (("with", config), ("without", plain)):
@@ -227,8 +227,8 @@ def test_a_model_without_parameters_has_an_average_of_its_class_weights(composed
 
 
 def test_a_run_that_starts_from_another_keeps_its_own_margin_scale_and_class_weights(composed, tmp_path):
-    train_run(composed(*FAST, "epochs=1", "loss.options.class_weights=balanced"), tmp_path / "first")
-    options = ["margin.value=0.1", "scale.value=16", "loss.options.class_weights=balanced"]
+    train_run(composed(*FAST, "epochs=1", "loss.class_weights=balanced"), tmp_path / "first")
+    options = ["margin.value=0.1", "scale.value=16", "loss.class_weights=balanced"]
     options += ["dataset.val_fraction=0.4", f"init.from={tmp_path / 'first'}"]
     run, first = build_run(composed(*FAST, *options), tmp_path), load_trained(tmp_path / "first")
     assert torch.equal(run.head.weight, first.head.weight)
@@ -246,7 +246,7 @@ def test_a_rate_of_the_backbone_that_is_the_other_one_goes_on_with_the_same_run(
 
 
 def test_balanced_class_weights_are_by_the_training_images(composed, tmp_path):
-    config = composed(*FAST, "loss.options.class_weights=balanced")
+    config = composed(*FAST, "loss.class_weights=balanced")
     run = build_run(config, tmp_path)
     counts = np.bincount(run.data.train.labels.numpy(), minlength=10)
     expected = counts.sum() / (10 * counts)
@@ -275,19 +275,19 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         (["optimizer.backbone_lr=0.1", "model=linear"], "backbone_lr=0.1: this model has nothing that"),
         (["optimizer.layer_decay=0.5", "model=linear"], "layer_decay=0.5: this model has nothing that"),
         (["optimizer.layer_decay=0.5", "init.freeze=body"], "layer_decay=0.5: with init.freeze=body"),
-        (["sampler.name=random"], "sampler.name=random: choose one of shuffled, balanced, classes"),
-        (["sampler.samples_per_class=2"], "samples_per_class=2: nothing reads it but sampler.name=cla"),
-        (["sampler.name=classes"], "sampler.samples_per_class=None: a whole number from 2"),
+        (["sampler.kind=random"], "sampler.kind=random: choose one of shuffled, balanced, classes"),
+        (["sampler.samples_per_class=2"], "samples_per_class=2: nothing reads it but sampler.kind=cla"),
+        (["sampler.kind=classes"], "sampler.samples_per_class=None: a whole number from 2"),
         (
-            ["sampler.name=classes", "sampler.samples_per_class=7"],
+            ["sampler.kind=classes", "sampler.samples_per_class=7"],
             "sampler.samples_per_class=7: does not divide a batch of 64",
         ),
-        (["schedule=cosine", "schedule.options.warmup=2"], "schedule.options.warmup=2: shorter than"),
-        (["schedule=cosine", "schedule.options.warmup=-1"], "schedule.options.warmup=-1: epochs from 0"),
+        (["schedule=cosine", "schedule.warmup=2"], "schedule.warmup=2: shorter than"),
+        (["schedule=cosine", "schedule.warmup=-1"], "schedule.warmup=-1: epochs from 0"),
         (["init.freeze=[]"], re.escape("init.freeze=[]: body, or a list of names, or null")),
         (
-            ["loss.options.class_weights=even"],
-            "loss.options.class_weights=even: a list, each a finite number or balanced or null",
+            ["loss.class_weights=even"],
+            "loss.class_weights=even: a list, each a finite number or balanced or null",
         ),
     ],
 )
@@ -306,7 +306,7 @@ def test_the_rate_rises_in_equal_steps_and_then_does_as_it_would(choice, compose
             run.schedule.step()
         return np.array(seen)
 
-    warm = rates("epochs=3", "schedule.options.warmup=1")
+    warm = rates("epochs=3", "schedule.warmup=1")
     steps = len(warm) // 3
     rising = 0.003 * np.arange(1, steps + 1) / (steps + 1)
     np.testing.assert_allclose(warm[:steps], rising, rtol=1e-6)
@@ -314,7 +314,7 @@ def test_the_rate_rises_in_equal_steps_and_then_does_as_it_would(choice, compose
 
 
 def test_values_that_do_nothing_are_the_same_run(composed):
-    neutral = ["sampler.name=shuffled", "optimizer.accumulate=1", "optimizer.layer_decay=1.0"]
+    neutral = ["sampler.kind=shuffled", "optimizer.accumulate=1", "optimizer.layer_decay=1.0"]
     neutral += ["optimizer.backbone_lr=0.003", "ema.decay=null", "init.freeze=null"]
     assert config_hash(composed(*neutral)) == config_hash(composed())
     # and of a run from before the keys existed

@@ -10,7 +10,7 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from src.errors import UserError
-from src.run.command_line import CONF
+from src.config.compose import CONF
 from src.run.folder import read_summary
 from src.run.lifecycle import train_run
 from src.sweeps.baselines import baselines_of
@@ -83,7 +83,7 @@ def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(
 
 def test_in_an_open_set_pixels_run_once_for_each_fold_with_one_seed_and_one_epoch(asked, faces):
     line = f"dataset=image_folder dataset.root={faces} dataset.folds=2 loss=arcface optimizer.lr=0.1,0.2"
-    _, beside, refused = asked(f"{line} seed=3,4 epochs=7 model=mlp model.norm=true")
+    _, beside, refused = asked(f"{line} seed=3,4 epochs=7 model=mlp neck.norm=true")
     pixels = [run for run in beside if run.values["model"]["name"] == "pixels"]
     assert keys(pixels, "seed", "epochs", "dataset.fold") == [(3, 1, 0), (3, 1, 1)] and not refused
     assert len(beside) - len(pixels) == 8
@@ -98,7 +98,7 @@ def test_what_is_asked_for_is_no_baseline_too(asked):
 
 def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(asked):
     line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
-    runs, beside, refused = asked(f"{line} model.norm=true loss.options.gradient=detached")
+    runs, beside, refused = asked(f"{line} neck.norm=true loss.gradient=detached")
     assert len(runs) == 2 and not refused
     assert sorted(keys(beside, "model.name")) == [("pixels",), ("tiny_cnn",)]
 
@@ -110,8 +110,8 @@ def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(a
     )
     line = f"hydra.searchpath=[file://{tmp_path}] experiment=narrow loss=arcface,cosface"
     runs, beside, refused = asked(line)
-    assert not refused and keys(runs, "model.options.width") == [(8,)] * 2
-    assert sorted(keys(beside, "model.name", "model.options.width")) == [
+    assert not refused and keys(runs, "model.width") == [(8,)] * 2
+    assert sorted(keys(beside, "model.name", "model.width")) == [
         ("pixels", None),
         ("small_cnn", 8),
     ]
@@ -120,8 +120,8 @@ def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(a
 @pytest.mark.parametrize("data", ["", "dataset=synthetic evaluation=open_set"])
 def test_pixels_have_nothing_of_how_a_backbone_begins_and_trains(data, asked, tmp_path):
     torch.save({"0.1.weight": torch.zeros(2, 2)}, tmp_path / "weights.pt")
-    line = "loss=arcface,cosface model=small_cnn schedule=cosine schedule.options.warmup=2"
-    line += f" init.from={tmp_path}/weights.pt init.freeze=[0] ema.decay=0.9 model.norm=true"
+    line = "loss=arcface,cosface model=small_cnn schedule=cosine schedule.warmup=2"
+    line += f" init.from={tmp_path}/weights.pt init.freeze=[0] ema.decay=0.9 neck.norm=true"
     line += " optimizer.layer_decay=0.5 optimizer.backbone_lr=0.001"
     runs, beside, refused = asked(f"{line} early_stopping.patience=3 {data}")
     assert not refused
@@ -163,7 +163,7 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
     params = {
         "loss": "arcface,cosface",
         "seed": "range(3)",
-        "+loss.options.k": 1,
+        "+loss.k": 1,
         "optimizer.head_lr": None,
     }
     sweeper = GridSweeper([], False, "auto", True, params)
@@ -171,7 +171,7 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
     line = [override.input_line for override in sweeper.parse_line(["seed=7", "epochs=2"])]
     assert line == [
         "loss=arcface,cosface",
-        "+loss.options.k=1",
+        "+loss.k=1",
         "optimizer.head_lr=null",
         "seed=7",
         "epochs=2",

@@ -7,7 +7,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
-from src.run.command_line import CONF
+from src.config.compose import CONF
 from src.sweeps.compose import Composer
 from tests.conftest import ROOT
 
@@ -28,9 +28,9 @@ JOBS = [
     "optimizer=faulty optimizer.lr=1",
     "~experiment",
     "~loss",
-    "+loss@other=cosface +other.options.x=1",
-    "+loss.options.k=3 ++seed=7",
-    "~augment ~model.dropout ~optimizer.options.weight_decay",
+    "+loss@other=cosface +other.x=1",
+    "+loss.k=3 ++seed=7",
+    "~augment ~neck.dropout ~optimizer.weight_decay",
     "+a.b.c=1 logger.tags=[a,b] seed='1'",
     "margin.value=${loss.scale} scale.value=${oc.env:HOME}",
     "optimizer.options={weight_decay:0.1} loss={scale:3}",
@@ -82,8 +82,8 @@ def test_a_run_is_composed_as_hydra_composes_it(job, both):
 def test_runs_of_a_grid_do_not_share_what_they_change(both):
     _, ours = both
     first, second = ours(["seed=1"]), ours(["seed=2"])
-    first.loss.options.label_smoothing = 0.5
-    assert (first.seed, second.seed, second.loss.options.label_smoothing) == (1, 2, 0)
+    first.loss.label_smoothing = 0.5
+    assert (first.seed, second.seed, second.loss.label_smoothing) == (1, 2, 0)
 
 
 def test_a_grid_of_values_is_composed_by_hydra_once(both, monkeypatch):

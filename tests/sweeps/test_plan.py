@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 
 from src.errors import UserError
 from src.run import data as run_data
-from src.run.command_line import CONF, quoted
+from src.config.compose import CONF, quoted
 from src.run.folder import read_summary, write_json
 from src.sweeps.compose import Composer
 from src.sweeps.grid import combinations
@@ -54,23 +54,23 @@ def test_names_say_what_was_asked_for_without_where_and_how():
     where = ["logger=none", "device.threads=1", "dataset.root=/x", "hydra.verbose=true"]
     what = ["seed=1", "margin.value=0.3", "loss=arcface"]
     assert name_of(*where, *what) == "loss=arcface,margin=0.3,seed=1"
-    assert name_of("+loss.options.k=3", "device.precision=bf16") == (
-        "device.precision=bf16,loss.options.k=3"
+    assert name_of("+loss.k=3", "device.precision=bf16") == (
+        "device.precision=bf16,loss.k=3"
     )
     assert name_of("margin.value=[1,0.3,0.2]") == "margin=1_0.3_0.2"
     assert name_of("logger=none") == "as-configured"
 
 
 def test_long_names_are_cut_and_still_differ():
-    long = [f"model.options.an_option_with_a_long_name_{i}=1" for i in range(9)]
+    long = [f"model.an_option_with_a_long_name_{i}=1" for i in range(9)]
     first, second = name_of(*long, "seed=0"), name_of(*long, "seed=1")
     assert first != second and max(len(first), len(second)) <= NAME_LENGTH + 9
 
 
 def test_a_long_name_shows_what_differs_in_its_sweep_with_seed_and_margin_first(planned):
-    long = "model=small_cnn dataset.val_fraction=0.25 optimizer.options.weight_decay=0.001 batch_size=32"
-    long += " augment.rotate=10 augment.shift=0.1 augment.zoom=0.1 model.dropout=0.1"
-    runs = planned(f"{long} schedule.options.rising=0.2,0.3 seed=0,1 margin.value=0.1,0.2")
+    long = "model=small_cnn dataset.val_fraction=0.25 optimizer.weight_decay=0.001 batch_size=32"
+    long += " augment.rotate=10 augment.shift=0.1 augment.zoom=0.1 neck.dropout=0.1"
+    runs = planned(f"{long} schedule.rising=0.2,0.3 seed=0,1 margin.value=0.1,0.2")
     assert len({run.name for run in runs}) == 8
     for run in runs:
         margin, seed, rising = (
@@ -78,12 +78,12 @@ def test_a_long_name_shows_what_differs_in_its_sweep_with_seed_and_margin_first(
             run.values["seed"],
             run.values["schedule"]["options"]["rising"],
         )
-        shown = f"margin={margin},seed={seed},schedule.options.rising={rising},"
+        shown = f"margin={margin},seed={seed},schedule.rising={rising},"
         assert run.name.startswith(shown) and len(run.name) <= NAME_LENGTH + 9
 
 
 def test_what_differs_is_shown_even_where_that_alone_is_long():
-    typed = [f"model.options.an_option_with_a_long_name_{i}={'x' * 60}{i}" for i in range(4)]
+    typed = [f"model.an_option_with_a_long_name_{i}={'x' * 60}{i}" for i in range(4)]
     name = name_of(*typed, "seed=3", varied={"seed", *(o.split("=")[0] for o in typed)})
     assert name.startswith("seed=3,an_option_with_a_long_name_0=xxx") and len(name) <= LONGEST_NAME + 9
     assert all(f"an_option_with_a_long_name_{i}=" in name for i in range(3))
@@ -351,6 +351,6 @@ def test_a_typed_key_that_is_read_through_another_is_kept(planned):
 
 def test_mistakes_of_all_runs_are_said_each_once(planned):
     with pytest.raises(UserError) as refused:
-        planned("loss=arcface,cosface margin.value=0.1,9 scale.value=1e39 epochs=0 model.norm=off")
+        planned("loss=arcface,cosface margin.value=0.1,9 scale.value=1e39 epochs=0 neck.norm=off")
     lines = [line.strip().split(":")[0].split(" with")[0] for line in str(refused.value).splitlines()]
-    assert set(lines[1:]) == {"margin.value=9", "scale.value=1e+39", "epochs=0", "model.norm=off"}
+    assert set(lines[1:]) == {"margin.value=9", "scale.value=1e+39", "epochs=0", "neck.norm=off"}

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, TrialState
 
 from src.errors import UserError
-from src.run.command_line import CONF
+from src.config.compose import CONF
 from src.run.folder import read_rows, read_summary
 from src.sweeps.search import SearchSweeper
 from src.sweeps.space import Space

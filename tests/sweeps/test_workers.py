@@ -20,7 +20,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
-from src.run.command_line import CONF
+from src.config.compose import CONF
 from src.run.folder import read_summary
 from src.sweeps import processes, workers
 from src.training import load_checkpoint

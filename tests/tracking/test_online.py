@@ -25,7 +25,7 @@ from .stub import ENTITY
 TINY = (
     *(override for override in FAST if override != "logger=none"),
     *("dataset=synthetic", "dataset.per_class=20", "dataset.test_per_class=10"),
-    *("model.options.hidden=8", "batch_size=16", "logger.timeout=2"),
+    *("model.hidden=8", "batch_size=16", "logger.timeout=2"),
 )
 
 

@@ -21,13 +21,13 @@ LOSSES = sorted(path.stem for path in (ROOT / "conf/loss").glob("[!_]*.yaml"))
 SHORT = (*FAST, "epochs=2", "model=small_cnn", "seed=1")
 EVERYTHING = (
     *("augment.flip=0.5", "augment.crop=1", "augment.rotate=10", "augment.erase=0.5"),
-    *("ema.decay=0.9", "optimizer.accumulate=2", "optimizer.clip_norm=1", "model.dropout=0.3"),
+    *("ema.decay=0.9", "optimizer.accumulate=2", "optimizer.clip_norm=1", "neck.dropout=0.3"),
     *(
         "margin=warmup",
         "margin.value=0.5",
         "margin.epochs=1",
         "schedule=cosine",
-        "schedule.options.warmup=0.5",
+        "schedule.warmup=0.5",
     ),
 )
 
@@ -82,11 +82,11 @@ def test_a_graph_is_the_step_bit_for_bit(loss, composed, tmp_path, monkeypatch):
         ("optimizer=adamw", "schedule=cosine"),
         (
             "optimizer=sgd",
-            "optimizer.options.nesterov=false",
+            "optimizer.nesterov=false",
             "schedule=step",
-            "schedule.options.every=1",
+            "schedule.every=1",
         ),
-        ("sampler.name=balanced", "loss.options.class_weights=balanced"),
+        ("sampler.kind=balanced", "loss.class_weights=balanced"),
         ("device.precision=bf16",),
     ],
     ids=lambda changes: changes[0],
