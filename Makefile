@@ -7,7 +7,7 @@ RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep losses sync bench test test-slow lint
+.PHONY: help setup train sweep losses sync docs bench test test-slow lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,9 @@ losses: $(READY) ## every loss on the digits, three seeds: the README's table, i
 
 sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; without, of all sweeps
 	$(RUN) -m src.sync "$$SWEEP"
+
+docs: $(READY) ## write docs/keys.md, the reference of all keys
+	$(RUN) -m src.config.reference > docs/keys.md
 
 bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head

@@ -64,6 +64,10 @@ def main() -> None:
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
+        if "--help" in sys.argv[1:-1]:
+            from .config.reference import help_on
+
+            return print(help_on(sys.argv[-1]))
         sys.argv[1:] = map(with_home, sys.argv[1:])
         check_command(sys.argv[1:])
         run_task()

@@ -1,21 +1,18 @@
-"""Three rings, arrows inwards: what may import what, and how large a piece may be."""
+"""Three rings, arrows inwards: what may import what."""
 
 import ast
 import re
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.conftest import ROOT
 
 SRC = ROOT / "src"
 OUTER = {"api", "cli", "train", "compare", "evaluate", "embed", "export", "outliers", "query", "sync"}
-MIDDLE = {"run", "analysis", "sweeps", "tracking"}
+MIDDLE = {"config", "run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {
     "errors": MIDDLE | OUTER | {"commands"},
-    "arguments": MIDDLE | INNER,
     "durable": MIDDLE | INNER,
     "commands": MIDDLE | OUTER,
     "words": OUTER | MIDDLE | INNER,
@@ -23,15 +20,17 @@ SHARED = {
 }
 # Within a ring: who may import whom.
 BESIDE = {
-    "analysis": {"run", "tracking"},
-    "sweeps": {"run", "analysis", "tracking"},
-    "run": {"tracking"},
+    "analysis": {"config", "run", "tracking"},
+    "sweeps": {"config", "run", "analysis", "tracking"},
+    "run": {"config", "tracking"},
+    "tracking": {"config"},
+    "config": set(),
     "evaluation": {"datasets"},
     "plots": {"evaluation", "datasets"},
-    "training": set(),
-    "tracking": set(),
-    "models": set(),
-    "datasets": set(),
+    # BadArgument is theirs, and goes with the losses wherever those are installed alone.
+    "training": {"losses"},
+    "models": {"losses"},
+    "datasets": {"losses"},
     "losses": set(),
 }
 FILES = sorted(SRC.rglob("*.py"))
@@ -59,20 +58,28 @@ def imported(path: Path) -> set[str]:
     return found - {part_of(path)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
-def test_arrows_point_inwards(path):
-    part = part_of(path)
-    for other in imported(path):
-        if other in SHARED:
-            assert part in SHARED[other], (part, other)
-        elif part in OUTER:
-            assert other not in OUTER, (part, other)
-        elif part in MIDDLE:
-            assert other in INNER | BESIDE[part], (part, other)
-        elif part in INNER:
-            assert other in BESIDE[part], (part, other)
-        else:
-            assert part == "__init__" or part in SHARED, (part, other)
+def test_arrows_point_inwards():
+    for path in FILES:
+        part = part_of(path)
+        for other in imported(path):
+            if other in SHARED:
+                allowed = part in SHARED[other]
+            elif part in OUTER:
+                allowed = other not in OUTER
+            elif part in MIDDLE:
+                allowed = other in INNER | BESIDE[part]
+            elif part in INNER:
+                allowed = other in BESIDE[part]
+            else:
+                allowed = part == "__init__" or part in SHARED
+            assert allowed, (path, other)
+
+
+def test_one_place_knows_a_key():
+    for path in FILES:
+        text = path.read_text()
+        assert part_of(path) == "config" or 'config["' not in text, path
+        assert "hydra._internal" not in text, path
 
 
 def test_the_losses_need_torch_alone_and_one_place_imports_wandb():
@@ -88,21 +95,12 @@ def test_the_losses_need_torch_alone_and_one_place_imports_wandb():
         assert "wandb" not in roots or part_of(path) == "tracking", path
 
 
-@pytest.mark.parametrize("part", sorted(INNER))
-def test_inner_rings_name_no_configuration_key(part):
+def test_inner_rings_name_no_configuration_key():
     groups = "loss|margin|scale|model|dataset|optimizer|schedule|device|logger|plots|augment|hydra"
     key = re.compile(rf"(?<![\w.])({groups})(\.\w+)+=|(?<![\w.])(loss|dataset|evaluation|model)=\w")
-    for path in sorted((SRC / part).rglob("*.py")):
+    for path in FILES:
+        if part_of(path) not in INNER:
+            continue
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert not key.search(node.value), (path, node.value)
-
-
-def test_pieces_are_small():
-    for path in FILES:
-        text = path.read_text()
-        limit = 80 if path.parent == SRC and part_of(path) in OUTER else 300
-        assert len(text.splitlines()) <= limit, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                assert node.end_lineno - node.lineno < 60, (path, node.name)

@@ -10,6 +10,7 @@ import yaml
 
 from src.errors import Diverged, UserError
 from src.run.build import build_run
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.training import embed, load_checkpoint
 from tests import faults
@@ -120,7 +121,7 @@ def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished
     config, folder, _ = finished
     saved = load_checkpoint(folder / "checkpoint.pt")
     assert saved["epoch"] == 3 and saved["config"] == config
-    again = build_run(saved["config"], tmp_path)
+    again = build_run(saved["config"], RunFolder(tmp_path))
     again.backbone.load_state_dict(saved["backbone"])
     again.head.load_state_dict(saved["head"])
     kept = np.load(folder / "embeddings.npz")["embeddings"]
@@ -142,7 +143,7 @@ def test_the_same_seed_gives_the_same_metrics_bit_for_bit_and_another_does_not(f
     "loss", ["asoftmax", "adaface", "subcenter_arcface", "kappaface", "elasticface_arc"]
 )
 def test_evaluation_moves_no_running_statistics(loss, composed, tmp_path):
-    run = build_run(composed(*FAST, f"loss={loss}"), tmp_path)
+    run = build_run(composed(*FAST, f"loss={loss}"), RunFolder(tmp_path))
     run.head.train()
     before = {key: value.clone() for key, value in run.head.state_dict().items()}
     first, second = (run.evaluate("test")[0].metrics for _ in range(2))
@@ -164,8 +165,8 @@ def test_a_finished_run_is_left_as_it_is(finished):
 
 
 def test_settings_are_chosen_by_images_that_are_neither_trained_nor_tested_on(composed, tmp_path):
-    run = build_run(composed(*FAST), tmp_path)
-    held = build_run(composed(*FAST, "dataset.val_fraction=0"), tmp_path)
+    run = build_run(composed(*FAST), RunFolder(tmp_path))
+    held = build_run(composed(*FAST, "dataset.val_fraction=0"), RunFolder(tmp_path))
     assert run.watched == "validation" and held.watched == "test" and held.data.val is None
     train_run(held.config, tmp_path)
     found = summary(tmp_path)

@@ -1,5 +1,8 @@
 """Tab completion of the installed command: its own words, and Hydra's for a configuration."""
 
+import contextlib
+import io
+import os
 import sys
 from pathlib import Path
 
@@ -43,11 +46,18 @@ def with_space(word: str) -> str:
 
 def configured(words: list[str], root: Path) -> list[str]:
     """Groups, choices, keys and values, as Hydra completes them."""
-    sys.path.append(str(root))
+    sys.path.insert(0, str(root))
     from hydra import initialize_config_dir
-    from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.plugins import Plugins
+    from hydra.plugins.completion_plugin import CompletionPlugin
 
-    with initialize_config_dir(str(root / "conf"), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        return BashCompletion(loader)._query("train", " ".join(words))
+    import src.config.compose  # noqa: F401 (it registers the keys)
+
+    found = Plugins.instance().discover(CompletionPlugin)
+    bash = next(plugin for plugin in found if plugin.provides() == "bash")
+    os.environ["COMP_LINE"] = " ".join([NAME, *words])
+    with initialize_config_dir(str(root / "conf"), version_base="1.3"), io.StringIO() as said:
+        with contextlib.redirect_stdout(said):
+            bash(GlobalHydra.instance().config_loader()).query("train")
+        return said.getvalue().split()

@@ -185,21 +185,25 @@ def folds_suit_the_data(config: Config) -> None:
         raise BadKey("dataset.test_fraction", share, why)
 
 
-def check_across(config: Config, valid: Iterable[str], mistakes: Mistakes) -> None:
-    """Run the checks that need no class and read `valid` groups alone."""
+def check_across(config: Config, spoiled: Iterable[str], mistakes: Mistakes) -> None:
+    """Run the checks that need no class, and read no group with a mistake of its own."""
     for keys, check in CHECKS:
-        if set(keys) <= set(valid):
+        if not set(keys) & set(spoiled):
             mistakes.of(check, config)
 
 
 def with_classes(
-    config: Config, groups: Iterable[str] = tuple(PACKAGES), further: Iterable[Check] = ()
+    config: Config,
+    groups: Iterable[str] = tuple(PACKAGES),
+    spoiled: Iterable[str] = (),
+    further: Iterable[Check] = (),
 ) -> Config:
     """Return the configuration with the arguments of its classes checked and converted. Raises Refused
     with all mistakes. Only the classes of `groups` are imported, and only checks that need no others
     run; `further` ones run last."""
     mistakes, groups, checked, refused = Mistakes(), tuple(groups), {}, set()
-    missing = set(PACKAGES) - set(groups)  # groups whose class is not to be had
+    # Groups whose class is not to be had, or that have mistakes of their own.
+    missing = set(PACKAGES) - set(groups) | set(spoiled)
     for group in groups:
         section = getattr(config, group)
         target = mistakes.of(locate, group, section.target)

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
-from .fields import in_words, refuse_bool
+from .fields import in_words, plain_number
 from .tree import PACKAGES, Config
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -139,7 +139,7 @@ def type_of(parameter: inspect.Parameter) -> Any:
     if parameter.annotation is parameter.empty:
         return bool if type(parameter.default) is bool else Any
     kind = parameter.annotation
-    return Annotated[kind, BeforeValidator(refuse_bool)] if is_number(kind) else kind
+    return Annotated[kind, BeforeValidator(plain_number)] if is_number(kind) else kind
 
 
 def checked_arguments(

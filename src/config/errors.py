@@ -45,10 +45,13 @@ class Mistakes:
 
 
 class Refused(UserError):
-    """Several mistakes, a line each."""
+    """Several mistakes, a line each. Where a whole configuration is refused, `rest` is the same with
+    defaults for the keys that are wrong, and `spoiled` are the groups of these, so that more can be
+    checked."""
 
-    def __init__(self, errors: Iterable[UserError]):
+    def __init__(self, errors: Iterable[UserError], rest: Any = None, spoiled: Iterable[str] = ()):
         self.errors = list({str(error): error for error in errors}.values())
+        self.rest, self.spoiled = rest, set(spoiled)
         super().__init__("\n".join(map(str, self.errors)))
 
 

@@ -41,14 +41,12 @@ class Group(BaseModel):
     )
 
 
-def refuse_bool(value: Any) -> Any:
+def plain_number(value: Any) -> Any:
+    """Refuse what is no number, or one that float32 does not hold; text may still say one."""
     if isinstance(value, bool):
         raise ValueError("expected a number")
-    return value
-
-
-def fits_float32(value: float) -> float:
-    if value and not SMALLEST <= abs(value) <= LARGEST:
+    size = abs(value) if isinstance(value, (int, float)) else 0
+    if 0 < size < SMALLEST or LARGEST < size < math.inf:
         raise ValueError("expected a number that float32 holds")
     return value
 
@@ -57,8 +55,8 @@ def expanded(value: str) -> str:
     return os.path.normpath(os.path.expanduser(value))
 
 
-Number = Annotated[float, BeforeValidator(refuse_bool), AfterValidator(fits_float32)]
-Whole = Annotated[int, BeforeValidator(refuse_bool), Field(lt=2**63)]
+Number = Annotated[float, BeforeValidator(plain_number)]
+Whole = Annotated[int, BeforeValidator(plain_number), Field(lt=2**63)]
 Rate = Annotated[Number, Field(gt=0, lt=1e6)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(expanded)]
 

@@ -1,14 +1,15 @@
 """From what Hydra composed to the typed configuration."""
 
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import InterpolationToMissingValueError
-from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from .checks import check_across, keys_of
-from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
+from .errors import MISSING, BadKey, Mistakes, Refused, mistakes_in, suggestion
 from .fields import in_words
 from .tree import PACKAGES, Config, Group, leaves
 
@@ -27,9 +28,9 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     not given."""
     groups = [name for name in composed if name != "hydra"]
     try:
-        values = {name: _resolved(composed, name) for name in groups}
+        values = {name: resolved(composed, name) for name in groups}
     except InterpolationToMissingValueError:
-        values = {name: _resolved(composed, name, resolve=False) for name in groups}
+        values = OmegaConf.to_container(composed, resolve=False)
     mistakes = Mistakes()
     for name in sorted(missing_in(values)):
         example = "<file>" if name.endswith("file") else "0.3"
@@ -38,11 +39,11 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     return values
 
 
-def _resolved(composed: DictConfig, name: str, resolve: bool = True) -> Any:
+def resolved(composed: DictConfig, name: str) -> Any:
     if OmegaConf.is_missing(composed, name):
         return "???"
-    value = composed[name] if resolve else composed._get_node(name)
-    return OmegaConf.to_container(value, resolve=resolve) if OmegaConf.is_config(value) else value
+    value = composed[name]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
 def missing_in(values: Mapping, prefix: str = "") -> list[str]:
@@ -67,29 +68,50 @@ def choices_of(hydra: DictConfig, overrides: Iterable[str]) -> dict[str, str]:
 def checked(values: Mapping[str, Any]) -> Config:
     """Return the configuration in plain data. Raises Refused with all mistakes that show without
     importing a class."""
-    mistakes = Mistakes()
+    mistakes, spoiled = Mistakes(), set()
     try:
         config = Config.model_validate(values)
-        valid = set(Config.model_fields)
     except ValidationError as error:
-        for each in mistakes_in(error, values, legal):
+        wrong = mistakes_in(error, values, legal)
+        for each in wrong:
             mistakes.add(named(each))
-        valid, config = partial(values)
-    check_across(config, valid, mistakes)
-    mistakes.refuse()
+        spoiled = {each.key.partition(".")[0] for each in wrong if legal(each.key)}
+        config = without(values, [each.key for each in wrong])
+    if config is not None:
+        check_across(config, spoiled, mistakes)
+    if mistakes.errors:
+        raise Refused(mistakes.errors, config, spoiled)
     return config
 
 
-def partial(values: Mapping[str, Any]) -> tuple[set[str], Config]:
-    """The groups and keys that are valid by themselves, and a configuration that has these alone."""
-    found = {}
-    for name, field in Config.model_fields.items():
-        kind = Annotated[(field.annotation, *field.metadata)] if field.metadata else field.annotation
-        try:
-            found[name] = TypeAdapter(kind).validate_python(values[name])
-        except (ValidationError, KeyError):
-            continue
-    return set(found), Config.model_construct(**found)
+def without(values: Mapping[str, Any], keys: Iterable[str]) -> Config | None:
+    """The configuration in plain data with defaults for some keys; None if that is none either."""
+    rest = copy.deepcopy(dict(values))
+    for key in keys:
+        *parents, last = key.split(".")
+        node = rest
+        for part in parents:
+            node = node.get(part, {})
+        node.pop(last, None)
+    try:
+        return Config.model_validate(rest)
+    except ValidationError:
+        return None
+
+
+def read_and_check(
+    composed: DictConfig, overrides: Iterable[str], check: Callable[..., Config]
+) -> Config:
+    """`check` of what `read` returns. Raises Refused with the mistakes of both."""
+    try:
+        config = read(composed, overrides)
+    except Refused as error:
+        mistakes = Mistakes()
+        mistakes.add(error)
+        if error.rest is not None:
+            mistakes.of(check, error.rest, tuple(PACKAGES), error.spoiled)
+        mistakes.refuse()
+    return check(config)
 
 
 def named(error: BadKey) -> BadKey:

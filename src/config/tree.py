@@ -100,7 +100,7 @@ class Dataset(ClassGroup):
 
 
 class Optimizer(ClassGroup):
-    lr: Rate = key(..., "learning rate")
+    lr: Rate = key(0.003, "learning rate")
     head_lr: Rate | None = key(None, "learning rate of the class weights; null: lr")
     backbone_lr: Rate | None = key(None, "learning rate of the (pretrained) body; null: lr")
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = key(

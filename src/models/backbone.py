@@ -25,14 +25,24 @@ def build_backbone(
 
     A body that says `features_are_embeddings` is returned as it is, whatever `embedding_dim`. The
     `normalisation` of the result is the body's: the (mean, std) of bytes that learned weights expect, or
-    None. Raises BadArgument if `norm` or `dropout` is asked of a body without a neck."""
+    None. Raises BadArgument if `norm` or `dropout` is asked of a body without a neck, and ValueError if
+    the body does not take such images."""
     check_neck(body, norm=norm, dropout=dropout)
     body.normalisation = getattr(body, "normalisation", None)
     if getattr(body, "features_are_embeddings", False):
         return body
     body.eval()
-    with torch.no_grad():
-        features = body(torch.zeros(2, *image_shape)).shape[1]
+    try:
+        with torch.no_grad():
+            features = body(torch.zeros(2, *image_shape)).shape[1]
+    except (
+        RuntimeError,
+        ValueError,
+        IndexError,
+        AssertionError,
+    ) as error:  # of a size it was not made for
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"takes no images {'×'.join(map(str, image_shape))} ({said})") from error
     body.train()
     neck = [nn.Dropout(dropout)] if dropout else []
     neck.append(nn.Linear(features, embedding_dim, bias=not norm))

@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import BadKey, Config
+from ..config import BadKey, Config, Mistakes
 from ..config.checks import with_classes
 from ..config.classes import parameters, target_of
 from ..config.tree import PACKAGES
 from ..datasets import Augmentation, Dataset, Split
 from ..evaluation import Evaluated, collapse, evaluate
-from ..losses import CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
+from ..losses import BadArgument, CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..tracking import check_logger
 from ..training import (
@@ -40,12 +40,13 @@ log = logging.getLogger(__name__)
 SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
 
 
-def check_config(config: Config, groups: Iterable[str] = tuple(PACKAGES)) -> Config:
-    """Return the configuration with the arguments of its classes checked and converted. Raises UserError
-    with a line for each mistake, before any data is read. Without the optimizer among `groups` nothing
-    is trained, and nothing reported."""
+def check_config(
+    config: Config, groups: Iterable[str] = tuple(PACKAGES), spoiled: Iterable[str] = ()
+) -> Config:
+    """`with_classes`, and whether what needs no data can be built. Without the optimizer among `groups`
+    nothing is trained, and nothing reported."""
     further = FURTHER_CHECKS if "optimizer" in groups else ()
-    return with_classes(config, groups, further)
+    return with_classes(config, groups, spoiled, further)
 
 
 def start_is_there(config: Config) -> None:
@@ -200,10 +201,17 @@ def build_device(config: Config) -> Device:
 
 
 def check_device(config: Config) -> None:
-    """Raise BadKey for a device that this machine lacks, and for what does nothing on it."""
-    given = dict(config.device)
-    with arguments_of("device"):
-        find_device(**{name: given[name] for name in parameters(find_device)})
+    """Raise Refused for a device that this machine lacks, and for all that does nothing on it."""
+    mistakes = Mistakes()
+
+    def check(name: str) -> None:
+        with arguments_of("device"):
+            find_device(config.device.kind, **{name: getattr(config.device, name)})
+
+    for name in parameters(find_device):
+        if name != "kind":
+            mistakes.of(check, name)
+    mistakes.refuse()
 
 
 def check_augmentation(config: Config, pictures: bool) -> None:
@@ -241,8 +249,9 @@ def build_head(config: Config, embedding_dim: int, num_classes: int) -> Head:
         if scale.kind.startswith("adacos"):
             try:
                 arguments["scale"] = adacos_scale(num_classes)
-            except ValueError as error:
-                raise BadKey("scale.kind", scale.kind, f"{error}, use scale.value=…") from None
+            except BadArgument as error:
+                why = f"C = {num_classes}: {error.why}, use scale.value=…"
+                raise BadKey("scale.kind", scale.kind, why) from None
     with arguments_of("loss", config):
         return loss(embedding_dim, num_classes, **arguments)
 

@@ -58,22 +58,22 @@ def with_overrides(run: Trained, overrides: list[str], config_dir: Path | None =
     chosen = [override for override, key in zip(overrides, keys, strict=True) if "." not in key]
     values = [override.lstrip("+~") for override in overrides if override not in chosen]
     composed, typed = compose_anew(chosen, values, config_dir)
-    groups = set(keys) & set(OVERRIDDEN)
-    config, source = run.config.plain(), (composed if "dataset" in groups else run.config.plain())
-    asked = checked(config | {"dataset": source["dataset"] | typed.get("dataset", {})})
+    groups, had, given = set(keys) & set(OVERRIDDEN), run.config.plain(), typed.get("dataset", {})
+    data = (composed if "dataset" in groups else had)["dataset"] | given
+    asked = checked(had | {"dataset": data})
     own = run.owns(asked)
     if own:  # as it was split; check_untrained refuses any other change
-        composed["dataset"] = config["dataset"] | {"root": asked.dataset.root}
+        composed["dataset"] = had["dataset"] | {"root": asked.dataset.root}
     elif "dataset" in groups:
         groups.add("evaluation")  # a data set brings the one that suits it
     if "evaluation" in groups:
         groups.add("objective")
-    config |= {key: composed[key] for key in groups}
+    now = had | {key: composed[key] for key in groups}
     if "dataset" in groups:
-        config["choices"] = config["choices"] | {"dataset": composed["choices"].get("dataset", "")}
-    config = OmegaConf.to_container(OmegaConf.merge(config, typed))
-    settle_data(run, config, own, groups, typed.get("dataset", {}))
-    return checked(config)
+        now["choices"] = had["choices"] | {"dataset": composed["choices"].get("dataset", "")}
+    config = checked(OmegaConf.to_container(OmegaConf.merge(now, typed)))
+    check_shape(run, given)
+    return with_tested_images(config, own, "evaluation" in groups, given)
 
 
 def compose_anew(chosen: list[str], values: list[str], config_dir: Path | None) -> tuple[dict, dict]:
@@ -93,16 +93,21 @@ def compose_anew(chosen: list[str], values: list[str], config_dir: Path | None) 
         raise UserError(f"{' '.join([*chosen, *values])}: {explain(error)}") from None
 
 
-def settle_data(run: Trained, config: dict, own: bool, groups: set[str], typed: dict) -> None:
-    """Decide which images of the data set are tested, in plain data: by default all, if they are not the
-    run's own; all are brought to the model's shape."""
-    dataset = config["dataset"]
-    if "evaluation" in groups and "split" in dataset and "split" not in typed:
-        dataset["split"] = config["evaluation"]["protocol"]
-    if not own and "test_fraction" in dataset and "test_fraction" not in typed:
-        dataset["test_fraction"] = 1  # of other images all are new
+def with_tested_images(config: Config, own: bool, evaluated_anew: bool, typed: dict) -> Config:
+    """Decide which images of a data set are tested where that was not typed: all, if they are not the
+    run's own."""
+    dataset: dict[str, object] = {}
+    if evaluated_anew and "split" in config.dataset.arguments:
+        dataset["split"] = config.evaluation.protocol
+    if not own and "test_fraction" in config.dataset.arguments:
+        dataset["test_fraction"] = 1.0  # of other images all are new
     if not own and "folds" not in typed:
         dataset |= {"folds": None, "fold": None}
+    return config.replace(dataset={key: value for key, value in dataset.items() if key not in typed})
+
+
+def check_shape(run: Trained, typed: dict) -> None:
+    """Raise BadKey for another shape than the model's, which all images are brought to."""
     channels, *size = run.image_shape
     for key, had in (("channels", channels), ("size", size)):
         if typed.get(key) not in (None, had):

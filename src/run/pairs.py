@@ -77,8 +77,8 @@ def check_kinds(config: Config, split: str, pairs: tuple[Tensor, ...]) -> None:
     if same.all() or not same.any():
         kinds = "different classes" if same.all() else "one class"
         raise UserError(
-            f"evaluation={config['evaluation']['name']}: the {split} images of "
-            f"dataset={config['dataset']['name']} hold no two of {kinds}"
+            f"evaluation={config.evaluation.protocol}: the {split} images of "
+            f"dataset={config.name('dataset')} hold no two of {kinds}"
         )
     measurable = supported_metrics(same, fold)
     folds = len(fold[fold >= 0].unique())
@@ -89,6 +89,6 @@ def check_kinds(config: Config, split: str, pairs: tuple[Tensor, ...]) -> None:
         )
     if config.objective in set(VERIFICATION) - set(measurable):
         raise UserError(
-            f"objective={config['objective']}: the {split} images hold {int((~same).sum())} pairs "
+            f"objective={config.objective}: the {split} images hold {int((~same).sum())} pairs "
             f"of different classes, too few; use one of {', '.join(measurable)}"
         )

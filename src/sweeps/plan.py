@@ -14,9 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ..config import BadKey, Config, identity, read
+from ..config import BadKey, Config, identity
 from ..config.checks import check_typed
 from ..config.compose import Composer, check_group_values, explain, quoted
+from ..config.read import read_and_check
 from ..errors import UserError
 from ..run.code import Code, code_of
 from ..run.folder import RunFolder, Summary
@@ -118,7 +119,7 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     if type(folds) is int and folds > 1 and OmegaConf.select(composed, "dataset.fold") is None:
         each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
         return [run for one in each for run in runs_of(composer, one)]
-    config = composer.check(read(composed, overrides))
+    config = read_and_check(composed, overrides, composer.check)
     check_typed(config, overrides)
     sweep_dir = RunFolder(Path(composer.master.hydra.sweep.dir).absolute())
     return [Planned(overrides, composed, config, identity(config), code_of(config), sweep_dir)]

@@ -87,9 +87,9 @@ class WorkersLauncher(Launcher):
             self.free.put(slot)
 
     @staticmethod
-    def check(config: Config) -> Config:
-        """`check_config`, also for a run that cannot be trained on this machine."""
-        config = check_config(config)
+    def check(config: Config, *which) -> Config:
+        """`check_config`, and whether this machine has the device."""
+        config = check_config(config, *which)
         check_device(config)
         return config
 

@@ -38,9 +38,9 @@ def test_a_run_that_fails_raises_what_it_said(tmp_path, monkeypatch, capsys):
     from angular_penalty.api import UserError, load, train
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="loss=arcfac: choose one of"):
+    with pytest.raises(UserError, match="loss=arcfac: did you mean loss=arcface"):
         train("loss=arcfac")
     with pytest.raises(UserError, match="no run with a checkpoint"):
         load("nowhere")
-    assert "loss=arcfac: choose one of" in capsys.readouterr().out
+    assert "loss=arcfac: did you mean loss=arcface" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())

@@ -38,7 +38,9 @@ def test_help_names_every_command_group_and_choice_and_imports_nothing(typed):
     for name in COMMANDS:
         assert f"  {name} " in shown and (ROOT / "src" / f"{name}.py").is_file()
     folders = {p.name for p in (ROOT / "conf").iterdir() if p.is_dir() and p.name != "hydra"}
-    assert folders == {group for group in GROUPS if "/" not in group} | {"device", "logger"}
+    assert folders == {group for group in GROUPS if "/" not in group} | {
+        *("device", "logger", "experiment_loss")
+    }
     assert all(", ".join(choices(group)) in shown for group in GROUPS)
     looking = "; sys.argv[1:] = ['--help']; main(); print(sorted(sys.modules))"
     watched = SCRIPT.replace("; main()", looking)

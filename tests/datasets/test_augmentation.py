@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from src.arguments import parameters
 from src.datasets import Augmentation
 from src.datasets.augmentation import moved
+from tests.signatures import parameters
 
 PICTURES = torch.randn(64, 3, 20, 16, generator=torch.Generator().manual_seed(0))
 ALL = {"flip": 0.5, "crop": 4, "rotate": 20, "shift": 0.1, "zoom": 0.2, "shear": 10, "erase": 0.5}

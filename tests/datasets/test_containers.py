@@ -12,7 +12,7 @@ from PIL import Image
 from src.datasets import huggingface, image_folder, load, recordio, webdataset
 from src.datasets.recordio import MAGIC
 from src.run.lifecycle import train_run
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 CPU = torch.device("cpu")
 
@@ -79,7 +79,7 @@ def same_as_folder(data, folder_of) -> bool:
 
 def finishes(composed, tmp_path, *where: str) -> bool:
     train_run(composed(*FAST, *where, "batch_size=8"), tmp_path / "run")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = summary_of(tmp_path / "run")
     return summary["state"] == "finished" and summary["counts"]["test"]["images"] == 8
 
 

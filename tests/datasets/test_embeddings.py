@@ -1,12 +1,12 @@
 """Features of any encoder: three kinds of files, taken as they are, what is wrong named with its row."""
 
-import json
 import zipfile
 
 import numpy as np
 import pytest
 import torch
 
+from src.config.tree import Device
 from src.datasets import embeddings, load
 from src.errors import UserError
 from src.run.build import build_run
@@ -14,7 +14,7 @@ from src.run.embedding import embed_into
 from src.run.export import export
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 CPU = torch.device("cpu")
 LABELS = np.repeat(np.arange(12), 6)
@@ -50,9 +50,9 @@ def test_from_the_one_command_to_a_finished_run(model, composed, tmp_path):
     fast = [option for option in FAST if not option.startswith("model")]
     where = ("dataset=embeddings", f"dataset.file={npz(tmp_path)}", "batch_size=8")
     config = composed(*fast, *where, *chosen)
-    assert config["model"]["name"] == model and config["evaluation"]["name"] == "open_set"
+    assert config.name("model") == model and config.evaluation.protocol == "open_set"
     train_run(config, tmp_path / "run")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = summary_of(tmp_path / "run")
     assert summary["state"] == "finished" and summary["metrics"]["map_at_r"] > 0.8
     kept = np.load(tmp_path / "run" / "embeddings.npz")
     assert "thumbnails" not in kept and kept["embeddings"].shape == (12, 8 if model == "pixels" else 128)
@@ -102,7 +102,7 @@ def test_a_trained_model_takes_features_only_and_is_exported(composed, folder_of
     fast = [option for option in FAST if not option.startswith("model")]
     options = ("batch_size=8", "dataset.standardise=true", "model.embedding_dim=4")
     train_run(composed(*fast, "dataset=embeddings", f"dataset.file={path}", *options), run)
-    trained = load_trained(run, {"name": "cpu", "threads": 1, "precision": "fp32"})
+    trained = load_trained(run, Device(kind="cpu", threads=1))
 
     def embedded(source, *overrides):
         out = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from src.run.identity import config_hash
 
+from src.config import identity
 from src.datasets import load, manifest
 from src.errors import UserError
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, summary_of
 
 CPU = torch.device("cpu")
 
@@ -66,13 +66,13 @@ def test_from_the_one_command_to_a_finished_run(listed, composed, tmp_path, capl
     caplog.set_level("INFO")
     config = composed(*FAST, "dataset=manifest", f"dataset.file={table}", "batch_size=8")
     train_run(config, tmp_path / "run")
-    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    summary = summary_of(tmp_path / "run")
     assert summary["state"] == "finished" and summary["counts"]["test"]["classes"] == 2
     assert f"{table}: columns that are not used: age" in caplog.text
     trained, other = load_trained(tmp_path / "run"), table.with_name("other.csv")
     other.write_text("\n".join(table.read_text().splitlines()[:17]))
-    assert trained.owns(config["dataset"])
-    assert not trained.owns(config["dataset"] | {"file": str(other)})
+    assert trained.owns(config)
+    assert not trained.owns(config.replace(dataset={"file": str(other)}))
     kept = np.load(tmp_path / "run" / "embeddings.npz")
     assert all(name.split("/")[0] == kept["classes"][label]
                for name, label in zip(kept["names"], kept["labels"], strict=True))  # fmt: skip
@@ -223,7 +223,7 @@ def test_a_table_is_one_run_from_wherever_it_is_named(listed, composed, monkeypa
     for cwd, named in ((table.parent, "labels.csv"), (table.parent.parent, "faces/labels.csv")):
         monkeypatch.chdir(cwd)
         hashes |= {
-            config_hash(composed("dataset=manifest", *where))
+            identity(composed("dataset=manifest", *where))
             for where in (
                 [f"dataset.file={named}"],
                 [f"dataset.file={table}"],
@@ -231,11 +231,11 @@ def test_a_table_is_one_run_from_wherever_it_is_named(listed, composed, monkeypa
             )
         }
     assert len(hashes) == 1
-    assert config_hash(composed("dataset=manifest", "dataset.file=other.csv")) not in hashes
+    assert identity(composed("dataset=manifest", "dataset.file=other.csv")) not in hashes
 
 
 def test_a_file_that_is_not_given_or_not_there_is_said_at_once(listed, composed, tmp_path):
-    with pytest.raises(UserError, match=r"^dataset.file has no value: give one, as in dataset.file="):
+    with pytest.raises(UserError, match=r"^dataset.file: has no value, give one, as in dataset.file="):
         composed("dataset=manifest")
     table = listed()
     os.rename(table, table.with_suffix(".old"))

@@ -8,7 +8,7 @@ import torch
 
 from src.datasets import image_folder, load
 from src.run.lifecycle import train_run
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 CPU = torch.device("cpu")
 
@@ -40,7 +40,7 @@ def test_from_the_one_command_to_a_finished_run(kind, folder_of, composed, tmp_p
     caplog.set_level("INFO")
     config = composed(*FAST, "dataset=image_folder", f"dataset.root={copied}", "batch_size=8")
     train_run(config, tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "summary.json").read_text())["state"] == "finished"
+    assert summary_of(tmp_path / "run")["state"] == "finished"
     assert f"metadata.{kind}: columns that are not used: text" in caplog.text
 
 

@@ -52,7 +52,7 @@ def test_values_follow_the_formula_from_0_to_pi(case, scale):
 def test_gradients_follow_the_formula(case, scale):
     # Logits of size s are rounded by s·2⁻²⁴, and softmax turns that into a relative error.
     tolerance = (
-        1e-5 * max(1, scale / 64) * LOOSER.get(case.name, 2.0 if case.get("inter_topk") else 1)
+        1e-5 * max(1, scale / 64) * LOOSER.get(case.name, 2.0 if case.options.get("inter_topk") else 1)
     )
     for classes, dimension in SIZES_AT[scale]:
         head = build(case, classes, dimension, scale)
@@ -113,7 +113,7 @@ def switches(case) -> list[dict]:
         forms = ("paper", "easy")
     if case.name == "adaface" or (case.name == "sphereface2" and case.options["kind"] != "C"):
         forms = ("paper",)
-    if case.name == "elasticface_cos" or case.get("version") == "v2":
+    if case.name == "elasticface_cos" or case.options.get("version") == "v2":
         forms = ()
     if case.name == "mv_am":
         forms = ("easy",)
@@ -365,7 +365,7 @@ def test_logits_are_scaled_cosines_and_know_no_margin(case):
         cosine = F.cosine_similarity(x[:, None, None], w[None], dim=3).amax(2)
         torch.testing.assert_close(head.cosines(x), cosine)
         length = x.norm(dim=1, keepdim=True)
-        soft = case.name == "asoftmax" or case.get("norm") == "soft"
+        soft = case.name == "asoftmax" or case.options.get("norm") == "soft"
         factor = length if soft else length * head.weight.norm(dim=1) if case.name == "lsoftmax" else 64
         expected = cosine * (1 if case.name == "p2sgrad" else factor)
     torch.testing.assert_close(head.logits(x), expected)

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from src.config import identity
 from src.errors import Pruned, UserError
-from src.run import best_epoch, epochs
-from src.run.folder import read_rows, read_summary
-from src.run.identity import config_hash
+from src.run import epochs
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
+from src.run.resume import best_epoch
 from src.training import load_checkpoint
-from tests.conftest import FAST
+from tests.conftest import FAST, config_of, rows_of, summary_of
 
 # A rate at which the accuracy goes up and down.
 UNSTEADY = (*FAST, "epochs=12", "schedule=constant", "optimizer.lr=0.01")
@@ -21,7 +21,7 @@ BEST = (*UNSTEADY, "checkpoint.keep=best")
 
 
 def best_row(folder, metric="accuracy"):
-    rows = read_rows(folder / "metrics.csv")
+    rows = rows_of(folder)
     return max(rows, key=lambda row: row[metric])  # the first of several
 
 
@@ -51,14 +51,14 @@ def cut_after(epoch: int, folder, monkeypatch, config) -> None:
 
 def test_what_is_kept_reported_and_loaded_is_the_epoch_that_it_says(composed, tmp_path):
     train_run(composed(*BEST), tmp_path)
-    summary, best = read_summary(tmp_path), best_row(tmp_path)
+    summary, best = summary_of(tmp_path), best_row(tmp_path)
     assert best["epoch"] < 12, "choose a rate at which the last epoch is not the best"
     assert summary["epochs"] == {"trained": 12, "kept": best["epoch"]}
     assert summary["validation"]["accuracy"] == best["accuracy"]
     assert not (tmp_path / "best.pt").exists() and "best.pt" not in summary["files"]
     model = load_trained(tmp_path)
     assert model.epoch == best["epoch"] and model.unfinished is None
-    test = model.data(model.config["dataset"]).test
+    test = model.data(model.config).test
     with np.load(tmp_path / "embeddings.npz") as kept:
         np.testing.assert_array_equal(model.embed(test).numpy(), kept["embeddings"])
     # Training as many epochs and no more, at a rate that stays the same, ends with this model.
@@ -75,23 +75,23 @@ def test_both_leaves_the_last_epochs_model_beside(composed, tmp_path):
     best = int(best_row(tmp_path)["epoch"])
     assert load_checkpoint(tmp_path / "best.pt")["epoch"] == load_trained(tmp_path).epoch == best
     assert load_checkpoint(tmp_path / "checkpoint.pt")["epoch"] == 12
-    assert {"best.pt", "checkpoint.pt"} <= set(read_summary(tmp_path)["files"])
+    assert {"best.pt", "checkpoint.pt"} <= set(summary_of(tmp_path)["files"])
 
 
 def test_an_objective_that_falls_is_best_at_its_lowest():
     rows = [{"eer": 0.3}, {"eer": 0.1}, {"eer": 0.2}, {"eer": 0.1}]
-    config = {"objective": "eer", "early_stopping": {"patience": 2}}
-    assert best_epoch.best_epoch(config, rows) == 2
-    assert best_epoch.is_enough(config, rows) and not best_epoch.is_enough(config, rows[:3])
+    config = config_of("evaluation=verification", "objective=eer", "early_stopping.patience=2")
+    assert best_epoch(config, rows) == 2
+    assert epochs.is_enough(config, rows) and not epochs.is_enough(config, rows[:3])
 
 
 def test_training_stops_once_it_has_been_no_better_for_as_long(composed, tmp_path, caplog):
     config = composed(*UNSTEADY, "epochs=40", "early_stopping.patience=3")
     with caplog.at_level(logging.INFO):
         train_run(config, tmp_path)
-    best, trained = best_row(tmp_path)["epoch"], len(read_rows(tmp_path / "metrics.csv"))
-    assert trained == best + 3 < 40 and read_summary(tmp_path)["state"] == "finished"
-    assert read_summary(tmp_path)["epochs"] == {"trained": trained, "kept": trained}
+    best, trained = best_row(tmp_path)["epoch"], len(rows_of(tmp_path))
+    assert trained == best + 3 < 40 and summary_of(tmp_path)["state"] == "finished"
+    assert summary_of(tmp_path)["epochs"] == {"trained": trained, "kept": trained}
     assert (
         f"stopped after epoch {trained} of 40: accuracy has been no better for 3 epochs" in caplog.text
     )
@@ -101,14 +101,12 @@ def test_training_stops_once_it_has_been_no_better_for_as_long(composed, tmp_pat
 def test_a_run_that_was_cut_short_keeps_the_same_models(composed, tmp_path, monkeypatch):
     config = composed(*UNSTEADY, "checkpoint.keep=both", "early_stopping.patience=4")
     train_run(config, tmp_path / "whole")
-    kept = read_summary(tmp_path / "whole")["epochs"]
+    kept = summary_of(tmp_path / "whole")["epochs"]
     for cut in {int(kept["kept"]), int(kept["trained"]) - 1}:
         folder = tmp_path / f"cut{cut}"
         cut_after(cut, folder, monkeypatch, config)
         train_run(config, folder)
-        assert (
-            read_summary(folder)["epochs"] == kept and read_summary(folder)["resumed_after_epoch"] == cut
-        )
+        assert summary_of(folder)["epochs"] == kept and summary_of(folder)["resumed_after_epoch"] == cut
         for name in ("metrics.csv", "embeddings.npz"):
             assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
         for name in ("checkpoint.pt", "best.pt"):
@@ -121,7 +119,7 @@ def test_a_kill_between_the_two_checkpoints_of_the_best_epoch_loses_nothing(
 ):
     config, save = composed(*BEST), epochs.save_run
     train_run(config, tmp_path / "whole")
-    best = read_summary(tmp_path / "whole")["epochs"]["kept"]
+    best = summary_of(tmp_path / "whole")["epochs"]["kept"]
 
     def dying(run, epoch, name):
         if epoch == best and name == "best.pt":
@@ -133,7 +131,7 @@ def test_a_kill_between_the_two_checkpoints_of_the_best_epoch_loses_nothing(
         with pytest.raises(KeyboardInterrupt):
             train_run(config, tmp_path / "cut")
     train_run(config, tmp_path / "cut")
-    assert read_summary(tmp_path / "cut")["epochs"]["kept"] == best
+    assert summary_of(tmp_path / "cut")["epochs"]["kept"] == best
     names = ("metrics.csv", "embeddings.npz")
     assert all(
         (tmp_path / "cut" / n).read_bytes() == (tmp_path / "whole" / n).read_bytes() for n in names
@@ -156,7 +154,7 @@ def test_a_kill_after_training_stopped_trains_no_further(composed, tmp_path, mon
 def test_without_the_best_epochs_model_a_run_begins_again(harm, composed, tmp_path, monkeypatch, caplog):
     config = composed(*UNSTEADY, "checkpoint.keep=both")
     train_run(config, tmp_path / "whole")
-    best = read_summary(tmp_path / "whole")["epochs"]["kept"]
+    best = summary_of(tmp_path / "whole")["epochs"]["kept"]
     cut_after(best + 1, tmp_path / "cut", monkeypatch, config)
     path = tmp_path / "cut" / "best.pt"
     if harm == "gone":
@@ -165,7 +163,7 @@ def test_without_the_best_epochs_model_a_run_begins_again(harm, composed, tmp_pa
         path.write_bytes((path.parent / "checkpoint.pt").read_bytes())
     train_run(config, tmp_path / "cut")
     assert "the best epoch's model is gone: starting again from the first epoch" in caplog.text
-    assert read_summary(tmp_path / "cut")["epochs"]["kept"] == best
+    assert summary_of(tmp_path / "cut")["epochs"]["kept"] == best
     assert (tmp_path / "cut" / ".stale" / "without-best" / "checkpoint.pt").exists()
 
 
@@ -184,13 +182,13 @@ def test_the_test_split_chooses_no_epoch(asked, said, composed, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ("checkpoint.keep=first", "checkpoint.keep=first: choose one of last, best, both"),
-        ("early_stopping.patience=0", "early_stopping.patience=0: a number of epochs from 1, or null"),
+        ("checkpoint.keep=first", "checkpoint.keep=first: expected one of last, best, both"),
+        ("early_stopping.patience=0", "early_stopping.patience=0: expected an integer ≥ 1 or null"),
         (
             "early_stopping.patience=2",
             "early_stopping.patience=2: training ends after epochs=2",
         ),
-        ("optimizer.clip_norm=0", "optimizer.clip_norm=0: a number above 0, or null"),
+        ("optimizer.clip_norm=0", "optimizer.clip_norm=0: expected a number > 0, < 1e6 or null"),
     ],
 )
 def test_what_cannot_be_is_refused_before_training(asked, said, composed, tmp_path):
@@ -200,7 +198,7 @@ def test_what_cannot_be_is_refused_before_training(asked, said, composed, tmp_pa
 
 def test_the_objective_is_part_of_the_run_where_it_chooses_the_epoch(composed):
     other = "objective=worst_recall"
-    assert config_hash(composed("checkpoint.keep=last")) == config_hash(composed(other))
+    assert identity(composed("checkpoint.keep=last")) == identity(composed(other))
     for chosen in ("checkpoint.keep=best", "early_stopping.patience=3"):
-        assert config_hash(composed(chosen)) != config_hash(composed())
-        assert config_hash(composed(chosen)) != config_hash(composed(chosen, other))
+        assert identity(composed(chosen)) != identity(composed())
+        assert identity(composed(chosen)) != identity(composed(chosen, other))

@@ -8,10 +8,9 @@ import torch
 from src.analysis import compare_sweeps
 from src.errors import Diverged
 from src.evaluation import collapse
-from src.run.folder import read_summary
 from src.run.lifecycle import train_run
 from tests import faults
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 COLLAPSING = ("epochs=10", "schedule=constant", "optimizer.lr=0.1", "model=small_cnn")
 WELL = {"target_angle_mean": 0.3, "accuracy": 0.9}
@@ -52,13 +51,13 @@ def test_a_collapsed_run_warns_at_once_counts_and_is_named(composed, tmp_path, c
     objective = train_run(config, tmp_path / "sweep" / "bad")
     warning = next(line for line in caplog.messages if "training has collapsed" in line)
     assert "epoch 2: " in warning and "optimizer.lr=0.01" in warning and "scale.value=10" in warning
-    summary = read_summary(tmp_path / "sweep" / "bad")
+    summary = summary_of(tmp_path / "sweep" / "bad")
     assert summary["state"] == "collapsed" and "one direction" in summary["collapse"]
     assert summary["validation"]["accuracy"] == objective
     assert train_run(config, tmp_path / "sweep" / "bad") == objective  # done, not tried again
 
     train_run(composed(*FAST, "loss=cosface"), tmp_path / "sweep" / "good")
-    assert read_summary(tmp_path / "sweep" / "good")["state"] == "finished"
+    assert summary_of(tmp_path / "sweep" / "good")["state"] == "finished"
     found = compare_sweeps([tmp_path / "sweep"])
     assert len(found.settings) == 2 and not found.failures
     said = " ".join(capsys.readouterr().out.split())
@@ -87,9 +86,9 @@ def test_a_run_whose_last_step_breaks_its_weights_has_diverged(value, composed, 
     monkeypatch.setattr(faults, "strike", count)
     with pytest.raises(Diverged, match=r"(weights|embeddings) .*not finite numbers.*learning rate"):
         train_run(config, tmp_path)
-    summary = read_summary(tmp_path)
+    summary = summary_of(tmp_path)
     assert summary["state"] == "diverged" and "metrics" not in summary
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 2  # the first epoch's
     monkeypatch.setattr(faults, "strike", lambda optimizer: None)
     train_run(config, tmp_path)  # asked again, it goes on after its last good epoch
-    assert read_summary(tmp_path)["resumed_after_epoch"] == 1
+    assert summary_of(tmp_path)["resumed_after_epoch"] == 1

@@ -8,14 +8,16 @@ import zipfile
 import pytest
 import torch
 
+from src.config.tree import Device
 from src.errors import UserError
 from src.models import timm_body, torchvision_body
 from src.run.build import build_run
+from src.run.folder import RunFolder
 from src.run.load import load_trained
 from src.run.resume import save_run
 from src.training import load_checkpoint
 
-CPU = {"name": "cpu", "threads": 1, "precision": "fp32"}
+CPU = Device(kind="cpu", threads=1)
 
 
 @pytest.fixture(scope="module")
@@ -24,14 +26,14 @@ def saved(tmp_path_factory):
     from tests.run.test_trained import configured
 
     folder = tmp_path_factory.mktemp("run")
-    save_run(build_run(configured("model.hidden=8"), folder), 2, "checkpoint.pt")
+    save_run(build_run(configured("model.hidden=8"), RunFolder(folder)), 2, "checkpoint.pt")
     return torch.load(folder / "checkpoint.pt", weights_only=True)
 
 
 def nested(config: dict, key: str, value: object) -> dict:
     """A copy of a configuration in which a dotted key has another value."""
     first, _, rest = key.partition(".")
-    inner = nested(config[first], rest, value) if rest else value
+    inner = nested(config.get(first, {}), rest, value) if rest else value
     return {k: v for k, v in config.items() if k != first} | ({} if inner is ... else {first: inner})
 
 
@@ -54,6 +56,8 @@ def test_what_holds_no_run_is_named(content, tmp_path):
     assert "checkpoint.pt: cannot be read (it" in refusal(tmp_path, content)
 
 
+SMALL_CNN = {"model._target_": "src.models.small_cnn", "model.hidden": ...}
+IRESNET = {"model._target_": "src.models.iresnet", "model.hidden": ...}
 KINDS = [
     None,
     5,
@@ -78,7 +82,8 @@ def test_other_kinds_of_values_are_named_by_their_key(key, saved, tmp_path):
             continue  # as it should be
         said = refusal(tmp_path, saved | {key: value})
         fits = "its weights do not fit" in said and key in ("backbone", "head")
-        assert f"its {key} is not a run's" in said or fits, (value, said)
+        lacks = "its configuration is not a run's" in said and key == "config"  # keys, not all
+        assert f"its {key} is not a run's" in said or fits or lacks, (value, said)
     said = refusal(tmp_path, {k: v for k, v in saved.items() if k != key})
     assert f"it has no {key}" in said
 
@@ -86,18 +91,10 @@ def test_other_kinds_of_values_are_named_by_their_key(key, saved, tmp_path):
 @pytest.mark.parametrize(
     "key",
     [
-        *("loss", "loss.name", "loss.options", "loss._target_", "margin", "margin.name", "margin.value"),
-        *(
-            "scale",
-            "scale.kind",
-            "scale.value",
-            "model",
-            "model.name",
-            "model.options",
-            "model._target_",
-        ),
-        *("model.embedding_dim", "neck.norm", "dataset", "dataset.name", "dataset._target_", "epochs"),
-        *("device", "evaluation"),
+        *("loss", "loss.beyond_pi", "loss._target_", "margin", "margin.epochs", "margin.value"),
+        *("scale", "scale.kind", "scale.value", "model", "model.hidden", "model._target_"),
+        *("model.embedding_dim", "neck.norm", "dataset", "dataset.root", "dataset._target_", "epochs"),
+        *("device", "evaluation", "choices", "choices.model"),
     ],
 )
 def test_other_kinds_in_its_configuration_are_one_line(key, saved, tmp_path):
@@ -113,18 +110,12 @@ def test_other_kinds_in_its_configuration_are_one_line(key, saved, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"model.options": {"hidden": 10**9}}, "a model far larger than its weights"),
-        ({"model.options": {"hidden": 2**16}, "model.embedding_dim": 2**16}, "a model far larger than"),
+        ({"model.hidden": 10**9}, "a model far larger than its weights"),
+        ({"model.hidden": 2**16, "model.embedding_dim": 2**16}, "a model far larger than its weights"),
         ({"model.embedding_dim": 2**40}, "a model far larger than its weights"),
-        (
-            {"model._target_": "src.models.small_cnn", "model.options": {"width": 10**5}},
-            "a model far larger",
-        ),
-        (
-            {"model._target_": "src.models.iresnet", "model.options": {"depths": [10**9, 1, 1, 1]}},
-            "a model far larger than its weights",
-        ),
-        ({"model.options": {"hidden": 16}}, "its weights do not fit"),
+        (SMALL_CNN | {"model.width": 10**5}, "a model far larger than its weights"),
+        (IRESNET | {"model.depths": [10**9, 1, 1, 1]}, "a model far larger than its weights"),
+        ({"model.hidden": 16}, "its weights do not fit"),
     ],
 )
 def test_a_model_that_is_larger_than_its_weights_is_not_built(changes, said, saved, tmp_path):
@@ -197,10 +188,10 @@ def test_a_name_from_a_checkpoint_never_contacts_a_network(name, saved, tmp_path
     needs_timm()
     for body in ("timm_body", "torchvision_body"):
         config = nested(saved["config"], "model._target_", f"src.models.{body}")
-        config = nested(nested(config, "model.name", name), "model.options", {})
+        config = nested(nested(config, "model.architecture", name), "model.hidden", ...)
         for pretrained in (True, False):
             said = refusal(tmp_path, saved | {"config": nested(config, "model.pretrained", pretrained)})
-            assert f"model.architecture={name}: " in said and "has none of this name" in said
+            assert f"model.architecture={name}: " in said and "has no architecture of this name" in said
     assert no_network == []
 
 
@@ -208,8 +199,10 @@ def test_a_file_named_in_a_checkpoint_is_not_read_and_weights_are_not_fetched(no
     needs_timm()
     shape = (3, 64, 64)
     options = {"checkpoint_path": str(tmp_path / "none.pt"), "pretrained": True, "fetch": False}
-    assert timm_body(shape, name="resnet18", **options) is not None
-    assert torchvision_body(shape, name="resnet18", pretrained=True, fetch=False) is not None
-    with pytest.raises(ValueError, match=r"^name=hf-hub:a/b: timm has none of this name"):
-        timm_body(shape, name="hf-hub:a/b")
+    assert timm_body(shape, architecture="resnet18", **options) is not None
+    assert torchvision_body(shape, architecture="resnet18", pretrained=True, fetch=False) is not None
+    with pytest.raises(
+        ValueError, match=r"^architecture=hf-hub:a/b: timm has no architecture of this name"
+    ):
+        timm_body(shape, architecture="hf-hub:a/b")
     assert no_network == []

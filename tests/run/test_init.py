@@ -5,10 +5,11 @@ import logging
 import pytest
 import torch
 
+from src.config import identity
 from src.errors import Pruned, UserError
 from src.run import epochs
 from src.run.build import build_run
-from src.run.identity import config_hash
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.training import load_checkpoint
 from tests.conftest import FAST
@@ -28,7 +29,7 @@ def weights_of(run) -> dict:
 def test_a_run_starts_where_another_ended(composed, patterns, trained_on_patterns, tmp_path, caplog):
     config = composed(*on("trained", patterns, f"init.from={trained_on_patterns}"))
     with caplog.at_level(logging.INFO):
-        run = build_run(config, tmp_path)
+        run = build_run(config, RunFolder(tmp_path))
     saved = load_checkpoint(trained_on_patterns / "checkpoint.pt")
     for part, state in weights_of(run).items():  # the same classes: the class weights too
         assert all(torch.equal(value, saved[part][key]) for key, value in state.items()), part
@@ -39,8 +40,8 @@ def test_what_does_not_fit_stays_as_it_was_drawn_and_is_named(
     composed, patterns, trained_on_patterns, tmp_path, caplog
 ):
     overrides = on("unknown", patterns, "model.embedding_dim=8")
-    drawn = build_run(composed(*overrides), tmp_path)
-    run = build_run(composed(*overrides, f"init.from={trained_on_patterns}"), tmp_path)
+    drawn = build_run(composed(*overrides), RunFolder(tmp_path))
+    run = build_run(composed(*overrides, f"init.from={trained_on_patterns}"), RunFolder(tmp_path))
     saved = load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"]
     new = {key for key, value in run.backbone.state_dict().items() if value.shape != saved[key].shape}
     assert len(new) == 2
@@ -57,7 +58,9 @@ def test_files_of_weights_are_read(nesting, composed, patterns, trained_on_patte
     weights = load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"]
     held = {f"module.{k}": v for k, v in weights.items()} if nesting == "module." else weights
     torch.save({"state_dict": held} if nesting == "state_dict" else held, tmp_path / "w.pth")
-    run = build_run(composed(*on("unknown", patterns, f"init.from={tmp_path}/w.pth")), tmp_path)
+    run = build_run(
+        composed(*on("unknown", patterns, f"init.from={tmp_path}/w.pth")), RunFolder(tmp_path)
+    )
     assert all(torch.equal(v, weights[k]) for k, v in run.backbone.state_dict().items())
 
 
@@ -71,7 +74,7 @@ def test_a_run_that_was_cut_short_needs_its_source_no_more(
     whole = epochs.record_epoch
 
     def stopping(run, done, *arguments, **options):
-        (run.folder / "stop").touch()
+        (run.folder.path / "stop").touch()
         return whole(run, done, *arguments, **options)
 
     with monkeypatch.context() as patched:
@@ -85,10 +88,10 @@ def test_a_run_that_was_cut_short_needs_its_source_no_more(
 
 
 def test_where_it_starts_is_part_of_the_run(composed, trained_on_patterns, monkeypatch):
-    chosen = config_hash(composed(f"init.from={trained_on_patterns}"))
-    assert chosen != config_hash(composed())
+    chosen = identity(composed(f"init.from={trained_on_patterns}"))
+    assert chosen != identity(composed())
     monkeypatch.chdir(trained_on_patterns.parent)
-    assert chosen == config_hash(composed(f"init.from={trained_on_patterns.name}"))
+    assert chosen == identity(composed(f"init.from={trained_on_patterns.name}"))
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,12 @@ from src.durable import append, make_folder, naming, write_text, written_aside
 from src.errors import Diverged, UserError
 from src.evaluation import METRICS
 from src.evaluation.embeddings import save_embeddings
-from src.run.folder import is_claimed, read_summary, record_failure
+from src.run.code import code_of
+from src.run.folder import RunFolder, Summary
 from src.run.lifecycle import train_run
 from src.training import save_checkpoint
 from tests import faults
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, summary_of
 
 FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -79,7 +80,7 @@ def test_a_full_disk_ends_a_run_in_one_line(name, composed, tmp_path, full, capl
         train_run(config, tmp_path)
     assert str(said.value).startswith(f"{tmp_path}/") and "\n" not in str(said.value)
     assert str(said.value).endswith(f"{name}: No space left on device")
-    assert read_summary(tmp_path)["state"] == "failed" and "Traceback" not in caplog.text
+    assert summary_of(tmp_path)["state"] == "failed" and "Traceback" not in caplog.text
     assert not list(tmp_path.rglob("*unfinished*"))
 
 
@@ -91,10 +92,10 @@ def test_a_disk_that_is_full_after_the_results_costs_pictures(
     config = composed(*FAST, "epochs=1", f"plots.animate={str(name.endswith('gif')).lower()}")
     full(name)
     objective = train_run(config, tmp_path)
-    summary = read_summary(tmp_path)
+    summary = summary_of(tmp_path)
     assert summary["state"] == "finished" and summary["validation"]["accuracy"] == objective
     (said,) = [line for line in caplog.messages if "No space left" in line]
-    assert said.startswith("the run is finished, but not all of its pictures are there (/")
+    assert said.startswith("the run is finished, but not all of its figures are there (/")
     assert said.endswith(f"{name}: No space left on device)")
     assert not list(tmp_path.rglob("*unfinished*"))
     assert sum(path.startswith("plots/") for path in summary["files"]) == drawn
@@ -113,7 +114,8 @@ def test_a_disk_that_cannot_take_the_summary_hides_no_reason(
     with pytest.raises(Diverged):
         train_run(config, tmp_path)
     assert any("could not be recorded" in line for line in caplog.messages)
-    record_failure(tmp_path, "killed")  # and ends nothing
+    about = Summary.of(config, code_of(config))
+    RunFolder(tmp_path).record_loss("killed", about)  # and ends nothing
 
 
 @pytest.mark.figures
@@ -134,7 +136,7 @@ def test_no_folder_can_be_made_in_a_file(composed, tmp_path):
 def test_a_name_of_300_characters_is_one_line(composed, tmp_path):
     with pytest.raises(UserError, match=r"x{300}: File name too long$"):
         train_run(composed(*FAST), tmp_path / ("x" * 300))
-    with pytest.raises(UserError, match=r"^dataset\.root=x{100}x* … x+: no such folder; name the one"):
+    with pytest.raises(UserError, match=r"^dataset\.root=x{300}: no such folder; name the one"):
         train_run(composed(*FAST, "dataset=image_folder", f"dataset.root={'x' * 300}"), tmp_path / "run")
     write_text(tmp_path / ("y" * 250), "one of 250 is a name")
     save_checkpoint(tmp_path / "without-a-suffix", epoch=1)
@@ -153,15 +155,16 @@ def test_a_read_only_folder_is_one_line(composed, unprivileged):
             train_run(config, folder / "run")
 
 
-def test_a_folder_that_nobody_may_read_is_no_claimed_one_and_makes_no_noise(unprivileged):
+def test_a_folder_that_nobody_may_read_is_no_claimed_one_and_makes_no_noise(composed, unprivileged):
     folder, bound = unprivileged
-    hidden = folder / "run"
-    make_folder(hidden)
-    (hidden / "summary.json").write_text("{}")
+    hidden, config = RunFolder(folder / "run"), composed(*FAST)
+    about = Summary.of(config, code_of(config))
+    make_folder(hidden.path)
+    hidden.write_summary(about)
     with bound():
-        hidden.chmod(0)
-        assert not is_claimed(hidden) and read_summary(hidden) is None
-        record_failure(hidden, "killed")
+        hidden.path.chmod(0)
+        assert not hidden.running and hidden.summary() is None
+        hidden.record_loss("killed", about)
         with pytest.raises(UserError, match=r"holds no run\n  .*run: skipped, .*Permission denied"):
             compare_sweeps([folder])
 

@@ -1,7 +1,6 @@
 """Classes that were never trained on, from a folder of images to the comparison of a sweep."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -12,18 +11,15 @@ from src.analysis import compare_sweeps
 from src.errors import UserError
 from src.evaluation import EVALUATIONS, evaluate, sample_pairs
 from src.losses import ArcFace
+from src.run.advice import counts_of, too_few
 from src.run.build import build_run
 from src.run.evaluation import evaluate_run, with_overrides
-from src.run.folder import read_summary
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from src.run.sizes import counts_of, too_few
+from src.run.pairs import check_kinds
 from src.training import load_checkpoint, save_checkpoint
-from tests.conftest import FAST
-
-
-def summary(folder) -> dict:
-    return json.loads((folder / "summary.json").read_text())
+from tests.conftest import FAST, summary_of
 
 
 @pytest.fixture
@@ -40,19 +36,19 @@ def test_a_fold_of_people_is_tested_on_others_goes_on_and_is_evaluated_as_it_was
     caplog.set_level("INFO")
     config = configured("dataset.folds=4", "dataset.fold=1", "epochs=3")
     train_run(config, tmp_path / "run")
-    found = summary(tmp_path / "run")
+    found = summary_of(tmp_path / "run")
     dealt = found["dealt"]
     assert (dealt["fold"], dealt["folds"], dealt["over"], dealt["seed"]) == (1, 4, "classes", 0)
     assert len(found["classes"]) == 3 and "fold 1 of 0 to 3 is tested, dealt over classes" in caplog.text
     assert "dataset.folds=5" not in caplog.text  # advice that was taken
     other = configured("dataset.folds=4", "dataset.fold=2", "epochs=3")
     train_run(other, tmp_path / "other")
-    assert not set(summary(tmp_path / "other")["classes"]) & set(found["classes"])
+    assert not set(summary_of(tmp_path / "other")["classes"]) & set(found["classes"])
 
     metrics = (tmp_path / "run" / "metrics.csv").read_bytes()
     (tmp_path / "run" / "summary.json").unlink()
     train_run(config, tmp_path / "run")  # from its last checkpoint
-    again = summary(tmp_path / "run")
+    again = summary_of(tmp_path / "run")
     assert again["metrics"] == found["metrics"] and again["dealt"] == dealt
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == metrics
 
@@ -75,8 +71,8 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
     caplog.set_level("INFO")
     config = configured("plots.animate=true")
     objective = train_run(config, tmp_path / "run")
-    found = summary(tmp_path / "run")
-    assert config["objective"] == "map_at_r" and found["validation"]["map_at_r"] == objective
+    found = summary_of(tmp_path / "run")
+    assert config.objective == "map_at_r" and found["validation"]["map_at_r"] == objective
     assert set(found["metrics"]) < set(EVALUATIONS["open_set"])
     assert "auc" in found["metrics"] and "tar_at_far_1e-1" not in found["metrics"]  # of 36 pairs
     assert found["counts"]["training"] == {
@@ -110,14 +106,14 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
 
 
 def test_few_validation_and_test_images_are_said_to_be_before_training(configured, composed, tmp_path):
-    run = build_run(configured(), tmp_path)
+    run = build_run(configured(), RunFolder(tmp_path))
     said = too_few(run, counts_of(run))
     assert said == (
         "few validation images to choose settings by, 12 images of 2 classes, where one query is 8.3 "
         "points: a larger dataset.val_fraction holds out more, dataset.folds=5 tests each in turn; the "
         "test split is a handful of images, 12 images of 2 classes"
     )
-    run = build_run(composed(*FAST), tmp_path)  # digits
+    run = build_run(composed(*FAST), RunFolder(tmp_path))  # digits
     assert too_few(run, counts_of(run)) is None
 
 
@@ -125,7 +121,7 @@ def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(confi
     config = configured("dataset.skip_broken=true")
     (tmp_path / "people" / "p03" / "torn.png").write_bytes(b"torn")
     train_run(config, tmp_path / "run")
-    assert summary(tmp_path / "run")["skipped"] == ["p03/torn.png"]
+    assert summary_of(tmp_path / "run")["skipped"] == ["p03/torn.png"]
     assert "1 file or class left out: p03/torn.png" in caplog.text
 
 
@@ -155,7 +151,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
     done = command("dataset=image_folder", f"dataset.root={root}", *short)
     assert done.returncode == 0, done.stderr
     assert "arcface: test map_at_r " in done.stdout
-    assert len(summary(tmp_path / "out")["classes"]) == 8
+    assert len(summary_of(tmp_path / "out")["classes"]) == 8
 
 
 @pytest.mark.parametrize(
@@ -165,35 +161,46 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
             ["dataset.split=closed_set", "dataset.val_fraction=0.2"],
             " was trained on, and is to be tested as one that was not",
         ),
-        (["dataset.split=banana"], "dataset.split=banana: choose one of closed_set"),
-        (["dataset.root=null"], "dataset.root=None: a folder"),
-        (["dataset.test_fraction=2"], "dataset.test_fraction=2: a share above 0"),
+        (["dataset.split=banana"], "dataset.split=banana: expected one of closed_set"),
+        (["dataset.root=null"], "dataset.root=null: expected text"),
+        (["dataset.test_fraction=2"], "dataset.test_fraction=2: expected a number > 0, ≤ 1"),
         (["batch_size=1"], "batch_size=1: model=mlp normalises over a batch"),
         (["objective=accuracy"], "objective=accuracy: choose one of recall_at_1"),
-        (["evaluation.pairs=5"], "evaluation.pairs=5: a whole number from 10"),
-        (["dataset.size=112"], "dataset.size=112: height and width"),
-        (["dataset.channels=4"], "dataset.channels=4: 1 grey, 3 RGB"),
+        (["evaluation.pairs=5"], "evaluation.pairs=5: expected an integer ≥ 10 or null"),
+        (["dataset.size=112"], "dataset.size=112: expected a list of values, each an integer"),
+        (["dataset.size=[3,3]"], "dataset.size=[3,3]: expected height and width, 4 to 4096 pixels each"),
+        (["dataset.channels=4"], "dataset.channels=4: expected one of 1, 3 or null"),
         (["dataset.test_fraction=1"], "dataset=image_folder: has nothing to train on"),
-        (["dataset.skip_broken=1"], "dataset.skip_broken=1: true or false"),
+        (["dataset.skip_broken=2"], "dataset.skip_broken=2: expected true or false"),
         (
             ["+dataset.sizes=3"],
-            "dataset.sizes=3: dataset=image_folder has no such option, did you mean dataset.size",
+            "dataset.sizes=3: image_folder takes no such argument, did you mean dataset.size?",
         ),
-        (["augment.flip=2"], "augment.flip=2: a number from 0 to 1"),
-        (["augment.crop=1.5"], "augment.crop=1.5: a whole number from 0 to 64"),
+        (["augment.flip=2"], "augment.flip=2: expected a number ≥ 0, ≤ 1"),
+        (["augment.crop=1.5"], "augment.crop=1.5: expected an integer ≥ 0, ≤ 64"),
         (["+augment.blur=1"], "augment.blur=1: nothing reads this key"),
         (["objective=tar_at_far_1e-4"], "objective=tar_at_far_1e-4: the validation images hold"),
-        (["dataset.val_fraction=0.9"], "dataset.val_fraction=0.9: dataset=image_folder has 10 classes"),
+        (["dataset.val_fraction=0.9"], "dataset.val_fraction=0.9: 10 classes to train on are too few"),
         (["dataset.root=/nowhere"], "dataset.root=/nowhere: no such folder"),
-        (["model=torchvision", "model.architecture=vit_b_32"], "model.architecture=vit_b_32 for images 1×12×10"),
+        (
+            ["model=torchvision", "model.architecture=vit_b_32"],
+            "model=torchvision: takes no images 1×12×10 (Wrong image height!",
+        ),
     ],
 )
 def test_each_mistake_is_one_line_before_training(configured, arguments, said, tmp_path):
-    config = configured(*arguments)
     with pytest.raises(UserError) as caught:
-        train_run(config, tmp_path / "run")
+        train_run(configured(*arguments), tmp_path / "run")
     assert said in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "metrics.csv").exists()
+
+
+@pytest.mark.parametrize(("same", "said"), [(True, "different classes"), (False, "one class")])
+def test_pairs_of_one_kind_are_refused(same, said, configured):
+    pairs = torch.arange(2), torch.arange(2), torch.tensor([same, same]), torch.tensor([-1, -1])
+    line = rf"^evaluation=open_set: the test images of dataset=image_folder hold no two of {said}$"
+    with pytest.raises(UserError, match=line):
+        check_kinds(configured(), "test", pairs)
 
 
 def test_classes_that_were_trained_on_are_no_open_set(composed, tmp_path):
@@ -216,7 +223,7 @@ def test_images_without_height_and_a_thousand_classes_can_be_looked_at(composed,
 
 def test_a_run_does_not_go_on_with_other_images_but_begins_again(configured, tmp_path, caplog):
     config, folder = configured("epochs=1"), tmp_path / "run"
-    before = build_run(config, folder).data.fingerprint
+    before = build_run(config, RunFolder(folder)).data.fingerprint
     for change in ("a class", "an image"):
         folder = tmp_path / "people" / ("p13" if change == "a class" else "p03")
         folder.mkdir(exist_ok=True)
@@ -224,7 +231,7 @@ def test_a_run_does_not_go_on_with_other_images_but_begins_again(configured, tmp
             Image.new("L", (10, 12), 7).save(folder / f"new_{i}.png")
         root = tmp_path / "people"
         root = root.rename(tmp_path / change)  # or what was read is remembered
-        other = build_run(config | {"dataset": config["dataset"] | {"root": str(root)}}, tmp_path)
+        other = build_run(config.replace(dataset={"root": str(root)}), RunFolder(tmp_path))
         assert other.data.fingerprint != before
         root.rename(tmp_path / "people")
     train_run(config, folder)
@@ -232,8 +239,9 @@ def test_a_run_does_not_go_on_with_other_images_but_begins_again(configured, tmp
     saved = load_checkpoint(folder / "checkpoint.pt")
     save_checkpoint(folder / "checkpoint.pt", **saved | {"data": before[::-1]})
     train_run(config, folder)
-    assert any("images are others than at the start: starting again" in line for line in caplog.messages)
-    assert "resumed_after_epoch" not in read_summary(folder)
+    said = "images have changed since this run started: starting again"
+    assert any(said in line for line in caplog.messages)
+    assert "resumed_after_epoch" not in summary_of(folder)
     assert (folder / ".stale" / "other-images" / "checkpoint.pt").exists()
 
 

@@ -12,10 +12,10 @@ from contextlib import suppress
 import pytest
 
 from src.errors import UserError
-from src.run.folder import is_done, read_rows, read_summary
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.training import load_checkpoint, save_checkpoint
-from tests.conftest import FAST, ROOT, config_of
+from tests.conftest import FAST, ROOT, config_of, rows_of, summary_of
 from tests.disk import put, recorded
 
 KEPT = ("metrics.csv", "embeddings.npz")
@@ -61,7 +61,7 @@ def test_no_checkpoint_is_on_the_disk_before_its_epochs_rows(run, kind, tmp_path
             {name: disk.get(name, b"") for name in ("checkpoint.pt", *KEPT)}, tmp_path / str(number)
         )
         epoch = load_checkpoint(at / "checkpoint.pt")["epoch"]  # and it is whole
-        assert len(read_rows(at / "metrics.csv")) >= epoch
+        assert len(rows_of(at)) >= epoch
         epochs.add(epoch)
     assert epochs == {1, 2}
 
@@ -122,7 +122,7 @@ def test_a_checkpoint_without_its_rows_is_begun_again(run, tmp_path, no_pictures
     saved = load_checkpoint(folder / "checkpoint.pt")
     save_checkpoint(tmp_path / "checkpoint.pt", **saved | {"rows": saved["rows"][:1]})
     train_run(config, tmp_path)
-    assert "resumed_after_epoch" not in read_summary(tmp_path)
+    assert "resumed_after_epoch" not in summary_of(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "checkpoint.pt", "embeddings.npz", "plots/curves.png"])
@@ -183,15 +183,14 @@ def test_disk_images_copied_while_runs_write_hold_only_whole_finished_runs(tmp_p
             assert mounted(copy, at)
             try:
                 for run in (at / "sweep").glob("*"):
-                    summary = read_summary(run) if run.is_dir() else None
-                    if is_done(summary):
+                    if RunFolder(run).done:
                         seen += 1
-                        for name in summary["files"]:
+                        for name in summary_of(run)["files"]:
                             expected = (whole[run.name] / name).read_bytes()
                             assert (run / name).read_bytes() == expected, (copy, run.name, name)
                     elif (run / "checkpoint.pt").exists():
                         epoch = load_checkpoint(run / "checkpoint.pt")["epoch"]
-                        assert len(read_rows(run / "metrics.csv")) >= epoch, (copy, run.name)
+                        assert len(rows_of(run)) >= epoch, (copy, run.name)
             finally:
                 subprocess.run(["umount", at], check=True)
         assert seen

@@ -102,7 +102,7 @@ def test_embed_knows_where_the_runs_own_images_are(trained_on_patterns, tmp_path
     embed.main()
     with np.load(tmp_path / "x.npz") as kept:
         model = load_trained(trained_on_patterns)
-        assert len(kept["labels"]) == len(model.data(model.config["dataset"]).test)
+        assert len(kept["labels"]) == len(model.data(model.config).test)
 
 
 def test_what_comes_next_is_of_another_class():

@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from src.errors import Pruned, UserError
-from src.run.folder import claimed, read_summary
+from src.run.folder import claimed
 from src.run.lifecycle import train_run
 from src.training import load_checkpoint, save_checkpoint
 from tests import faults
 from tests.conftest import FAST as PLAIN
+from tests.conftest import summary_of
 from tests.sweeps.conftest import wait_for
 
 FAST = (*PLAIN, "optimizer._target_=tests.faults.Adam")
@@ -61,11 +62,11 @@ def test_a_resumed_run_equals_an_undisturbed_one(loss, composed, tmp_path, monke
         cut_after(2, cut, patched)
         with pytest.raises(KeyboardInterrupt):
             train_run(config, cut)
-    assert read_summary(cut)["state"] == "interrupted"
+    assert summary_of(cut)["state"] == "interrupted"
     train_run(config, cut)
     assert (cut / "metrics.csv").read_bytes() == (whole / "metrics.csv").read_bytes()
     assert (cut / "embeddings.npz").read_bytes() == (whole / "embeddings.npz").read_bytes()
-    ours, theirs = read_summary(cut), read_summary(whole)
+    ours, theirs = summary_of(cut), summary_of(whole)
     assert ours["resumed_after_epoch"] == 2 and ours["state"] == "finished"
     assert ours["metrics"] == theirs["metrics"] and ours["recall"] == theirs["recall"]
 
@@ -103,7 +104,7 @@ def test_a_checkpoint_of_other_versions_or_code_is_begun_again(what, composed, t
     saved[what] = {"torch": "0.1"} if what == "versions" else saved["code"] | {"sources": "0" * 12}
     save_checkpoint(tmp_path / "checkpoint.pt", **saved)
     train_run(config, tmp_path)
-    assert "resumed_after_epoch" not in read_summary(tmp_path)
+    assert "resumed_after_epoch" not in summary_of(tmp_path)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
     (kept,) = (tmp_path / ".stale").iterdir()  # and the attempt is not lost
     assert {path.name for path in kept.iterdir()} == {"checkpoint.pt", "metrics.csv"}
@@ -112,12 +113,12 @@ def test_a_checkpoint_of_other_versions_or_code_is_begun_again(what, composed, t
 def test_a_run_finished_by_other_code_is_neither_passed_off_nor_overwritten(composed, tmp_path):
     config = composed(*PLAIN, "epochs=1")
     train_run(config, tmp_path)
-    summary = json.loads((tmp_path / "summary.json").read_text())
+    summary = summary_of(tmp_path)
     summary["code"]["sources"] = "0" * 12
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     with pytest.raises(UserError, match=r"finished by other code \(0{12}.*name a new folder"):
         train_run(config, tmp_path)
-    assert json.loads((tmp_path / "summary.json").read_text()) == summary
+    assert summary_of(tmp_path) == summary
 
 
 def test_a_torn_checkpoint_is_begun_again(composed, tmp_path):
@@ -149,9 +150,9 @@ def test_a_file_named_stop_ends_a_run_after_its_epoch_and_it_can_go_on(composed,
         patched.setattr(faults, "strike", asking)
         with pytest.raises(Pruned, match="after epoch 1"):
             train_run(config, tmp_path)
-    assert read_summary(tmp_path)["state"] == "pruned"
+    assert summary_of(tmp_path)["state"] == "pruned"
     train_run(config, tmp_path)
-    assert read_summary(tmp_path)["state"] == "finished"
+    assert summary_of(tmp_path)["state"] == "finished"
 
 
 def test_two_processes_do_not_train_in_one_folder(composed, tmp_path, monkeypatch):
@@ -174,10 +175,10 @@ def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path, template):
     else:
         assert process.returncode == 130, said
         assert f"to go on: python -m src.train {FAST[0]}" in said and "Traceback" not in said
-        assert read_summary(tmp_path)["state"] == "interrupted"
+        assert summary_of(tmp_path)["state"] == "interrupted"
     done = template.start("src.train", *arguments).finished()
     assert done.returncode == 0 and "going on after epoch 1" in done.stdout, done.stderr
-    found = json.loads((tmp_path / "summary.json").read_text())
+    found = summary_of(tmp_path)
     assert found["state"] == "finished" and found["resumed_after_epoch"] == 1
     rows = (tmp_path / "metrics.csv").read_text().splitlines()
     assert [row.split(",")[0] for row in rows] == ["epoch", "1", "2", "3"]

@@ -14,16 +14,18 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from src import embed, evaluate, export
+from src.config import Config
+from src.config.tree import Device
 from src.errors import UserError
 from src.run import export as exporting
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from tests.conftest import FAST, ROOT, config_of
+from tests.conftest import FAST, ROOT, config_of, summary_of
 
-CPU = {"name": "cpu", "threads": 1, "precision": "fp32"}
+CPU = Device(kind="cpu", threads=1)
 
 
-def configured(*overrides: str) -> dict:
+def configured(*overrides: str) -> Config:
     return config_of(*FAST, *overrides)
 
 
@@ -78,7 +80,7 @@ def call(monkeypatch, capsys):
 
 
 def metrics(folder) -> dict:
-    return json.loads((folder / "summary.json").read_text())["metrics"]
+    return summary_of(folder)["metrics"]
 
 
 @pytest.mark.parametrize("which", ["run_folder", "digits_run"])
@@ -170,7 +172,7 @@ def test_moved_images_stay_split_as_they_were_whatever_is_typed(closed_run, call
         out = tmp_path / f"out{number}"
         said, ended = call(evaluate, closed_run, f"dataset.root={data}", *more, "--out", out)
         assert ended is None and metrics(out) == metrics(closed_run) and "not known" not in said
-        asked = json.loads((out / "summary.json").read_text())["config"]["dataset"]
+        asked = summary_of(out)["config"]["dataset"]
         assert asked["test_fraction"] == 0.2 and asked["split"] == "closed_set"
     for typed in ("dataset.test_fraction=0.5", "dataset.split_seed=7", "dataset.min_images=2"):
         _, ended = call(evaluate, closed_run, f"dataset.root={data}", typed, "--out", tmp_path / "x")
@@ -203,13 +205,13 @@ def test_of_another_folder_it_is_said_that_nothing_is_known(closed_run, call, tm
     out, ended = call(evaluate, closed_run, *given)
     assert ended is None and "holds images that were trained on is not known here" in out
     assert "closed_set on 73 images" in out and "1 file or class left out: p04/torn.png" in out
-    assert json.loads((tmp_path / "out" / "summary.json").read_text())["skipped"] == ["p04/torn.png"]
+    assert summary_of(tmp_path / "out")["skipped"] == ["p04/torn.png"]
 
 
 @pytest.mark.parametrize("module", [embed, evaluate, export])
 def test_a_run_that_is_not_finished_says_so(module, digits_run, call, tmp_path):
     run = shutil.copytree(digits_run, tmp_path / "run")
-    summary = json.loads((run / "summary.json").read_text())
+    summary = summary_of(run)
     (run / "summary.json").write_text(json.dumps(summary | {"state": "diverged"}))
     more = ["digits"] if module is embed else ["--format", "torchscript"] if module is export else []
     out, ended = call(module, run, *more, "--out", tmp_path / "out")

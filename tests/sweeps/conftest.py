@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from src.run.folder import read_summary
+from src.run.folder import RunFolder
 from tests.conftest import FAST
 from tests.template import Command
 
@@ -54,18 +54,12 @@ def wait_for(path, seconds=900):
 def states(folder: Path) -> dict[str, str]:
     """State by run name, of every run folder of a sweep."""
     return {
-        path.name: (read_summary(path) or {"state": "unfinished"})["state"]
+        path.name: summary.state if (summary := RunFolder(path).summary()) else "unfinished"
         for path in sorted((folder / "sweep").iterdir())
         if path.is_dir() and not path.name.startswith(".")
     }
 
 
 def run_name(**differs) -> str:
-    """The folder of a QUICK run in which these differ."""
-    fixed = dict(
-        override.split("=")
-        for override in (*QUICK, FAULTY)
-        if not override.startswith(("logger", "device", "plots"))
-    )
-    both = fixed | {key: str(value) for key, value in differs.items()}
-    return ",".join(f"{key}={value}" for key, value in sorted(both.items()))
+    """The folder of a run in whose sweep these differ."""
+    return ",".join(f"{key}={value}" for key, value in sorted(differs.items())) or "run"

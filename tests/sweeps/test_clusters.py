@@ -7,7 +7,7 @@ import signal
 
 import pytest
 
-from src.run.folder import read_summary
+from tests.conftest import summary_of
 
 from .conftest import finish, run_name, states, wait_for
 
@@ -43,10 +43,10 @@ def lose_some_and_find_them(start, tmp_path, lost: str) -> None:
     code, out, err = finish(process)
     assert code == 1 and "2 of 4 runs failed" in err and "Traceback" not in err, err
     assert list(states(tmp_path).values()) == ["finished", "failed", "failed", "finished"]
-    assert "one by zero" in read_summary(tmp_path / "sweep" / run_name(seed=1))["error"]
-    assert lost in read_summary(hanging)["error"] and lost in (hanging / "train.log").read_text()
+    assert "one by zero" in summary_of(tmp_path / "sweep" / run_name(seed=1))["error"]
+    assert lost in summary_of(hanging)["error"] and lost in (hanging / "train.log").read_text()
     assert re.search(r"4/4 ", out)
-    assert read_summary(tmp_path / "sweep" / run_name(seed=0))["threads"] == 1
+    assert summary_of(tmp_path / "sweep" / run_name(seed=0))["threads"] == 1
 
 
 @pytest.mark.slow
@@ -56,7 +56,7 @@ def test_slurms_jobs_keep_the_contracts_on_this_machine(sweep, tmp_path):
     code, out, err = finish(sweep("seed=0,1,2,3", *SLURM))
     assert code == 0 and "2 finished already, 2 to go" in out, err
     assert set(states(tmp_path).values()) == {"finished"}
-    assert read_summary(tmp_path / "sweep" / run_name(seed=2))["resumed_after_epoch"] == 1
+    assert summary_of(tmp_path / "sweep" / run_name(seed=2))["resumed_after_epoch"] == 1
     assert (tmp_path / "sweep" / run_name(seed=0) / "node").read_text() == "local"
 
 

@@ -14,9 +14,9 @@ from optuna.trial import FixedTrial, TrialState
 
 from src.errors import UserError
 from src.config.compose import CONF
-from src.run.folder import read_rows, read_summary
 from src.sweeps.search import SearchSweeper
 from src.sweeps.space import Space
+from tests.conftest import rows_of, summary_of
 
 from .conftest import finish, states
 
@@ -120,7 +120,7 @@ def test_a_search_killed_in_the_middle_ends_with_exactly_its_trials(sweep, tmp_p
     assert len({trial.params["margin.value"] for trial in after}) == 7
     for trial in after:
         if trial.state == TrialState.COMPLETE:
-            runs = [read_summary(tmp_path / "sweep" / run) for run in trial.user_attrs["runs"]]
+            runs = [summary_of(tmp_path / "sweep" / run) for run in trial.user_attrs["runs"]]
             assert trial.value == mean(run["validation"]["accuracy"] for run in runs) and len(runs) == 2
     best = max(trial.value for trial in after if trial.value is not None)
     assert f"best of 7 trials (0 pruned, 0 failed): accuracy {best:.4f}" in out
@@ -142,8 +142,8 @@ def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
     assert pruned and f"{len(pruned)} pruned" in out
     for trial in pruned:
         folder = tmp_path / "sweep" / trial.user_attrs["runs"][0]
-        assert read_summary(folder)["state"] == "pruned"
-        assert len(read_rows(folder / "metrics.csv")) < 40
+        assert summary_of(folder)["state"] == "pruned"
+        assert len(rows_of(folder)) < 40
         assert trial.intermediate_values
     assert sorted(states(tmp_path).values()) == ["finished"] * (9 - len(pruned)) + ["pruned"] * len(
         pruned

@@ -10,9 +10,9 @@ import torch
 from hydra.core.utils import JobReturn, JobStatus
 
 from src.errors import UserError
-from src.run.folder import read_summary
 from src.sweeps import sharing, workers
 from src.sweeps.sharing import CONTEXT, Turns, kills_for_memory, may_work_alone, workers_that_fit
+from tests.conftest import summary_of
 
 from .conftest import finish, run_name, states
 
@@ -26,7 +26,7 @@ def test_a_run_that_finds_no_memory_beside_others_goes_on_alone(sweep, tmp_path)
     assert code == 0, err
     assert set(states(tmp_path).values()) == {"finished"}
     folder = tmp_path / "sweep" / run_name(seed=0)
-    assert (folder / "crowded").exists() and read_summary(folder)["resumed_after_epoch"] == 1
+    assert (folder / "crowded").exists() and summary_of(folder)["resumed_after_epoch"] == 1
 
 
 def test_one_that_finds_none_alone_either_has_failed(sweep, tmp_path):
@@ -36,7 +36,7 @@ def test_one_that_finds_none_alone_either_has_failed(sweep, tmp_path):
     assert code == 1 and "1 of 3 runs failed" in err
     folder = tmp_path / "sweep" / run_name(seed=0)
     assert (folder / "crowded").read_text() == "again\n" * 2
-    summary = read_summary(folder)
+    summary = summary_of(folder)
     assert summary["state"] == "failed" and "out of memory" in summary["error"]
 
 

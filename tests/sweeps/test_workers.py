@@ -21,10 +21,9 @@ from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
 from src.config.compose import CONF
-from src.run.folder import read_summary
 from src.sweeps import processes, workers
 from src.training import load_checkpoint
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 from .conftest import FAULTY, QUICK, finish, run_name, states, wait_for
 
@@ -56,7 +55,7 @@ def test_four_bad_runs_of_twelve_end_alone_are_named_and_run_again(sweep, tmp_pa
     table = re.sub(r"[\s│]+", "", out[out.index("runs without a result") :])
     for name, (state, why, logged) in bad.items():
         folder = tmp_path / "sweep" / name
-        assert found[name] == state and why in read_summary(folder)["error"]
+        assert found[name] == state and why in summary_of(folder)["error"]
         assert logged in (folder / "train.log").read_text()
         assert name in table
 
@@ -66,7 +65,7 @@ def test_four_bad_runs_of_twelve_end_alone_are_named_and_run_again(sweep, tmp_pa
     assert "12 runs, 8 finished already, 4 to go" in out and "4/4" in out
     assert set(states(tmp_path).values()) == {"finished"}
     assert {name: contents(tmp_path / "sweep" / name) for name in good} == good
-    resumed = read_summary(victim)
+    resumed = summary_of(victim)
     assert resumed["resumed_after_epoch"] == 1
 
 
@@ -90,7 +89,7 @@ def test_however_a_worker_ends_the_others_go_on(how, said, sweep, tmp_path):
     code, _, err = finish(process)
     assert code == 1 and "1 of 2 runs failed" in err
     assert states(tmp_path) == {bad.name: "failed", run_name(seed=1): "finished"}
-    assert said in read_summary(bad)["error"]
+    assert said in summary_of(bad)["error"]
 
 
 def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_only(sweep, tmp_path):
@@ -106,7 +105,7 @@ def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_
     crashed = tmp_path / "sweep" / run_name(seed=2)
     assert f"{crashed.name} is finished, perhaps without all pictures or W&B: its process crashed" in out
     assert "SIGABRT" in (crashed / "train.log").read_text().splitlines()[-1]
-    assert "loss" in read_summary(crashed)["config"] and (crashed / "embeddings.npz").exists()
+    assert "loss" in summary_of(crashed)["config"] and (crashed / "embeddings.npz").exists()
     code, out, _ = finish(sweep("seed=0,1,2"))
     assert code == 0 and "3 runs, 3 finished already, 0 to go" in out
 
@@ -170,7 +169,7 @@ def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
     code, _, err = finish(sweep("seed=0", "hydra.launcher.timeout=5", faults="arcface0:hang"))
     assert code == 1 and "1 of 1 run failed" in err
     assert states(tmp_path) == {folder.name: "failed"}
-    assert "timeout=5" in read_summary(folder)["error"]
+    assert "timeout=5" in summary_of(folder)["error"]
     assert "timeout=5" in (folder / "train.log").read_text()
 
 
@@ -340,7 +339,7 @@ def test_a_run_gives_the_same_numbers_alone_and_in_a_sweep(sweep, command, tmp_p
     assert alone.returncode == 0
     ours = tmp_path / "sweep" / run_name(seed=1)
     assert (ours / "metrics.csv").read_bytes() == (tmp_path / "out" / "metrics.csv").read_bytes()
-    assert read_summary(ours)["config_hash"] == read_summary(tmp_path / "out")["config_hash"]
+    assert summary_of(ours)["identity"] == summary_of(tmp_path / "out")["identity"]
 
 
 @pytest.mark.slow
@@ -375,7 +374,7 @@ def test_a_sweep_killed_ten_times_ends_as_if_it_had_not_been(sweep, tmp_path):
         ours, whole = tmp_path / "sweep" / name, tmp_path / "undisturbed" / name
         for file in ("metrics.csv", "embeddings.npz"):
             assert (ours / file).read_bytes() == (whole / file).read_bytes(), (name, file)
-        assert read_summary(ours)["metrics"] == read_summary(whole)["metrics"]
+        assert summary_of(ours)["metrics"] == summary_of(whole)["metrics"]
         assert load_checkpoint(ours / "checkpoint.pt")["epoch"] == 30
         for picture in (ours / "plots").glob("*.png"):
             Image.open(picture).verify()

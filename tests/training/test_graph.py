@@ -9,11 +9,11 @@ from torch import nn
 
 from src.errors import UserError
 from src.run.build import build_run
-from src.run.folder import read_summary
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.training import Step, load_checkpoint, optimizers
 from src.training import graph as graphs
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, summary_of
 from tests.run.test_best_epoch import cut_after
 from tests.training.replay import FakeGraphs
 
@@ -116,7 +116,7 @@ def test_a_run_goes_on_as_a_graph_or_without(resumed_as, composed, tmp_path, rec
     if resumed_as == "eager":
         monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
     resumed = trained(config, tmp_path / "cut")
-    assert read_summary(tmp_path / "cut")["resumed_after_epoch"] == 1
+    assert summary_of(tmp_path / "cut")["resumed_after_epoch"] == 1
     assert len(recorders) == (1 if resumed_as == "eager" else 2) and recorders[-1].replays
     monkeypatch.setattr(graphs, "recorder_for", lambda step: None)
     assert_equal(resumed, trained(config, tmp_path / "whole"))
@@ -125,9 +125,9 @@ def test_a_run_goes_on_as_a_graph_or_without(resumed_as, composed, tmp_path, rec
 class Waits(nn.Module):
     """Looks at its images in Python."""
 
-    def __init__(self, shape):
+    def __init__(self, image_shape):
         super().__init__()
-        self.layer = nn.Linear(shape[1] * shape[2], 16)
+        self.layer = nn.Linear(image_shape[1] * image_shape[2], 16)
 
     def forward(self, images):
         x = self.layer(images.flatten(1))
@@ -154,9 +154,7 @@ class Counts(Waits):
 @pytest.fixture
 def stranger(composed):
     def of(cls):
-        config = composed(*SHORT)
-        config["model"] |= {"_target_": f"{__name__}.{cls.__name__}", "options": {}}
-        return config
+        return composed(*SHORT, f"model._target_={__name__}.{cls.__name__}", "~model.width")
 
     return of
 
@@ -192,7 +190,7 @@ def test_a_recording_that_fails_ends_the_run_in_one_line(composed, tmp_path, rec
 
 def test_an_optimizer_that_is_not_fused_has_no_graph(composed, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(optimizers, "kernels", lambda optimizer, on_gpu: {})
-    run = build_run(composed(*FAST), tmp_path)
+    run = build_run(composed(*FAST), RunFolder(tmp_path))
     device = run.device._replace(graph=True)
     step = Step(run.data.train, run.backbone, run.head, run.optimizer, run.schedule, device)
     assert graphs.replayed(step) is step
@@ -262,7 +260,5 @@ def test_a_gpus_graph_learns_with_what_is_faster(faster, composed, tmp_path, rec
 @on_gpu
 @pytest.mark.parametrize(("body", "why"), [(Waits, "Python waits"), (Whim, "Python draws")])
 def test_on_a_gpu_too_some_steps_are_no_graph(body, why, stranger, tmp_path, recorded, caplog):
-    config = stranger(body)
-    config["device"] |= {"name": "cuda"}
-    trained(config, tmp_path)
+    trained(stranger(body).replace(device={"kind": "cuda"}), tmp_path)
     assert f"no CUDA graph: {why}" in caplog.text and not recorded
