@@ -25,9 +25,9 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from . import tracking
-from .config.compose import CONF, check_command, explain, with_home
+from .config.compose import CONF, check_command, explain, group_after_help, with_home
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
-from .run import command_line as typed
+from .run.command_line import config_of_task, remove_refused
 
 
 def task(composed: DictConfig) -> float:
@@ -41,12 +41,12 @@ def task(composed: DictConfig) -> float:
         on_interrupt(interrupt_once)
     try:
         group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
-        return train_run(typed.config_of_task(composed, job), folder, group)
+        return train_run(config_of_task(composed, job), folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             logging.getLogger(__name__).error(f"{folder.name}: {error}")
             raise
-        typed.remove_refused(folder)
+        remove_refused(folder)
         sys.exit(str(error))
     except KeyboardInterrupt:
         if not sweep:
@@ -59,16 +59,16 @@ def main() -> None:
     # hydra-ray-launcher has an option of the same name, which ours replaces.
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
+    sys.argv[1:] = map(with_home, sys.argv[1:])
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises what it would print in its own words
     try:
-        if "--help" in sys.argv[1:-1]:
-            from .config.reference import help_on
+        if asked := group_after_help(sys.argv[1:]):
+            from .config.reference import help_on  # it imports every class
 
-            return print(help_on(sys.argv[-1]))
-        sys.argv[1:] = map(with_home, sys.argv[1:])
+            return print(help_on(asked))
         check_command(sys.argv[1:])
         run_task()
     except KeyboardInterrupt:  # of another's sweeper

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-from src.errors import Mistakes, UserError, begin_command
+from src.config.errors import Mistakes, Refused
+from src.errors import UserError, begin_command
 from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
@@ -76,14 +77,16 @@ def test_characters_that_a_terminal_lacks_are_replaced(encoding):
 
 
 def test_mistakes_are_collected_each_once():
-    def refuse(text):
-        raise UserError(text)
+    def refuse(*texts):
+        raise Refused(map(UserError, texts))
 
     mistakes = Mistakes()
     mistakes.refuse()
-    assert mistakes.of(len, "fine") and not mistakes.of(refuse, "a\nb") and not mistakes.of(refuse, "a")
-    with pytest.raises(UserError, match=r"^a\nb$"):
+    assert mistakes.of(len, "fine") == 4
+    assert mistakes.of(refuse, "a", "b") is None and mistakes.of(refuse, "a") is None
+    with pytest.raises(Refused, match=r"^a\nb$") as caught:
         mistakes.refuse()
+    assert [str(error) for error in caught.value.errors] == ["a", "b"]
 
 
 @pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "7"}])

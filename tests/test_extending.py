@@ -1,6 +1,5 @@
 """docs/extending.md, executed: somebody's loss, backbone and data set, from a folder of their own."""
 
-import json
 import os
 import re
 import shlex
@@ -12,7 +11,7 @@ import pytest
 from src.errors import UserError
 from src.run.load import load_trained
 from src.training import load_checkpoint, save_checkpoint
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, summary_of
 from tests.sweeps.conftest import wait_for
 
 PAGE = (ROOT / "docs" / "extending.md").read_text()
@@ -72,8 +71,8 @@ def test_each_part_is_short():
 
 
 def test_all_three_train_together(trained):
-    summary = json.loads((trained / "summary.json").read_text())
-    assert summary["state"] == "finished" and summary["config"]["loss"]["name"] == "fading"
+    summary = summary_of(trained)
+    assert summary["state"] == "finished" and summary["config"]["choices"]["loss"] == "fading"
     assert summary["code"]["sources"].count("-") == 1  # this project's sources, and the package's
 
 
@@ -111,7 +110,7 @@ def test_a_killed_run_goes_on(run, folder, template):
     process.wait()
     done = run(shlex.join(["python", "-m", *arguments]))
     assert "going on after epoch 1" in done.stdout
-    summary = json.loads((folder / "killed" / "summary.json").read_text())
+    summary = summary_of(folder / "killed")
     assert summary["state"] == "finished" and summary["resumed_after_epoch"] == 1
 
 
@@ -134,10 +133,13 @@ def test_a_trained_run_is_used_once_its_package_is_trusted(module, trained, run,
 def test_a_folder_that_names_anything_else_is_refused_and_nothing_is_called(
     group, target, composed, tmp_path
 ):
-    config = composed(*FAST)
-    config[group] |= {"_target_": target, "options": {"command": f"touch {tmp_path}/called"}}
+    typed = composed(*FAST)
+    config, section = typed.plain(), type(getattr(typed, group))
+    kept = {key: value for key, value in config[group].items() if key in section.model_fields}
+    config[group] = kept | {"_target_": target, "command": f"touch {tmp_path}/called"}
     normalisation = {"mean": [0.0], "std": [1.0]}
     described = {"classes": ("a", "b"), "image_shape": (1, 8, 8), "data": "0" * 16, "epoch": 1}
+    described |= {"precision": "fp32"}
     save_checkpoint(
         tmp_path / "checkpoint.pt",
         config=config,
@@ -187,13 +189,13 @@ def test_weights_that_do_not_fit_are_one_line(digits_run, tmp_path):
 
 def test_what_a_users_class_refuses_is_one_line_with_its_key(run, folder):
     for more, line in (
-        (["loss.power=0.5"], "loss.power=0.5: a number from 1"),
+        (["loss.power=0.5"], "loss.power=0.5: expected a number ≥ 1"),
         (
             ["+loss.powers=2"],
-            "loss.powers=2: loss=fading has no such option, did",
+            "loss.powers=2: FadingMargin takes no such argument, did you mean loss.power?",
         ),
         (["model.side=3"], "model.side=3: does not divide images of 8×8"),
-        (["dataset.file=x.npz"], "dataset.file=x.npz: not in dataset.root="),
+        (["dataset.file=x.npz"], f"dataset.file=x.npz: not in {folder}"),
     ):
         done = run(command_of("train"), *more, *QUICK, f"hydra.run.dir={folder}/no", check=False)
         said = done.stderr.strip().splitlines()

@@ -8,17 +8,14 @@ import pytest
 import torch
 import yaml
 
+from src.config import Config
 from src.errors import Diverged, UserError
 from src.run.build import build_run
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.training import embed, load_checkpoint
 from tests import faults
-from tests.conftest import FAST, config_of
-
-
-def summary(folder) -> dict:
-    return json.loads((folder / "summary.json").read_text())
+from tests.conftest import FAST, config_of, summary_of
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +27,12 @@ def finished(tmp_path_factory):
 
 def test_a_finished_run_leaves_its_folder_as_promised(finished):
     _, folder, objective = finished
-    found = summary(folder)
+    found = summary_of(folder)
     assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
-    assert {"config_hash", "code", "versions", "device", "threads", "seconds", "recall"} <= set(found)
+    assert {"identity", "setting", "config", "code", "versions", "device", "threads", "seconds"} <= set(
+        found
+    )
+    assert "recall" in found
     with open(folder / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2", "3"]
@@ -64,7 +64,7 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone(
     monkeypatch.setattr("src.plots.evaluation.plot_angles", unreadable)
     monkeypatch.setattr("src.plots.animate", broken)
     train_run(composed(*FAST, "epochs=3", "plots.animate=true"), tmp_path)
-    assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]
+    assert summary_of(tmp_path)["metrics"] == summary_of(finished[1])["metrics"]
     assert {path.name for path in (tmp_path / "plots").iterdir()} == ({"embedding.png", "curves.png"})
     assert "/fonts/a.ttf" in next(line for line in caplog.messages if "plots/angles.png" in line)
     assert [line for line in caplog.messages if "no font" in line] == [
@@ -77,19 +77,19 @@ def test_whatever_is_wrong_with_pictures_a_run_is_finished(composed, tmp_path, m
     config = composed(*FAST, "epochs=1")
 
     def interrupted(scene):
-        assert summary(scene.folder)["state"] == "finished"
+        assert summary_of(scene.folder.path)["state"] == "finished"
         raise KeyboardInterrupt
 
     monkeypatch.setattr("src.run.artifacts.draw_run", lambda scene: 1 / 0)
     objective = train_run(config, tmp_path / "broken")
-    line = "the run is finished, but not all of its pictures are there (ZeroDivisionError: "
+    line = "the run is finished, but not all of its figures are there (ZeroDivisionError: "
     assert any(said.startswith(line) for said in caplog.messages)
     monkeypatch.setattr("src.run.artifacts.draw_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train_run(config, tmp_path / "ended")
     assert any(said.startswith("interrupted while it drew; to draw again: ") for said in caplog.messages)
     for folder in ("broken", "ended"):
-        found = summary(tmp_path / folder)
+        found = summary_of(tmp_path / folder)
         assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
         assert found["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
         assert train_run(config, tmp_path / folder) == objective
@@ -99,9 +99,9 @@ def test_what_vanishes_while_a_run_draws_is_missed_afterwards(composed, tmp_path
     config = composed(*FAST, "epochs=1")
 
     def lose(scene):
-        (scene.folder / "embeddings.npz").unlink()
-        (scene.folder / "plots").mkdir()
-        (scene.folder / "plots" / "curves.png").write_bytes(b"a picture")
+        (scene.folder.path / "embeddings.npz").unlink()
+        (scene.folder.path / "plots").mkdir()
+        (scene.folder.path / "plots" / "curves.png").write_bytes(b"a picture")
         return []
 
     monkeypatch.setattr("src.run.artifacts.draw_run", lose)
@@ -112,16 +112,16 @@ def test_what_vanishes_while_a_run_draws_is_missed_afterwards(composed, tmp_path
 
 def test_without_figures_a_run_is_the_same_and_leaves_none(finished, composed, tmp_path):
     train_run(composed(*FAST, "epochs=3", "plots.figures=false"), tmp_path)
-    assert summary(tmp_path)["metrics"] == summary(finished[1])["metrics"]
+    assert summary_of(tmp_path)["metrics"] == summary_of(finished[1])["metrics"]
     assert not (tmp_path / "plots").exists()
-    assert summary(tmp_path)["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
+    assert summary_of(tmp_path)["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
 
 
 def test_a_checkpoint_loads_without_pickled_code_and_rebuilds_the_model(finished, composed, tmp_path):
     config, folder, _ = finished
     saved = load_checkpoint(folder / "checkpoint.pt")
-    assert saved["epoch"] == 3 and saved["config"] == config
-    again = build_run(saved["config"], RunFolder(tmp_path))
+    assert saved["epoch"] == 3 and saved["config"] == config.plain()
+    again = build_run(Config.model_validate(saved["config"]), RunFolder(tmp_path))
     again.backbone.load_state_dict(saved["backbone"])
     again.head.load_state_dict(saved["head"])
     kept = np.load(folder / "embeddings.npz")["embeddings"]
@@ -133,7 +133,7 @@ def test_the_same_seed_gives_the_same_metrics_bit_for_bit_and_another_does_not(f
     torch.rand(7)  # whatever ran before
     for name, seed in (("again", 0), ("other", 1)):
         (tmp_path / name).mkdir()
-        train_run(config | {"seed": seed}, tmp_path / name)
+        train_run(config.replace(seed=seed), tmp_path / name)
     text = (folder / "metrics.csv").read_bytes()
     assert (tmp_path / "again" / "metrics.csv").read_bytes() == text
     assert (tmp_path / "other" / "metrics.csv").read_bytes() != text
@@ -160,7 +160,7 @@ def test_a_finished_run_is_left_as_it_is(finished):
     before = files(folder)
     assert train_run(config, folder) == objective
     with pytest.raises(UserError, match="holds another run"):
-        train_run(config | {"seed": 5}, folder)
+        train_run(config.replace(seed=5), folder)
     assert files(folder) == before
 
 
@@ -169,7 +169,7 @@ def test_settings_are_chosen_by_images_that_are_neither_trained_nor_tested_on(co
     held = build_run(composed(*FAST, "dataset.val_fraction=0"), RunFolder(tmp_path))
     assert run.watched == "validation" and held.watched == "test" and held.data.val is None
     train_run(held.config, tmp_path)
-    found = summary(tmp_path)
+    found = summary_of(tmp_path)
     assert "validation" not in found
     with open(tmp_path / "metrics.csv") as file:
         last = list(csv.DictReader(file))[-1]
@@ -187,7 +187,7 @@ def test_a_margin_warms_up_over_the_epochs(composed, tmp_path):
 def test_divergence_stops_the_run_and_says_why(composed, tmp_path):
     with pytest.raises(Diverged, match=r"epoch 1, step \d+ of 20.*learning rate.*scale"):
         train_run(composed(*FAST, "optimizer.lr=1e5", "scale=learnable"), tmp_path)
-    assert summary(tmp_path)["state"] == "diverged" and "epoch 1" in summary(tmp_path)["error"]
+    assert summary_of(tmp_path)["state"] == "diverged" and "epoch 1" in summary_of(tmp_path)["error"]
 
 
 def test_an_error_in_the_code_is_recorded_with_its_traceback(composed, tmp_path, monkeypatch, caplog):
@@ -198,7 +198,7 @@ def test_an_error_in_the_code_is_recorded_with_its_traceback(composed, tmp_path,
     monkeypatch.setattr(faults, "strike", broken)
     with pytest.raises(ZeroDivisionError), caplog.at_level("DEBUG", logger="src"):
         train_run(composed(*FAST, "optimizer._target_=tests.faults.Adam"), tmp_path)
-    assert summary(tmp_path)["state"] == "failed" and summary(tmp_path)["error"] == "a bug"
+    assert summary_of(tmp_path)["state"] == "failed" and summary_of(tmp_path)["error"] == "a bug"
     assert "Traceback" in caplog.text
     assert (tmp_path / "checkpoint.pt").exists() and (tmp_path / "metrics.csv").exists()
 
@@ -208,8 +208,12 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "test accuracy" in done.stdout and "images/s" in done.stdout
     out = tmp_path / "out"
-    assert summary(out)["state"] == "finished"
-    assert yaml.safe_load((out / ".hydra" / "config.yaml").read_text())["loss"]["name"] == "arcface"
+    assert summary_of(out)["state"] == "finished"
+    begun = json.loads((out / ".hydra" / "run.json").read_text())
+    assert begun["identity"] == summary_of(out)["identity"]
+    assert begun["config"]["choices"]["loss"] == "arcface"
+    kept = yaml.safe_load((out / ".hydra" / "config.yaml").read_text())
+    assert kept["loss"]["_target_"] == "src.losses.ArcFace"
     assert "epoch 2/2" in (out / "train.log").read_text()
 
     before = files(out)
@@ -219,7 +223,7 @@ def test_the_command_trains_and_says_how_well(command, tmp_path):
     assert again.returncode == 0 and "finished already" in again.stdout
     assert files(out) == before
 
-    edit = summary(out)
+    edit = summary_of(out)
     edit["code"]["sources"] = "0" * 12  # as if a line of a loss had been another one
     (out / "summary.json").write_text(json.dumps(edit))
     before = files(out)
@@ -243,15 +247,16 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["loss=circles"], "loss=circles: choose one of adaface, adam_softmax, arcface, arcnegface"),
+        (["loss=circles"], "loss=circles: did you mean loss=circle?"),
+        (["loss=none"], "loss=none: choose one of adaface, adam_softmax, arcface, arcnegface"),
         (["margin=0.3"], "margin=0.3: margin takes a name; for a value use margin.value=0.3"),
-        (["epochs=0"], "epochs=0: a whole number from 1"),
+        (["epochs=0"], "epochs=0: expected an integer ≥ 1"),
         (["loss=softmax", "margin.value=0.3"], "margin.value=0.3: loss=softmax has no margin"),
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
         (["dataset=manifest", "dataset.file=x.csv", "epoch=5"], "epoch=5: no such key, did you mean ep"),
         (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
-        (["margin=null"], "margin=null: choose one of few_classes, paper, warmup"),
-        (["optimizer.weight_decay=0.5"], "no such key, did you mean optimizer.weight_decay?"),
+        (["margin=null"], "margin=null: choose one of paper, warmup"),
+        (["optimizer.weight_decy=0.5"], "no such key, did you mean optimizer.weight_decay?"),
         (["+stopping.patience=3"], "stopping.patience=3: nothing reads this key"),
         (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),
         (["margin.value=[1"], "no viable alternative"),
@@ -276,7 +281,7 @@ def test_every_digit_is_separated_by_every_loss(command, tmp_path):
     done = command("-m", f"loss={','.join(losses)}", "logger=none", "hydra.sweeper.baselines=false")
     assert done.returncode == 0, done.stderr
     for loss in losses:
-        found = summary(tmp_path / "out" / f"loss={loss}")
+        found = summary_of(tmp_path / "out" / f"loss={loss}")
         assert found["metrics"]["worst_recall"] >= 0.8, (loss, found["recall"])
 
 
@@ -286,11 +291,11 @@ def test_arcface_reaches_95_percent_on_digits_in_three_dimensions(command, tmp_p
     assert command("-m", *arguments).returncode == 0
     runs = [path for path in (tmp_path / "out").iterdir() if path.is_dir()]
     assert len(runs) == 3
-    assert np.mean([summary(path)["metrics"]["accuracy"] for path in runs]) >= 0.95
+    assert np.mean([summary_of(path)["metrics"]["accuracy"] for path in runs]) >= 0.95
 
 
 @pytest.mark.slow
 def test_fashion_mnist_reaches_86_percent_in_four_epochs(command, tmp_path, data_root):
     done = command("dataset=fashion_mnist", "loss=arcface", "epochs=4", "logger=none")
     assert done.returncode == 0, done.stderr
-    assert summary(tmp_path / "out")["metrics"]["accuracy"] >= 0.86
+    assert summary_of(tmp_path / "out")["metrics"]["accuracy"] >= 0.86

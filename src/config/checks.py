@@ -6,6 +6,7 @@ CLASS_CHECKS also need the classes of these groups, which takes torch.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from .classes import FILLED_IN, checked_arguments, locate, parameters, target_of
 from .errors import BadKey, Mistakes
@@ -127,7 +128,7 @@ def margin_suits_the_loss(config: Config) -> None:
     for key in ("value", "start") if margin.epochs and margin.start is not None else ("value",):
         value = getattr(margin, key)
         if value is None:
-            why = f"loss={name} needs one, and its YAML has none; margin.value=0.3, or `margin:` there"
+            why = f"loss={name} needs one, which its YAML lacks: margin.value=0.3, or `margin:` there"
             mistakes.add(BadKey("margin.value", None, why))
             continue
         try:
@@ -153,7 +154,7 @@ def scale_suits_the_loss(config: Config) -> None:
             why = f"made for softmax, which loss={name} does not use; use scale.value=8"
             raise BadKey("scale.kind", scale.kind, why)
     elif scale.value is None:
-        why = f"loss={name} needs one, and its YAML has none: give scale.value=16, or `scale:` there"
+        why = f"loss={name} needs one, which its YAML lacks: scale.value=16, or `scale:` there"
         raise BadKey("scale.value", None, why)
     else:
         try:
@@ -224,7 +225,8 @@ def with_classes(
             refused |= set(keys) if len(mistakes.errors) > before else set()
     for keys, check in further:
         if not set(keys) & (missing | refused):  # what is refused already is not built
-            mistakes.of(check, config)
+            with suppress(Exception):  # a bug in somebody's class: its run fails with the traceback
+                mistakes.of(check, config)
     mistakes.refuse()
     return config
 

@@ -167,6 +167,12 @@ def is_number_text(text: str) -> bool:
     return True
 
 
+def group_after_help(words: list[str]) -> str | None:
+    """The group in `--help margin`; None where --help is alone, which Hydra answers."""
+    following = words[words.index("--help") + 1 :] if "--help" in words else []
+    return following[0] if following and "=" not in following[0] else None
+
+
 def with_home(word: str) -> str:
     """An override whose value begins with ~/, which neither shells nor Hydra's grammar expand."""
     key, _, value = word.partition("=")
@@ -193,7 +199,7 @@ def explain(error: Exception, overrides: list[str] | None = None) -> str:
         )
     said = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
     if isinstance(error, OverrideParseException):
-        why = said.partition(" See https")[0]
+        why = str(error).splitlines()[0]
         return f"{error.override}: {why}; odd characters go in quotes, as in 'key=\"value\"'"
     unknown = isinstance(error.__cause__, (ConfigAttributeError, ConfigKeyError))
     if isinstance(error, ConfigCompositionException) and unknown:

@@ -62,7 +62,7 @@ class PlannedSweeper(Sweeper):
 
         given = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         del given["_target_"]
-        checked_arguments(type(self), given, "hydra.sweeper.")
+        self.__init__(**checked_arguments(type(self), given, "hydra.sweeper."))
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)

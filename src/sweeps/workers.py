@@ -69,7 +69,7 @@ class WorkersLauncher(Launcher):
     ) -> None:
         given = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         del given["_target_"]
-        checked_arguments(WorkersLauncher, given, "hydra.launcher.")
+        self.__init__(**checked_arguments(WorkersLauncher, given, "hydra.launcher."))
         self.context, self.task, self.config = hydra_context, task_function, config
         self.threads, environments = shares(self.asked, config.device.kind, config.device.threads)
         workers_context()  # it imports while the sweep is being planned

@@ -18,6 +18,7 @@ from src.errors import UserError
 from src.losses import MarginHead
 from src.run.build import build_head, build_run, check_config
 from src.run.folder import RunFolder
+from src.sweeps.plan import described
 from tests.conftest import FAST, composer
 
 GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
@@ -357,3 +358,13 @@ def test_what_hydra_would_answer_badly_is_answered_first():
             check_command(typed.split())
     check_group_values(["margin.value=0.3", "loss=arcface", "seed=0", "-m"], Path(CONF))
     check_command(["-m", "--config-dir", "mine", "loss=arcface,cosface", "seed=0,1", "~dataset.size"])
+
+
+def test_margins_that_do_not_suit_every_loss_are_refused_with_three_ways_out():
+    jobs = [[f"loss={loss}", "margin.value=0.2", "logger=none"] for loss in ("arcface", "sphereface")]
+    with pytest.raises(UserError) as refused:
+        described(composer(), jobs)
+    said = str(refused.value)
+    assert "margin.value=0.2: expected a finite number ≥ 1 for SphereFace" in said
+    for way in ("hydra.sweeper.grids=", "experiment=margins", "margin.value=1.2,1.35"):
+        assert way in said

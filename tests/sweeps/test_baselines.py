@@ -3,21 +3,19 @@
 import pytest
 import torch
 from hydra import initialize_config_dir
-from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.types import HydraContext, RunMode
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from src.config.tree import PACKAGES, leaves
 from src.errors import UserError
-from src.config.compose import CONF
-from src.run.folder import read_summary
+from src.config.compose import CONF, Composer
 from src.run.lifecycle import train_run
 from src.sweeps.baselines import baselines_of
-from src.sweeps.compose import Composer
 from src.sweeps.grid import GridSweeper, combinations, say_excluded
 from src.sweeps.plan import described, runs_of
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 from .conftest import finish, states
 
@@ -38,7 +36,7 @@ def asked(tmp_path):
             master = hydra.compose_config("train", arguments, run_mode=RunMode.MULTIRUN)
             task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
             grids = [*grids, *master.hydra.sweeper.grids]
-            composer = Composer(HydraContext(hydra.config_loader, Callbacks()), master)
+            composer = Composer(hydra.config_loader, master)
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
             runs, _ = described(composer, jobs)
             return runs, *baselines_of(composer, runs)
@@ -47,8 +45,13 @@ def asked(tmp_path):
 
 
 def keys(runs, *names) -> list[tuple]:
-    """What runs have for some keys, as dataset.fold."""
-    return [tuple(OmegaConf.select(run.config, name) for name in names) for run in runs]
+    """What runs have for some keys, as dataset.fold, and for groups, whose choices these are."""
+    found = []
+    for run in runs:
+        values = {leaf.key: leaf.value for leaf in leaves(run.config)}
+        values |= {group: run.config.name(group) for group in PACKAGES}
+        found.append(tuple(values.get(name) for name in names))
+    return found
 
 
 def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
@@ -58,7 +61,7 @@ def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
     some, *_ = asked("dataset.folds=3 dataset.fold=0,2 loss=arcface")
     assert keys(some, "dataset.fold") == [(0,), (2,)]
     assert {run.identity for run in some} < {run.identity for run in runs}
-    with pytest.raises(UserError, match=r"dataset\.folds=1: a whole number from 2"):
+    with pytest.raises(UserError, match=r"dataset\.folds=1: expected an integer ≥ 2"):
         asked("dataset.folds=1")
 
 
@@ -66,17 +69,17 @@ def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(
     line = "dataset.folds=2 loss=arcface,cosface margin.value=0.2,0.4 scale.value=16"
     runs, beside, refused = asked(f"{line} optimizer.lr=0.1,0.3,0.2 seed=0,1 epochs=7 batch_size=32")
     assert len(runs) == 48 and not refused
-    names = "loss.name", "model.name", "optimizer.lr", "seed", "dataset.fold"
-    softmax = [run for run in beside if run.values["model"]["name"] != "pixels"]
+    names = "loss", "model", "optimizer.lr", "seed", "dataset.fold"
+    softmax = [run for run in beside if run.config.name("model") != "pixels"]
     assert sorted(keys(softmax, *names)) == [
         ("softmax", "small_cnn", lr, seed, fold)
         for lr in (0.1, 0.2, 0.3)
         for seed in (0, 1)
         for fold in (0, 1)
     ]
-    assert {(run.values["epochs"], run.values["batch_size"]) for run in beside} == {(7, 32)}
+    assert set(keys(beside, "epochs", "batch_size")) == {(7, 32)}
     pixels = [run for run in beside if run not in softmax]
-    assert sorted(keys(pixels, "seed", "dataset.fold", "loss.name", "optimizer.lr")) == [
+    assert sorted(keys(pixels, "seed", "dataset.fold", "loss", "optimizer.lr")) == [
         (seed, fold, "softmax", 0.2) for seed in (0, 1) for fold in (0, 1)
     ]
 
@@ -84,14 +87,14 @@ def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(
 def test_in_an_open_set_pixels_run_once_for_each_fold_with_one_seed_and_one_epoch(asked, faces):
     line = f"dataset=image_folder dataset.root={faces} dataset.folds=2 loss=arcface optimizer.lr=0.1,0.2"
     _, beside, refused = asked(f"{line} seed=3,4 epochs=7 model=mlp neck.norm=true")
-    pixels = [run for run in beside if run.values["model"]["name"] == "pixels"]
+    pixels = [run for run in beside if run.config.name("model") == "pixels"]
     assert keys(pixels, "seed", "epochs", "dataset.fold") == [(3, 1, 0), (3, 1, 1)] and not refused
     assert len(beside) - len(pixels) == 8
 
 
 def test_what_is_asked_for_is_no_baseline_too(asked):
     _, beside, _ = asked("loss=softmax,arcface seed=0,1")
-    assert keys(beside, "model.name") == [("pixels",)] * 2
+    assert keys(beside, "model") == [("pixels",)] * 2
     assert not asked("loss=softmax model=pixels,mlp")[1]
     assert not asked("model=pixels seed=0,1")[1]
 
@@ -100,18 +103,18 @@ def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(as
     line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
     runs, beside, refused = asked(f"{line} neck.norm=true loss.gradient=detached")
     assert len(runs) == 2 and not refused
-    assert sorted(keys(beside, "model.name")) == [("pixels",), ("tiny_cnn",)]
+    assert sorted(keys(beside, "model")) == [("pixels",), ("tiny_cnn",)]
 
 
 def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(asked, tmp_path):
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "narrow.yaml").write_text(
-        "# @package _global_\nmodel:\n  options:\n    width: 8\n"
+        "# @package _global_\nmodel:\n  width: 8\n"
     )
     line = f"hydra.searchpath=[file://{tmp_path}] experiment=narrow loss=arcface,cosface"
     runs, beside, refused = asked(line)
     assert not refused and keys(runs, "model.width") == [(8,)] * 2
-    assert sorted(keys(beside, "model.name", "model.width")) == [
+    assert sorted(keys(beside, "model", "model.width")) == [
         ("pixels", None),
         ("small_cnn", 8),
     ]
@@ -126,15 +129,15 @@ def test_pixels_have_nothing_of_how_a_backbone_begins_and_trains(data, asked, tm
     runs, beside, refused = asked(f"{line} early_stopping.patience=3 {data}")
     assert not refused
     (softmax,), pixels = (
-        [run for run in beside if (run.values["model"]["name"] == "pixels") is plain]
+        [run for run in beside if (run.config.name("model") == "pixels") is plain]
         for plain in (False, True)
     )
     for run in (*runs, softmax):
-        assert run.values["init"] == {"from": f"{tmp_path}/weights.pt", "freeze": [0]}
-        assert run.values["optimizer"]["layer_decay"] == 0.5
+        assert dict(run.config.init) == {"source": f"{tmp_path}/weights.pt", "freeze": ["0"]}
+        assert run.config.optimizer.layer_decay == 0.5
     for run in pixels:
-        assert run.values["init"] == {"from": None, "freeze": None}
-        assert run.values["optimizer"]["backbone_lr"] is run.values["ema"]["decay"] is None
+        assert dict(run.config.init) == {"source": None, "freeze": None}
+        assert run.config.optimizer.backbone_lr is run.config.ema.decay is None
     assert len(pixels) == 1
 
 
@@ -146,7 +149,7 @@ def test_a_baseline_that_cannot_run_is_left_out_with_its_reason(asked, monkeypat
 
     monkeypatch.setattr("src.sweeps.baselines.runs_of", without_pixels)
     _, beside, refused = asked("loss=arcface,cosface")
-    assert keys(beside, "loss.name", "model.name") == [("softmax", "small_cnn")]
+    assert keys(beside, "loss", "model") == [("softmax", "small_cnn")]
     assert refused == {"pixels": "model=pixels: cannot be"}
 
 
@@ -176,9 +179,8 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
         "seed=7",
         "epochs=2",
     ]
-    sweeper.params = "loss=arcface"
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: keys with values"):
-        sweeper.parse_line([])
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: expected keys with values"):
+        checked_arguments(GridSweeper, vars(sweeper) | {"params": "loss=arcface"}, "hydra.sweeper.")
 
 
 def test_pixels_in_an_open_set_do_not_depend_on_training(composed, folder_of, tmp_path):
@@ -187,7 +189,7 @@ def test_pixels_in_an_open_set_do_not_depend_on_training(composed, folder_of, tm
     found = []
     for name, other in (("a", ["epochs=1"]), ("b", ["epochs=3", "seed=5", "loss=arcface"])):
         train_run(composed(*FAST, *data, "model=pixels", "loss=softmax", *other), tmp_path / name)
-        metrics = read_summary(tmp_path / name)["metrics"]
+        metrics = summary_of(tmp_path / name)["metrics"]
         found.append({key: v for key, v in metrics.items() if not key.startswith("prototype_")})
     assert found[0] == found[1] and len(found[0]) > 5
 
@@ -205,8 +207,8 @@ def test_a_sweep_with_folds_runs_its_baselines_once(sweep, tmp_path):
 def test_one_run_has_no_baselines_and_params_make_it_three(sweep, tmp_path):
     code, out, err = finish(sweep("epochs=1", "hydra.sweeper.baselines=true"))
     assert code == 0 and "1 run -> " in out, err
-    code, out, err = finish(sweep("experiment=params", "hydra.sweeper.baselines=1"))
-    assert code == 1 and "hydra.sweeper.baselines=1: true or false" in err
+    code, out, err = finish(sweep("experiment=params", "hydra.sweeper.baselines=some"))
+    assert code == 1 and "hydra.sweeper.baselines=some: expected true or false" in err
     code, out, err = finish(sweep("experiment=params", "epochs=1"))  # which says 2
     assert code == 0 and "3 runs, 1 finished already, 2 to go" in out, err
 

@@ -26,7 +26,7 @@ JOBS = [
     "experiment=faces_folder model.embedding_dim=7 dataset.root='/a/o\\'b?'",
     "dataset=image_folder evaluation=closed_set",
     "optimizer=faulty optimizer.lr=1",
-    "~loss",
+    "~schedule",
     "+loss@other=cosface +other.x=1",
     "+loss.k=3 ++seed=7",
     "~augment ~neck.dropout ~optimizer.weight_decay",
@@ -38,6 +38,7 @@ JOBS = [
 REFUSED = [
     "nothing=1",
     "~experiment",
+    "~loss",
     "loss=nope",
     "+experiment=quick",
     "++loss=cosface",
