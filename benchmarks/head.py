@@ -10,19 +10,19 @@ from functools import partial
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 
 from benchmarks.timing import interleaved, machine
+from src.config import read
+from src.config.compose import CONF, compose_choices
 from src.run.build import build_head
-from src.config.compose import CONF, to_dict
 
 SIZES = {"small": (512, 3, 10, 60, 20), "large": (512, 512, 10_000, 8, 1)}  # B, D, C, rounds, calls
 BASE = "normalise + linear + cross entropy"
 
 
 def published(name: str, dimension: int, classes: int) -> torch.nn.Module:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_dict(compose("train", overrides=[f"loss={name}"]))
+    overrides = [f"loss={name}"]
+    config = read(compose_choices(overrides), overrides)
     return build_head(config, dimension, classes)
 
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import ray
-from hydra import compose, initialize_config_dir
 from ray import tune
 
-from src.config.compose import CONF, to_dict
+from src.config import read
+from src.config.compose import compose_choices
 
 
 def main() -> None:
@@ -25,8 +25,7 @@ def main() -> None:
         from src.run.lifecycle import train_run
 
         own = [f"loss={chosen['loss']}", f"seed={chosen['seed']}", "device.threads=1"]
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = to_dict(compose("train", overrides=[*overrides, *own]))
+        config = read(compose_choices([*overrides, *own]), [*overrides, *own])
         place = tune.get_context().get_trial_id()
         return {"objective": train_run(config, Path(folder, "runs", place))}
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from hydra import compose, initialize_config_dir
 
 from src import plots
+from src.config import read
+from src.config.compose import CONF, compose_choices
 from src.run.build import build_head
-from src.config.compose import CONF, to_dict
 
 # SFace weighs gradients and leaves the logit as it is; QAMFace's logits run from 10 to 40.
 WITHOUT_PANEL = ("sface", "qamface")
@@ -17,8 +17,8 @@ LOSSES = sorted({path.stem for path in (CONF / "loss").glob("[!_]*.yaml")} - set
 
 def curve(name: str, angles: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
     """t(θ) and −dt/dθ of a member in evaluation mode, for embeddings of length 20."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = to_dict(compose("train", overrides=[f"loss={name}"]))
+    overrides = [f"loss={name}"]
+    config = read(compose_choices(overrides), overrides)
     head = build_head(config, 2, 2).double().eval()
     with torch.no_grad():
         head.weight.copy_(-torch.eye(2).view(2, *[1] * (head.weight.ndim - 2), 2))

@@ -14,30 +14,6 @@ class UserError(Exception):
     """Names the key or file that is wrong, what it was and what would be right."""
 
 
-class Mistakes:
-    """What several checks refuse, to be said all at once."""
-
-    def __init__(self):
-        self.lines: dict[str, None] = {}
-
-    def of(self, check: Callable[..., object], *arguments: object) -> bool:
-        """Whether a check passes; what it refuses otherwise is kept."""
-        try:
-            check(*arguments)
-        except UserError as error:
-            self.add(str(error))
-            return False
-        return True
-
-    def add(self, text: str) -> None:
-        self.lines |= dict.fromkeys(text.splitlines())
-
-    def refuse(self) -> None:
-        """Raise UserError with a line for each mistake, if there are any."""
-        if self.lines:
-            raise UserError("\n".join(self.lines))
-
-
 class Diverged(UserError):
     """Training produced losses, weights, embeddings or metrics that are not finite numbers."""
 

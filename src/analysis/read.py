@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from ..config import Config, setting
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
-from ..run.folder import RunFolder, Summary
+from ..run.folder import RunFolder, Summary, first_mistake
 from .statistics import Repeat
 
 BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
@@ -118,8 +120,11 @@ def read_run(path: Path) -> RunRecord:
         config = folder.begun().get("config")
         if config is None:
             raise ValueError("no run has begun in it: it has neither summary.json nor .hydra/run.json")
-        state = "running" if folder.running else "unfinished"
-        return RunRecord(path, state, Config.model_validate(config))
+        try:
+            config = Config.model_validate(config)
+        except ValidationError as error:
+            raise ValueError(f"run.json is not that of a run: {first_mistake(error)}") from None
+        return RunRecord(path, "running" if folder.running else "unfinished", config)
     summary = folder.read_summary()
     if summary.done:
         for what in ("metrics", "validation"):

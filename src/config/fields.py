@@ -74,6 +74,8 @@ def bounds_in_words(metadata: Sequence[object]) -> str:
             stated = isinstance(limit, annotated_types.BaseMetadata) and bound is not None
             if stated and abs(bound) < 2**63 - 1:  # the largest integer goes without saying
                 found.append(f"{sign} {bound:g}".replace("e+0", "e"))
+        if isinstance(limit, annotated_types.MaxLen):
+            found.append(f"of at most {limit.max_length} letters")
     return f" {', '.join(found)}" * bool(found)
 
 

@@ -3,7 +3,6 @@
 import copy
 import difflib
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
@@ -124,12 +123,13 @@ def _naming_what_failed(architecture: str, pretrained: bool, options: Mapping) -
     try:
         yield
     except TypeError as error:
+        if not options:
+            raise
         reason = " ".join(str(error).split())
-        unknown = re.search(r"unexpected keyword argument '(\w+)'", reason)
-        if unknown and unknown[1] in options:
-            why = f"{architecture} has no such option"
-            raise BadArgument(unknown[1], options[unknown[1]], why) from None
-        raise ValueError(f"{architecture}: {reason}") from error
+        if len(options) > 1:  # which of them is to blame, only the reason says
+            raise ValueError(f"{architecture}: {reason}") from error
+        ((name, value),) = options.items()
+        raise BadArgument(name, value, f"{architecture} does not take it ({reason})") from error
     except Exception as error:  # whatever a network stack raises
         if not pretrained:
             raise

@@ -159,10 +159,7 @@ class RunFolder:
         try:
             return Summary.model_validate(json.loads(text_of(self.path / "summary.json")))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-            raise ValueError(f"summary.json is not that of a run: {where}: {said}") from None
+            raise ValueError(f"summary.json is not that of a run: {first_mistake(error)}") from None
         except (ValueError, RecursionError) as error:
             raise ValueError(f"summary.json cannot be read: {error}") from None
 
@@ -416,6 +413,13 @@ def model_file(folder: Path) -> Path:
     if folder.is_file():
         return folder
     return folder / BEST if (folder / BEST).is_file() else folder / LAST
+
+
+def first_mistake(error: ValidationError) -> str:
+    """Where it is and what, as in `config.epochs: Input should be …`."""
+    first = error.errors(include_url=False)[0]
+    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), said]))
 
 
 def text_of(path: Path) -> str:

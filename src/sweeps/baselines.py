@@ -7,6 +7,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..config.classes import locate, parameters
 from ..config.compose import Composer, explain
+from ..config.errors import Refused
 from ..config.fields import spelled
 from ..config.read import FIELDS, read
 from ..config.tree import PIXELS, leaves
@@ -14,8 +15,11 @@ from ..errors import UserError
 from .plan import Planned, runs_of
 
 LOSS = ("loss", "margin", "scale")
-# Groups and keys that are about a backbone, or about training it, which pixels have not.
-BACKBONE = ("neck", "init", "ema", "optimizer.backbone_lr", "optimizer.layer_decay")
+# Groups and keys that are about a backbone, or about training it, or about more epochs than pixels have.
+BACKBONE = (
+    *("neck", "init", "ema", "optimizer.backbone_lr", "optimizer.layer_decay"),
+    *("early_stopping", "schedule.warmup"),
+)
 
 
 def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned], dict[str, str]]:
@@ -68,7 +72,13 @@ def without(composer: Composer, overrides: list[str], groups: Iterable[str]) -> 
 
 def fitted(composer: Composer, overrides: list[str], name: str) -> list[Planned]:
     """The runs of a baseline, without what an experiment's file says for other losses or models."""
-    config, extra = read(composer.compose(overrides), overrides), []
+    try:
+        config = read(composer.compose(overrides), overrides)
+    except Refused as error:  # perhaps for what is left out now
+        if error.rest is None:
+            raise
+        config = error.rest
+    extra = []
     for group in ("loss", "model"):
         section = getattr(config, group)
         known = parameters(locate(group, section.target))
@@ -77,6 +87,9 @@ def fitted(composer: Composer, overrides: list[str], name: str) -> list[Planned]
     for leaf in leaves(config):
         of_loss = leaf.key.startswith(("margin.", "scale."))
         if leaf.key.split(".")[0] in ours or leaf.key in ours:
+            if leaf.argument:
+                extra.append(f"~{leaf.key}")
+                continue
             unused = None if of_loss and leaf.key.endswith(".value") else FIELDS[leaf.key].default
             if leaf.value != unused:
                 extra.append(f"{leaf.key}={spelled(unused)}")

@@ -111,6 +111,7 @@ class PlannedSweeper(Sweeper):
 
     def launch_beside(self, runs: list[Planned]) -> list[str]:
         """Run the baselines of runs that are there; a line for each that failed."""
+        self.varied |= {"loss", "model"}  # from those
         todo = [run for run in self.settled(self.beside(runs)) if run.objective is None]
         with Board(len(todo)) as board:
             ended = zip(todo, self.launch(todo, board), strict=True)

@@ -1,7 +1,6 @@
 """What the answer says where something is planted: a saturated metric, ties, collapse, a winner,
 baselines, folds, few images, one learning rate for all."""
 
-import json
 import re
 
 import numpy as np
@@ -10,16 +9,11 @@ import pytest
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.wording import answer_sentences, method
 from src.errors import UserError
-from src.run.folder import write_json
+
+from .conftest import edit
 
 COUNTS = {"images": 30, "classes": 3, "smallest_class": 10, "queries": 30,
           "same_pairs": 135, "different_pairs": 300, "folded_pairs": 260}  # fmt: skip
-
-
-def edit(folder, change) -> None:
-    summary = json.loads((folder / "summary.json").read_text())
-    change(summary)
-    write_json(folder / "summary.json", summary)
 
 
 @pytest.fixture
@@ -34,7 +28,7 @@ def plant(make):
             both[1] = both[0]
 
         def change(summary):
-            summary["config"]["evaluation"] = {"name": "open_set", "objective": "recall_at_1"}
+            summary["config"]["evaluation"] = {"protocol": "open_set", "objective": "recall_at_1"}
             summary["config"]["objective"] = "recall_at_1"
             summary["validation"], summary["metrics"] = both
             if counts:

@@ -6,13 +6,14 @@ import re
 
 import numpy as np
 import pytest
-import yaml
 from scipy import stats
 
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.wording import answer_sentences
 from src.errors import UserError
-from src.run.folder import claimed, write_json
+from src.run.folder import RunFolder, claimed, write_json
+
+from .conftest import edit
 
 RNG = np.random.default_rng(0)
 
@@ -95,12 +96,6 @@ def test_of_settings_that_score_the_same_no_seeds_are_asked_to_tell_them_apart(m
     assert "would take" not in words
 
 
-def edit(folder, change) -> None:
-    summary = json.loads((folder / "summary.json").read_text())
-    change(summary)
-    write_json(folder / "summary.json", summary)
-
-
 def test_one_that_is_separably_better_on_test_is_not_called_beaten(make, tmp_path):
     for seed in range(4):
         edit(
@@ -137,7 +132,7 @@ def test_runs_that_were_lost_or_trained_otherwise_are_not_passed_over(make, tmp_
         make("arcface", 0.1, seed, 0.95 + 0.001 * seed)
         edit(make("softmax", None, seed, 0.9), lambda s: s["config"].update(epochs=1))
     make("arcface", 0.1, 9, None, state="diverged", error="nan")
-    make("cosface", 0.1, 0, None, state="failed", error="boom", metrics={"accuracy": float("nan")})
+    make("cosface", 0.1, 0, None, state="failed", error="boom", metrics={"accuracy": 0.5})
     words = words_of(tmp_path)
     assert (
         "More runs of arcface are not in these numbers, because they did not finish: 1 diverged" in words
@@ -171,34 +166,56 @@ def test_lower_is_better_is_said_of_angles_that_should_be_small(make, tmp_path):
     assert "It is the best of these settings" in words
 
 
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda folder: (folder / "embeddings.npz").write_bytes(b""),
-        lambda folder: (folder / "embeddings.npz").write_bytes(b"PK torn"),
-        lambda folder: np.savez(folder / "embeddings.npz", embeddings=np.full((4, 3), np.nan), labels=[0] * 4, prototypes=np.eye(3)),  # noqa: E501
-        lambda folder: (folder / "embeddings.npz").unlink(),
-        lambda folder: (folder / "metrics.csv").write_text("epoch\n1\n"),
-        lambda folder: (folder / "metrics.csv").unlink(),
-        lambda folder: edit(folder, lambda s: s.update(metrics={"accuracy": 0.9})),
-        lambda folder: edit(folder, lambda s: s.update(validation=[1])),
-        lambda folder: edit(folder, lambda s: s.pop("classes")),
-        lambda folder: edit(folder, lambda s: s.update(error={}, state=[])),
-        lambda folder: edit(folder, lambda s: s["config"].pop("logger")),
-        lambda folder: edit(folder, lambda s: s["config"]["model"].pop("name")),
-        # Figures must show such a name, not set it as a formula.
-        pytest.param(lambda folder: edit(folder, lambda s: s["config"]["optimizer"].update(name=r"$\frac{$ <script>", lr=float("inf"))), marks=pytest.mark.figures),  # noqa: E501
-        lambda folder: (folder / ".hydra" / "overrides.yaml").write_text("5"),
-    ],
-)  # fmt: skip
+def spoil_config(summary) -> None:
+    # Figures must show such a name, not set it as a formula.
+    summary["config"]["choices"]["optimizer"] = r"$\frac{$ <script>"
+    summary["config"]["optimizer"]["lr"] = 0.5
+
+
+DAMAGE = {
+    "no embeddings": lambda folder: (folder / "embeddings.npz").write_bytes(b""),
+    "torn embeddings": lambda folder: (folder / "embeddings.npz").write_bytes(b"PK torn"),
+    "NaN": lambda folder: np.savez(
+        folder / "embeddings.npz",
+        embeddings=np.full((4, 3), np.nan),
+        labels=[0] * 4,
+        prototypes=np.eye(3),
+    ),
+    "embeddings gone": lambda folder: (folder / "embeddings.npz").unlink(),
+    "odd rows": lambda folder: (folder / "metrics.csv").write_text("epoch\n1\n"),
+    "rows gone": lambda folder: (folder / "metrics.csv").unlink(),
+    "few metrics": lambda folder: edit(folder, lambda s: s.update(metrics={"accuracy": 0.9})),
+    "odd validation": lambda folder: edit(folder, lambda s: s.update(validation=[1])),
+    "no classes": lambda folder: edit(folder, lambda s: s.pop("classes")),
+    "odd state": lambda folder: edit(folder, lambda s: s.update(error={}, state=[])),
+    "no logger": lambda folder: edit(folder, lambda s: s["config"].pop("logger")),
+    "no name": lambda folder: edit(folder, lambda s: s["config"]["choices"].pop("model")),
+    "no identity": lambda folder: edit(folder, lambda s: [s.pop("config"), s.pop("identity")]),
+    "infinite": lambda folder: edit(folder, lambda s: s["config"]["optimizer"].update(lr=float("inf"))),
+    "odd overrides": lambda folder: (folder / ".hydra" / "overrides.yaml").write_text("5"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_one_damaged_run_does_not_stop_the_comparison(damage, make, tmp_path):
     for seed in range(2):
         for margin in (0.1, 0.2):
             make("arcface", margin, seed, 0.9 + 0.01 * seed)
-    damage(make("arcface", 0.3, 0, 0.99))
+    DAMAGE[damage](make("arcface", 0.3, 0, 0.99))
     compare_sweeps([tmp_path / "sweep"])
     page = (tmp_path / "sweep" / "comparison" / "report.html").read_text()
-    assert "<script> s" not in page and page.endswith("</html>\n")
+    assert page.endswith("</html>\n")
+
+
+@pytest.mark.figures
+def test_an_odd_name_is_shown_as_it_is(make, tmp_path):
+    for seed in range(2):
+        for margin in (0.1, 0.2):
+            make("arcface", margin, seed, 0.9 + 0.01 * seed)
+    edit(make("arcface", 0.3, 0, 0.99), spoil_config)
+    compare_sweeps([tmp_path / "sweep"])
+    page = (tmp_path / "sweep" / "comparison" / "report.html").read_text()
+    assert "$ &lt;script&gt;" in page and "$ <script>" not in page and page.endswith("</html>\n")
 
 
 def test_a_folder_of_an_older_format_is_named_and_skipped(make, tmp_path):
@@ -206,12 +223,14 @@ def test_a_folder_of_an_older_format_is_named_and_skipped(make, tmp_path):
     edit(make("arcface", 0.1, 0, 0.9), lambda s: s["config"]["loss"].pop("_target_"))
     runs, problems = read_runs([tmp_path / "sweep"])
     assert len(runs) == 1 and len(problems) == 1
-    assert "loss=arcface,margin=0.1" in problems[0] and "it has no loss._target_" in problems[0]
+    assert "loss=arcface,margin=0.1" in problems[0]
+    assert "summary.json is not that of a run: config.loss._target_: " in problems[0]
 
 
 def test_runs_of_several_codes_are_said_to_be(make, tmp_path):
     for seed, sources in enumerate(("a" * 12, "a" * 12, "b" * 12)):
-        make("arcface", 0.1, seed, 0.9 + seed / 1000, code={"sources": sources, "commit": f"{seed:012}"})
+        code = {"sources": sources, "commit": f"{seed:012}", "dirty": False}
+        make("arcface", 0.1, seed, 0.9 + seed / 1000, code=code)
     assert "computed by 2 versions of the code: 2 by aaaaaaaaaaaa" in words_of(tmp_path)
 
 
@@ -234,11 +253,9 @@ def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
     nan = make("arcface", 0.1, 1, 0.9, name="nan") / "summary.json"
     nan.write_text(nan.read_text().replace('"accuracy": 0.9', '"accuracy": NaN'))
     (sweep / "half" / ".hydra").mkdir(parents=True)
-    (sweep / "half" / ".hydra" / "config.yaml").write_text("seed: 0\nloss: {na")
+    (sweep / "half" / ".hydra" / "run.json").write_text('{"identity": "f')
     running = make("arcface", 0.3, 9, 0.9, name="running")
-    config = json.loads((running / "summary.json").read_text())["config"]
-    (running / ".hydra" / "config.yaml").write_text(yaml.dump(config))
-    (running / "summary.json").unlink()
+    RunFolder(running).begin(RunFolder(running).read_summary())  # which takes the summary away
     with claimed(running):
         found = compare_sweeps([sweep])
     said = capsys.readouterr().out
@@ -260,7 +277,7 @@ def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
     [
         (lambda path: None, "no such folder"),
         (lambda path: path.mkdir(), "holds no run"),
-        (lambda path: (path / "x").mkdir(parents=True), "no configuration is in it"),
+        (lambda path: (path / "x").mkdir(parents=True), "no run has begun in it"),
     ],
 )
 def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path, template):

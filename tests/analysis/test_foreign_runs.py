@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-import re
+import shutil
 import struct
 import zipfile
 
@@ -12,87 +12,93 @@ import pytest
 
 from src.analysis import compare_sweeps, foreign, rank_runs, read_runs
 from src.analysis.figures import read_spheres
-from src.analysis.foreign import array_shape, read_arrays, read_config
+from src.analysis.foreign import MOST_YAML_BYTES, array_shape, plain_yaml, read_arrays
+from src.analysis.report import read_yaml
 from src.analysis.tables import harmless
+from tests.conftest import config_of
 
-CONFIG = """
-seed: 0
-loss: {_target_: src.losses.ArcFace, name: arcface, margin: 0.5, scale: 64, few_classes: null}
-margin: {name: paper, value: "${loss.margin}"}
-scale: {name: few_classes, value: "${oc.select:loss.few_classes.scale,${loss.scale}}"}
-dataset: {name: digits, root: "${oc.env:SECRET_OF_THE_READER,data}", split: "${evaluation.protocol}"}
-model: {name: mlp, embedding_dim: "${oc.select:dataset.embedding_dim,128}"}
-evaluation: {name: closed_set}
-logger: {name: none}
-device: {name: cpu}
-objective: accuracy
-odd:
-  - "${oc.env:SECRET_OF_THE_READER}"
-  - "x${oc.env:SECRET_OF_THE_READER}y"
-  - "${oc.select:nothing,${oc.env:SECRET_OF_THE_READER}}"
-  - "${${a}.${b}:SECRET_OF_THE_READER}"
-  - "${oc.decode:${oc.env:SECRET_OF_THE_READER}}"
-  - "${oc.create:{a:${oc.env:SECRET_OF_THE_READER}}}"
-  - "${oc.select:'${oc.env:SECRET_OF_THE_READER}'}"
-  - "${hydra:runtime.cwd}"
-  - "${odd}"
-  - "${loop}"
-loop: "${loop}"
-a: oc
-b: env
-"""
+from .conftest import edit
+
+SECRET = "${oc.env:SECRET_OF_THE_READER}"
 
 
 @pytest.fixture
 def unfinished(tmp_path, monkeypatch):
-    """unfinished(text) makes a run folder that ended before its summary."""
+    """unfinished(text) makes a run folder that ended before its summary; `text` is what it says of its
+    configuration."""
     monkeypatch.setenv("SECRET_OF_THE_READER", "hunter2")
 
-    def write(text: str = CONFIG):
+    def write(text: str | None = None, **changes):
         folder = tmp_path / "sweep" / "stranger"
         (folder / ".hydra").mkdir(parents=True)
-        (folder / ".hydra" / "config.yaml").write_text(text, encoding="utf-8")
+        config = config_of("logger=none").plain() | changes
+        text = json.dumps({"identity": "f" * 16, "config": config}) if text is None else text
+        (folder / ".hydra" / "run.json").write_text(text, encoding="utf-8")
         return folder
 
     return write
 
 
 def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make, tmp_path):
-    folder = unfinished()
-    config = read_config(folder / ".hydra" / "config.yaml")
-    assert config["margin"]["value"] == 0.5 and config["scale"]["value"] == 64
-    assert config["dataset"]["split"] == "closed_set" and config["model"]["embedding_dim"] == 128
-    assert config["dataset"]["root"] == "${oc.env:SECRET_OF_THE_READER,data}"
+    plain = config_of("logger=none").plain()
+    spoiled = {
+        "dataset": plain["dataset"] | {"root": f"{SECRET[:-1]},data}}", "odd": [SECRET, f"x{SECRET}y"]},
+        "objective": f"${{oc.decode:{SECRET}}}",
+        "choices": plain["choices"] | {"model": "${hydra:runtime.cwd}", "dataset": SECRET},
+    }
+    folder = unfinished(**spoiled)
+    (folder / ".hydra" / "overrides.yaml").write_text(f"- seed={SECRET}\n- '{SECRET}'\n")
     for seed in range(2):
-        make("arcface", 0.3, seed, 0.9)
-        make("softmax", None, seed, 0.8)
-    compare_sweeps([tmp_path / "sweep"])
+        edit(make("arcface", 0.3, seed, 0.9), lambda s: s["config"].update(dataset=spoiled["dataset"]))
+        edit(make("softmax", None, seed, 0.8), lambda s: s["config"].update(dataset=spoiled["dataset"]))
+    runs, problems = read_runs([tmp_path / "sweep"])
+    stranger = next(run for run in runs if run.name == "stranger")
+    assert stranger.state == "unfinished" and stranger.config.dataset.root == spoiled["dataset"]["root"]
+    assert stranger.config.name("model") == "${hydra:runtime.cwd}" and not problems
+    compare_sweeps([tmp_path / "sweep"], "accuracy")
     written = [path for path in (tmp_path / "sweep" / "comparison").iterdir() if path.is_file()]
     assert {"report.html", "results.csv"} <= {path.name for path in written}
     assert not [path.name for path in written if b"hunter2" in path.read_bytes()]
     assert b"SECRET_OF_THE_READER" in (tmp_path / "sweep" / "comparison" / "report.html").read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
+def test_a_configuration_that_is_none_is_skipped_by_name(unfinished, make, tmp_path):
+    make("arcface", 0.3, 0, 0.9)
+    plain = config_of("logger=none").plain()
+    other = json.dumps({"identity": "f" * 16, "config": plain | {"device": "cpu"}})
+    for text, said in (
+        ('{"a":' + "[" * 100_000, "no run has begun in it"),
+        ("[1, 2]", "no run has begun in it"),
+        ("", "no run has begun in it"),
+        ("\0", "no run has begun in it"),
+        (json.dumps({"identity": "f" * 16}), "no run has begun in it"),
+        (json.dumps({"config": plain}), "no run has begun in it"),
+        (json.dumps({"identity": "f" * 16, "config": 5}), "run.json is not that of a run: "),
+        (other, "run.json is not that of a run: device: "),
+    ):
+        folder = unfinished(text)
+        runs, problems = read_runs([tmp_path / "sweep"])
+        assert len(runs) == 1 and len(problems) == 1, text[:80]
+        assert "stranger: skipped" in problems[0] and "\n" not in problems[0], problems
+        assert said in problems[0], problems
+        shutil.rmtree(folder)
+
+
+def test_yaml_that_would_expand_or_run_is_not_read(tmp_path):
+    path = tmp_path / "multirun.yaml"
+    for text, said in (
         ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(3)), "aliases"),
         ("a: " + "[" * 100_000, "nested more than 64 levels"),
-        ("a: !!python/object/apply:os.system ['true']", "config.yaml cannot be read"),
-        ("[1, 2]", "it has no seed"),
-        ("", "it has no seed"),
-        ("a: '${'", "config.yaml cannot be read|it has no seed"),
-        (CONFIG.replace("device: {name: cpu}", "device: cpu"), "it has no device"),
-        ("#" * 2**21, "2,097,152 bytes, more than 1,048,576"),
-    ],
-)
-def test_a_configuration_that_is_none_is_skipped_by_name(text, said, unfinished, make, tmp_path):
-    make("arcface", 0.3, 0, 0.9)
-    unfinished(text)
-    runs, problems = read_runs([tmp_path / "sweep"])
-    assert len(runs) == 1 and len(problems) == 1
-    assert "stranger: skipped" in problems[0] and "\n" not in problems[0]
-    assert re.search(said, problems[0])
+        ("#" * 2 * MOST_YAML_BYTES, "2,097,152 bytes, more than 1,048,576"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=said):
+            plain_yaml(path)
+        assert read_yaml(path) is None
+    path.write_text("a: !!python/object/apply:os.system ['true']")
+    assert read_yaml(path) is None
+    path.write_text(f"a: {SECRET}")
+    assert read_yaml(path) == {"a": SECRET}
 
 
 CHANGES = [
@@ -126,9 +132,10 @@ def test_summaries_of_other_kinds_and_rows_that_are_none_do_not_end_the_comparis
         of = make("cosface", 0.1 * number, 0, 0.9 + number / 100)
         (of / "metrics.csv").write_text(f"epoch,loss,accuracy\n{row}\n")
     comparison = compare_sweeps([tmp_path / "sweep"])
-    assert len(comparison.settings) == 2 + len(rows)
-    skipped = [line for line in comparison.problems if ": skipped, " in line]
-    assert len(skipped) == len(comparison.problems) == 9 and not any("\n" in line for line in skipped)
+    assert len(comparison.settings) == 1 + len(rows)
+    skipped = [line for line in comparison.problems if ": skipped, summary.json" in line]
+    assert len(skipped) == len(comparison.problems) == len(CHANGES)
+    assert not any("\n" in line for line in skipped)
 
 
 def test_pipes_in_a_run_folder_are_not_waited_for(make, unfinished, tmp_path):
@@ -136,11 +143,12 @@ def test_pipes_in_a_run_folder_are_not_waited_for(make, unfinished, tmp_path):
     for margin, name in ((0.1, "summary.json"), (0.2, "metrics.csv")):
         (make("arcface", margin, 0, 0.9) / name).unlink()
         os.mkfifo(tmp_path / "sweep" / f"loss=arcface,margin={margin},scale=64,seed=0" / name)
-    (unfinished() / ".hydra" / "config.yaml").unlink()
-    os.mkfifo(tmp_path / "sweep" / "stranger" / ".hydra" / "config.yaml")
+    (unfinished() / ".hydra" / "run.json").unlink()
+    os.mkfifo(tmp_path / "sweep" / "stranger" / ".hydra" / "run.json")
     comparison = compare_sweeps([tmp_path / "sweep"])
     assert len(comparison.settings) == 2
-    assert len([line for line in comparison.problems if "a folder, pipe, socket or device" in line]) == 2
+    assert len([line for line in comparison.problems if "a folder, pipe, socket or device" in line]) == 1
+    assert len([line for line in comparison.problems if "no run has begun in it" in line]) == 1
 
 
 def test_a_summary_nested_a_hundred_thousand_deep_is_skipped(make, tmp_path):
@@ -239,10 +247,10 @@ def test_no_cell_of_the_tables_is_a_formula(make, tmp_path):
         make("softmax", None, seed, 0.8)
         make("=HYPERLINK(1)", -0.25, seed, 0.9)
         make("=HYPERLINK(1)", 0.5, seed, 0.7)
-    odd = make("arcface", 0.3, 0, 0.9, state="failed", error="-2+3+cmd|' /C calc'!A0") / "summary.json"
-    summary = json.loads(odd.read_text())
-    summary["config"]["optimizer"]["=key"] = "@value"
-    odd.write_text(json.dumps(summary | {"state": "=state"}))
+    odd = make("arcface", 0.3, 0, 0.9, state="failed", error="-2+3+cmd|' /C calc'!A0")
+    edit(odd, lambda s: s["config"]["optimizer"].update({"=key": "@value"}))
+    edit(make("arcface", 0.3, 1, 0.9), lambda s: s["config"]["optimizer"].update({"=key": "@value"}))
+    make("arcface", 0.3, 2, 0.9)
     compare_sweeps([tmp_path / "sweep"])
     for name in ("results.csv", "summary.csv"):
         with open(tmp_path / "sweep" / "comparison" / name, newline="") as file:

@@ -1,6 +1,5 @@
 """report.html and its figures: what they say, that nothing in them is live, that they fit the page."""
 
-import copy
 import json
 import os
 import re
@@ -23,38 +22,40 @@ from src.commands import PROGRAM
 from src.evaluation import METRICS
 from src.run.folder import write_json
 
+from .conftest import config_named, edit, leave
+
 RNG = np.random.default_rng(0)
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 HOSTILE = """</script><script>alert(1)</script><img src=x onerror="alert(2)">'"{{ 7 * 7 }}&amp;"""
 
 
 @pytest.fixture
-def write(base, tmp_path):
+def write(tmp_path):
     """write("arcface", 0.3, 0.001, seed, accuracy) leaves what a finished run leaves: loss, margin,
     learning rate. A dotted key in `more` is one of the configuration, another one of summary.json."""
 
     def run(loss, margin, rate, seed, accuracy, *, curve=(0.5, 0.7), classes=("cat", "dog"), **more):
-        config = copy.deepcopy(base)
-        config["seed"], config["optimizer"]["lr"] = seed, rate
-        config["loss"]["name"], config["margin"]["value"] = loss, margin
+        config = config_named(loss=loss)
+        changes = {"optimizer": {"lr": rate}, "margin": {"value": margin}}
         for key in [key for key in more if "." in key]:
             group, name = key.split(".")
-            config[group][name] = more.pop(key)
+            changes[group] = changes.get(group, {}) | {name: more.pop(key)}
+        choices = config.choices | changes.pop("choices", {})
         asked = ["experiment=wide", f"loss={loss}", f"margin={margin}", f"lr={rate}", f"seed={seed}"]
         folder = tmp_path / "sweep" / ",".join(asked)
-        (folder / ".hydra").mkdir(parents=True)
-        (folder / ".hydra" / "overrides.yaml").write_text(yaml.dump(asked))
         metrics = dict.fromkeys(METRICS, 0.5) | {"accuracy": accuracy}
-        summary = {"state": "finished", "config": config, "seconds": 1.5, "classes": list(classes)}
-        summary |= {"metrics": metrics, "validation": dict(metrics)} | more
+        summary = {"classes": list(classes), "metrics": metrics, "validation": dict(metrics)} | more
         rows = [f"{epoch},1,{value}" for epoch, value in enumerate(curve, 1)]
-        (folder / "metrics.csv").write_text("\n".join(["epoch,loss,accuracy", *rows]) + "\n")
         labels, prototypes = np.arange(200) % len(classes), RNG.normal(size=(len(classes), 3))
-        points = (prototypes[labels] + 0.1 * RNG.normal(size=(200, 3))).astype(np.float32)
-        images = RNG.integers(0, 17, (200, 8, 8, 1)).astype(np.uint8)
-        np.savez(folder / "embeddings.npz", embeddings=points, labels=labels, prototypes=prototypes,
-                 shown=np.arange(200), thumbnails=images)  # fmt: skip
-        write_json(folder / "summary.json", summary)
+        arrays = {
+            "embeddings": (prototypes[labels] + 0.1 * RNG.normal(size=(200, 3))).astype(np.float32),
+            "labels": labels,
+            "prototypes": prototypes,
+            "shown": np.arange(200),
+            "thumbnails": RNG.integers(0, 17, (200, 8, 8, 1)).astype(np.uint8),
+        }
+        config = config.replace(seed=seed, **changes).model_copy(update={"choices": choices})
+        leave(folder, config, summary, rows, asked, **arrays)
         return folder
 
     return run
@@ -96,7 +97,7 @@ def test_text_of_runs_is_text_on_the_page_whatever_it_holds(write, tmp_path):
         for margin in (0.1, 0.3):
             folder = write(
                 "arcface", margin, 0.01, seed, 0.9, classes=(HOSTILE, "dog"), wandb_url=link,
-                **{"dataset.name": HOSTILE, "model.name": f"{HOSTILE}{margin}"},
+                **{"choices.dataset": HOSTILE, "choices.model": f"{HOSTILE}{margin}"},
             )  # fmt: skip
     bad = folder.with_name("bad")
     shutil.copytree(folder, bad)
@@ -210,10 +211,8 @@ def test_losses_by_learning_rate_show_what_validation_chooses_at_each(write, tmp
 def test_pixels_train_nothing_so_they_have_no_learning_rate(write, tmp_path):
     for rate in (0.001, 0.01):
         write("arcface", 0.1, rate, 0, 0.9)
-    pixels = write("softmax", None, 0.01, 0, 0.5) / "summary.json"
-    summary = json.loads(pixels.read_text())
-    summary["config"]["model"] = {"name": "pixels"}
-    write_json(pixels, summary)
+    pixels = write("softmax", None, 0.01, 0, 0.5)
+    edit(pixels, lambda s: s["config"].update(model={"_target_": "src.models.Pixels"}))
     assert losses_by_rate(ranked(tmp_path))[0] == ["arcface"]
 
 
@@ -377,7 +376,7 @@ def test_the_page_of_200_runs_fits_filters_sorts_and_turns_in_a_browser(write, t
         for margin in np.linspace(0.05, 0.6, 10).round(3):
             for loss in ("arcface", "cosface"):
                 accuracy = 0.9 + 0.001 * seed + 0.05 * float(margin)
-                width = {"model.name": f"a_backbone_with_a_rather_long_name_of_its_own_{margin}"}
+                width = {"choices.model": f"a_backbone_with_a_rather_long_name_of_its_own_{margin}"}
                 write(loss, float(margin), 0.01, seed, accuracy, classes=classes, **width)
     compare_sweeps([tmp_path / "sweep"])
     page = tmp_path / "sweep" / "comparison" / "report.html"

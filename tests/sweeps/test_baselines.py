@@ -8,9 +8,11 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from src.config.classes import checked_arguments
+from src.config.compose import CONF, Composer
 from src.config.tree import PACKAGES, leaves
 from src.errors import UserError
-from src.config.compose import CONF, Composer
+from src.run.build import check_config
 from src.run.lifecycle import train_run
 from src.sweeps.baselines import baselines_of
 from src.sweeps.grid import GridSweeper, combinations, say_excluded
@@ -36,7 +38,7 @@ def asked(tmp_path):
             master = hydra.compose_config("train", arguments, run_mode=RunMode.MULTIRUN)
             task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
             grids = [*grids, *master.hydra.sweeper.grids]
-            composer = Composer(hydra.config_loader, master)
+            composer = Composer(hydra.config_loader, master, check_config)
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
             runs, _ = described(composer, jobs)
             return runs, *baselines_of(composer, runs)
@@ -108,9 +110,7 @@ def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(as
 
 def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(asked, tmp_path):
     (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "narrow.yaml").write_text(
-        "# @package _global_\nmodel:\n  width: 8\n"
-    )
+    (tmp_path / "experiment" / "narrow.yaml").write_text("# @package _global_\nmodel:\n  width: 8\n")
     line = f"hydra.searchpath=[file://{tmp_path}] experiment=narrow loss=arcface,cosface"
     runs, beside, refused = asked(line)
     assert not refused and keys(runs, "model.width") == [(8,)] * 2
@@ -179,8 +179,9 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
         "seed=7",
         "epochs=2",
     ]
-    with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: expected keys with values"):
-        checked_arguments(GridSweeper, vars(sweeper) | {"params": "loss=arcface"}, "hydra.sweeper.")
+    given = {"grids": [], "compare": False, "stale": "auto", "baselines": True, "params": "loss=arcface"}
+    with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: expected keys with val"):
+        checked_arguments(GridSweeper, given, "hydra.sweeper.")
 
 
 def test_pixels_in_an_open_set_do_not_depend_on_training(composed, folder_of, tmp_path):

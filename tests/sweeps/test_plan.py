@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 from src.config.compose import CONF, Composer, quoted
 from src.errors import UserError
 from src.run import data as run_data
+from src.run.build import check_config
 from src.run.folder import Summary
 from src.sweeps.grid import combinations
 from src.sweeps.plan import LONGEST_NAME, NAME_LENGTH, plan, run_name
@@ -35,7 +36,7 @@ def planned(tmp_path):
             task = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
             grids = [*grids, *master.hydra.sweeper.grids]
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
-            return plan(Composer(hydra.config_loader, master), jobs, stale)
+            return plan(Composer(hydra.config_loader, master, check_config), jobs, stale)
 
     return of
 
@@ -305,7 +306,7 @@ def test_a_folder_with_odd_characters_is_quoted_for_hydra(tmp_path):
     with initialize_config_dir(str(CONF), version_base="1.3"):
         hydra = GlobalHydra.instance().hydra
         master = hydra.compose_config("train", [f"hydra.sweep.dir={quoted(folder)}"], RunMode.MULTIRUN)
-        (run, _) = plan(Composer(hydra.config_loader, master), [["seed=1"], ["seed=2"]])
+        (run, _) = plan(Composer(hydra.config_loader, master, check_config), [["seed=1"], ["seed=2"]])
         again = hydra.config_loader.load_sweep_config(master, run.overrides)  # as Hydra's launchers do
     assert again.hydra.sweep.dir == folder and again.hydra.sweep.subdir == "seed=1"
     assert quoted("outputs/2026-01-01/a") == "outputs/2026-01-01/a"

@@ -12,8 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, TrialState
 
-from src.errors import UserError
+from src.config.classes import checked_arguments
 from src.config.compose import CONF
+from src.errors import UserError
 from src.sweeps.search import SearchSweeper
 from src.sweeps.space import Space
 from tests.conftest import rows_of, summary_of
@@ -150,29 +151,34 @@ def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
     )
 
 
-@pytest.mark.parametrize(
-    ("setting", "line"),
-    [
-        ({"sampler": "best"}, "hydra.sweeper.sampler=best: choose one of tpe, random"),
-        ({"pruner": 3}, "hydra.sweeper.pruner=3: choose one of median"),
-        ({"trials": 0}, "hydra.sweeper.trials=0: a whole number from 1"),
-        ({"startup_trials": "x"}, "hydra.sweeper.startup_trials=x: a whole number from 0"),
-        ({"direction": "up"}, "hydra.sweeper.direction=up: auto, maximize or minimize"),
-        ({"parallel": 0}, "hydra.sweeper.parallel=0: auto or a whole number from 1"),
-    ],
-)
-def test_a_setting_of_the_search_that_cannot_be_is_refused(setting, line):
+def test_a_setting_of_the_search_that_cannot_be_is_refused():
     settings = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml"))
     del settings["_target_"]
-    SearchSweeper(**settings).check_settings()
-    with pytest.raises(UserError, match=re.escape(line)):
-        SearchSweeper(**settings | setting).check_settings()
+    checked_arguments(SearchSweeper, settings, "hydra.sweeper.")
+    for setting, line in (
+        ({"sampler": "best"}, "hydra.sweeper.sampler=best: expected one of tpe, random"),
+        ({"pruner": 3}, "hydra.sweeper.pruner=3: expected one of median, hyperband, none"),
+        ({"trials": 0}, "hydra.sweeper.trials=0: expected an integer ≥ 1"),
+        ({"startup_trials": "x"}, "hydra.sweeper.startup_trials=x: expected an integer ≥ 0"),
+        ({"direction": "up"}, "hydra.sweeper.direction=up: expected one of auto, maximize, minimize"),
+        ({"parallel": 0}, "hydra.sweeper.parallel=0: expected auto or an integer ≥ 1"),
+        ({"trails": 3}, "hydra.sweeper.trails=3: SearchSweeper takes no such argument, did you mean"),
+    ):
+        with pytest.raises(UserError, match=re.escape(line)):
+            checked_arguments(SearchSweeper, settings | setting, "hydra.sweeper.")
+
+
+def test_settings_are_of_their_types_however_they_are_typed(sweep, tmp_path):
+    typed = ("hydra.sweeper.trials='1'", "hydra.sweeper.baselines=off", "hydra.launcher.workers='1'")
+    code, out, err = finish(sweep("hydra/sweeper=search", *typed, "seed=0,1", "epochs=1"))
+    assert code == 0 and "1 trial × 2 seeds -> " in out, err
+    assert states(tmp_path) == {"seed=0": "finished", "seed=1": "finished"}
 
 
 def test_a_space_with_senseless_pairs_is_refused_before_anything_runs(sweep, tmp_path):
     code, _, err = finish(sweep(*SEARCH, "loss=softmax,arcface", "margin.value=interval(0.1,9)"))
     assert code == 1 and "Traceback" not in err
-    assert "loss=softmax has no margin" in err and "margin.value=9.0 with loss=arcface" in err
+    assert "loss=softmax has no margin" in err and "margin.value=9: expected" in err
     assert not list((tmp_path / "sweep").glob("*/"))
 
 

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -97,7 +96,8 @@ def test_a_run_that_was_alone_is_not_tried_again():
 def test_a_result_that_was_there_before_is_not_taken_for_the_runs():
     """Another code's, say, which the run itself refuses."""
     for before, given in ((None, True), ("finished", False)):
-        run = SimpleNamespace(folder=Path("nowhere"), result_there=lambda there=before: there)
+        folder = SimpleNamespace(read_summary=lambda: SimpleNamespace(seconds=1))
+        run = SimpleNamespace(folder=folder, result_there=lambda there=before: there)
         attempt = workers.Attempt(launcher_of(1), run, SimpleNamespace(idle=["a worker"]), None)
         attempt.give = lambda result, attempt=attempt: attempt.result.set_result(result)
         run.result_there = lambda: "finished"
@@ -126,11 +126,11 @@ def test_what_one_run_takes_says_how_many_a_gpu_has_room_for():
 
 def test_on_gpus_the_first_run_that_ends_lets_others_in():
     launcher = launcher_of(16, gpus=2)
-    launcher.use_what_fits({"state": "failed"})
+    launcher.use_what_fits(SimpleNamespace(gpu_memory=None))
     assert launcher.free.qsize() == 0 and len(launcher.waiting) == 14
-    launcher.use_what_fits({"gpu_memory": {"peak": 20 * GIB, "total": 80 * GIB}})
+    launcher.use_what_fits(SimpleNamespace(gpu_memory={"peak": 20 * GIB, "total": 80 * GIB}))
     assert launcher.free.qsize() == 4 and not launcher.waiting
-    launcher.use_what_fits({"gpu_memory": {"peak": 1, "total": 80 * GIB}})
+    launcher.use_what_fits(SimpleNamespace(gpu_memory={"peak": 1, "total": 80 * GIB}))
     assert launcher.free.qsize() == 4
 
 

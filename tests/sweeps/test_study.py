@@ -7,7 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.errors import UserError
-from src.run.folder import write_json
+from src.run.code import code_of
+from src.run.folder import RunFolder, Summary
 from src.sweeps import study as studies
 from src.sweeps.study import check_file, on_other_images, open_study, storage_errors
 
@@ -104,14 +105,15 @@ def test_a_study_that_is_lost_while_the_search_runs_is_one_line(path, monkeypatc
         study.optimize(lambda trial: 1.0, 1)
 
 
-def test_trials_on_other_images_are_known(path, monkeypatch):
+def test_trials_on_other_images_are_known(path, composed, monkeypatch):
     study = open_study(path, "maximize", "none")
     trial = study.ask()
     trial.set_user_attr("runs", ["seed=0"])
     study.tell(trial, 0.5)
     (path.parent / "seed=0").mkdir()
-    summary = {"state": "finished", "metrics": {}, "config": {"dataset": {}}, "data": "a" * 16}
-    write_json(path.parent / "seed=0" / "summary.json", summary)
+    config = composed("seed=0")
+    summary = Summary.of(config, code_of(config)).model_copy(update={"metrics": {}, "data": "a" * 16})
+    RunFolder(path.parent / "seed=0").write_summary(summary)
     for now, found in (("a" * 16, None), (None, None), ("b" * 16, "seed=0")):
         monkeypatch.setattr(studies, "data_fingerprint", lambda config, now=now: now)
         assert on_other_images(study, path.parent) == found

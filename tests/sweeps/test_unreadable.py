@@ -3,8 +3,10 @@
 from omegaconf import OmegaConf
 
 from src.analysis import compare_sweeps
+from src.config import identity
 from src.errors import UserError
-from src.run.identity import config_hash
+from src.run.code import code_of
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.sweeps.console import Board, show_failures
 from src.sweeps.plan import Planned
@@ -16,12 +18,12 @@ class Launcher:
     """Trains what it can, as a worker does, after the second run's folder was locked up."""
 
     def launch_runs(self, runs, board):
-        runs[1].folder.chmod(0)
+        runs[1].folder.path.chmod(0)
         return [self.outcome(run) for run in runs]
 
     def outcome(self, run):
         try:
-            return run.finished(train_run(run.values, run.folder))
+            return run.finished(train_run(run.config, run.folder.path))
         except UserError as error:
             return run.lost(str(error))
 
@@ -30,13 +32,14 @@ def test_a_sweep_ends_as_it_should_though_nobody_may_read_a_run(unprivileged, co
     folder, bound = unprivileged
     runs = []
     for seed in (0, 1, 2):
-        values = composed(*FAST, "epochs=1", f"seed={seed}")
-        place = folder / f"r{seed}"
-        runs.append(Planned([], OmegaConf.create(values), values, config_hash(values), place))
-        place.mkdir()
+        config = composed(*FAST, "epochs=1", f"seed={seed}")
+        place = RunFolder(folder / f"r{seed}")
+        hydras = OmegaConf.create(config.plain())
+        runs.append(Planned([], hydras, config, identity(config), code_of(config), place))
+        place.path.mkdir()
     runs[2].differs, runs[2].mark = {"files": "but metrics.csv is empty"}, "incomplete"
     (folder / ".stale").mkdir(mode=0o500)  # so that nothing can be set aside
-    train_run(runs[0].values, runs[0].folder)
+    train_run(runs[0].config, runs[0].folder.path)
     compare_sweeps([folder])
     capsys.readouterr()
     sweeper = PlannedSweeper()

@@ -165,7 +165,7 @@ def test_ctrl_c_that_does_not_wake_the_main_thread_is_seen_all_the_same(kind, sw
 
 
 def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
-    folder = tmp_path / "sweep" / run_name(seed=0)
+    folder = tmp_path / "sweep" / run_name()
     code, _, err = finish(sweep("seed=0", "hydra.launcher.timeout=5", faults="arcface0:hang"))
     assert code == 1 and "1 of 1 run failed" in err
     assert states(tmp_path) == {folder.name: "failed"}

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from src.run.folder import read_rows, read_summary
 from src.tracking.session import note_of
-from tests.conftest import ROOT
+from tests.conftest import ROOT, rows_of, summary_of
 
 from .test_sweeps import QUICK
 
@@ -84,14 +83,14 @@ def test_after_kills_every_run_and_every_epoch_is_in_wandb_once(sweep, server, t
     assert process.wait() == 0, (tmp_path / "said").read_text()
     assert len(runs_of(folder)) == len(server.runs) == 4
     for run in runs_of(folder):
-        assert read_summary(run)["state"] == "finished"
+        assert summary_of(run)["state"] == "finished"
         there = server.runs[note_of(run).id]
         assert there.exits[-1] == 0 and there.exits.count(0) == 1
         assert there.epochs == list(range(1, 13))
         steps = [row["_step"] for row in there.history]
         assert steps[:12] == list(range(1, 13)) and steps == sorted(set(steps))
         accuracies = [row["validation/accuracy"] for row in there.history[:12]]
-        assert accuracies == [row["accuracy"] for row in read_rows(run / "metrics.csv")]
+        assert accuracies == [row["accuracy"] for row in rows_of(run)]
 
 
 def test_a_timeout_while_wandb_is_waited_for_fails_no_run(sweep, server, tmp_path):
@@ -100,7 +99,7 @@ def test_a_timeout_while_wandb_is_waited_for_fails_no_run(sweep, server, tmp_pat
     process = sweep("hydra.launcher.timeout=60", "logger.timeout=3600", "seed=0", compare)
     assert process.wait() == 0, (tmp_path / "said").read_text()
     (run,) = runs_of(tmp_path / "sweep")
-    assert read_summary(run)["state"] == "finished" and note_of(run).left
+    assert summary_of(run)["state"] == "finished" and note_of(run).left
     assert "1 run is not in W&B" in (tmp_path / "said").read_text()
 
 
@@ -142,7 +141,7 @@ def test_two_hundred_runs_a_tenth_of_which_fails_while_the_server_dies(sweep, se
     assert process.returncode == 1 and "Traceback" not in said
     assert "18 of 200 runs failed, 2 interrupted" in said  # by the two that leave
     assert said.count("not in W&B") == 1
-    states = {run.name: read_summary(run)["state"] for run in runs_of(folder)}
+    states = {run.name: summary_of(run)["state"] for run in runs_of(folder)}
     failed = {name for name, state in states.items() if state != "finished"}
     assert len(states) == 200 and len(failed) == 20
     assert "20 runs without a result" in said

@@ -14,11 +14,11 @@ import pytest
 
 from src import tracking
 from src.errors import Pruned, UserError
-from src.run.folder import read_rows, read_summary
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.tracking import session, sync
 from tests import faults
-from tests.conftest import FAST, ROOT
+from tests.conftest import FAST, ROOT, rows_of, summary_of
 
 from .stub import ENTITY
 
@@ -38,14 +38,14 @@ def test_a_run_is_there_with_its_rows_pictures_and_address(composed, tmp_path, o
     accuracy = train_run(composed(*TINY, "logger.tags=[mine]"), folder)
     (run,) = online.runs.values()
     assert run.epochs == [1, 2] and [row["_step"] for row in run.history] == [1, 2, 3]
-    rows = read_rows(folder / "metrics.csv")
+    rows = rows_of(folder)
     assert [row["validation/accuracy"] for row in run.history[:2]] == [r["accuracy"] for r in rows]
-    assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
+    assert run.summary["test/accuracy"] == summary_of(folder)["metrics"]["accuracy"]
     assert rows[-1]["accuracy"] == accuracy
     address = f"{online.url}/{ENTITY}/angular-penalty/runs/{run.name}"
-    assert read_summary(folder)["wandb_url"] == address and lines(said, "W&B") == [f"W&B: {address}"]
+    assert summary_of(folder)["wandb_url"] == address and lines(said, "W&B") == [f"W&B: {address}"]
     assert set(run.tags) == {"arcface", "synthetic", "mlp", "mine"} and run.display_name == "sweep/run"
-    assert run.value("loss")["name"] == "arcface" and run.exits == [0] and not run.group
+    assert run.value("choices")["loss"] == "arcface" and run.exits == [0] and not run.group
     assert len([name for name in run.files if name.startswith("media/images/plots")]) == 4
     assert any(name.endswith(".pts.json") for name in run.files)
 
@@ -61,7 +61,7 @@ def test_a_run_that_is_interrupted_while_it_draws_is_finished_there_too(
         train_run(composed(*TINY), tmp_path)
     (run,) = online.runs.values()
     assert run.exits == [0]
-    assert run.summary["test/accuracy"] == read_summary(tmp_path)["metrics"]["accuracy"]
+    assert run.summary["test/accuracy"] == summary_of(tmp_path)["metrics"]["accuracy"]
 
 
 # ------------------------------------------------------------------------------------------ outages
@@ -88,7 +88,8 @@ def test_an_outage_after_the_first_epoch_neither_holds_nor_fails_a_run(
             online.fail(how, *where)
 
     def summary_at_the_end(self, exit_code=0, end=session.Session.end):
-        seen.append((read_summary(tmp_path) or {}).get("state"))
+        summary = RunFolder(tmp_path).summary()
+        seen.append(summary and summary.state)
         end(self, exit_code)
 
     monkeypatch.setattr(faults, "strike", outage)
@@ -153,7 +154,7 @@ def test_a_server_that_dies_between_two_requests_of_the_beginning(
     train_run(composed(*TINY, "epochs=1"), tmp_path)
     (line,) = lines(said, "W&B")
     assert line.startswith("W&B is offline (HTTP 500: the stub is out of order): files in ")
-    assert read_summary(tmp_path)["state"] == "finished"
+    assert summary_of(tmp_path)["state"] == "finished"
 
 
 def test_a_sweeps_run_is_not_lost_to_an_outage_although_online_was_asked_for(
@@ -161,7 +162,7 @@ def test_a_sweeps_run_is_not_lost_to_an_outage_although_online_was_asked_for(
 ):
     online.fail(500)
     train_run(composed(*TINY, "epochs=1", "logger.mode=online"), tmp_path, "a-sweep")
-    assert read_summary(tmp_path)["state"] == "finished" and len(lines(said, "W&B is offline")) == 1
+    assert summary_of(tmp_path)["state"] == "finished" and len(lines(said, "W&B is offline")) == 1
 
 
 def test_a_client_that_dies_costs_what_it_would_have_shown(
@@ -179,7 +180,7 @@ def test_a_client_that_dies_costs_what_it_would_have_shown(
     with monkeypatch.context() as patched:
         patched.setattr(faults, "strike", kill)
         train_run(config, tmp_path / "one")
-    assert killed and read_summary(tmp_path / "one")["state"] == "finished"
+    assert killed and summary_of(tmp_path / "one")["state"] == "finished"
     assert len(lines(said, "not uploaded to W&B")) == 1
     train_run(config, tmp_path / "two")  # in the same process
     assert online.run_named("two").epochs == [1, 2]
@@ -191,7 +192,7 @@ def test_a_client_that_dies_costs_what_it_would_have_shown(
 def interrupted_after_an_epoch(config, folder, monkeypatch, epoch: int = 1):
     def dying(optimizer):
         rows = folder / "metrics.csv"
-        if rows.exists() and len(read_rows(rows)) == epoch:
+        if rows.exists() and len(rows_of(folder)) == epoch:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:

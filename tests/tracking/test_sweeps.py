@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from src import tracking
-from src.run.folder import read_summary
+from tests.conftest import summary_of
 
 from .test_online import TINY, lines
 
@@ -21,15 +21,15 @@ def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, s
     comparison = server.run_named("/comparison")
     assert "not in W&B" not in done.stderr
     assert done.stdout.count("W&B: ") == 1 and f"W&B: {server.url}" in done.stdout  # the comparison
-    summaries = {path.parent: read_summary(path.parent) for path in tmp_path.glob("out/*/summary.json")}
+    summaries = {path.parent: summary_of(path.parent) for path in tmp_path.glob("out/*/summary.json")}
     folders = {about["wandb_url"].rpartition("/")[2]: folder for folder, about in summaries.items()}
     for run in server.runs.values():
         assert run.group == f"{tmp_path.name}-out" and run.exits == [0]
         if run is not comparison:
             folder = folders[run.name]
             assert run.epochs == [1, 2] and "synthetic" in run.tags
-            assert run.value("loss")["name"] in folder.name and "value" in run.value("margin")
-            assert run.summary["test/accuracy"] == read_summary(folder)["metrics"]["accuracy"]
+            assert run.value("choices")["loss"] in folder.name and "value" in run.value("margin")
+            assert run.summary["test/accuracy"] == summary_of(folder)["metrics"]["accuracy"]
             assert f"{server.url}/tester/angular-penalty/runs/{run.name}" in (
                 (folder / "train.log").read_text()
             )
@@ -59,7 +59,7 @@ def answer(tmp_path):
 
 
 def test_comparing_again_goes_on_with_the_same_run(composed, answer, online):
-    logger = composed("logger.timeout=30")["logger"]
+    logger = composed("logger.timeout=30").logger
     for _ in range(2):
         tracking.track_comparison(logger, *answer)
     (run,) = online.runs.values()
@@ -85,7 +85,7 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
         monkeypatch.setattr(
             tracking.comparison, "log_comparison", lambda *given: (online.fail(how), log(*given))
         )
-    tracking.track_comparison(composed("logger.timeout=2")["logger"], *answer)
+    tracking.track_comparison(composed("logger.timeout=2").logger, *answer)
     found = [line for line in said.messages if "W&B" in line and "waiting" not in line]
     assert found and all("\n" not in line for line in found)
     if when == "before":
@@ -99,13 +99,13 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
 def test_what_breaks_in_the_client_costs_the_upload(composed, answer, online, said):
     out, group, header, rows, pictures, page = answer
     pictures[0].unlink()
-    tracking.track_comparison(composed()["logger"], out, group, header, rows, pictures, page)
+    tracking.track_comparison(composed().logger, out, group, header, rows, pictures, page)
     assert len(lines(said, "the comparison was not uploaded to W&B: ")) == 1
     assert online.run_named("/comparison").exits == [1]
 
 
 def test_a_report_that_is_not_published_is_written(composed, tmp_path, online):
-    logger = composed()["logger"]
+    logger = composed().logger
     report = tracking.report(logger, "group", "a title", ["an answer"], "accuracy", ["margin.value"])
     online.fail(500)
     told = tracking.publish(report, tmp_path / "report.json")

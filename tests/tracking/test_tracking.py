@@ -9,12 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from src.config.tree import Logger
 from src.errors import UserError
 from src.run.lifecycle import train_run
-from src.tracking import check_logger, check_online, point_cloud
+from src.tracking import check_online, point_cloud
 from src.tracking.session import Note, Session
 from tests import faults
-from tests.conftest import FAST
+from tests.conftest import FAST, summary_of
 
 
 def records(folder: Path):
@@ -67,8 +68,8 @@ def test_without_a_key_a_run_is_offline_and_holds_everything(composed, tmp_path,
 
     run = next(record.run for record in found if record.WhichOneof("record_type") == "run")
     config = {item.key: json.loads(item.value_json) for item in run.config.update}
-    assert config["loss"]["name"] == "arcface" and config["margin"]["value"] == 0.5
-    assert config["config_hash"] == json.loads((folder / "summary.json").read_text())["config_hash"]
+    assert config["choices"]["loss"] == "arcface" and config["margin"]["value"] == 0.5
+    assert config["identity"] == summary_of(folder)["identity"]
     assert set(run.tags) == {"arcface", "digits", "mlp", "mine"} and run.run_group == "a-sweep"
 
     rows = [nested(r.history.item) for r in found if r.WhichOneof("record_type") == "history"]
@@ -121,7 +122,7 @@ def test_a_run_that_goes_on_within_a_second_keeps_its_earlier_files(tmp_path, wi
     monkeypatch.setattr("src.tracking.session.time", clock)
     left = []
     monkeypatch.setattr(Session, "_init", lambda *_: left.append(list(stamps)) or "enough")
-    Session({"mode": "offline"}, tmp_path, own_id=True).begin()
+    Session(Logger(mode="offline"), tmp_path, own_id=True).begin()
     assert left == [[]]  # W&B began in another second
 
 
@@ -133,9 +134,9 @@ def test_no_logger_writes_nothing_for_wandb(how, composed, tmp_path, without_key
 
 def test_online_without_a_key_is_refused(composed, without_key):
     with pytest.raises(UserError, match=r"logger.mode=online: no W&B key"):
-        check_online(composed("logger.mode=online")["logger"])
-    with pytest.raises(UserError, match=r"logger.mode=onlin: choose one of auto, online"):
-        check_logger(composed("logger.mode=onlin")["logger"])
+        check_online(composed("logger.mode=online").logger)
+    with pytest.raises(UserError, match=r"logger.mode=onlin: expected one of auto, online"):
+        composed("logger.mode=onlin")
 
 
 def test_point_clouds():
