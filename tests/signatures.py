@@ -1,6 +1,7 @@
 """What the signature of a function or class allows, asked of pydantic."""
 
 import inspect
+import json
 from collections.abc import Callable, Mapping
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
@@ -14,8 +15,9 @@ def parameters(target: Callable) -> Mapping[str, inspect.Parameter]:
 
 def why_not(target: Callable, name: str, value: object) -> str | None:
     """Why an argument may not have a value; None where it may."""
+    legal = TypeAdapter(parameters(target)[name].annotation, config=STRICT)
     try:
-        TypeAdapter(parameters(target)[name].annotation, config=STRICT).validate_python(value)
+        legal.validate_json(json.dumps(value))  # of which lists are tuples, as in YAML
     except ValidationError as error:
         return error.errors()[0]["msg"]
     return None

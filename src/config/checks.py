@@ -8,7 +8,7 @@ CLASS_CHECKS also need the classes of these groups, which takes torch.
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
-from .classes import FILLED_IN, checked_arguments, locate, parameters, target_of
+from .classes import checked_arguments, locate, parameters, target_of
 from .errors import BadKey, Mistakes
 from .tree import PACKAGES, Config
 
@@ -211,8 +211,7 @@ def with_classes(
         if target is None:
             missing.add(group)
             continue
-        own = (*FILLED_IN[group], *type(section).model_fields)
-        arguments = mistakes.of(checked_arguments, target, section.arguments, f"{group}.", own)
+        arguments = mistakes.of(checked_arguments, group, target, section.arguments)
         if arguments is None:
             refused.add(group)
         else:

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
@@ -19,14 +19,13 @@ from .fields import in_words, plain_number
 from .tree import PACKAGES, Config
 
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-# Arguments that a run fills in, so that no configuration may.
-FILLED_IN = {
-    "loss": ("embedding_dim", "num_classes", "margin", "scale", "learnable_scale", "dynamic_scale"),
-    "model": ("image_shape", "fetch"),
-    "dataset": ("root",),
+# How many arguments a run passes by position, and those that it passes by name: no configuration may.
+BY_POSITION = {"loss": 2, "model": 1, "dataset": 1, "optimizer": 1, "schedule": 3}
+BY_NAME = {
+    "loss": ("margin", "scale", "learnable_scale", "dynamic_scale"),
+    "model": ("fetch",),
     # The last three want another kernel than `foreach`, which is what the project's optimizers use.
-    "optimizer": ("params", "lr", "foreach", "fused", "capturable", "differentiable"),
-    "schedule": ("optimizer", "steps", "epochs"),
+    "optimizer": ("lr", "foreach", "fused", "capturable", "differentiable"),
 }
 
 
@@ -77,6 +76,12 @@ def nearest_class(group: str, path: str) -> str:
 
 def target_of(config: Config, group: str) -> Callable:
     return locate(group, getattr(config, group).target)
+
+
+def arguments(group: str, target: Callable) -> dict[str, inspect.Parameter]:
+    """The parameters of a group's class that a configuration may give."""
+    named = list(parameters(target).items())[BY_POSITION[group] :]
+    return {name: parameter for name, parameter in named if name not in BY_NAME.get(group, ())}
 
 
 def is_own(group: str, target: str) -> bool:
@@ -142,33 +147,49 @@ def type_of(parameter: inspect.Parameter) -> Any:
     return Annotated[kind, BeforeValidator(plain_number)] if is_number(kind) else kind
 
 
-def checked_arguments(
-    target: Callable, given: Mapping[str, Any], prefix: str, filled_in: Iterable[str] = ()
+def checked_arguments(group: str, target: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
+    """`checked` for a group's class. One that passes `**options` on takes any that are not the run's."""
+    known = arguments(group, target)
+    loose = not inspect.isclass(target) and passes_on(target)
+    return checked(target, known, given, f"{group}.", set(parameters(target)) if loose else None)
+
+
+def checked(
+    target: Callable,
+    known: Mapping[str, inspect.Parameter],
+    given: Mapping[str, Any],
+    prefix: str,
+    refused: Container[str] | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments that a configuration gives to `target`, converted to the types of its
-    signature. Raises Refused with a BadKey, `<prefix><argument>`, for each that it does not take, that
-    its type or range excludes, or that it lacks; `filled_in` are parameters that the caller fills in."""
-    known = {name: p for name, p in parameters(target).items() if name not in filled_in}
+    """Return the arguments `given` to `target`, converted to the types of its parameters, `known`.
+    Raises Refused with a BadKey, `<prefix><argument>`, for each that is not among them (or is, of any,
+    among those `refused`), that its type or range excludes, or that is missing."""
     found, mistakes = {}, Mistakes()
     for name, value in given.items():
-        if name not in known:
-            if name in filled_in or inspect.isclass(target) or not passes_on(target):
-                near = suggestion(prefix + name, [prefix + each for each in known])
-                why = f"{called(target)} takes no such argument, {near}"
-                mistakes.add(BadKey(prefix + name, value, why))
+        if name in known:
+            found[name] = mistakes.of(converted, known[name], value, prefix + name)
+        elif refused is None or name in refused:
+            near = suggestion(prefix + name, [prefix + each for each in known])
+            why = f"{called(target)} takes no such argument, {near}"
+            mistakes.add(BadKey(prefix + name, value, why))
+        else:
             found[name] = value
-            continue
-        annotation = type_of(known[name])
-        try:
-            found[name] = adapter(annotation).validate_python(value)
-        except ValidationError as error:
-            for each in mistakes_in(error, value, lambda _, kind=annotation: in_words(kind)):
-                mistakes.add(BadKey(prefix + name, value, each.why))
     for name, parameter in known.items():
         if name not in given and parameter.default is parameter.empty:
-            mistakes.add(BadKey(prefix + name, MISSING, f"no value, and {called(target)} needs one"))
+            why = f"no value, and {called(target)} needs one"
+            mistakes.add(BadKey(prefix + name, MISSING, why))
     mistakes.refuse()
     return found
+
+
+def converted(parameter: inspect.Parameter, value: Any, key: str) -> Any:
+    """Return a value as a parameter's type has it. Raises BadKey for one that is not legal."""
+    annotation = type_of(parameter)
+    try:
+        return adapter(annotation).validate_python(value)
+    except ValidationError as error:
+        first = mistakes_in(error, value, lambda _: in_words(annotation))[0]
+        raise BadKey(key, value, first.why) from None
 
 
 def called(target: Callable) -> str:

@@ -55,9 +55,7 @@ class Refused(UserError):
         super().__init__("\n".join(map(str, self.errors)))
 
 
-def mistakes_in(
-    error: ValidationError, given: Any, legal: Callable[[str], str | None], prefix: str = ""
-) -> list[BadKey]:
+def mistakes_in(error: ValidationError, given: Any, legal: Callable[[str], str | None]) -> list[BadKey]:
     """A BadKey for each key of `given` that pydantic refuses; `legal` says which values a key may
     have."""
     found: dict[str, BadKey] = {}
@@ -75,7 +73,7 @@ def mistakes_in(
             why = str(each["ctx"]["error"])
         elif value is MISSING:
             why = "no value, " + why
-        found.setdefault(name, BadKey(prefix + name, value, why))
+        found.setdefault(name, BadKey(name, value, why))
     return list(found.values())
 
 

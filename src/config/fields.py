@@ -80,8 +80,11 @@ def bounds_in_words(metadata: Sequence[object]) -> str:
 
 
 def in_words(annotation: object, metadata: Sequence[object] = ()) -> str | None:
-    """The values that an annotation allows; None where it does not say."""
+    """The values that an annotation allows, or its description of them; None where it does not say."""
     origin, inner = typing.get_origin(annotation), typing.get_args(annotation)
+    stated = [each.description for each in metadata if isinstance(each, FieldInfo) and each.description]
+    if stated:
+        return stated[0]
     if origin is Annotated:
         return in_words(inner[0], (*inner[1:], *metadata))
     if annotation in SIMPLE:

@@ -4,9 +4,11 @@ import hashlib
 import json
 import math
 import os
+from contextlib import suppress
 from typing import Any
 
-from .classes import is_own, locate, parameters
+from .classes import arguments, converted, is_own, locate
+from .errors import BadKey
 from .tree import PACKAGES, Config, leaves
 
 
@@ -22,16 +24,18 @@ def setting(config: Config) -> str:
 
 
 def computed(config: Config) -> dict[str, Any]:
-    """The keys that change what a configuration computes, with normalised values. A key with its neutral
-    value changes nothing, nor does an argument of this project's own classes with its default; of
-    others' classes every argument counts, since importing them would run their code."""
-    kept = {}
-    defaults = own_defaults(config)
+    """The keys that change what a configuration computes, with normalised values. A key with its
+    neutral value changes nothing, nor does an argument of this project's own classes with its default;
+    of others' classes every argument counts, since importing them would run their code."""
+    kept, own = {}, own_arguments(config)
     for leaf in leaves(config):
-        value = normalised(leaf.value)
-        neutral = defaults.get(leaf.key, ...) if leaf.argument else leaf.neutral
-        if leaf.identity and value != normalised(neutral) and not (value is None and not leaf.argument):
-            kept[leaf.key] = value
+        if not leaf.argument:
+            counts = leaf.identity and leaf.value is not None
+            value, neutral = leaf.value, leaf.neutral
+        else:
+            counts, (value, neutral) = True, own.get(leaf.key, (leaf.value, ...))
+        if counts and normalised(value) != normalised(neutral):
+            kept[leaf.key] = normalised(value)
     if is_published(config):
         kept.pop("dataset.root", None)
     else:
@@ -44,15 +48,21 @@ def computed(config: Config) -> dict[str, Any]:
     return kept
 
 
-def own_defaults(config: Config) -> dict[str, Any]:
-    """The defaults of the arguments of this project's own classes, by their keys."""
-    return {
-        f"{group}.{name}": parameter.default
-        for group in PACKAGES
-        if is_own(group, getattr(config, group).target)
-        for name, parameter in parameters(locate(group, getattr(config, group).target)).items()
-        if parameter.default is not parameter.empty
-    }
+def own_arguments(config: Config) -> dict[str, tuple[Any, Any]]:
+    """The arguments that are given to this project's own classes, converted to their types, and the
+    defaults, by their keys."""
+    found = {}
+    for group in PACKAGES:
+        section = getattr(config, group)
+        if not is_own(group, section.target):
+            continue
+        known = arguments(group, locate(group, section.target))
+        for name in known.keys() & section.arguments.keys():
+            key, value = f"{group}.{name}", section.arguments[name]
+            with suppress(BadKey):  # which is refused before anything is computed
+                value = converted(known[name], value, key)
+            found[key] = value, known[name].default
+    return found
 
 
 def is_published(config: Config) -> bool:

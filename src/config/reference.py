@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from ..errors import UserError
-from .classes import FILLED_IN, parameters, target_of, type_of
+from .classes import arguments, target_of, type_of
 from .compose import CONF, choices_in, compose_choices
 from .errors import suggestion
 from .fields import in_words, spelled
@@ -68,9 +68,7 @@ def arguments_of(group: str) -> list[Row]:
         overrides = [f"{group}={choice}", *["dataset.file=x"] * (choice in OF_A_FILE)]
         config, comments = read(compose_choices(overrides), overrides), comments_of(group, choice)
         section = getattr(config, group)
-        for name, parameter in parameters(target_of(config, group)).items():
-            if name in (*FILLED_IN[group], *type(section).model_fields):
-                continue
+        for name, parameter in arguments(group, target_of(config, group)).items():
             given = section.arguments.get(name, parameter.default)
             none = given is parameter.empty or (choice in OF_A_FILE and name == "file")
             about = f"{group}.{name}", in_words(type_of(parameter)) or "", comments.get(name, "")

@@ -206,18 +206,20 @@ class Sampler(Group):
     samples_per_class: Annotated[Whole, Field(ge=2)] | None = key(None, "K of sampler.kind=classes")
 
 
+LayerName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
+Frozen = Annotated[
+    Annotated[str, Field(min_length=1)] | Annotated[list[LayerName], Field(min_length=1)],
+    Field(description="body, or a list of layers,"),
+]
+
+
 class Init(Group):
     source: Folder | None = key(
         None, "where weights begin: a run's folder, best:<sweep> or a file of weights", alias="from"
     )
-    freeze: (
-        Annotated[str, Field(min_length=1)]
-        | Annotated[
-            list[Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]],
-            Field(min_length=1),
-        ]
-        | None
-    ) = key(None, "what stays as it begins: body, or a list of layers as in [conv1,layer1]")
+    freeze: Frozen | None = key(
+        None, "what stays as it begins: body, or a list of layers as in [conv1,layer1]"
+    )
 
 
 class Ema(Group):

@@ -1,20 +1,14 @@
 """The options that several readers share, each with the values that are legal."""
 
-from collections.abc import Sequence
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
-
-
-def _height_and_width(value: Sequence[int]) -> Sequence[int]:
-    if len(value) != 2 or not all(4 <= side <= 4096 for side in value):
-        raise ValueError("expected height and width, 4 to 4096 pixels each, as in [112,112]")
-    return value
-
+from pydantic import Field
 
 # Whether the test classes are those that are trained on, or others.
 ClosedOrOpen = Literal["closed_set", "open_set", "verification"]
-Size = Annotated[Sequence[int], AfterValidator(_height_and_width)] | None  # None: as they are
+Side = Annotated[int, Field(ge=4, le=4096)]
+HEIGHT_AND_WIDTH = "height and width, 4 to 4096 pixels each, as in [112,112],"
+Size = Annotated[tuple[Side, Side], Field(description=HEIGHT_AND_WIDTH)] | None  # None: as they are
 Channels = Literal[1, 3] | None  # 1 grey, 3 RGB, None: as they are
 MinImages = Annotated[int, Field(ge=1)] | None
 TestFraction = Annotated[float, Field(gt=0, le=1)]  # 1: nothing is trained on

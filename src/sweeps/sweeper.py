@@ -18,7 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ..commands import command
-from ..config.classes import checked_arguments
+from ..config.classes import checked, parameters
 from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
@@ -62,7 +62,7 @@ class PlannedSweeper(Sweeper):
 
         given = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         del given["_target_"]
-        self.__init__(**checked_arguments(type(self), given, "hydra.sweeper."))
+        self.__init__(**checked(type(self), parameters(type(self)), given, "hydra.sweeper."))
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)

@@ -25,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 
 from ..config import Config
-from ..config.classes import checked_arguments
+from ..config.classes import checked, parameters
 from ..config.compose import Composer
 from ..errors import Interrupted, UserError
 from ..run.build import check_config, check_device
@@ -69,7 +69,7 @@ class WorkersLauncher(Launcher):
     ) -> None:
         given = OmegaConf.to_container(config.hydra.launcher, resolve=True)
         del given["_target_"]
-        self.__init__(**checked_arguments(WorkersLauncher, given, "hydra.launcher."))
+        self.__init__(**checked(WorkersLauncher, parameters(WorkersLauncher), given, "hydra.launcher."))
         self.context, self.task, self.config = hydra_context, task_function, config
         self.threads, environments = shares(self.asked, config.device.kind, config.device.threads)
         workers_context()  # it imports while the sweep is being planned

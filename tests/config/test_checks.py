@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 from src.config import BadKey, computed
-from src.config.classes import FILLED_IN, locate, parameters
+from src.config.classes import arguments, locate, parameters
 from src.config.compose import CONF, check_command, check_group_values
 from src.config.read import FIELDS, read_and_check
 from src.config.tree import PACKAGES
@@ -145,7 +145,7 @@ def test_a_losss_file_holds_its_heads_arguments_and_published_settings(composed)
             assert (loss.scale is not None) == head.has_scale, path
             assert (loss.margin is not None) == issubclass(head, MarginHead), path
             refused = set() if head.softmax_type else COSINE_OPTIONS
-            assert set(loss.arguments) == set(parameters(head)) - set(FILLED_IN["loss"]) - refused, path
+            assert set(loss.arguments) == set(arguments("loss", head)) - refused, path
 
 
 def test_adacos_and_learnable_scales(composed, tmp_path):
@@ -207,6 +207,9 @@ REFUSED = [  # overrides, and a part of the one line that answers them
     ("objective=loss", "objective=loss: choose one of accuracy"),
     ("early_stopping.patience=30", "early_stopping.patience=30: training ends after epochs=30 anyway"),
     ("init.freeze=body optimizer.layer_decay=0.5", "optimizer.layer_decay=0.5: with init.freeze=body"),
+    ("init.freeze=[]", "init.freeze=[]: expected body, or a list of layers, or null"),
+    ("dataset=omniglot dataset.size=112", "dataset.size=112: expected height and width, 4 to 4096 pix"),
+    ("dataset=omniglot dataset.size=[3,3]", "dataset.size=[3,3]: expected height and width, 4 to 4096"),
     ("init.from=/nowhere", "init.from=/nowhere: neither a run's folder nor a file of weights"),
     ("sampler.kind=classes", "sampler.samples_per_class=null: sampler.kind=classes needs it"),
     ("sampler.samples_per_class=2", "sampler.samples_per_class=2: only sampler.kind=classes reads it"),

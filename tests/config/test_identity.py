@@ -37,6 +37,7 @@ def test_one_computation_in_two_spellings_is_one_run(composed):
         ["optimizer.head_lr=0.003"],  # null is the same rate
         ["augment.flip=0.0"],
         ["loss.label_smoothing=0.0"],
+        ["loss.label_smoothing='0'"],
     ):
         assert identity(composed(*same)) == identity(composed()), same
 
