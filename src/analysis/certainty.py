@@ -2,7 +2,7 @@
 
 from ..evaluation import METRICS
 from ..words import counted
-from .phrases import enumerate_labels, number, repeated_word
+from .phrases import SURE, enumerate_labels, number, repeated_word
 from .ranking import Comparison
 from .settings import Setting
 from .statistics import FEWEST_PAIRS, MOST_SEEDS, NO_SPREAD, Difference
@@ -92,7 +92,7 @@ def how_sure(comparison: Comparison) -> list[str]:
     lines = [verdict(len(rivals) + len(unknown), len(others), bool(ahead))]
     if behind:
         labels = enumerate_labels([s.label for s in behind])
-        lines.append(f"Separably behind it (95% for all of them together): {labels}.")
+        lines.append(f"Separably behind it ({SURE} for all of them together): {labels}.")
     if ahead:
         lines.append(
             f"Separably ahead of it on the test split: {enumerate_labels([s.label for s in ahead])}."

@@ -11,7 +11,7 @@ from rich.table import Table
 from .. import plots, tracking
 from ..durable import write_text
 from .figures import comparison_figures, read_spheres
-from .phrases import number
+from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
 from .report import PICTURES, write_report
@@ -80,7 +80,7 @@ def print_comparison(comparison: Comparison, answer: list[str], page: Path) -> N
     more = len(comparison.candidates) - TABLE_ROWS
     if more > 0:
         console.print(f"and {more} more; ", end="")
-    console.print("* separable from the first, 95% for all of them together")
+    console.print(f"* separable from the first, {SURE} for all of them together")
     for line in [*answer, *comparison.problems]:
         console.print(line, markup=False)
     for run in comparison.failures:

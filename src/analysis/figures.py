@@ -11,6 +11,7 @@ from .. import plots
 from ..evaluation import METRICS, Metric
 from ..run.folder import RunFolder
 from .foreign import array_shape, read_arrays
+from .phrases import INTERVAL
 from .ranking import Comparison, Setting
 from .shared import split_shared
 
@@ -89,7 +90,7 @@ def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Fi
         lows,
         highs,
         [s is comparison.best or not (s.to_best and s.to_best.separable) for s in settings],
-        axis_label(comparison.metric),
+        f"{axis_label(comparison.metric)} on the test split, mean and {INTERVAL}",
         drawn(metric, bounds_of(metric)),
         shared,
     )
@@ -118,7 +119,8 @@ def margin_figures(comparison: Comparison) -> dict[str, Callable[[], Figure]]:
     metric, label, figures = METRICS[comparison.metric], axis_label(comparison.metric), {}
     if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
         bounds = drawn(metric, bounds_of(metric))
-        figures["margins.png"] = partial(plots.plot_margins, lines, without_margin, label, bounds)
+        means = f"{label}, mean and {INTERVAL}"
+        figures["margins.png"] = partial(plots.plot_margins, lines, without_margin, means, bounds)
     if grids and vary(*(grid[np.isfinite(grid)] for _, _, grid in grids.values())):
         figures["heat.png"] = partial(plots.plot_heat, grids, label)
     return figures

@@ -4,7 +4,7 @@ from ..evaluation import METRICS
 from ..words import counted
 from .ranking import Comparison
 from .settings import Setting
-from .statistics import Interval
+from .statistics import CONFIDENCE, Interval
 
 
 def repeats(setting: Setting) -> str:
@@ -24,6 +24,10 @@ def enumerate_labels(labels: list[str], most: int = 4) -> str:
     return f"{', '.join(labels[:most])} and {len(labels) - most} more"
 
 
+SURE = f"{CONFIDENCE:.0%}"
+INTERVAL = f"{SURE} interval"
+
+
 def number(metric: str, value: float, signed: bool = False) -> str:
     """A metric as people read it: shares in percent, angles in degrees; differences with their sign."""
     return METRICS[metric].format(value, signed)
@@ -33,7 +37,7 @@ def between(metric: str, mean: Interval) -> str:
     if mean.low is None:
         return ""
     low, high = interval_ends(metric, mean)
-    return f" (95% interval {low} to {high})"
+    return f" ({INTERVAL} {low} to {high})"
 
 
 def interval_ends(metric: str, mean: Interval) -> tuple[str, str]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t as student
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of every interval, and of the differences in a table together
 POWER = 0.8  # with which a difference as large as the one seen should be found
 MOST_SEEDS = 100  # nobody trains more
 FEWEST_PAIRS = 3  # below, metrics that count samples agree too often by chance

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ..durable import written_aside
 from ..evaluation import METRICS
-from .phrases import interval_ends, number
+from .phrases import INTERVAL, interval_ends, number
 from .ranking import Comparison, Setting, shown_values
 from .statistics import Difference, Interval
 
@@ -78,7 +78,7 @@ def ranking_header(comparison: Comparison) -> list[str]:
     """The columns of the table that people read, in the terminal and in the report."""
     chosen = f"{comparison.chosen_on.split()[0]} (chosen by)"
     repeats = "folds × seeds" if comparison.best.folds else "seeds"
-    return ["", "setting", repeats, chosen, "test", "95% interval"]
+    return ["", "setting", repeats, chosen, "test", INTERVAL]
 
 
 def ranked(comparison: Comparison, setting: Setting) -> bool:

@@ -127,6 +127,8 @@ def margin_suits_the_loss(config: Config) -> None:
     mistakes = Mistakes()
     for key in ("value", "start") if margin.epochs and margin.start is not None else ("value",):
         value = getattr(margin, key)
+        if value is None and loss.published_margin is not None:
+            continue
         if value is None:
             why = f"loss={name} needs one, which its YAML lacks: margin.value=0.3, or `margin:` there"
             mistakes.add(BadKey("margin.value", None, why))
@@ -153,10 +155,10 @@ def scale_suits_the_loss(config: Config) -> None:
         if not loss.softmax_type:
             why = f"made for softmax, which loss={name} does not use; use scale.value=8"
             raise BadKey("scale.kind", scale.kind, why)
-    elif scale.value is None:
+    elif scale.value is None and loss.published_scale is None:
         why = f"loss={name} needs one, which its YAML lacks: scale.value=16, or `scale:` there"
         raise BadKey("scale.value", None, why)
-    else:
+    elif scale.value is not None:
         try:
             CosineHead.check_scale(scale.value)
         except BadArgument as error:

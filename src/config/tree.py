@@ -160,7 +160,7 @@ class Device(Group):
     )
     graph: Annotated[
         Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
-    ] = key("auto", "on a GPU, replay steps as one CUDA graph where possible", identity=False)
+    ] = key("off", "auto: on a GPU, replay steps as one CUDA graph; not yet run on one", identity=False)
     compile: bool = key(False, "compile the backbone: a minute that pays in long runs", neutral=False)
 
 

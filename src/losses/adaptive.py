@@ -23,6 +23,9 @@ class ElasticFace(AddedMarginHead):
     Source: ElasticFace, arXiv 2109.09416.
     """
 
+    published_margin = 0.5
+    published_scale = 64.0
+
     def __init__(
         self,
         *args,
@@ -96,6 +99,9 @@ class KappaFace(ArcFace):
     training set's size for the authors' epoch; null is 20 C, an epoch of twenty samples a class.
     Published m 0.8, γ 0.7, T 0.4, s 64. Source: KappaFace, arXiv 2201.07394.
     """
+
+    published_margin = 0.8
+    published_scale = 64.0
 
     def __init__(
         self,

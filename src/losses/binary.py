@@ -22,6 +22,8 @@ class UniFace(CosFace):
     Source: UniFace, ICCV 2023.
     """
 
+    published_margin = 0.4
+    published_scale = 64.0
     softmax_type = False
 
     def __init__(self, *args, negative_weight: float = 1.0, r: float = 1.0, **options):
@@ -51,13 +53,15 @@ class SphereFace2(MarginHead):
     Published C, m 0.4, s 40, t 3, α 0.7. Source: SphereFace2, arXiv 2108.01513.
     """
 
+    published_margin = 0.4
+    published_scale = 40.0
     margin_range = (0.0, math.inf)
     softmax_type = False
 
     def __init__(
         self,
         *args,
-        margin: float,
+        margin: float | None = None,
         kind: Literal["C", "A", "M"] = "C",
         alpha: float = 0.7,
         power: float = 3.0,
@@ -65,6 +69,7 @@ class SphereFace2(MarginHead):
         gradient: Literal["exact", "detached"] = "detached",
         **options,
     ):
+        margin = self.published_margin if margin is None else margin
         super().__init__(*args, margin=margin, gradient=gradient, **options)
         if kind not in ("C", "A", "M"):
             raise BadArgument("kind", kind, "expected C, A or M")

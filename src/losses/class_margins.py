@@ -22,6 +22,7 @@ class AdaMSoftmax(CosineHead):
     Source: AdaptiveFace, CVPR 2019.
     """
 
+    published_scale = 30.0
     plain_slopes = True
 
     def __init__(
@@ -68,6 +69,9 @@ class DynArcFace(ArcFace):
     (arXiv 2312.05281) coded it.
     """
 
+    published_margin = 0.5
+    published_scale = 64.0
+
     def __init__(self, *args, least_angle: float = 1.0, growth: float = 0.1, **options):
         super().__init__(*args, **options)
         if not (is_number(least_angle) and 0 <= least_angle <= math.pi):
@@ -95,6 +99,9 @@ class QAMFace(MarginHead):
     `logits` are scaled cosines, as in every head: they rank the classes alike. Published m 0.5, s 6.
     Source: QAMFace, ICIP 2020.
     """
+
+    published_margin = 0.5
+    published_scale = 6.0
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return quadratic(targets.angle + self.margin)

@@ -19,6 +19,9 @@ class CurricularFace(ArcFace):
     beyond_pi=linear. Published m 0.5, s 64. Source: CurricularFace, arXiv 2004.00288.
     """
 
+    published_margin = 0.5
+    published_scale = 64.0
+
     def __init__(self, *args, momentum: float = 0.01, **options):
         super().__init__(*args, **options)
         self.momentum = momentum
@@ -41,6 +44,9 @@ class MVSoftmax(AddedMarginHead):
     is still what exceeds cos(θ + m) or cos θ − m. am has no other form than that and monotone.
     Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
     """
+
+    published_margin = 0.35
+    published_scale = 32.0
 
     def __init__(self, *args, kind: Literal["arc", "am"] = "arc", emphasis: float = 0.2, **options):
         super().__init__(*args, **options)
@@ -75,6 +81,8 @@ class CircleLoss(MarginHead):
     Source: Circle Loss, arXiv 2002.10857, section 3.
     """
 
+    published_margin = 0.25
+    published_scale = 256.0
     margin_range = (0.0, 1.0)
 
     def target_cosine(self, targets: Targets) -> Tensor:

@@ -40,6 +40,14 @@ def full_precision(method):
     return wrapper
 
 
+def in_digits(values: Tensor) -> str:
+    """A few numbers as `print` shows them: `0.35`, `(1, 0.3, 0.2)`; the shape of many."""
+    if values.is_meta or values.numel() > 3:
+        return f"tensor{tuple(values.shape)}"
+    digits = [f"{value:.6g}" for value in values.flatten().tolist()]
+    return digits[0] if values.ndim == 0 else f"({', '.join(digits)})"
+
+
 def check_unread(owner: type, why: str, **options) -> None:
     """Raise BadArgument for an option that another one switches off and that is not `owner`'s default:
     it would do nothing, and a sweep over it would compare equals."""
@@ -101,7 +109,11 @@ class Head(nn.Module):
         self.class_weights.copy_(len(labels) / (self.num_classes * counts))
 
     def extra_repr(self) -> str:
-        return f"embedding_dim={self.embedding_dim}, num_classes={self.num_classes}"
+        return ", ".join(f"{name}={value}" for name, value in self.described().items())
+
+    def described(self) -> dict[str, object]:
+        """What `print(head)` shows."""
+        return {"embedding_dim": self.embedding_dim, "num_classes": self.num_classes}
 
     def _apply(self, fn, recurse: bool = True):
         """Under `model.half()` or `.to(bfloat16)` a head moves along and stays float32."""
@@ -148,7 +160,8 @@ class Head(nn.Module):
 class CosineHead(Head):
     """z_j = s cos θ_j: embeddings and class weights count by direction alone.
 
-    `scale` s > 0. With `learnable_scale` it is the start of a parameter, kept positive as exp(log s);
+    `scale` s > 0; None is the published one. With `learnable_scale` it is the start of a parameter, kept
+    positive as exp(log s);
     with `dynamic_scale` it follows the training batches as AdaCos's does (arXiv 1905.00292):
     s = ln(B) / cos(min(π/4, median θ_y)), B the batch's mean of Σ_{j≠y} exp(s c_j), at least 1.
     `inter_topk` k and `inter_topk_margin` m' (radians): the k hardest non-targets of each sample
@@ -160,6 +173,7 @@ class CosineHead(Head):
     margin of no hardest ones, `gradient` detached where every slope is that already.
     """
 
+    published_scale: float | None = None
     plain_slopes = False  # every logit is a cosine times the factor, plus a constant
 
     def __init__(
@@ -167,7 +181,7 @@ class CosineHead(Head):
         embedding_dim: int,
         num_classes: int,
         *,
-        scale: float,
+        scale: float | None = None,
         learnable_scale: bool = False,
         dynamic_scale: bool = False,
         inter_topk: int = 0,
@@ -176,6 +190,7 @@ class CosineHead(Head):
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
+        scale = self.published_scale if scale is None else scale
         log_scale = torch.tensor(float(self.check_scale(scale))).log()
         if learnable_scale:
             self.log_scale = nn.Parameter(log_scale)
@@ -208,6 +223,12 @@ class CosineHead(Head):
                 f"changes nothing for {type(self).__name__}: each logit's slope in its cosine is the "
                 "scale already",
             )
+
+    def described(self) -> dict[str, object]:
+        scale = {"scale": in_digits(self.scale)} if self.has_scale else {}
+        switches = ("learnable_scale", "dynamic_scale", "inter_topk")
+        on = {name: getattr(self, name) for name in switches if getattr(self, name)}
+        return super().described() | scale | on | {"gradient": self.gradient}
 
     @property
     def scale(self) -> Tensor:

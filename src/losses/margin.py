@@ -1,6 +1,7 @@
 """Heads with a margin, and the members with one fixed margin: z_y = s (ψ(m1 θ_y + m2) − m3)."""
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 
 from .errors import BadArgument
 from .geometry import arccos, cosines, psi, unit
-from .head import CosineHead, full_precision
+from .head import CosineHead, full_precision, in_digits
 from .targets import Targets
 
 BeyondPi = Literal["monotone", "paper", "easy", "linear"]
@@ -17,17 +18,22 @@ BeyondPi = Literal["monotone", "paper", "easy", "linear"]
 class MarginHead(CosineHead):
     """A cosine head whose target logit carries a margin.
 
-    `margin` is a buffer, so it can change during training (`head.margin.fill_(0.3)`), differ per
-    sample (a tensor (B,)) and be saved.
+    `margin`, by default the published one, is a buffer, so it can change during training
+    (`head.margin.fill_(0.3)`), differ per sample (a tensor (B,)) and be saved.
     Raises ValueError for a margin outside `margin_range`.
     """
 
     no_margin = 0.0
     margin_range = (0.0, math.pi)
+    published_margin: float | tuple[float, ...] | None = None
 
-    def __init__(self, *args, margin: float, **options):
+    def __init__(self, *args, margin: float | Sequence[float] | None = None, **options):
         super().__init__(*args, **options)
+        margin = self.published_margin if margin is None else margin
         self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
+
+    def described(self) -> dict[str, object]:
+        return super().described() | {"margin": in_digits(self.margin)}
 
     @property
     def column_margin(self) -> Tensor:
@@ -67,6 +73,9 @@ class AngularMarginHead(MarginHead):
         super().__init__(*args, **options)
         self.beyond_pi = beyond_pi
         self.check_form(self.forms)
+
+    def described(self) -> dict[str, object]:
+        return super().described() | {"beyond_pi": self.beyond_pi}
 
     def check_form(self, forms: tuple[str, ...], why: str = "") -> None:
         if self.beyond_pi not in forms:
@@ -113,6 +122,8 @@ class CosFace(MarginHead):
     Source: CosFace, arXiv 1801.09414; AM-Softmax, arXiv 1801.05599.
     """
 
+    published_margin = 0.35
+    published_scale = 64.0
     margin_range = (0.0, 2.0)
     plain_slopes = True
 
@@ -127,6 +138,9 @@ class ArcFace(AddedMarginHead):
     paper with the exact gradient.
     """
 
+    published_margin = 0.5
+    published_scale = 64.0
+
 
 class LiArcFace(MarginHead):
     """z_y = s (π − 2(θ_y + m))/π, z_j = s (π − 2θ_j)/π: logits linear in the angle, m in [0, π] radians.
@@ -134,6 +148,9 @@ class LiArcFace(MarginHead):
     Both sides stay linear past π. `logits` are scaled cosines, as in every head: they rank the classes
     alike. Published m 0.45, s 64. Source: AirFace (Li-ArcFace), arXiv 1907.12256.
     """
+
+    published_margin = 0.45
+    published_scale = 64.0
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return linear(targets.angle + self.margin)
@@ -153,6 +170,8 @@ class SphereFace(AngularMarginHead):
     Published m 1.35, s 64: ArcFace's reading of it, arXiv 1801.07698; after arXiv 1704.08063.
     """
 
+    published_margin = 1.35
+    published_scale = 64.0
     no_margin = 1.0
     margin_range = (1.0, math.inf)
 
@@ -167,6 +186,8 @@ class CombinedMargin(AngularMarginHead):
     beyond_pi=linear needs m1 = 1. Source: ArcFace, arXiv 1801.07698, section 3.2.
     """
 
+    published_margin = (1.0, 0.3, 0.2)
+    published_scale = 64.0
     no_margin = (1.0, 0.0, 0.0)
     forms = ("monotone", "paper", "easy", "linear")
 
@@ -205,6 +226,9 @@ class SubCenterArcFace(ArcFace):
     training samples (counted in the buffer `wins`). Published K 3, m 0.5, s 64.
     Source: Sub-center ArcFace, ECCV 2020.
     """
+
+    published_margin = 0.5
+    published_scale = 64.0
 
     def __init__(self, embedding_dim: int, num_classes: int, *, centres: int = 3, **options):
         super().__init__(embedding_dim, num_classes, **options)

@@ -18,9 +18,10 @@ class AnnealedSphereFace(SphereFace):
     with the training steps, counted in the buffer `steps`. Has no scale."""
 
     has_scale = False
+    published_scale = None
 
     def __init__(
-        self, *args, margin: float, lambda_min: float, lambda_base: float, gamma: float, **options
+        self, *args, margin: float | None, lambda_min: float, lambda_base: float, gamma: float, **options
     ):
         super().__init__(*args, margin=margin, scale=1.0, **options)
         for name, value in {
@@ -62,12 +63,14 @@ class LSoftmax(AnnealedSphereFace):
     arXiv 1612.02295.
     """
 
+    published_margin = 4.0
+
     def __init__(
         self,
         embedding_dim: int,
         num_classes: int,
         *,
-        margin: float,
+        margin: float | None = None,
         lambda_min: float = 0.0,
         lambda_base: float = 1000.0,
         gamma: float = 2.5e-5,
@@ -99,12 +102,14 @@ class ASoftmax(AnnealedSphereFace):
     `steps`. Published m 4, λ_min 5, λ_base 1000, γ 0.12. Source: SphereFace, arXiv 1704.08063.
     """
 
+    published_margin = 4.0
+
     def __init__(
         self,
         embedding_dim: int,
         num_classes: int,
         *,
-        margin: float,
+        margin: float | None = None,
         lambda_min: float = 5.0,
         lambda_base: float = 1000.0,
         gamma: float = 0.12,
@@ -127,6 +132,9 @@ class SphereFaceR(SphereFace):
     `norm` hard: s is the scale. soft: ‖x‖ is, and weight·|‖x‖ − s| is added to the loss.
     Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4; soft weight 0.01. Source: arXiv 2109.05565.
     """
+
+    published_margin = 1.5
+    published_scale = 30.0
 
     def __init__(
         self,
@@ -177,6 +185,8 @@ class MagFace(AddedMarginHead):
     Published margin (0.45, 0.8), l_a 10, u_a 110, λ_g 35, s 64. Source: MagFace, arXiv 2103.06627.
     """
 
+    published_margin = (0.45, 0.8)
+    published_scale = 64.0
     no_margin = (0.0, 0.0)
 
     def __init__(self, *args, l_a: float = 10.0, u_a: float = 110.0, lambda_g: float = 35.0, **options):
@@ -216,6 +226,8 @@ class AdaFace(MarginHead):
     Published m 0.4, h 0.333, s 64. Source: AdaFace, arXiv 2204.00964.
     """
 
+    published_margin = 0.4
+    published_scale = 64.0
     margin_range = (0.0, 1.0)
 
     def __init__(

@@ -23,6 +23,8 @@ class ProxyAnchor(MarginHead):
     Source: Proxy-Anchor, arXiv 2003.13911.
     """
 
+    published_margin = 0.1
+    published_scale = 32.0
     margin_range = (0.0, 1.0)
     softmax_type = False
 
@@ -31,8 +33,8 @@ class ProxyAnchor(MarginHead):
         embedding_dim: int,
         num_classes: int,
         *,
-        margin: float,
-        scale: float,
+        margin: float | None = None,
+        scale: float | None = None,
         learnable_scale: bool = False,
         dynamic_scale: bool = False,
     ):
@@ -75,6 +77,9 @@ class SoftTriple(CosFace):
     m 0.01, s 20, K 10, γ 0.1, τ 0.2, centres at 100 times the backbone's rate.
     Raises ValueError for K below 1, γ not above 0, τ below 0. Source: SoftTriple, arXiv 1909.05235.
     """
+
+    published_margin = 0.01
+    published_scale = 20.0
 
     def __init__(
         self,
@@ -141,3 +146,5 @@ class ProxyNCA(NormFace):
     Published T 1/9, so s 18, and class weights at up to 100,000 times the backbone's rate in Adam with
     ε = 1 (`optimizer.head_lr`). Source: ProxyNCA++, arXiv 2004.01113.
     """
+
+    published_scale = 18.0

@@ -24,6 +24,7 @@ class SFace(CosineHead):
     Source: SFace, arXiv 2205.12010.
     """
 
+    published_scale = 64.0
     softmax_type = False
 
     def __init__(
@@ -31,7 +32,7 @@ class SFace(CosineHead):
         embedding_dim: int,
         num_classes: int,
         *,
-        scale: float,
+        scale: float | None = None,
         k: float = 80.0,
         a: float = 0.8,
         b: float = 1.23,
@@ -71,6 +72,9 @@ class ArcNegFace(ArcFace):
     Source: ArcNegFace, in Towards Flops-constrained Face Recognition, arXiv 1909.00632.
     """
 
+    published_margin = 0.5
+    published_scale = 64.0
+
     def __init__(self, *args, alpha: float = 1.2, sigma: float = 2.0, **options):
         super().__init__(*args, **options)
         for name, value in (("alpha", alpha), ("sigma", sigma)):
@@ -94,6 +98,9 @@ class NPCFace(AngularMarginHead):
     s 64. Raises ValueError unless m₁ ≥ 0, m_h in [0, π], τ > 0.
     Source: NPCFace, arXiv 2007.10172.
     """
+
+    published_margin = 0.4
+    published_scale = 64.0
 
     def __init__(
         self,

@@ -26,6 +26,7 @@ class Softmax(Head):
 class NormFace(CosineHead):
     """z_j = s cos θ_j for every class. Published scale 30. Source: NormFace, arXiv 1704.06369."""
 
+    published_scale = 30.0
     plain_slopes = True
 
 
@@ -36,6 +37,8 @@ class X2Softmax(CosineHead):
     Raises ValueError unless a < 0 and h ≤ 0, without which t would rise with the angle.
     Source: X2-Softmax, arXiv 2312.05281.
     """
+
+    published_scale = 64.0
 
     def __init__(self, *args, a: float = -0.9, h: float = 0.0, k: float = 0.65, **options):
         super().__init__(*args, **options)

@@ -23,12 +23,12 @@ DASHES = ("--", ":", "-.", (0, (1, 4)))
 def plot_margins(
     lines: dict[str, np.ndarray],
     without_margin: dict[str, tuple[float, float, float]],
-    metric_label: str,
+    label: str,
     bounds: tuple[float, float] = EVERYWHERE,
 ) -> Figure:
     """A line per loss through rows (margin, mean, low, high), with intervals as bands, and a horizontal
     one per loss without a margin, (mean, low, high). Margins that multiply the angle, from 1 up, have
-    their own axes. `metric_label` is the metric's name with its unit, `bounds` what it can reach."""
+    their own axes. `label` is of the means' axis, `bounds` what the metric can reach."""
     lines = dict(list(lines.items())[:MOST_LINES])
     kinds = {ADDED: [], MULTIPLIED: []}
     for loss, rows in lines.items():
@@ -47,15 +47,15 @@ def plot_margins(
             baselines = list(without_margin.items())[: len(DASHES)]
             for i, (loss, (mean, low, high)) in enumerate(baselines):
                 axes.axhspan(low, high, color="#888888", alpha=0.08 + 0.03 * i, lw=0)
-                label = loss if axes is panels[0] else None
-                axes.axhline(mean, color="#555555", ls=DASHES[i], label=label)
+                name = loss if axes is panels[0] else None
+                axes.axhline(mean, color="#555555", ls=DASHES[i], label=name)
             axes.set(xlabel=f"margin, {kind}")
             tried = sorted({margin for loss in losses for margin in np.asarray(lines[loss])[:, 0]})
             if len(tried) <= MOST_TICKS / len(kinds):
                 axes.set_xticks(tried, [f"{margin:g}" for margin in tried])
         drawn = [rows[:, 1:].ravel() for rows in lines.values()]
         fit_axis(panels[0], "y", np.concatenate([*drawn, *without_margin.values()]), bounds)
-        panels[0].set_ylabel(f"{metric_label}, mean and 95% interval")
+        panels[0].set_ylabel(label)
         fig.legend(loc="outside lower center", ncols=5)
     return fig
 
@@ -66,11 +66,11 @@ def plot_ranking(
     lows: list[float | None],
     highs: list[float | None],
     rivals: list[bool],
-    metric_label: str,
+    label: str,
     bounds: tuple[float, float] = EVERYWHERE,
     shared: str = "",
 ) -> Figure:
-    """Settings from the best down: means with 95% intervals, None for a setting with one seed. `rivals`
+    """Settings from the best down: means with intervals, None for a setting with one seed. `rivals`
     says which settings are not separable from the best; the best is one of them. `shared` is what all
     labels would begin with."""
     count = min(len(labels), MOST_ROWS)
@@ -87,7 +87,7 @@ def plot_ranking(
         axes.set_ylim(count - 0.4, -0.6)
         drawn = [value for value in [*means[:count], *lows[:count], *highs[:count]] if value is not None]
         fit_axis(axes, "x", drawn, bounds)
-        axes.set_xlabel(f"{metric_label} on the test split, mean and 95% interval")
+        axes.set_xlabel(label)
         order = "in the order chosen; filled: the first, and what is not separable from it"
         fig.suptitle(f"{shared}: {order}" if shared else order, x=0.01, ha="left", fontsize=12)
         if len(labels) > count:

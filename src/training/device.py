@@ -78,7 +78,7 @@ def choose_device(
     *,
     tf32: bool = False,
     deterministic: bool = True,
-    graph: Literal["auto", "off"] = "auto",
+    graph: Literal["auto", "off"] = "off",
     compile: bool = False,
 ) -> Device:
     """`kind` auto, cpu, cuda or mps; `threads` None for all cores this process may use; `precision`
@@ -104,7 +104,7 @@ def find_device(
     *,
     tf32: bool = False,
     deterministic: bool = True,
-    graph: Literal["auto", "off"] = "auto",
+    graph: Literal["auto", "off"] = "off",
 ) -> str:
     """Return a kind of device that this machine has: `kind`, or the best for auto. Raises BadArgument if
     there is none, and for an argument of `choose_device` that would do nothing on it."""
@@ -115,7 +115,7 @@ def find_device(
         raise BadArgument(
             "kind", kind, f"torch {torch.__version__} sees none here, use {others} or auto"
         )
-    asked = {"tf32": (tf32, False), "deterministic": (deterministic, True), "graph": (graph, "auto")}
+    asked = {"tf32": (tf32, False), "deterministic": (deterministic, True), "graph": (graph, "off")}
     for argument, (value, usual) in asked.items():
         if kind != "cuda" and value != usual:
             raise BadArgument(argument, value, f"does nothing on {kind}, only on cuda; leave it out")

@@ -15,7 +15,7 @@ from src.config.read import FIELDS, read_and_check
 from src.config.tree import PACKAGES
 from src.datasets import Augmentation
 from src.errors import UserError
-from src.losses import MarginHead
+from src.losses import ArcFace, CombinedMargin, MarginHead
 from src.run.build import build_head, build_run, check_config
 from src.run.folder import RunFolder
 from src.sweeps.plan import described
@@ -146,6 +146,21 @@ def test_a_losss_file_holds_its_heads_arguments_and_published_settings(composed)
             assert (loss.margin is not None) == issubclass(head, MarginHead), path
             refused = set() if head.softmax_type else COSINE_OPTIONS
             assert set(loss.arguments) == set(arguments("loss", head)) - refused, path
+
+
+def test_a_head_has_its_files_margin_and_scale_by_default_and_shows_them(composed):
+    published = {}
+    for group, path in FILES:
+        if group == "loss":
+            loss = composed(f"loss={path.stem}").loss
+            head = locate("loss", loss.target)
+            default = [getattr(head, f"published_{what}", None) for what in ("margin", "scale")]
+            default = [list(value) if isinstance(value, tuple) else value for value in default]
+            published.setdefault(head, []).append([loss.margin, loss.scale] == default)
+    assert all(map(any, published.values())), published  # of several choices of a class, one
+    shown = repr(ArcFace(512, 1000))
+    assert "margin=0.5" in shown and "scale=64" in shown and "beyond_pi=monotone" in shown
+    assert "margin=(1, 0.3, 0.2)" in repr(CombinedMargin(8, 4))
 
 
 def test_adacos_and_learnable_scales(composed, tmp_path):

@@ -40,7 +40,7 @@ BAD_MARGINS = [
 BAD_OPTIONS = [
     *(
         ("NormFace", {"scale": scale}, "a finite number above 0")
-        for scale in (0, -1.0, math.inf, math.nan, None, True)
+        for scale in (0, -1.0, math.inf, math.nan, True)
     ),
     ("ArcFace", {"beyond_pi": "no"}, "monotone, paper, easy or linear for ArcFace"),
     ("AdaFace", {"beyond_pi": "easy"}, "monotone or paper"),

@@ -362,16 +362,16 @@ def test_the_cost_of_bf16_is_measured():
     assert 0.05 < bf16_cost() < 1000 and bf16_cost() == bf16_cost()
 
 
-@pytest.mark.parametrize("asked", ["tf32=true", "deterministic=false", "graph=off"])
+@pytest.mark.parametrize("asked", ["tf32=true", "deterministic=false", "graph=auto"])
 def test_what_does_nothing_on_a_processor_is_refused(asked, composed, tmp_path):
     with pytest.raises(UserError, match=f"device.{asked}: does nothing on cpu, only on cuda"):
         train_run(composed(*FAST, f"device.{asked}"), tmp_path)
 
 
 def test_all_that_does_nothing_is_refused_at_once(composed):
-    config = composed(*FAST, "device.tf32=true", "device.graph=off")
+    config = composed(*FAST, "device.tf32=true", "device.graph=auto")
     why = "does nothing on cpu, only on cuda; leave it out"
-    said = rf"^device\.tf32=true: {why}\ndevice\.graph=off: {why}$"
+    said = rf"^device\.tf32=true: {why}\ndevice\.graph=auto: {why}$"
     with pytest.raises(UserError, match=said):
         check_device(config)
 
