@@ -167,7 +167,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
         (["batch_size=1"], "batch_size=1: model=mlp normalises over a batch"),
         (["objective=accuracy"], "objective=accuracy: choose one of recall_at_1"),
         (["evaluation.pairs=5"], "evaluation.pairs=5: expected an integer ≥ 10 or null"),
-        (["dataset.size=112"], "dataset.size=112: expected a list of values, each an integer"),
+        (["dataset.size=112"], "dataset.size=112: expected height and width, 4 to 4096 pixels each"),
         (["dataset.size=[3,3]"], "dataset.size=[3,3]: expected height and width, 4 to 4096 pixels each"),
         (["dataset.channels=4"], "dataset.channels=4: expected one of 1, 3 or null"),
         (["dataset.test_fraction=1"], "dataset=image_folder: has nothing to train on"),

@@ -8,7 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from src.config.classes import checked_arguments
+from src.config.classes import checked, parameters
 from src.config.compose import CONF, Composer
 from src.config.tree import PACKAGES, leaves
 from src.errors import UserError
@@ -181,7 +181,7 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
     ]
     given = {"grids": [], "compare": False, "stale": "auto", "baselines": True, "params": "loss=arcface"}
     with pytest.raises(UserError, match=r"hydra\.sweeper\.params=loss=arcface: expected keys with val"):
-        checked_arguments(GridSweeper, given, "hydra.sweeper.")
+        checked(GridSweeper, parameters(GridSweeper), given, "hydra.sweeper.")
 
 
 def test_pixels_in_an_open_set_do_not_depend_on_training(composed, folder_of, tmp_path):

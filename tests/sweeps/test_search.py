@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from optuna.trial import FixedTrial, TrialState
 
-from src.config.classes import checked_arguments
+from src.config.classes import checked, parameters
 from src.config.compose import CONF
 from src.errors import UserError
 from src.sweeps.search import SearchSweeper
@@ -154,7 +154,7 @@ def test_bad_trials_are_pruned_and_failed_ones_counted(sweep, tmp_path):
 def test_a_setting_of_the_search_that_cannot_be_is_refused():
     settings = OmegaConf.to_container(OmegaConf.load(CONF / "hydra" / "sweeper" / "search.yaml"))
     del settings["_target_"]
-    checked_arguments(SearchSweeper, settings, "hydra.sweeper.")
+    checked(SearchSweeper, parameters(SearchSweeper), settings, "hydra.sweeper.")
     for setting, line in (
         ({"sampler": "best"}, "hydra.sweeper.sampler=best: expected one of tpe, random"),
         ({"pruner": 3}, "hydra.sweeper.pruner=3: expected one of median, hyperband, none"),
@@ -165,7 +165,7 @@ def test_a_setting_of_the_search_that_cannot_be_is_refused():
         ({"trails": 3}, "hydra.sweeper.trails=3: SearchSweeper takes no such argument, did you mean"),
     ):
         with pytest.raises(UserError, match=re.escape(line)):
-            checked_arguments(SearchSweeper, settings | setting, "hydra.sweeper.")
+            checked(SearchSweeper, parameters(SearchSweeper), settings | setting, "hydra.sweeper.")
 
 
 def test_settings_are_of_their_types_however_they_are_typed(sweep, tmp_path):
