@@ -24,7 +24,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from . import tracking
 from .config.compose import CONF, check_command, explain, group_after_help, with_home
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
 from .run.command_line import config_of_task, remove_refused
@@ -32,8 +31,9 @@ from .run.command_line import config_of_task, remove_refused
 
 def task(composed: DictConfig) -> float:
     """One run, as Hydra composed it: what every launcher calls."""
+    from . import tracking  # these import torch, which takes seconds that --help and a mistake need not
     from .run.advice import after_interrupt
-    from .run.lifecycle import train_run  # torch takes seconds, which --help and a mistake need not
+    from .run.lifecycle import train_run
 
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
