@@ -136,8 +136,6 @@ def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
     """Raise UserError for `margin=0.3`, which Hydra answers in a way that does not help."""
     for override in overrides:
         group, _, value = override.partition("=")
-        if group == "hydra.sweep.subdir":
-            raise UserError(f"{override}: a sweep names its runs by what differs, leave it out")
         if not value or not (groups / group).is_dir():
             continue
         if value == "null" and group != "experiment":

@@ -18,6 +18,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from ..commands import command
+from ..config import BadKey
 from ..config.classes import checked, parameters
 from ..config.compose import Composer
 from ..datasets.files import name_some
@@ -33,6 +34,7 @@ from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
 Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
+SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -63,6 +65,10 @@ class PlannedSweeper(Sweeper):
         given = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
         del given["_target_"]
         self.__init__(**checked(type(self), parameters(type(self)), given, "hydra.sweeper."))
+        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
+        if subdir != SUBDIR:
+            why = "a sweep names its runs by what differs, leave it out"
+            raise BadKey("hydra.sweep.subdir", subdir, why)
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)

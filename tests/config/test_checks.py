@@ -363,7 +363,6 @@ TYPED = [  # what is typed, and the answer before Hydra is asked
     ("margin=0.1,0.3", "use margin.value=0.1,0.3"),
     ("loss=null", "choose one of adaface"),
     ("dataset=/a/b", "a folder goes to dataset.root, as in dataset=image_folder dataset.root=/a/b"),
-    ("hydra.sweep.subdir=x", "a sweep names its runs by what differs"),
     ("loss = arcface", "no spaces"),
     ("loss=arcface, cosface", "no spaces"),
     ("-m --cfg job", "--multirun --cfg: give one of them"),
