@@ -257,8 +257,6 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
         (["margin=null"], "margin=null: choose one of paper, warmup"),
         (["dataset=image_folder", "dataset.root=~/none"], "dataset.root=/"),
-        (["-m", "hydra.sweep.subdir=x", "seed=0,1"], "hydra.sweep.subdir=x: a sweep names its runs"),
-        (["-m", "hydra.sweeper.baselines=2", "seed=0,1"], "hydra.sweeper.baselines=2: expected true"),
         (["optimizer.weight_decy=0.5"], "no such key, did you mean optimizer.weight_decay?"),
         (["+stopping.patience=3"], "stopping.patience=3: nothing reads this key"),
         (["dataset=mnist", "dataset.root=/dev/null/x"], "/dev/null/x/MNIST/raw/train-images"),
@@ -271,6 +269,19 @@ def test_a_mistake_is_answered_with_one_line_and_no_traceback(arguments, line, c
     said = [row for row in done.stderr.splitlines() if row]
     assert done.returncode != 0
     assert len(said) == 1 and line in said[0], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("argument", "line"),
+    [
+        ("hydra.sweep.subdir=x", "hydra.sweep.subdir=x: a sweep names its runs by what differs"),
+        ("hydra.sweeper.baselines=2", "hydra.sweeper.baselines=2: expected true or false"),
+        ("hydra.launcher.workers=0", "hydra.launcher.workers=0: expected auto or an integer ≥ 1"),
+    ],
+)
+def test_a_mistake_about_a_sweep_is_answered_before_its_first_run(argument, line, command):
+    done = command("-m", *FAST, argument, "seed=0,1")
+    assert done.returncode == 1 and done.stderr.startswith(line) and done.stderr.count("\n") == 1
 
 
 def test_cfg_job_shows_margin_zero(command):

@@ -12,6 +12,7 @@ import typing
 from collections.abc import Callable, Container, Mapping
 from typing import Annotated, Any
 
+from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
 from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
@@ -152,6 +153,13 @@ def checked_arguments(group: str, target: Callable, given: Mapping[str, Any]) ->
     known = arguments(group, target)
     loose = not inspect.isclass(target) and passes_on(target)
     return checked(target, known, given, f"{group}.", set(parameters(target)) if loose else None)
+
+
+def checked_node(target: type, node: DictConfig, prefix: str) -> dict[str, Any]:
+    """`checked` for a class of this project that Hydra builds, with what its `node` gives."""
+    given = OmegaConf.to_container(node, resolve=True)
+    del given["_target_"]
+    return checked(target, parameters(target), given, prefix)
 
 
 def checked(

@@ -301,7 +301,9 @@ class Config(Group):
     def replace(self, **groups: Any) -> "Config":
         """The same with other keys: `replace(seed=1, dataset={"fold": 2})`."""
         update = {
-            name: value if not isinstance(value, dict) else getattr(self, name).model_copy(update=value)
+            name: getattr(self, name).model_copy(update=value)
+            if isinstance(getattr(self, name), Group) and isinstance(value, dict)
+            else value
             for name, value in groups.items()
         }
         return self.model_copy(update=update)

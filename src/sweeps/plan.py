@@ -158,7 +158,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
                     unmeasured[run.name] = error
         else:
             name = names[run.identity]
-            if taken.get(name, run.identity) != run.identity:  # the defaults have changed since
+            if taken.get(name, run.identity) != run.identity:  # another run has that name
                 name += f",{run.identity[:6]}"
             taken[name] = run.identity
             run.folder = RunFolder(sweep_dir / name)

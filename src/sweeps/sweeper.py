@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ..commands import command
 from ..config import BadKey
-from ..config.classes import checked, parameters
+from ..config.classes import checked_node
 from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
@@ -62,9 +62,8 @@ class PlannedSweeper(Sweeper):
     ) -> None:
         from hydra.core.plugins import Plugins
 
-        given = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-        del given["_target_"]
-        self.__init__(**checked(type(self), parameters(type(self)), given, "hydra.sweeper."))
+        # Again, with the values converted to the types of the signature.
+        self.__init__(**checked_node(type(self), config.hydra.sweeper, "hydra.sweeper."))
         subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
         if subdir != SUBDIR:
             why = "a sweep names its runs by what differs, leave it out"

@@ -21,11 +21,11 @@ from hydra import version
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from pydantic import Field
 
 from ..config import Config
-from ..config.classes import checked, parameters
+from ..config.classes import checked_node
 from ..config.compose import Composer
 from ..errors import Interrupted, UserError
 from ..run.build import check_config, check_device
@@ -67,9 +67,8 @@ class WorkersLauncher(Launcher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        given = OmegaConf.to_container(config.hydra.launcher, resolve=True)
-        del given["_target_"]
-        self.__init__(**checked(WorkersLauncher, parameters(WorkersLauncher), given, "hydra.launcher."))
+        # Again, with the values converted to the types of the signature.
+        self.__init__(**checked_node(WorkersLauncher, config.hydra.launcher, "hydra.launcher."))
         self.context, self.task, self.config = hydra_context, task_function, config
         self.threads, environments = shares(self.asked, config.device.kind, config.device.threads)
         workers_context()  # it imports while the sweep is being planned
