@@ -7,7 +7,6 @@ import typing
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-import annotated_types
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
 
@@ -61,21 +60,26 @@ Rate = Annotated[Number, Field(gt=0, lt=1e6)]
 Folder = Annotated[str, Field(min_length=1), AfterValidator(expanded)]
 
 
+BOUNDS = {
+    "ge": "≥ {:g}",
+    "gt": "> {:g}",
+    "le": "≤ {:g}",
+    "lt": "< {:g}",
+    "max_length": "of at most {} letters",
+}
+
+
 def bounds_in_words(metadata: Sequence[object]) -> str:
     """The limits in a field's metadata: ` ≥ 1, < 64`."""
-    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     found = []
     for limit in metadata:
         if isinstance(limit, FieldInfo):
-            inner = bounds_in_words(limit.metadata).strip()
-            found += [inner] * bool(inner)
-        for name, sign in signs.items():
+            found += [inner] if (inner := bounds_in_words(limit.metadata).strip()) else []
+            continue
+        for name, words in BOUNDS.items():
             bound = getattr(limit, name, None)
-            stated = isinstance(limit, annotated_types.BaseMetadata) and bound is not None
-            if stated and abs(bound) < 2**63 - 1:  # the largest integer goes without saying
-                found.append(f"{sign} {bound:g}".replace("e+0", "e"))
-        if isinstance(limit, annotated_types.MaxLen):
-            found.append(f"of at most {limit.max_length} letters")
+            if bound is not None and abs(bound) < 2**63 - 1:  # the largest integer goes without saying
+                found.append(words.format(bound).replace("e+0", "e"))
     return f" {', '.join(found)}" * bool(found)
 
 

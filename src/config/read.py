@@ -122,11 +122,7 @@ def named(error: BadKey) -> BadKey:
     while isinstance(value, Mapping) and value:  # of a whole tree, the first leaf is named
         name, value = next(iter(value.items()))
         key = f"{key}.{name}"
-    return BadKey(key, value, f"nothing reads this key, {suggestion(key, known_keys())}")
-
-
-def known_keys() -> list[str]:
-    return [*_fields(Config)]
+    return BadKey(key, value, f"nothing reads this key, {suggestion(key, FIELDS)}")
 
 
 def _fields(group: type[Group], prefix: str = "") -> dict[str, Any]:
