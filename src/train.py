@@ -23,7 +23,9 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from .config.checks import check_typed
 from .config.compose import CONF, check_command, explain, group_after_help, with_home
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
 from .run.command_line import config_of_task, remove_refused
@@ -41,7 +43,9 @@ def task(composed: DictConfig) -> float:
         on_interrupt(interrupt_once)
     try:
         group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
-        return train_run(config_of_task(composed, job), folder, group)
+        config = config_of_task(composed, job)
+        check_typed(config, job.overrides.task)
+        return train_run(config, folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
             logging.getLogger(__name__).error(f"{folder.name}: {error}")
@@ -75,6 +79,8 @@ def main() -> None:
         end_command()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         sys.exit(explain(error))
+    except YAMLError as error:
+        sys.exit(" ".join(str(error).split()))
     except OSError as error:
         sys.exit(in_one_line(error))
 

@@ -72,8 +72,8 @@ class Comparison:
     def codes(self) -> dict[str, int]:
         """How many of the compared runs each code computed; codes that compute alike are one."""
         runs = [run for setting in self.settings for run in setting.runs]
-        by_sources = {run.summary.code.sources: str(run.summary.code) for run in reversed(runs)}
-        return Counter(by_sources[run.summary.code.sources] for run in runs)
+        by_sources = {run.summary.code.own: str(run.summary.code) for run in reversed(runs)}
+        return Counter(by_sources[run.summary.code.own] for run in runs)
 
     @property
     def failures(self) -> list[RunRecord]:

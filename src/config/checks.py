@@ -1,5 +1,5 @@
-"""What crosses groups: a margin with its loss, patience with the number of epochs, folds with their
-data.
+"""Checks that the type of one key cannot express: a margin that suits its loss, patience shorter than
+training, folds of the data.
 
 A check names the groups it reads, and runs where all of those are valid by themselves. Those of
 CLASS_CHECKS also need the classes of these groups, which takes torch.

@@ -81,8 +81,8 @@ def target_of(config: Config, group: str) -> Callable:
 
 def arguments(group: str, target: Callable) -> dict[str, inspect.Parameter]:
     """The parameters of a group's class that a configuration may give."""
-    named = list(parameters(target).items())[BY_POSITION[group] :]
-    return {name: parameter for name, parameter in named if name not in BY_NAME.get(group, ())}
+    named = parameters(target, BY_POSITION[group])
+    return {name: p for name, p in named.items() if name not in BY_NAME.get(group, ())}
 
 
 def is_own(group: str, target: str) -> bool:
@@ -92,37 +92,54 @@ def is_own(group: str, target: str) -> bool:
 
 
 @functools.cache
-def parameters(target: Callable) -> Mapping[str, inspect.Parameter]:
-    """The named parameters of a function or class. Where a constructor passes `**options` on to the
-    class it inherits from, that one's are included."""
-    if not inspect.isclass(target):
-        return _named(target)
+def parameters(target: Callable, by_position: int = 0) -> Mapping[str, inspect.Parameter]:
+    """The named parameters of a function or class, without the first ones, which are passed by position.
+    Where a constructor passes `**options` on to the class it inherits from, that one's are included."""
     found: dict[str, inspect.Parameter] = {}
+    for function in constructors(target):
+        found = _named(function, by_position + inspect.isclass(target)) | found
+    return found
+
+
+def constructors(target: Callable) -> list[Callable]:
+    """A function itself; of a class, its constructor and those that it passes `**options` on to."""
+    if not inspect.isclass(target):
+        return [target]
+    found = []
     for cls in target.__mro__:
-        if "__init__" not in vars(cls) or cls is object:
+        if "__init__" in vars(cls) and cls is not object:
+            found.append(vars(cls)["__init__"])
+            if not passes_on(found[-1]):
+                break
+    return found
+
+
+def _named(function: Callable, by_position: int) -> dict[str, inspect.Parameter]:
+    found = {}
+    for p in inspect.signature(function).parameters.values():
+        if p.kind in VARIADIC:
             continue
-        found = _named(vars(cls)["__init__"]) | found
-        if not passes_on(vars(cls)["__init__"]):
-            break
-    return {name: parameter for name, parameter in found.items() if name != "self"}
+        if p.kind is not p.KEYWORD_ONLY and by_position > 0:
+            by_position -= 1
+            continue
+        found[p.name] = p.replace(annotation=resolved_hint(function, p.annotation))
+    return found
 
 
-def _named(function: Callable) -> dict[str, inspect.Parameter]:
-    signature = inspect.signature(function)
-    try:  # annotations that are text, as `from __future__ import annotations` makes them
-        hints = typing.get_type_hints(inspect.unwrap(function), include_extras=True)
+def resolved_hint(function: Callable, hint: Any) -> Any:
+    """An annotation that is text, as `from __future__ import annotations` makes them, as what it says;
+    Any where that is not to be known."""
+    if not isinstance(hint, str):
+        return hint
+    try:
+        return eval(hint, getattr(inspect.unwrap(function), "__globals__", {}))
     except Exception:
-        hints = {}
-    return {
-        name: p.replace(annotation=hints.get(name, p.annotation))
-        for name, p in signature.parameters.items()
-        if p.kind not in VARIADIC
-    }
+        return Any
 
 
-def passes_on(target: Callable) -> bool:
-    """Return whether a function takes `**options`, whose names only a library behind it knows."""
-    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(target).parameters.values())
+def passes_on(function: Callable) -> bool:
+    """Return whether a function takes `**options`."""
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
 
 @functools.cache
@@ -149,9 +166,10 @@ def type_of(parameter: inspect.Parameter) -> Any:
 
 
 def checked_arguments(group: str, target: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`checked` for a group's class. One that passes `**options` on takes any that are not the run's."""
+    """`checked` for a group's class. One whose `**options` nothing takes in the end, as they are for a
+    library behind it, takes any but those that the run gives."""
     known = arguments(group, target)
-    loose = not inspect.isclass(target) and passes_on(target)
+    loose = not constructors(target) or passes_on(constructors(target)[-1])
     return checked(target, known, given, f"{group}.", set(parameters(target)) if loose else None)
 
 
@@ -195,6 +213,8 @@ def converted(parameter: inspect.Parameter, value: Any, key: str) -> Any:
     annotation = type_of(parameter)
     try:
         return adapter(annotation).validate_python(value)
+    except PydanticUserError:  # of a type that pydantic does not know
+        return value
     except ValidationError as error:
         first = mistakes_in(error, value, lambda _: in_words(annotation))[0]
         raise BadKey(key, value, first.why) from None

@@ -121,21 +121,24 @@ def check_command(arguments: list[str]) -> None:
     if len(given) > 1:
         raise UserError(f"{' '.join(given)}: give one of them; --cfg job shows one run's configuration")
     for before, word in zip(["", *arguments], arguments, strict=False):
-        loose = "=" not in word.strip("=") and not word.startswith(("-", "~")) and before not in OPTIONS
-        if loose:
+        if before in OPTIONS or word.startswith(("-", "~")):
+            continue
+        if ("=" not in word.strip("=") and not word.endswith("=")) or word.startswith(("=", ",")):
             raise UserError(
                 f"{' '.join(arguments)}: no spaces in an override, as in loss=arcface,cosface; {word} "
                 "stands alone"
             )
-        if word.endswith((",", "=")) or word.startswith(("=", ",")):
-            raise UserError(f"{word}: no spaces around = and , as in loss=arcface,cosface")
+        if word.endswith(","):
+            raise UserError(f"{word}: no spaces after a comma, as in loss=arcface,cosface")
+        if word.endswith("="):
+            raise UserError(f"{word}: no value; null for none, and no spaces around =")
     check_group_values(arguments)
 
 
 def check_group_values(overrides: list[str], groups: Path = CONF) -> None:
     """Raise UserError for `margin=0.3`, which Hydra answers in a way that does not help."""
     for override in overrides:
-        group, _, value = override.partition("=")
+        group, _, value = override.lstrip("+").partition("=")
         if not value or not (groups / group).is_dir():
             continue
         if value == "null" and group != "experiment":

@@ -14,7 +14,7 @@ MISSING = object()
 
 
 class BadKey(UserError):
-    """A key whose value cannot be what it is: one line, `key=value: why`."""
+    """A mistake about one key, printed as `key=value: why`."""
 
     def __init__(self, key: str, value: Any, why: str):
         self.key, self.value, self.why = key, value, why

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 
 SMALLEST, LARGEST = 1.2e-38, 3.4e38  # besides 0, the absolute values that float32 holds
 
@@ -43,7 +44,7 @@ class Group(BaseModel):
 def plain_number(value: Any) -> Any:
     """Refuse what is no number, or one that float32 does not hold; text may still say one."""
     if isinstance(value, bool):
-        raise ValueError("expected a number")
+        raise PydanticCustomError("number", "expected a number")
     size = abs(value) if isinstance(value, (int, float)) else 0
     if 0 < size < SMALLEST or LARGEST < size < math.inf:
         raise ValueError("expected a number that float32 holds")
@@ -102,11 +103,14 @@ def in_words(annotation: object, metadata: Sequence[object] = ()) -> str | None:
     if origin in (list, tuple) or origin is Sequence:
         members = [part for part in inner if part is not Ellipsis]
         of = in_words(members[0]) if members else None
+        if of in PLURAL and origin is not tuple:
+            return f"a list of {PLURAL[of]}"
         count = f"{len(members)} " if origin is tuple and Ellipsis not in inner else ""
         return f"a list of {count}values" + f", each {of}" * bool(of)
     return None
 
 
+PLURAL = {"a number": "numbers", "an integer": "integers", "text": "texts"}
 SIMPLE = {
     bool: "true or false",
     int: "an integer",

@@ -149,11 +149,17 @@ def legal(key: str) -> str | None:
 
 
 def check_defaults_are_read(config: Config, overrides: Iterable[str]) -> None:
-    """Raise BadKey for a typed key that is only another one's default, where that one has its own value:
-    `loss.scale=8` beside `scale.value=16`."""
-    typed = keys_of(overrides)
+    """Raise Refused for a typed key that is only another one's default, where that one has its own
+    value: `loss.scale=8` beside `scale.value=16`."""
+    typed, mistakes = keys_of(overrides), Mistakes()
     values = {leaf.key: leaf.value for leaf in leaves(config)}
     for key, field in FIELDS.items():
-        reader = (field.json_schema_extra or {}).get("default_of")
+        reader = field.json_schema_extra["default_of"]
         if reader and key in typed and values[key] is not None and values[reader] != values[key]:
-            raise BadKey(key, values[key], f"nothing reads this key here, {reader} has its own value")
+            computes = config.scale.kind != "fixed" and reader == "scale.value" and not values[reader]
+            other = (
+                f"scale={config.scale.kind} computes it" if computes else f"{reader} has its own value"
+            )
+            mistakes.add(BadKey(key, values[key], f"nothing reads this key here, {other}"))
+    if mistakes.errors:
+        raise Refused(mistakes.errors, config)

@@ -78,7 +78,7 @@ class Dataset(ClassGroup):
         "${oc.env:DATA_ROOT,data}", "the folder of the data; default: DATA_ROOT, else data"
     )
     val_fraction: Annotated[Number, Field(ge=0, lt=1)] = key(
-        0.1, "share of the training images that chooses settings; 0: the test images choose"
+        0.1, "share of the training images held out to choose settings; 0: the test images choose"
     )
     folds: Annotated[Whole, Field(ge=2)] | None = key(None, "number of folds of a cross-validation")
     fold: Annotated[Whole, Field(ge=0)] | None = key(
@@ -209,7 +209,7 @@ class Sampler(Group):
 LayerName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 Frozen = Annotated[
     Annotated[str, Field(min_length=1)] | Annotated[list[LayerName], Field(min_length=1)],
-    Field(description="body, or a list of layers,"),
+    Field(description="body or a list of layers"),
 ]
 
 

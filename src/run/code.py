@@ -26,6 +26,11 @@ class Code(BaseModel):
     dirty: bool
     sources: str
 
+    @property
+    def own(self) -> str:
+        """The hash of this project's own sources, without those of other people's classes."""
+        return self.sources.partition("-")[0]
+
     def __str__(self) -> str:
         """`3f2a9c1b0d4e (commit 37736bf, with changes)`."""
         if not self.commit:
@@ -42,17 +47,22 @@ def code_of(config: Config) -> Code:
     return Code(commit=name, dirty=dirty, sources="-".join([OWN_SOURCES, *sorted(foreign)]))
 
 
-def hash_of_files(paths: Iterable[Path]) -> str:
+def hash_of_files(folder: Path, paths: Iterable[Path]) -> str:
+    """A hash of files below a folder, by their places in it and their contents."""
     digest = hashlib.sha256()
     for path in sorted(paths):
-        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+        place = path.relative_to(folder).as_posix()
+        digest.update(place.encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
 def computing_sources() -> str:
     """A hash of this project's sources that compute a run's numbers."""
-    folders = [path for path in (ROOT / "src").iterdir() if path.name not in NOT_COMPUTING]
-    return hash_of_files(file for folder in folders for file in folder.rglob("*.py"))
+    source = ROOT / "src"
+    files = (
+        path for path in source.rglob("*.py") if path.relative_to(source).parts[0] not in NOT_COMPUTING
+    )
+    return hash_of_files(source, files)
 
 
 # As they are when this process imports them: a file that is edited while a sweep runs is not what its
@@ -66,8 +76,9 @@ def foreign_sources(module: str) -> str:
     `module` may go on with names of classes in it."""
     while module:
         try:
-            return hash_of_files(Path(importlib.util.find_spec(module).origin).parent.rglob("*.py"))
-        except (ImportError, AttributeError, TypeError, ValueError, OSError):  # a class, or built in
+            folder = Path(importlib.util.find_spec(module).origin).parent
+            return hash_of_files(folder, folder.rglob("*.py"))
+        except Exception:  # a class, built in, or whatever a package raises while it is imported
             module = module.rpartition(".")[0]
     return "unknown"
 

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from ..commands import command
 from ..config import Config, identity, read
-from ..config.compose import quoted
+from ..config.compose import explain, quoted
 from ..errors import UserError, interrupt_once, on_interrupt
 from .code import code_of
 from .folder import RunFolder
@@ -45,7 +45,10 @@ def remove_refused(path: Path) -> None:
 def config_of_task(composed: DictConfig, hydra: DictConfig) -> Config:
     """The configuration that Hydra composed for a run, by its own part of it. With hydra.job.chdir=true,
     Hydra has moved to the run's folder: relative paths begin where they were typed."""
-    config = read(composed, hydra.overrides.task, hydra)
+    try:
+        config = read(composed, hydra.overrides.task, hydra)
+    except OmegaConfBaseException as error:  # as of an interpolation
+        raise UserError(explain(error)) from None
     if not hydra.job.chdir:
         return config
     with_cwd = {"root": os.path.join(hydra.runtime.cwd, config.dataset.root)}

@@ -107,6 +107,8 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
     another = UserError(
         f"{folder.path} holds another run, which would be overwritten; name a new folder"
     )
+    if folder.holds_foreign_files():
+        raise UserError(f"{folder.path} holds files of something else; name a new folder")
     summary = folder.summary()
     if summary and summary.identity != now.identity and folder.holds_work:
         raise another
@@ -125,7 +127,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
         changed += [] if saved["code"]["sources"] == now.code.sources else ["code"]
         _ = saved["data"], saved["rows"][saved["epoch"] - 1]
     except Exception as error:  # torn, foreign: whatever torch makes of it
-        why = str(error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0]
         log.warning(f"the checkpoint cannot be read ({why}): starting again from the first epoch")
         folder.set_attempt_aside("unreadable")
         return None

@@ -245,7 +245,7 @@ SAVED = {
 
 
 class AtMost(TorchFunctionMode):
-    """While it holds, modules are built of at most about as many values as there are `weights` for.
+    """Caps how much a model may allocate while it is rebuilt, at about what its `weights` take.
     Others raise ValueError before they take the memory."""
 
     MAKE = (torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full, torch.arange)

@@ -158,7 +158,10 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
                     unmeasured[run.name] = error
         else:
             name = names[run.identity]
-            if taken.get(name, run.identity) != run.identity:  # another run has that name
+            foreign = name not in taken and RunFolder(sweep_dir / name).holds_foreign_files()
+            if (
+                foreign or taken.get(name, run.identity) != run.identity
+            ):  # of another run, or of something else
                 name += f",{run.identity[:6]}"
             taken[name] = run.identity
             run.folder = RunFolder(sweep_dir / name)

@@ -104,9 +104,9 @@ def test_sources_that_compute_make_the_code_and_others_do_not(tmp_path, monkeypa
     for part in ("plots", "sweeps"):
         (tmp_path / "src" / part / "a.py").write_text("x = 2")
     assert code.computing_sources() == before
-    for part in ("losses", "run"):
-        (tmp_path / "src" / part / "a.py").write_text("x = 2")
-        assert code.computing_sources() != before
+    for name in ("losses/a.py", "run/a.py", "durable.py"):
+        (tmp_path / "src" / name).write_text("x = 2")
+        assert code.computing_sources() != before, name
         before = code.computing_sources()
 
 

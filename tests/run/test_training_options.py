@@ -288,7 +288,7 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         ),
         (["schedule=cosine", "schedule.warmup=2"], "schedule.warmup=2: expected less than the 2 epochs"),
         (["schedule=cosine", "schedule.warmup=-1"], "schedule.warmup=-1: expected a number ≥ 0"),
-        (["init.freeze=[]"], re.escape("init.freeze=[]: expected body, or a list of layers")),
+        (["init.freeze=[]"], re.escape("init.freeze=[]: expected body or a list of layers")),
         (
             ["loss.class_weights=even"],
             "loss.class_weights=even: expected a list of values, each a number or balanced or null",
