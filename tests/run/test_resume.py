@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from src.errors import Pruned, UserError
-from src.run.folder import claimed
+from src.run.code import code_of
+from src.run.folder import RunFolder, Summary, claimed
 from src.run.lifecycle import train_run
 from src.training import load_checkpoint, save_checkpoint
 from tests import faults
@@ -121,10 +122,15 @@ def test_a_run_finished_by_other_code_is_neither_passed_off_nor_overwritten(comp
     assert summary_of(tmp_path) == summary
 
 
-def test_a_torn_checkpoint_is_begun_again(composed, tmp_path):
+def test_a_torn_checkpoint_is_begun_again_and_one_of_something_else_is_left_alone(composed, tmp_path):
+    config = composed(*FAST)
     (tmp_path / "checkpoint.pt").write_bytes(b"")
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,")
-    train_run(composed(*FAST), tmp_path)
+    with pytest.raises(UserError, match="holds files of something else; name a new folder"):
+        train_run(config, tmp_path)
+    assert (tmp_path / "metrics.csv").read_text() == "epoch,loss\n1,"
+    RunFolder(tmp_path).begin(Summary.of(config, code_of(config)))  # a run did begin here
+    train_run(config, tmp_path)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
 
 

@@ -291,7 +291,7 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         (["init.freeze=[]"], re.escape("init.freeze=[]: expected body or a list of layers")),
         (
             ["loss.class_weights=even"],
-            "loss.class_weights=even: expected a list of values, each a number or balanced or null",
+            "loss.class_weights=even: expected a list of numbers or balanced or null",
         ),
     ],
 )

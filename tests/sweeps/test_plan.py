@@ -316,7 +316,10 @@ def test_a_folder_with_odd_characters_is_quoted_for_hydra(tmp_path):
     ("line", "said"),
     [
         ("model=pixels model.embedding_dim=8", "model.embedding_dim=8: model=pixels has as many dim"),
-        ("scale=adacos loss.scale=8", "loss.scale=8: nothing reads this key here, scale.value has"),
+        (
+            "scale=adacos loss.scale=8",
+            "loss.scale=8: nothing reads this key here, scale=adacos computes it",
+        ),
         ("margin.value=0.3 loss.margin=0.2", "loss.margin=0.2: nothing reads this key here"),
         (
             "experiment=few_classes loss=uniface loss.scale=9",
@@ -342,3 +345,12 @@ def test_mistakes_of_all_runs_are_said_each_once(planned):
         planned("loss=arcface,cosface margin.value=0.1,9 scale.value=1e39 epochs=0 neck.norm=maybe")
     lines = [line.strip().split(":")[0] for line in str(refused.value).splitlines()]
     assert set(lines[1:]) == {"margin.value=9", "scale.value=1e+39", "epochs=0", "neck.norm=maybe"}
+
+
+def test_a_folder_of_something_else_is_left_alone_whatever_it_is_called(planned, tmp_path):
+    (run, _) = planned("seed=0,1")
+    run.folder.path.mkdir(parents=True)
+    (run.folder.path / "metrics.csv").write_text("mine")
+    assert planned("seed=0,1")[0].folder.path == run.folder.path.with_name(
+        f"{run.name},{run.identity[:6]}"
+    )
