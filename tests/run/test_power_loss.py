@@ -120,6 +120,7 @@ def test_a_row_more_than_the_checkpoint_has_is_cut_without_a_word(run, tmp_path,
 def test_a_checkpoint_without_its_rows_is_begun_again(run, tmp_path, no_pictures):
     config, folder, _ = run
     saved = load_checkpoint(folder / "checkpoint.pt")
+    shutil.copytree(folder / ".hydra", tmp_path / ".hydra")
     save_checkpoint(tmp_path / "checkpoint.pt", **saved | {"rows": saved["rows"][:1]})
     train_run(config, tmp_path)
     assert "resumed_after_epoch" not in summary_of(tmp_path)
