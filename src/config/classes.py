@@ -51,8 +51,7 @@ def locate(group: str, path: str) -> Callable:
 
 
 def imported(path: str) -> Any:
-    """What a dotted path leads to; an attribute of a package comes before its module of the same
-    name."""
+    """Return the object at a dotted path; attributes come before modules of the same name."""
     first, *rest = path.split(".")
     found, walked = importlib.import_module(first), first
     for part in rest:

@@ -1,4 +1,4 @@
-"""How Hydra composes a configuration, and what its errors mean in one line."""
+"""Compose configurations with Hydra, and explain its errors in one line."""
 
 import functools
 import os
@@ -26,8 +26,8 @@ from .read import FIELDS
 from .tree import Config, base
 
 CONF = Path(__file__).parents[2] / "conf"
-# Hydra copies its sources whenever it composes, and for each group that --help lists, and with them all
-# that plugins have registered. Nothing is written there, and what is taken from there is copied again.
+# Hydra deep-copies this store whenever it composes, and once for each group that --help lists. Nothing
+# writes to the store, and Hydra copies again what it takes from it.
 ConfigStore.__deepcopy__ = lambda store, _: store
 ConfigStore.instance().store("keys", base())  # the first of train.yaml's defaults
 
@@ -59,7 +59,7 @@ class Composer:
         self.composed: dict[tuple[str, ...], bytes] = {}  # by the overrides that choose, pickled
 
     def compose(self, overrides: list[str]) -> DictConfig:
-        """What `load_sweep_config` of Hydra's loader gives. Raises what that raises."""
+        """Return the same as `load_sweep_config` of Hydra's loader, and raise the same errors."""
         parsed = [self.parse(override) for override in overrides]
         values = [override for override in parsed if self.is_value(override)]
         choices = tuple(o.input_line for o in parsed if not self.is_value(o))

@@ -1,4 +1,4 @@
-"""What a key of the configuration may be: its line in the tree, and the same in words."""
+"""Define keys: their line in the tree, their types, and the legal values in words."""
 
 import math
 import os

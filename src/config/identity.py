@@ -1,4 +1,4 @@
-"""Which run is it? A hash of what a configuration computes."""
+"""Identify a run by a hash of what its configuration computes."""
 
 import hashlib
 import json

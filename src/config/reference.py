@@ -86,7 +86,7 @@ def arguments_of(group: str) -> list[Row]:
 
 
 def comments_of(group: str, choice: str) -> dict[str, str]:
-    """What the comments in a choice's YAML, and in those that it builds on, say of its keys."""
+    """Return the comments on keys in a choice's YAML and in the files that it builds on."""
     found = {}
     for path in [*sorted((CONF / group).glob("_*.yaml")), CONF / group / f"{choice}.yaml"]:
         found |= dict(COMMENT.findall(path.read_text(encoding="utf-8")))
@@ -126,7 +126,7 @@ def reference() -> str:
 
 
 def help_on(group: str) -> str:
-    """What `--help <group>` prints. Raises UserError for a group that does not exist."""
+    """Return the reference of a group. Raises UserError for a group that does not exist."""
     if group not in groups():
         raise UserError(f"--help {group}: no such group, {suggestion(group, groups())}")
     return about(group)
