@@ -112,7 +112,7 @@ class Head(nn.Module):
         return ", ".join(f"{name}={value}" for name, value in self.described().items())
 
     def described(self) -> dict[str, object]:
-        """What `print(head)` shows."""
+        """Return the settings that `print(head)` shows."""
         return {"embedding_dim": self.embedding_dim, "num_classes": self.num_classes}
 
     def _apply(self, fn, recurse: bool = True):

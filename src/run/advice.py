@@ -1,4 +1,4 @@
-"""What to tell the user about a run: how large its data are, and what went wrong, or slowly."""
+"""Tell the user how large a run's data are, and what goes wrong or slowly."""
 
 import functools
 import logging
@@ -85,7 +85,7 @@ def warn_of_slow_bf16(run: Run) -> None:
 
 
 def sizes_in_words(run: Run) -> str:
-    """How many images there are to train, validate and test on, and how large embeddings are."""
+    """Return the sizes of the splits and the embedding dimension, in words."""
     parts = {"training": run.data.train, "validation": run.data.val, "test": run.data.test}
     noun = "image" if run.data.pictures else "sample"
     sizes = [
@@ -98,7 +98,7 @@ def sizes_in_words(run: Run) -> str:
 
 
 def counts_of(run: Run) -> dict[str, dict[str, int]]:
-    """What `summary.json` says of the sizes of the training, validation and test splits."""
+    """Return the sizes of the training, validation and test splits for `summary.json`."""
     data = run.data
     measured = {"validation": data.val, "test": data.test}
     return {"training": counts(data.train.labels)} | {

@@ -215,7 +215,7 @@ def check_device(config: Config) -> None:
 
 
 def check_augmentation(config: Config, pictures: bool) -> None:
-    """Raise BadKey if features, which are no `pictures`, are to be turned or moved."""
+    """Raise BadKey for an augmentation of data that are not `pictures` but features."""
     for name, value in config.augment:
         if value and not pictures:
             why = f"dataset={config.name('dataset')} has features, not images: leave it out"

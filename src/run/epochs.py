@@ -121,6 +121,6 @@ def check_chosen_on_validation(config: Config, split: str) -> None:
 
 
 def is_enough(config: Config, rows: list[dict]) -> bool:
-    """Whether the objective has not improved for early_stopping.patience epochs."""
+    """Return True once early_stopping.patience epochs have brought no better objective."""
     patience = config.early_stopping.patience
     return bool(patience and rows) and len(rows) - best_epoch(config, rows) >= patience

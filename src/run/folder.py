@@ -78,7 +78,7 @@ class Epochs(BaseModel):
 
 
 class Summary(BaseModel):
-    """What summary.json says of a run. Values that are not known (yet) are None, and left out there."""
+    """The content of a run's summary.json. Unknown values are None, and left out of the file."""
 
     model_config = ConfigDict(extra="ignore")
     state: Literal["finished", "collapsed", "failed", "diverged", "pruned", "interrupted"] = "finished"
@@ -122,7 +122,7 @@ class Summary(BaseModel):
 
     @property
     def done(self) -> bool:
-        """Whether the run was trained and evaluated to its end."""
+        """True if the run was trained and evaluated to its end."""
         return self.state in DONE and self.metrics is not None
 
     def objective(self, metric: str) -> float:
