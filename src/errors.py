@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 INTERRUPTED = 130  # exit code, as shells have it
 
+interrupted = False  # whether this process was asked to end: libraries may replace a KeyboardInterrupt
+
 
 class UserError(Exception):
     """Names the key or file that is wrong, what it was and what would be right."""
@@ -27,14 +29,6 @@ def in_one_line(error: OSError) -> str:
 
 class Pruned(UserError):
     """Somebody asked the run to stop: a search that expects nothing more of it, or a user."""
-
-
-class Interrupted(UserError):
-    """A sweep ended before a run did; `state` says how far the run had come."""
-
-    def __init__(self, why: str, state: str = "interrupted"):
-        super().__init__(why)
-        self.state = state
 
 
 def begin_command() -> None:
@@ -60,6 +54,8 @@ def on_interrupt(handler: Callable) -> None:
 
 def interrupt_once(*_) -> None:
     """Ctrl-C while there is something to put in order: pressing it again must not tear that."""
+    global interrupted
+    interrupted = True
     for asked in (signal.SIGINT, signal.SIGTERM):
         signal.signal(asked, signal.SIG_IGN)
     sys.unraisablehook = interrupt_again

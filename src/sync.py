@@ -8,9 +8,10 @@ if __name__ == "__main__":
 import sys
 from pathlib import Path
 
-from . import tracking
 from .commands import parser_of
 from .errors import UserError
+from .run.upload import upload
+from .words import counted
 
 
 def main() -> None:
@@ -21,11 +22,10 @@ def main() -> None:
         if not folder.is_dir():
             sys.exit(f"{folder}: no such folder")
     try:
-        count = tracking.upload(folders)
+        count = upload(folders)
     except (UserError, OSError) as error:
         sys.exit(str(error))
-    if not count:
-        print("W&B has everything")
+    print(f"{counted(count, 'run')} uploaded to W&B" if count else "W&B has everything")
 
 
 if __name__ == "__main__":

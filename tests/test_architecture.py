@@ -8,7 +8,8 @@ from pathlib import Path
 from tests.conftest import ROOT
 
 SRC = ROOT / "src"
-OUTER = {"api", "cli", "train", "compare", "evaluate", "embed", "export", "outliers", "query", "sync"}
+OUTER = {"api", "cli", "train", "compare", "draw", "evaluate", "embed", "export", "outliers", "query"}
+OUTER |= {"sync"}
 MIDDLE = {"config", "run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {

@@ -1,9 +1,11 @@
-"""docs/extending.md, executed: somebody's loss, backbone and data set, from a folder of their own."""
+"""docs/extending.md, executed: somebody's loss, backbone, data set and launcher, from their folder."""
 
 import os
 import re
 import shlex
 import signal
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -65,9 +67,10 @@ def test_each_part_is_short():
     assert [name for name, _ in FILES] == [
         *("mine/losses.py", "conf/loss/fading.yaml", "mine/models.py", "conf/model/patches.yaml"),
         *("mine/data.py", "conf/dataset/points.yaml"),
+        *("mine/launchers.py", "conf/hydra/launcher/ssh.yaml"),
     ]
     for name, text in FILES:
-        assert len(text.splitlines()) <= 30, name
+        assert len(text.splitlines()) <= (45 if "launchers" in name else 30), name
 
 
 def test_all_three_train_together(trained):
@@ -95,6 +98,23 @@ def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
     # That goes for the baselines too, whose images and backbone are the package's.
     assert "8 finished by other code" in edited.stdout and "8 run again" in edited.stdout
     assert len(list((folder / "sweep" / ".stale").iterdir())) == 8
+
+
+def test_a_launcher_of_ones_own_runs_a_sweep(run, folder, tmp_path):
+    # This machine stands for both hosts.
+    (tmp_path / "ssh").write_text('#!/bin/sh\necho "$2" >> "$0.hosts"\nexec sh -c "$3"\n')
+    (tmp_path / "ssh").chmod(0o755)
+    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    alone = ("hydra.sweeper.baselines=false", "hydra.sweeper.compare=false")
+    data = ("model=mlp", *QUICK, *alone, f"hydra.sweep.dir={folder}/remote")
+    fails = ("optimizer=faulty", f"hydra.searchpath=[file://{ROOT}/tests/conf]")
+    command = command_of("train", 2)
+    done = run(command, *data, *fails, check=False, PATH=path, FAULTS="arcface1:raise")
+    assert "2 runs" in done.stdout and "1 of 2 runs failed" in done.stderr, done.stderr
+    assert sorted((tmp_path / "ssh.hosts").read_text().split()) == ["node1", "node2"]
+    states = {path.name: summary_of(path)["state"] for path in (folder / "remote").glob("seed=*")}
+    assert states == {"seed=0": "finished", "seed=1": "failed"}
+    assert "one by zero" in summary_of(folder / "remote" / "seed=1")["error"]
 
 
 def test_a_killed_run_goes_on(run, folder, template):

@@ -18,6 +18,7 @@ COMMANDS = {
     "query": "whose image is it, of a gallery's classes, or unknown",
     "outliers": "labels that may be wrong",
     "export": "a trained run, to ONNX, TorchScript or safetensors",
+    "draw": "the figures of finished runs again",
     "sync": "upload to W&B what it lacks",
 }
 GROUPS = {

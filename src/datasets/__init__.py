@@ -20,6 +20,7 @@ from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
 from .recordio import recordio
+from .sharing import share_images
 from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
 from .webdataset import webdataset
@@ -56,6 +57,7 @@ __all__ = [
     "omniglot",
     "pairs",
     "recordio",
+    "share_images",
     "synthetic",
     "von_mises_fisher",
     "webdataset",

@@ -14,6 +14,7 @@ import torch
 from pydantic import Field
 
 from ..losses import BadArgument
+from . import sharing
 from .files import Files
 from .folds import check_fold, deal
 from .images import BrokenImage
@@ -84,7 +85,12 @@ class _Loaded:
 
 
 @functools.lru_cache(maxsize=2)
-def _load(
+def _load(*what) -> _Loaded:
+    """Read and divide a data set, or take it from the folder in which another process has put it."""
+    return sharing.get(_read_and_divide, *what)
+
+
+def _read_and_divide(
     reader: Callable[..., Source],
     root: Path,
     val_fraction: float,

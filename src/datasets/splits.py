@@ -1,6 +1,5 @@
 """Labelled images: first as a reader returns them, then as training and evaluation use them."""
 
-import multiprocessing
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -190,8 +189,6 @@ class StreamedSplit(Split):
 
     def feed(self, order: Tensor, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         index = order.cpu().split(size)
-        # A sweep's workers are daemons, which may not have children; these end with their parent.
-        multiprocessing.current_process().daemon = False
         loader = DataLoader(
             _DecodedBatches(self.images),
             sampler=index,

@@ -20,12 +20,12 @@ CLOSED_SET_METRICS = by_name(
 
 class ClosedSet(NamedTuple):
     """`metrics`, CLOSED_SET_METRICS by name, angles in radians; `recall` (C,) of each class, nan for one
-    without samples; `confusion` (C, C), counts, a row for each true class; `target_angle` and
-    `other_angle` (N,) of each sample, to its own prototype and to the nearest other one."""
+    without samples; `predicted` (N,), the class of the largest logit; `target_angle` and `other_angle`
+    (N,) of each sample, to its own prototype and to the nearest other one."""
 
     metrics: dict[str, float]
     recall: Tensor
-    confusion: Tensor
+    predicted: Tensor
     target_angle: Tensor
     other_angle: Tensor
 
@@ -56,12 +56,11 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
         torch.cat(parts).cpu() for parts in (correct, satisfied, predicted, target_angle, other_angle)
     )
     labels = labels.cpu()
-    confusion = torch.bincount(labels * classes + predicted, minlength=classes**2)
-    confusion = confusion.view(classes, classes)
+    right = torch.bincount(labels[correct], minlength=classes)
     # The recall of a class without samples is nan, and does not count as the worst.
-    recall = confusion.diagonal().double() / confusion.sum(1)
+    recall = right.double() / torch.bincount(labels, minlength=classes)
     values = [correct.double().mean(), recall[~recall.isnan()].min(), satisfied.double().mean()]
     for angle in (target_angle.double(), other_angle.double()):
         values += [angle.mean(), *(angle.quantile(p / 100) for p in PERCENTILES)]
     metrics = dict(zip(CLOSED_SET_METRICS, torch.stack(values).tolist(), strict=True))
-    return ClosedSet(metrics, recall, confusion, target_angle, other_angle)
+    return ClosedSet(metrics, recall, predicted, target_angle, other_angle)

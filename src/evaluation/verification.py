@@ -20,6 +20,7 @@ FOLDS = 10
 FALSE_ACCEPTS = 10  # fewer pairs than these say next to nothing of a false accept rate
 LFW_PAIRS = 3000  # same pairs, and as many different ones, in LFW's protocol
 MATRIX = 2**24  # cosines, 64 MiB: up to here, all of them are computed in one product
+BINS, CURVE_POINTS = 90, 2000  # of figures
 MOST_PAIRS = 2 * 10**8  # more do not fit in memory
 
 
@@ -30,6 +31,20 @@ class PairScores(NamedTuple):
     cosines: Tensor
     same: Tensor
     fold: Tensor
+
+
+class PairCurves(NamedTuple):
+    """What figures show of pairs, in a few thousand numbers, of same pairs and then of different ones:
+    `pair_shares` (2, BINS) of their angles between `pair_edges` (BINS + 1,), `pair_counts` (2,) and
+    `pair_medians` (2,), angles in radians; and true accept rates `tar` (K,) over rising false accept
+    rates `far` (K,)."""
+
+    pair_edges: np.ndarray
+    pair_shares: np.ndarray
+    pair_counts: np.ndarray
+    pair_medians: np.ndarray
+    far: np.ndarray
+    tar: np.ndarray
 
 
 class Roc(NamedTuple):
@@ -175,6 +190,26 @@ def verification(scores: PairScores) -> dict[str, float]:
         accuracies = fold_accuracies(cosines[folded], same[folded], fold[folded])
         metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
     return {name: metrics[name] for name in names}
+
+
+def pair_curves(scores: PairScores) -> PairCurves:
+    """The curves of pairs of both kinds."""
+    same = scores.same.numpy()
+    angles = np.arccos(scores.cosines.double().clamp(-1, 1).numpy())
+    span = (0, max(np.radians(10), angles.max()))
+    kinds = angles[same], angles[~same]
+    shares = [np.histogram(kind, BINS, span)[0] / len(kind) for kind in kinds]
+    far, tar = (rates.numpy() for rates in roc(scores.cosines, scores.same))
+    rows = np.searchsorted(far, np.geomspace(lowest_far(len(kinds[1])), 1, CURVE_POINTS))
+    rows = np.unique(rows.clip(max=len(far) - 1))
+    return PairCurves(
+        np.linspace(*span, BINS + 1),
+        np.array(shares),
+        np.array([len(kind) for kind in kinds]),
+        np.array([np.median(kind) for kind in kinds]),
+        far[rows],
+        tar[rows],
+    )
 
 
 def equal_error_rate(far: Tensor, tar: Tensor) -> float:

@@ -1,69 +1,63 @@
 """The figures of an evaluation, by what it looked at."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 from matplotlib.figure import Figure
-from torch import Tensor
 
-from ..datasets.splits import Split
-from ..evaluation import Evaluated, lowest_far, roc
+from ..evaluation import lowest_far
+from ..evaluation.results import Results, evenly
 from .confusion import plot_confusion
 from .histograms import plot_angles
 from .open_set import plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means
 from .sphere import plot_embedding
 
-QUERIES, NEIGHBOURS = 8, 8  # rows and columns of images
 CLOSED_SET_CLASSES, OPEN_SET_CLASSES = 100, 10  # at most, in a figure of embeddings
 COARSEST_FAR = 0.5  # a curve that can only begin above this rate is none
 
 
 def evaluation_figures(
-    evaluated: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray, title: str
+    protocol: str, results: Results, metrics: Mapping[str, float], title: str
 ) -> dict[str, Callable[[], Figure]]:
-    """What draws the figures of the embeddings (N, D) of a split, as `draw` takes them. Only a closed
-    set is drawn with prototypes (C, D); an open set has no prototypes of its classes, and shows
+    """What draws the figures of an evaluation with these results and metrics, as `draw` takes them. Only
+    a closed set is drawn with prototypes (C, D); an open set has no prototypes of its classes, and shows
     their mean directions instead."""
-    labels, classes, metrics = split.labels.cpu().numpy(), split.classes, evaluated.metrics
-    if evaluated.closed:
-        closed = evaluated.closed
+    embeddings, labels, classes = results.embeddings, results.labels, tuple(results.classes.tolist())
+    if protocol == "closed_set":
         headline = f"{title}: {metrics['accuracy']:.1%} of test samples right"
+        confusion = np.zeros((len(results.prototypes), len(results.prototypes)), int)
+        np.add.at(confusion, (labels, results.predicted), 1)
         return {
             "embedding.png": partial(
-                _embedding_figure, embeddings, labels, prototypes, classes, headline
+                _embedding_figure, embeddings, labels, results.prototypes, classes, headline
             ),
-            "angles.png": partial(
-                plot_angles, closed.target_angle.numpy(), closed.other_angle.numpy(), title
-            ),
-            "confusion.png": partial(plot_confusion, closed.confusion.numpy(), classes, title),
+            "angles.png": partial(plot_angles, results.target_angle, results.other_angle, title),
+            "confusion.png": partial(plot_confusion, confusion, classes, title),
         }
-    figures = _pair_figures(evaluated, title)
-    if evaluated.retrieved:
+    figures = _pair_figures(results, metrics, title)
+    if protocol == "open_set":
         figures["embedding.png"] = partial(_means_figure, embeddings, labels, classes, title)
-        if evaluated.retrieved.metrics and split.pictures:
-            headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
-            nearest = evaluated.retrieved.nearest.cpu().numpy()
-            figures["neighbours.png"] = partial(_neighbours_figure, nearest, labels, split, headline)
+    if results.queries is not None:
+        headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
+        figures["neighbours.png"] = partial(_neighbours_figure, results, headline)
     return figures
 
 
-def _pair_figures(evaluated: Evaluated, title: str) -> dict[str, Callable[[], Figure]]:
-    metrics, (cosines, same, _) = evaluated.metrics, evaluated.scores
-    if "auc" not in metrics:
+def _pair_figures(
+    results: Results, metrics: Mapping[str, float], title: str
+) -> dict[str, Callable[[], Figure]]:
+    if results.pair_counts is None:
         return {}
-    figures = {"pairs.png": partial(plot_pairs, cosines.numpy(), same.numpy(), title)}
-    lowest = lowest_far(int((~same).sum()))
+    pairs = results.pair_edges, results.pair_shares, results.pair_counts, results.pair_medians
+    figures = {"pairs.png": partial(plot_pairs, *pairs, title)}
+    lowest = lowest_far(int(results.pair_counts[1]))
     if lowest <= COARSEST_FAR:
         headline = f"{title}: AUC {metrics['auc']:.4f}"
-        figures["roc.png"] = partial(_roc_figure, cosines, same, metrics["eer"], lowest, headline)
+        curve = results.far, results.tar, metrics["eer"], lowest
+        figures["roc.png"] = partial(plot_roc, *curve, headline)
     return figures
-
-
-def _roc_figure(cosines: Tensor, same: Tensor, eer: float, lowest: float, title: str) -> Figure:
-    far, tar = (rates.numpy() for rates in roc(cosines, same))
-    return plot_roc(far, tar, eer, lowest, title)
 
 
 def _means_figure(
@@ -87,7 +81,7 @@ def _embedding_figure(
     present = np.unique(labels)
     if len(present) <= most and len(classes) <= CLOSED_SET_CLASSES:
         return plot_embedding(embeddings, labels, directions, classes, title, directions_label)
-    present = _evenly(present, most)
+    present = evenly(present, most)
     title += f": {len(present)} of {len(classes)} test classes"
     rows = np.isin(labels, present)
     names = tuple(classes[label].rpartition("/")[2] for label in present)
@@ -97,26 +91,16 @@ def _embedding_figure(
     return plot_embedding(embeddings[rows], labels, directions[present], names, title, directions_label)
 
 
-def _neighbours_figure(nearest: np.ndarray, labels: np.ndarray, split: Split, title: str) -> Figure:
-    """`plot_neighbours` of some queries: half of them, where possible, with a wrong nearest neighbour.
-    `nearest` (N, K) are rows of the split."""
-    correct = labels[nearest[:, 0]] == labels
-    right, wrong = (_evenly(np.flatnonzero(mask), QUERIES // 2) for mask in (correct, ~correct))
-    queries = np.concatenate([right, wrong])
-    neighbours = nearest[queries, :NEIGHBOURS]
-    images = split.thumbnails(np.concatenate([queries, neighbours.ravel()]))
-    query_images, neighbour_images = np.split(images, [len(queries)])
-    subtitle = f"{len(right)} queries that went right"
-    subtitle += f", {len(wrong)} that did not" if len(wrong) else ""
+def _neighbours_figure(results: Results, title: str) -> Figure:
+    labels = results.labels
+    of_query, of_neighbours = labels[results.queries], labels[results.neighbours]
+    right = int((of_neighbours[:, 0] == of_query).sum())
+    wrong = len(of_query) - right
+    subtitle = f"{right} queries that went right" + f", {wrong} that did not" * bool(wrong)
     return plot_neighbours(
-        query_images,
-        neighbour_images.reshape(*neighbours.shape, *images.shape[1:]),
-        labels[neighbours] == labels[queries, None],
-        [split.classes[label] for label in labels[queries]],
+        results.query_images,
+        results.neighbour_images,
+        of_neighbours == of_query[:, None],
+        results.classes[of_query].tolist(),
         f"{title}\n{subtitle}; blue: of the query's class",
     )
-
-
-def _evenly(values: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the values (n,), evenly spaced."""
-    return values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]

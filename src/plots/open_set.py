@@ -7,31 +7,29 @@ from matplotlib.ticker import PercentFormatter
 
 from .style import COLOURS, FAINT, INK, STYLE, fit_axis, new_figure, shortened
 
-CURVE_POINTS = 2000
 QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
 SAME_FRAME = {"color": COLOURS[0], "linewidth": 3, "linestyle": "-"}
 OTHER_FRAME = {"color": COLOURS[1], "linewidth": 3, "linestyle": (0, (2, 1))}
 
 
-def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure:
-    """Histograms of the angles of pairs, given by their cosines (P,): one for pairs of the `same` (P,)
-    class and one for the others, each adding up to 1. The less they overlap the better."""
-    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+def plot_pairs(
+    edges: np.ndarray, shares: np.ndarray, counts: np.ndarray, medians: np.ndarray, title: str = ""
+) -> Figure:
+    """Histograms of the angles of pairs, in radians: `shares` (2, B) of pairs of the same class and of
+    different ones between `edges` (B + 1,), each adding up to 1, with their `counts` (2,) and `medians`
+    (2,). The less they overlap the better."""
+    edges, medians = np.degrees(edges), np.degrees(medians)
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.2)
         axes = fig.subplots()
-        span = (0, max(10.0, angles.max()))
-        for chosen, name, colour, hatch in (
-            (same, "same class", COLOURS[0], ""),
-            (~same, "different classes", COLOURS[1], "//"),
+        for row, (name, colour, hatch) in enumerate(
+            (("same class", COLOURS[0], ""), ("different classes", COLOURS[1], "//"))
         ):
-            count = chosen.sum()
-            label = f"{name}, {count:,} pairs, median {np.median(angles[chosen]):.1f}°"
+            label = f"{name}, {counts[row]:,} pairs, median {medians[row]:.1f}°"
             look = {"color": colour, "alpha": 0.65, "hatch": hatch, "ec": "white", "lw": 0.3}
-            heights, bins = np.histogram(angles[chosen], 90, span)  # far faster than by given edges
-            axes.hist(bins[:-1], bins, weights=heights / count, label=label, **look)
+            axes.hist(edges[:-1], edges, weights=shares[row], label=label, **look)
         axes.set(xlabel="angle between two embeddings (degrees)", ylabel="share of such pairs")
-        axes.set(xlim=(0, bins[-1]))
+        axes.set(xlim=(0, edges[-1]))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.set_title(title)
         axes.legend(loc="upper right")
@@ -41,17 +39,15 @@ def plot_pairs(cosines: np.ndarray, same: np.ndarray, title: str = "") -> Figure
 def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, title: str = "") -> Figure:
     """True accept rates (K,) over rising false accept rates (K,) on a logarithmic axis from `lowest_far`
     to 1, with the point of equal error rates, `eer`, if it is there."""
-    rows = np.searchsorted(far, np.geomspace(lowest_far, 1, CURVE_POINTS))
-    rows = np.unique(rows.clip(max=len(far) - 1))
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.6)
         axes = fig.subplots()
-        axes.step(far[rows], tar[rows], where="post", color=COLOURS[0], lw=2)
+        axes.step(far, tar, where="post", color=COLOURS[0], lw=2)
         chance = np.geomspace(lowest_far, 1, 100)
         axes.plot(chance, chance, color=FAINT, lw=1, ls="--", label="chance")
         axes.plot(eer, 1 - eer, "o", color=COLOURS[1], mec=INK, label=f"equal errors, {eer:.2%}")
         axes.set(xscale="log", xlim=(lowest_far, 1))
-        fit_axis(axes, "y", [*tar[rows], 1 - eer], (0, 1))
+        fit_axis(axes, "y", [*tar, 1 - eer], (0, 1))
         axes.set(xlabel="false accept rate", ylabel="true accept rate")
         axes.set_title(title)
         axes.legend(loc="lower right")

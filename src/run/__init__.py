@@ -7,7 +7,8 @@ build.py         configuration -> objects; data.py: its data set; arguments.py: 
 lifecycle.py     claim, resume, train, evaluate, record; epochs.py: an epoch
 resume.py        checkpoints
 advice.py        what the user is told about sizes, and about training that goes wrong
-artifacts.py     embeddings and figures
+figures.py       figures, from what lies in a run's folder
+upload.py        what W&B shows of it, likewise
 load.py          a trained run, rebuilt
 evaluation.py    on other data; embedding.py, query.py, outliers.py and export.py: in use
 pairs.py         which pairs verification looks at

@@ -49,6 +49,13 @@ def check_config(
     return with_classes(config, groups, spoiled, further)
 
 
+def check_config_here(config: Config, *which) -> Config:
+    """`check_config`, and whether this machine has the device."""
+    config = check_config(config, *which)
+    check_device(config)
+    return config
+
+
 def start_is_there(config: Config) -> None:
     source = config.init.source
     if source and not model_file(run_folder(Path(source))).is_file():

@@ -99,5 +99,7 @@ class KeepRuns(Callback):
             why = folder.refusal(summary, config, code_of(config))
             if why:
                 sys.exit(f"hydra.run.dir={path}: {why}")
+            if folder.undrawn(summary):
+                return  # its process ended while it drew: the task draws
             print(f"{path}: finished already")
             sys.exit(0)

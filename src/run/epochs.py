@@ -7,11 +7,11 @@ import numpy as np
 from .. import tracking
 from ..config import BadKey, Config
 from ..errors import Diverged, Pruned, UserError
-from ..losses import MarginHead
+from ..losses import Head, MarginHead
 from ..training import NotFinite, NotRecorded, Step, TrainingBar, fit
 from .advice import check_finite, likely_causes, remedies
-from .artifacts import animation_frame
 from .build import Run
+from .figures import animation_frame
 from .folder import BEST, LAST
 from .resume import best_epoch, keeps_best, save_run
 
@@ -102,12 +102,13 @@ def tracked(row: dict, watched: str) -> dict:
 def current_settings(run: Run) -> dict:
     """What can change over the epochs, as it is now."""
     lr, head_lr = (group["lr"] for group in run.optimizer.param_groups[-2:])
-    row = {"lr": lr, "head_lr": head_lr}
-    if isinstance(run.head, MarginHead):
-        row["margin"] = run.head.margin.tolist()
-    if run.head.has_scale:
-        row["scale"] = run.head.scale.item()
-    return row
+    return {"lr": lr, "head_lr": head_lr} | current_values(run.head)
+
+
+def current_values(head: Head) -> dict:
+    """The margin and scale that a head has now, as far as it has them."""
+    values = {"margin": head.margin.tolist()} if isinstance(head, MarginHead) else {}
+    return values | ({"scale": head.scale.item()} if head.has_scale else {})
 
 
 def check_chosen_on_validation(config: Config, split: str) -> None:

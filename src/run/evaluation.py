@@ -21,8 +21,9 @@ from ..datasets import Split
 from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
-from ..evaluation.embeddings import save_embeddings
-from .artifacts import curves, run_title
+from ..evaluation.results import Results
+from .epochs import current_values
+from .figures import curves, run_title
 from .folder import RunFolder, versions, write_json
 from .load import Trained, same_place
 from .pairs import evaluation_pairs
@@ -168,14 +169,15 @@ def write_evaluation(run: Trained, config: Config, evaluation: Evaluation, out: 
     unfinished.mkdir(parents=True)
     try:
         x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
-        save_embeddings(unfinished / "embeddings.npz", x, images, prototypes)
+        results = Results.of(result, x, images, prototypes)
+        results.save(unfinished / "embeddings.npz")
         trained_on, tested_on = (which.name("dataset") for which in (run.config, config))
-        title = run_title(run.config, run.head, tested_on)
+        title = run_title(run.config, current_values(run.head), tested_on)
         title += f", trained on {trained_on}" * (trained_on != tested_on)
-        figures = plots.evaluation_figures(result, x, images, prototypes, title)
+        protocol = config.evaluation.protocol
+        figures = plots.evaluation_figures(protocol, results, result.metrics, title)
         if own and trained and trained.done:
-            watched = "validation" if trained.validation else "test"
-            figures["curves.png"] = partial(curves, run.config, RunFolder(run.folder), title, watched)
+            figures["curves.png"] = partial(curves, trained, RunFolder(run.folder).rows(), title)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),

@@ -1,7 +1,7 @@
 """A run is a folder. `RunFolder` reads and writes it, and `Summary` says what its summary.json holds.
 
-    .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz  summary.json
-    plots/*.png
+    .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz
+    frames.npz (of an animation)  summary.json  plots/*.png
 
 These files are the truth about a run: comparing and resuming read nothing else. All others are on the
 disk before summary.json is, and a row of metrics.csv before the checkpoint of its epoch. Only figures
@@ -83,6 +83,7 @@ class Summary(BaseModel):
     model_config = ConfigDict(extra="ignore")
     state: Literal["finished", "collapsed", "failed", "diverged", "pruned", "interrupted"] = "finished"
     error: str | None = None  # why it failed
+    cause: Literal["memory", "gpu"] | None = None  # of a failure that runs beside it may share in
     collapse: str | None = None  # why it counts as collapsed
     identity: str  # see config/identity.py
     setting: str
@@ -107,6 +108,7 @@ class Summary(BaseModel):
     recall: dict[str, float | None] | None = None  # by class
     gpu_memory: dict[str, int] | None = None
     files: list[str] = []  # that the run leaves, to be read
+    figures: list[str] | None = None  # None: not drawn yet
     seconds: float | None = None
 
     @classmethod
@@ -235,11 +237,15 @@ class RunFolder:
 
     def files(self) -> list[str]:
         """What a run leaves to be read, by its names in the folder."""
-        names = ("metrics.csv", LAST, BEST, "embeddings.npz")
+        names = ("metrics.csv", LAST, BEST, "embeddings.npz", "frames.npz")
         return [name for name in names if (self.path / name).exists()]
 
-    def figures(self) -> list[str]:
-        return [f"plots/{path.name}" for path in sorted(self.path.glob("plots/[!.]*"))]
+    def undrawn(self, summary: Summary) -> bool:
+        """Whether figures of a finished run that were asked for are not there."""
+        if not (summary.config.plots.figures or summary.config.plots.animate):
+            return False
+        drawn = summary.figures
+        return drawn is None or not all((self.path / name).exists() for name in drawn)
 
     def lacking(self, summary: Summary) -> dict[str, str]:
         """The files of a finished run that are `missing` or `empty` now."""
@@ -380,6 +386,7 @@ def recorded(folder: RunFolder, summary: Summary) -> Iterator[None]:
     except BaseException as error:
         summary.state = STATES.get(type(error), "failed")
         summary.error = str(error) or type(error).__name__
+        summary.cause = cause_of(error)
         expected = isinstance(error, UserError | KeyboardInterrupt)
         # To the log file alone: the console gets what main makes of it.
         log.debug(f"{summary.state}: {summary.error}" if expected else traceback.format_exc())
@@ -390,6 +397,21 @@ def recorded(folder: RunFolder, summary: Summary) -> Iterator[None]:
         raise
     with os_errors_in_one_line():
         _finish(folder, summary, began)
+
+
+def cause_of(error: BaseException) -> Literal["memory", "gpu"] | None:
+    """Whether memory ran out, of the machine or a GPU, or a GPU failed."""
+    import torch  # it takes a second, which a refusal should not
+
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return "memory"
+    if isinstance(error, torch.AcceleratorError):
+        return "gpu"
+    # Torch has no exception of its own for a CPU without memory, nor for cuDNN and cuBLAS.
+    said = str(error) if type(error) is RuntimeError else ""
+    if "DefaultCPUAllocator" in said:
+        return "memory"
+    return "gpu" if said.startswith(("cuDNN error", "CUDA error")) else None
 
 
 def _finish(folder: RunFolder, summary: Summary, began: float) -> None:

@@ -14,7 +14,7 @@ from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import UserError, in_one_line
 from ..evaluation import EVALUATIONS
-from ..evaluation.embeddings import save_embeddings
+from ..evaluation.results import Results
 from ..training import give_memory_back, load_checkpoint
 from ..words import counted
 from .advice import (
@@ -26,15 +26,14 @@ from .advice import (
     warn_of_few,
     warn_of_slow_bf16,
 )
-from .artifacts import Scene, scene_of, show
 from .build import Run, build_run, check_config, warn_of_large_scale
 from .code import code_of
 from .epochs import (
     NOT_METRICS,
     check_chosen_on_validation,
-    tracked,
     train,
 )
+from .figures import draw_run, save_frames
 from .folder import (
     LAST,
     Epochs,
@@ -46,6 +45,7 @@ from .folder import (
     versions,
 )
 from .resume import keeps_best, lacks_best, restore, take_best
+from .upload import shown_of, tracked_run
 
 log = logging.getLogger(__name__)
 FEW_STEPS = 3  # an epoch of so few is mostly evaluation
@@ -64,39 +64,39 @@ def train_run(config: Config, path: Path, group: str | None = None) -> float:
         summary = Summary.of(config, code_of(config))
         saved = earlier_attempt(folder, summary)
         if saved == "finished":
-            return folder.read_summary().objective(config.objective)
+            found = folder.read_summary()
+            if folder.undrawn(found):  # the process ended while it drew
+                log.info(f"{shown(folder.path)}: finished already; its figures are drawn now")
+                show(folder, tracking.Tracker())
+            return found.objective(config.objective)
         folder.begin(summary)
         with recorded(folder, summary):
             try:
-                scene, tracker = train_and_evaluate(folder, group, summary, saved, afterwards)
+                tracker = train_and_evaluate(folder, group, summary, saved, afterwards)
             except BrokenImage as error:  # of those that are read batch by batch
                 raise UserError(str(error)) from None
             objective = summary.objective(config.objective)
         give_memory_back()
         try:
-            show_recorded(scene, tracker, summary)
+            show(folder, tracker)
         finally:
             afterwards.close()  # of a finished run, even if somebody interrupts the figures
         return objective
 
 
-def show_recorded(scene: Scene, tracker: tracking.Tracker, summary: Summary) -> None:
-    """Draw the figures of a run that is finished, whatever becomes of them."""
-    folder = scene.folder
+def show(folder: RunFolder, tracker: tracking.Tracker) -> None:
+    """Draw the figures of a run that is finished, and send them to the tracker; the run is finished
+    whatever becomes of them."""
+    plots, again = folder.read_summary().config.plots, command("draw", shown(folder.path))
     try:
-        try:
-            show(scene, tracker)
-        finally:
-            files = [*summary.files, *folder.figures()]
-            if files != summary.files and (folder.path / "summary.json").exists():
-                folder.write_summary(summary.model_copy(update={"files": files}))
+        figures = draw_run(folder) if plots.figures or plots.animate else []
+        tracker.show(lambda: shown_of(folder, figures))
     except KeyboardInterrupt:
-        again = command("evaluate", shown(folder.path))
         log.warning(f"interrupted while it drew; to draw again: {again}")
         raise
     except (Exception, SystemExit) as error:  # a full disk, say
         why = in_one_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        log.warning(f"the run is finished, but not all of its figures are there ({why})")
+        log.warning(f"the run is finished, but not all of its figures are there ({why}): {again}")
         log.debug("figures", exc_info=True)
 
 
@@ -151,9 +151,9 @@ def train_and_evaluate(
     summary: Summary,
     saved: dict | None,
     afterwards: ExitStack,
-) -> tuple[Scene, tracking.Tracker]:
+) -> tracking.Tracker:
     """Everything between claiming a folder and writing `summary`, which is filled on the way; return
-    what is to be shown after that, and where. The tracker ends with `afterwards`."""
+    the tracker, which ends with `afterwards`."""
     config = summary.config
     # What a resumed run began with may be gone since.
     checked = check_config(config.replace(init={"source": None}) if saved else config)
@@ -174,13 +174,13 @@ def train_and_evaluate(
     record_data_and_device(run, summary)
     announce(run, summary)
     tracker = afterwards.enter_context(
-        tracking.track(
-            config.logger,
-            config=config.plain() | {"identity": summary.identity},
-            folder=folder.path,
-            group=group,
-            tags=[config.name(name) for name in ("loss", "dataset", "model")],
-            rows=[tracked(row, run.watched) for row in run.rows],
+        tracked_run(
+            config,
+            summary.identity,
+            folder,
+            run.watched,
+            run.rows,
+            group,
             resumed=saved is not None,
         )
     )
@@ -189,13 +189,13 @@ def train_and_evaluate(
     run.take_average()
     summary.images_per_second = speed and round(speed)
     summary.epochs = Epochs(trained=len(run.rows), kept=kept_epoch(run))
-    scene = evaluate_and_write(run, summary, tracker)
+    evaluate_and_write(run, summary, tracker)
     summary.gpu_memory = run.device.memory() or None
     log.info(
         f"{config.name('loss')}: {headline(config.evaluation.protocol, summary.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder.path)}"
     )
-    return scene, tracker
+    return tracker
 
 
 def shown(folder: Path) -> str:
@@ -223,9 +223,9 @@ def kept_epoch(run: Run) -> int:
     return saved["epoch"]
 
 
-def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) -> Scene:
-    """Evaluate the trained model on the test split, record it in `summary`, the run's files and W&B, and
-    return what there is to draw of it."""
+def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) -> None:
+    """Evaluate the trained model on the test split, and record it in `summary`, the run's files and
+    W&B."""
     result, embeddings = run.evaluate("test")
     check_finite(run, run.config.epochs, "test", embeddings, result.metrics)
     summary.metrics = result.metrics
@@ -241,10 +241,10 @@ def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) ->
         recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
         summary.recall = dict(zip(run.data.classes, recall, strict=True))
     x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.cpu().numpy()
-    save_embeddings(run.folder.path / "embeddings.npz", x, run.data.test, prototypes)
+    Results.of(result, x, run.data.test, prototypes).save(run.folder.path / "embeddings.npz")
+    save_frames(run)
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()})
     summary.files = run.folder.files()
-    return scene_of(run, result, x, prototypes)
 
 
 def record_data_and_device(run: Run, summary: Summary) -> None:

@@ -4,33 +4,33 @@ The plugins of Hydra do the work; here a run that its machine lost is a failed r
 are shown as they come, and Ctrl-C takes back what was handed out.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator
+from typing import Any
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn
-from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..config.compose import Composer
 from ..errors import UserError
-from ..run.build import check_config
-from .console import Board
-from .plan import Planned, plan
+from .loop import Ended, PlannedLauncher, ended_in_hydra
+from .plan import Planned
 
 
-class ClusterLauncher(Launcher):
-    """Hands out all runs at once, and takes results in as they come."""
+class ClusterLauncher(PlannedLauncher):
+    """Hands out what was started when it is polled, all of it at once."""
 
+    slots = None
     extra: str  # which optional dependencies it needs
     threads: int | None  # of a run, where device.threads does not say
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        self.context, self.task, self.config = hydra_context, task_function, config
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.waiting: list[Planned] = []
+        self.jobs: dict[Any, Planned] = {}  # by what the cluster knows them by
+        self.killed: list[Planned] = []
+        self.handed_out = 0
         try:
             self.prepare()
         except ImportError as error:
@@ -41,36 +41,47 @@ class ClusterLauncher(Launcher):
         except RuntimeError as error:  # no Slurm here
             raise UserError(f"hydra/launcher={self.extra}: {str(error).splitlines()[0]}") from None
 
-    def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        with Board(len(job_overrides)) as board:
-            runs = plan(Composer(self.context.config_loader, self.config, check_config), job_overrides)
-            return self.launch_runs(runs, board)
+    def start(self, run: Planned) -> None:
+        with open_dict(run.composed):
+            run.composed.hydra.job.num = self.handed_out
+            run.composed.device.threads = run.composed.device.threads or self.threads
+        self.handed_out += 1
+        self.waiting.append(run)
 
-    def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
-        for number, run in enumerate(runs):
-            with open_dict(run.composed):
-                run.composed.hydra.job.num = number
-                run.composed.device.threads = run.composed.device.threads or self.threads
-        results: dict[str, JobReturn] = {}
-        try:
-            for run, result in self.results(runs, board.started):
-                results[run.name] = result
-                board.ended(run, result)
-        except BaseException:
-            self.cancel()
-            raise
-        return [results[run.name] for run in runs]
+    def poll(self, seconds: float) -> list[Ended]:
+        if self.waiting:
+            runs, self.waiting = self.waiting, []
+            self.hand_out(runs)
+        ended = [self.outcome(job, self.jobs.pop(job)) for job in self.finished_jobs(seconds)]
+        killed, self.killed = self.killed, []
+        return ended + [Ended(run) for run in killed]
+
+    def kill(self, run: Planned) -> None:
+        for job in [job for job, own in self.jobs.items() if own is run]:
+            self.cancel(job)
+            del self.jobs[job]
+        self.waiting = [each for each in self.waiting if each is not run]
+        self.killed.append(run)  # its machine is not waited for
+
+    def close(self) -> None:
+        for job in self.jobs:
+            self.cancel(job)
 
     def prepare(self) -> None:
         """Import what is needed, so that its absence is known before anything is planned."""
         raise NotImplementedError
 
-    def results(
-        self, runs: list[Planned], started: Callable[[], None]
-    ) -> Iterator[tuple[Planned, JobReturn]]:
+    def hand_out(self, runs: list[Planned]) -> None:
+        """Give runs to the cluster, and put them into `jobs`."""
         raise NotImplementedError
 
-    def cancel(self) -> None:
+    def finished_jobs(self, seconds: float) -> list:
+        raise NotImplementedError
+
+    def outcome(self, job: Any, run: Planned) -> Ended:
+        raise NotImplementedError
+
+    def cancel(self, job: Any) -> None:
         raise NotImplementedError
 
 
@@ -82,7 +93,6 @@ class SlurmLauncher(ClusterLauncher):
 
     def __init__(self, cluster: str, poll_seconds: float, **parameters):
         self.cluster, self.poll_seconds, self.parameters = cluster, poll_seconds, parameters
-        self.jobs, self.submitting = [], threading.Lock()  # a search hands out from several threads
 
     def prepare(self) -> None:
         import submitit
@@ -108,33 +118,31 @@ class SlurmLauncher(ClusterLauncher):
         )
         self.executor.update_parameters(**own, **{k: parameters[k] for k in shared if k in parameters})
 
-    def results(self, runs, started):
-        waiting = []
-        with self.submitting, self.executor.batch():
-            for number, run in enumerate(runs):
-                overrides = [*run.overrides, f"device.threads={run.composed.device.threads or 'null'}"]
+    def hand_out(self, runs: list[Planned]) -> None:
+        jobs = []
+        with self.executor.batch():
+            for run in runs:
+                number, threads = run.composed.hydra.job.num, run.composed.device.threads
+                overrides = [*run.overrides, f"device.threads={threads or 'null'}"]
                 where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
-                waiting.append((run, self.executor.submit(self.inner, overrides, *where)))
-                started()
-        self.jobs += [job for _, job in waiting]
-        while waiting:
-            for run, job in list(waiting):
-                if job.done():
-                    waiting.remove((run, job))
-                    yield run, self.outcome(run, job)
-            time.sleep(self.poll_seconds)
+                jobs.append(self.executor.submit(self.inner, overrides, *where))
+        self.jobs |= dict(zip(jobs, runs, strict=True))  # they have no number before the batch ends
 
-    def outcome(self, run: Planned, job) -> JobReturn:
+    def finished_jobs(self, seconds: float) -> list:
+        time.sleep(self.poll_seconds)
+        return [job for job in self.jobs if job.done()]
+
+    def outcome(self, job, run: Planned) -> Ended:
         try:
-            return job.result()
+            result = job.result()
         except Exception as error:  # killed, out of memory, out of time: submitit has several
-            state = str(job.state).lower()
-            what = str(error).splitlines()[0]
-            return run.lost(f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}")
+            state, what = str(job.state).lower(), str(error).splitlines()[0]
+            why = f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}"
+            return Ended(run, why, died=True)
+        return ended_in_hydra(run, result)
 
-    def cancel(self) -> None:
-        for job in self.jobs:
-            job.cancel(check=False)
+    def cancel(self, job) -> None:
+        job.cancel(check=False)
 
 
 class RayLauncher(ClusterLauncher):
@@ -143,7 +151,7 @@ class RayLauncher(ClusterLauncher):
     extra = "ray"
 
     def __init__(self, ray: DictConfig):
-        self.settings, self.tasks, self.starting = ray, [], threading.Lock()
+        self.settings = ray
 
     def prepare(self) -> None:
         import ray
@@ -152,36 +160,34 @@ class RayLauncher(ClusterLauncher):
         self.ray, self.util = ray, _launcher_util
         self.threads = self.settings.remote.get("num_cpus")
 
-    def results(self, runs, started):
-        with self.starting:
-            try:
-                self.util.start_ray(self.settings.init)
-            except ConnectionError as error:
-                address = self.settings.init.address
-                raise UserError(f"hydra.launcher.ray.init.address={address}: {error}") from None
-        tasks = {}
+    def hand_out(self, runs: list[Planned]) -> None:
+        try:
+            self.util.start_ray(self.settings.init)  # or nothing, if it has been
+        except ConnectionError as error:
+            address = self.settings.init.address
+            raise UserError(f"hydra.launcher.ray.init.address={address}: {error}") from None
+        launch = self.util.launch_job_on_ray
         for run in runs:
             state = Singleton.get_state()
-            remote = self.settings.remote
-            tasks[self.util.launch_job_on_ray(self.context, remote, run.composed, self.task, state)] = (
-                run
-            )
-            started()
-        self.tasks += tasks
-        waiting = list(tasks)
-        while waiting:
-            (task, *_), waiting = self.ray.wait(waiting, num_returns=1)
-            yield tasks[task], self.outcome(tasks[task], task)
+            task = launch(self.context, self.settings.remote, run.composed, self.task, state)
+            self.jobs[task] = run
 
-    def outcome(self, run: Planned, task) -> JobReturn:
+    def finished_jobs(self, seconds: float) -> list:
+        if not self.jobs:
+            return []
+        tasks = list(self.jobs)
+        return self.ray.wait(tasks, num_returns=len(tasks), timeout=seconds)[0]
+
+    def outcome(self, task, run: Planned) -> Ended:
         try:
-            return self.ray.get(task)
+            return ended_in_hydra(run, self.ray.get(task))
         except self.ray.exceptions.RayError as error:
-            return run.lost("its Ray task was lost: " + str(error).splitlines()[0])
+            why = "its Ray task was lost: " + str(error).splitlines()[0]
+            return Ended(run, why, died=True)
 
-    def cancel(self) -> None:
-        for task in self.tasks:
-            self.ray.cancel(task)
+    def cancel(self, task) -> None:
+        self.ray.cancel(task)
 
     def close(self) -> None:
+        super().close()
         self.ray.shutdown()

@@ -1,5 +1,5 @@
-"""The process that a sweep's workers are forked from. It starts before the sweep's own slow imports and
-does the same ones on another core, so this imports nothing slow itself."""
+"""The server that forks a process for each run of a sweep. It starts before the sweep's own slow imports
+and does the same ones on another core, so this module imports nothing slow itself."""
 
 import multiprocessing
 import multiprocessing.forkserver
@@ -8,17 +8,17 @@ import threading
 from multiprocessing.context import BaseContext
 
 # What a run needs, including what its libraries import late.
-MODULES = ("src.train", "src.run.lifecycle", "src.plots")
+MODULES = ("src.train", "src.run.lifecycle", "src.plots", "src.sweeps.workers")
 
 
 def workers_context() -> BaseContext:
-    """The context to start workers in; the first call starts the process that they are forked from."""
+    """The context to start processes in; the first call starts the server that forks them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(list(MODULES))
     if threading.current_thread() is threading.main_thread():
-        # Ctrl-C is for the sweep, which ends its workers itself.
+        # Ctrl-C is for the sweep, which ends its runs itself.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
         multiprocessing.forkserver.ensure_running()
         signal.signal(signal.SIGINT, handler)

@@ -3,12 +3,12 @@
 import itertools
 
 from hydra.core.override_parser.types import Override, RangeSweep
-from hydra.core.utils import JobStatus
 
 from ..errors import UserError
 from ..run.command_line import continue_command
 from ..words import counted
-from .console import Board, console, count_states, planning, show_failures
+from .console import console, count_states, planning, show_failures
+from .loop import InOrder
 from .plan import described
 from .sweeper import PlannedSweeper, Stale
 
@@ -24,12 +24,13 @@ class GridSweeper(PlannedSweeper):
         compare: bool,
         stale: Stale,
         baselines: bool,
+        fail_fast: bool,
         params: dict | None = None,
     ):
         self.grids, self.compare, self.stale = grids, compare, stale
-        self.baselines, self.params = baselines, params
+        self.baselines, self.fail_fast, self.params = baselines, fail_fast, params
 
-    def run(self, overrides: list[Override]) -> list:
+    def run(self, overrides: list[Override]) -> None:
         grids = self.parse_grids()
         jobs = combinations(overrides, grids)
         say_excluded(overrides, grids)
@@ -37,28 +38,25 @@ class GridSweeper(PlannedSweeper):
         beside = self.beside(asked) if len(asked) > 1 else []
         runs = self.settled([*asked, *beside])
         self.save_command()
-        todo = [run for run in runs if run.objective is None]
-        done = len(runs) - len(todo)
+        todo = InOrder(run for run in runs if run.objective is None)
+        done = len(runs) - len(todo.runs)
         console.print(
             counted(len(asked), "run")
             + (f" ({counted(twice, 'duplicate')} dropped)" if twice else "")
             + (f" and {len(beside)} of baselines" if beside else "")
-            + (f", {done} finished already, {len(todo)} to go" if done else "")
+            + (f", {done} finished already, {len(todo.runs)} to go" if done else "")
             + f" -> {self.shown_folder}"
         )
         self.say_stale(runs)
-        with Board(len(todo)) as board:
-            launched = self.launch(todo, board) if todo else []
-        results = dict(zip(map(id, todo), launched, strict=True))
-        ended = [(run, results[id(run)]) for run in todo]
-        failures = [(run, end) for run, end in ended if end.status == JobStatus.FAILED]
+        self.launch(todo, len(todo.runs))
+        ended = zip(todo.runs, todo.all_outcomes(), strict=True)
+        failures = [(run, outcome) for run, outcome in ended if outcome.objective is None]
         if failures:
             show_failures(failures)
             raise UserError(
-                f"{count_states(failures, len(runs))}; to run those again: "
+                f"{count_states([outcome for _, outcome in failures], len(runs))}; to run those again: "
                 + continue_command("hydra.sweep.dir", self.folder)
             )
-        return [[results.get(id(run)) or run.finished(run.objective) for run in runs]]
 
 
 def combinations(overrides: list[Override], grids: list[list[Override]]) -> list[list[str]]:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -35,6 +35,19 @@ PER_LOSS = (
 )
 
 
+class Outcome(NamedTuple):
+    """How a run ended: the `state` of its summary.json, or `not started`. `objective` is None where the
+    run has none, and `error` then says why."""
+
+    state: str
+    objective: float | None = None
+    error: str | None = None
+
+    @property
+    def failed(self) -> bool:
+        return self.state in ("failed", "diverged")
+
+
 @dataclass
 class Planned:
     """One run of a sweep, before it runs."""
@@ -53,31 +66,26 @@ class Planned:
     def name(self) -> str:
         return self.folder.name
 
-    def finished(self, objective: float) -> JobReturn:
-        return JobReturn(self.overrides, status=JobStatus.COMPLETED, _return_value=objective)
-
-    def failed(self, error: Exception) -> JobReturn:
-        return JobReturn(self.overrides, status=JobStatus.FAILED, _return_value=error)
-
-    def result_there(self) -> JobReturn | None:
-        """The result that is in the run's folder, even if its process still runs; None if none is."""
+    def result(self) -> Outcome | None:
+        """The result in the run's folder, even if its process still runs; None if there is none."""
         summary = self.folder.summary()
         if not summary or not summary.done or summary.identity != self.identity:
             return None
         try:
-            return self.finished(summary.objective(self.config.objective))
+            return Outcome(summary.state, summary.objective(self.config.objective))
         except UserError as error:
-            return self.failed(error)
+            return Outcome("failed", error=str(error))
 
-    def lost(self, why: str) -> JobReturn:
-        """The result of a run whose process ended without giving one, recorded in its folder."""
-        there = self.result_there()
-        if there:
+    def lost(self, why: str) -> Outcome:
+        """Record in the run's folder why its process ended without a result, and return that. What it
+        had finished before counts."""
+        finished = self.result()
+        if finished:
             with suppress(OSError):
                 self.folder.log_line(f"once the run was finished, {why}")
-            return there
+            return finished
         self.folder.record_loss(why, Summary.of(self.config, self.code))
-        return self.failed(UserError(why))
+        return Outcome("failed", error=why)
 
 
 def plan(

@@ -5,24 +5,19 @@ trials that were under way. Look at it with `optuna-dashboard sqlite:///<sweep>/
 """
 
 import itertools
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
 from pydantic import Field
 
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..words import counted
-from .clusters import ClusterLauncher
-from .console import Board, console
+from .console import console
 from .grid import alternatives, say_excluded
-from .plan import Planned, described
-from .processes import LOOK_SECONDS, wait_for_all
+from .plan import Outcome, Planned, described
 from .space import Space
 from .study import on_other_images, open_study, rows_so_far, sampler, storage_errors
 from .sweeper import PlannedSweeper, Stale
@@ -33,12 +28,22 @@ if TYPE_CHECKING:  # importing it takes most of a second, which only a search sh
 REPEATED = ("seed", "dataset.fold")  # within each trial
 
 
+@dataclass(eq=False)
+class Trial:
+    """A trial under way: its repeats, one after another, and what they have given so far."""
+
+    trial: "optuna.Trial"
+    runs: list[Planned]
+    values: list[float] = field(default_factory=list)
+    reported: int = 0  # epochs of its first run, to the pruner
+
+
 class SearchSweeper(PlannedSweeper):
     """`trials` in all; `sampler` tpe or random, the first `startup_trials` at random; `pruner` median,
     hyperband or none, by the epochs of a trial's first run; values of `seed` on the command line, and
     folds, are repeats within each trial, which is worth their mean. `direction` auto, maximize or
     minimize. `grids` are alternatives, one of which each trial picks. `parallel` trials at a time: auto
-    is one a worker."""
+    is as many as the launcher has slots."""
 
     def __init__(
         self,
@@ -53,12 +58,13 @@ class SearchSweeper(PlannedSweeper):
         compare: bool,
         stale: Stale,
         baselines: bool,
+        fail_fast: bool,
         params: dict | None = None,
     ):
         self.trials, self.sampler, self.startup, self.pruner = trials, sampler, startup_trials, pruner
         self.direction, self.seed, self.parallel = direction, seed, parallel
         self.grids, self.compare, self.stale = grids, compare, stale
-        self.baselines, self.params = baselines, params
+        self.baselines, self.fail_fast, self.params = baselines, fail_fast, params
 
     def run(self, overrides: list[Override]) -> float:
         with storage_errors(self.folder / "study.db"):
@@ -86,7 +92,7 @@ class SearchSweeper(PlannedSweeper):
             for trial in self.study.trials
             if not trial.state.is_finished()
         ]
-        parallel = self.trials_at_a_time()
+        self.at_a_time = self.trials_at_a_time()
         before, several = len(self.study.trials), self.trials * len(self.seeds) * len(folds)
         console.print(
             f"{counted(self.trials, 'trial')} × {counted(len(self.seeds), 'seed')}"
@@ -95,27 +101,24 @@ class SearchSweeper(PlannedSweeper):
             + (f", {before - len(self.unfinished)} done, {len(self.unfinished)} go on" if before else "")
             + f" -> {self.shown_folder}"
         )
-        self.choosing, self.ending, self.launched, self.failed = threading.Lock(), False, {}, []
+        self.active: list[Trial] = []
+        self.running: set[str] = set()  # identities
+        self.outcomes: dict[str, Outcome] = {}  # by identity
+        self.failed: list[str] = []
         expected = (self.trials - before + len(self.unfinished)) * len(self.seeds) * len(folds)
-        with Board(max(0, expected)) as board, ThreadPoolExecutor(parallel) as threads:
-            try:
-                tasks = [threads.submit(self.work, board) for _ in range(parallel)]
-                wait_for_all(tasks)
-            except BaseException:
-                self.ending = True
-                self.stop_launcher()
-                raise
+        self.launch(self, max(0, expected))
         beside = self.run_baselines() if several > 1 and not self.stopped else []
         return self.answer(beside)
 
     def trials_at_a_time(self) -> int:
         if self.parallel != "auto":
             return self.parallel
-        if isinstance(self.launcher, ClusterLauncher):
+        if self.launcher.slots is None:
             raise UserError(
-                "hydra.sweeper.parallel=auto: on a cluster, give the number of trials at a time"
+                "hydra.sweeper.parallel=auto: this launcher takes any number of runs, so give a number "
+                "of trials at a time"
             )
-        return len(getattr(self.launcher, "slots", [None]))
+        return self.launcher.slots
 
     def open_study(self) -> "optuna.Study":
         direction = self.direction
@@ -159,53 +162,84 @@ class SearchSweeper(PlannedSweeper):
             )
         study.set_user_attr("sources", self.sources)
 
-    def work(self, board: Board) -> None:
-        """One trial after another, until there are enough."""
-        while not self.stopped:
-            with self.choosing:  # Hydra composes one configuration at a time, and trials are counted
-                if self.unfinished:
-                    trial = self.unfinished.pop()
-                elif len(self.study.trials) < self.trials:
-                    trial = self.study.ask()
-                else:
-                    return
-                overrides = self.space.suggest(trial)
-                try:
-                    runs = self.plan([*overrides, *repeat] for repeat in self.repeats)
-                except UserError as error:  # inside the space, where no corner is
-                    self.fail(trial, str(error))
-                    continue
-                trial.set_user_attr("runs", [run.name for run in runs])
-                self.say_stale([run for run in runs if run.objective is None])
-            board.expect(-sum(run.objective is not None for run in runs))
-            self.judge(trial, runs, board)
+    # ------------------------------------------------------------------ the source of the sweep's loop
 
-    @property
-    def stopped(self) -> bool:
-        """By the user, or by the first failure if that is wanted."""
-        return self.ending or getattr(self.launcher, "stopping", False)
+    def next(self) -> Planned | None:
+        """The next run of a trial under way, or the first of a new trial."""
+        while True:
+            for one in self.active:
+                run = one.runs[len(one.values)]
+                if run.identity not in self.running:
+                    self.running.add(run.identity)
+                    return run
+            if len(self.active) == self.at_a_time or not self.begin_trial():
+                return None
 
-    def judge(self, trial: "optuna.Trial", runs: list[Planned], board: Board) -> None:
-        """Run a trial's seeds in turn, the first under the pruner's eyes, and tell the study."""
+    def begin_trial(self) -> bool:
+        """Ask the study for another trial; whether there is one."""
+        if self.unfinished:
+            trial = self.unfinished.pop()
+        elif len(self.study.trials) < self.trials:
+            trial = self.study.ask()
+        else:
+            return False
+        overrides = self.space.suggest(trial)
+        try:
+            runs = self.plan([*overrides, *repeat] for repeat in self.repeats)
+        except UserError as error:  # inside the space, where no corner is
+            self.fail(trial, str(error))
+            return True
+        trial.set_user_attr("runs", [run.name for run in runs])
+        self.say_stale([run for run in runs if run.objective is None])
+        self.board.expect(-sum(run.objective is not None for run in runs))
+        reported = max(self.study.trials[trial.number].intermediate_values, default=0)
+        self.active.append(Trial(trial, runs, reported=reported))
+        self.advance(self.active[-1])
+        return True
+
+    def watch(self, run: Planned) -> None:
+        """Report a run's new epochs, if it is the first of its trial, and ask it to stop if the pruner
+        expects nothing of it."""
+        for one in self.active:
+            if one.runs[0] is not run:
+                continue
+            for row in rows_so_far(run.folder):
+                if row["epoch"] > one.reported:
+                    one.reported = int(row["epoch"])
+                    one.trial.report(row[run.config.objective], one.reported)
+                    if one.trial.should_prune():
+                        (run.folder.path / "stop").touch()
+
+    def ended(self, run: Planned, outcome: Outcome) -> None:
+        self.watch(run)
+        self.running.discard(run.identity)
+        self.outcomes[run.identity] = outcome
+        for one in list(self.active):
+            self.advance(one)
+
+    def advance(self, one: Trial) -> None:
+        """Take the results that a trial's runs have by now, as they are or from another trial with the
+        same settings, and tell the study once they say enough."""
         from optuna.trial import TrialState
 
-        values = []
-        for number, run in enumerate(runs):
-            if self.stopped:
-                return  # it goes on when the search does
-            result = self.result_of(run, board, self.watcher(trial, run) if number == 0 else None)
-            if result.status == JobStatus.COMPLETED:
-                values.append(result.return_value)
+        for run in one.runs[len(one.values) :]:
+            outcome = self.outcomes.get(run.identity)
+            value = run.objective if outcome is None else outcome.objective
+            if value is not None:
+                one.values.append(value)
                 continue
-            board.expect(-sum(later.objective is None for later in runs[number + 1 :]))
-            ended = run.folder.summary()
-            state = ended.state if ended else None
-            if state == "pruned":
-                self.study.tell(trial, state=TrialState.PRUNED)
-            elif state in ("failed", "diverged") or not self.stopped:
-                self.fail(trial, f"{run.name}: {result._return_value}")
-            return
-        self.study.tell(trial, mean(values))
+            if outcome is None:
+                return
+            self.active.remove(one)
+            later = one.runs[len(one.values) + 1 :]
+            self.board.expect(-sum(each.objective is None for each in later))
+            if outcome.state == "pruned":
+                self.study.tell(one.trial, state=TrialState.PRUNED)
+            elif outcome.failed:
+                self.fail(one.trial, f"{run.name}: {outcome.error}")
+            return  # interrupted: it goes on when the search does
+        self.active.remove(one)
+        self.study.tell(one.trial, mean(one.values))
 
     def fail(self, trial: "optuna.Trial", why: str) -> None:
         from optuna.trial import TrialState
@@ -213,43 +247,6 @@ class SearchSweeper(PlannedSweeper):
         trial.set_user_attr("ended", why)
         self.study.tell(trial, state=TrialState.FAIL)
         self.failed.append(f"trial {trial.number} failed: {why}")
-
-    def result_of(self, run: Planned, board: Board, look: Callable[[], None] | None) -> JobReturn:
-        """A run's result: new, or the one it has already, or that of another trial with its settings."""
-        if run.objective is not None:
-            return run.finished(run.objective)
-        with self.choosing:
-            mine = run.identity not in self.launched
-            result: Future[JobReturn] = self.launched.setdefault(run.identity, Future())
-        if mine:
-            threading.Thread(target=self.launch_into, args=(result, run, board), daemon=True).start()
-        while not wait([result], timeout=LOOK_SECONDS).done:
-            if look and mine:
-                look()
-        return result.result()
-
-    def launch_into(self, result: "Future[JobReturn]", run: Planned, board: Board) -> None:
-        try:
-            result.set_result(self.launch([run], board)[0])
-        except BaseException as error:
-            result.set_exception(error)
-
-    def watcher(self, trial: "optuna.Trial", run: Planned) -> Callable[[], None]:
-        """A function that reports a run's new epochs to its trial, and asks the run to stop if the
-        pruner expects nothing of it."""
-        known = self.study.trials[trial.number].intermediate_values
-        reported = max(known, default=0)
-
-        def look() -> None:
-            nonlocal reported
-            for row in rows_so_far(run.folder):
-                if row["epoch"] > reported:
-                    reported = int(row["epoch"])
-                    trial.report(row[run.config.objective], reported)
-                    if trial.should_prune():
-                        (run.folder.path / "stop").touch()
-
-        return look
 
     def run_baselines(self) -> list[str]:
         """Beside the best trial, at its learning rate. Returns a line for each that failed."""

@@ -11,25 +11,27 @@ from typing import Any, Literal
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
+from hydra.core.plugins import Plugins
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from .. import errors
 from ..commands import command
 from ..config import BadKey
 from ..config.classes import checked_node
 from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
-from ..errors import INTERRUPTED, Interrupted, UserError, in_one_line, interrupt_once
-from ..run.build import check_config
+from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once
+from ..run.build import check_config, check_config_here
 from ..run.command_line import continue_command
 from ..run.folder import claimed
 from ..tracking import check_online, left_in_sweep
 from .baselines import baselines_of
 from .console import Board, console
+from .loop import InOrder, Launcher, Loop, OtherLauncher, Source
 from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ class PlannedSweeper(Sweeper):
     `grids` are lists of overrides as they would be typed; `compare` says whether a comparison is written
     at the end; `stale` what is done with finished runs that are not what would be computed now: keep
     them, rerun them, or auto, rerun those whose computing sources, images or files differ. With
-    `baselines`, softmax and pixels run beside what was asked for. `params` are overrides by their keys,
+    `baselines`, softmax and pixels run beside what was asked for. `fail_fast` ends the sweep with its
+    first failure. `params` are overrides by their keys,
     which those of the command line replace."""
 
     config: DictConfig
@@ -54,14 +57,14 @@ class PlannedSweeper(Sweeper):
     compare: bool
     stale: str
     baselines: bool
+    fail_fast: bool
     params: dict[str, object] | None
-    started = False
+    started = False  # whether runs may have been started
+    stopped = False  # by the first failure
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
-        from hydra.core.plugins import Plugins
-
         # Again, with the values converted to the types of the signature.
         self.__init__(**checked_node(type(self), config.hydra.sweeper, "hydra.sweeper."))
         subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
@@ -71,10 +74,8 @@ class PlannedSweeper(Sweeper):
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
-        check = getattr(self.launcher, "check", check_config)
+        self.launcher = launcher_of(config, hydra_context=hydra_context, task_function=task_function)
+        check = check_config_here if self.launcher.here else check_config
         self.composer = Composer(hydra_context.config_loader, config, check)
 
     def parse(self, arguments: list[str]) -> list[Override]:
@@ -117,14 +118,22 @@ class PlannedSweeper(Sweeper):
     def launch_beside(self, runs: list[Planned]) -> list[str]:
         """Run the baselines of runs that are there; a line for each that failed."""
         self.varied |= {"loss", "model"}  # from those
-        todo = [run for run in self.settled(self.beside(runs)) if run.objective is None]
-        with Board(len(todo)) as board:
-            ended = zip(todo, self.launch(todo, board), strict=True)
+        todo = InOrder(run for run in self.settled(self.beside(runs)) if run.objective is None)
+        self.launch(todo, len(todo.runs))
         return [
-            f"baseline {run.name} failed: {end._return_value}"
-            for run, end in ended
-            if end.status == JobStatus.FAILED
+            f"baseline {run.name} failed: {outcome.error}"
+            for run, outcome in zip(todo.runs, todo.all_outcomes(), strict=True)
+            if outcome.objective is None
         ]
+
+    def launch(self, source: Source, expected: int) -> None:
+        """Run everything that a source gives."""
+        with Board(expected) as self.board:
+            loop = Loop(source, self.launcher, self.board, self.fail_fast)
+            try:
+                loop.run()
+            finally:
+                self.stopped |= loop.stopping
 
     @property
     def shown_folder(self) -> str:
@@ -151,52 +160,22 @@ class PlannedSweeper(Sweeper):
                     raise
                 self.conclude()
                 return result
-        except KeyboardInterrupt:
-            self.stop_launcher()
+        except BaseException as error:
+            if not (isinstance(error, KeyboardInterrupt) or errors.interrupted):
+                raise
             command = continue_command("hydra.sweep.dir", self.folder)
             print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         finally:
-            close = getattr(self.launcher, "close", None)
-            if close:
-                close()
+            self.launcher.close()
 
     def run(self, overrides: list[Override]) -> Any:
         raise NotImplementedError
 
     def conclude(self) -> None:
         """What is done at a sweep's end, whatever has become of its runs."""
-        getattr(self.launcher, "settle", lambda: None)()
         self.write_comparison()
         self.say_left()
-
-    def launch(self, runs: list[Planned], board: Board) -> list[JobReturn]:
-        """Run all of them, however the launcher does it. A run whose process could not say why it ended
-        is recorded as failed."""
-        results = {}
-        for run in runs:
-            try:
-                if run.differs and run.folder.path.is_dir():
-                    run.folder.set_aside(run.mark)
-            except OSError as error:  # the others can run
-                why = f"cannot be set aside: {in_one_line(error)}"
-                results[run.identity] = run.failed(UserError(why))
-        ready = [run for run in runs if run.identity not in results]
-        if not ready:
-            launched = []
-        elif hasattr(self.launcher, "launch_runs"):
-            launched = self.launcher.launch_runs(ready, board)
-        else:  # Hydra's, or another's: it composes again from the overrides, and shows its own lines
-            launched = self.launcher.launch([run.overrides for run in ready], 0)
-        for run, result in zip(ready, launched, strict=True):
-            ended = None if result.status != JobStatus.FAILED else result._return_value
-            lost = ended is not None and not isinstance(ended, Interrupted) and run.folder.vanished
-            results[run.identity] = run.lost(str(ended)) if lost else result
-        return [results[run.identity] for run in runs]
-
-    def stop_launcher(self) -> None:
-        for ending in ("stop", "cancel"):
-            getattr(self.launcher, ending, lambda: None)()
 
     def say_stale(self, runs: list[Planned]) -> None:
         """Name the finished runs that are not what would be computed now, why, and what becomes of
@@ -234,6 +213,20 @@ class PlannedSweeper(Sweeper):
         except Exception:
             again = command("compare", str(self.folder))
             log.exception(f"no comparison was written; the runs are complete, try {again}")
+
+
+def launcher_of(config: DictConfig, **setup) -> Launcher:
+    """Set up the launcher that was chosen: a plugin of Hydra's, or any class that is a `Launcher`."""
+    target = config.hydra.launcher._target_
+    if target.startswith(("hydra_plugins.", "hydra.")):
+        made = Plugins.instance().instantiate_launcher(config=config, **setup)
+        return made if isinstance(made, Launcher) else OtherLauncher(made)
+    made = instantiate(config.hydra.launcher)
+    made.setup(config=config, **setup)
+    if not isinstance(made, Launcher):
+        why = "is no launcher: it lacks some of here, slots, setup, start, poll, kill, close"
+        raise BadKey("hydra.launcher._target_", target, why)
+    return made
 
 
 def end_once(*_) -> None:

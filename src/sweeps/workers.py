@@ -1,289 +1,256 @@
-"""`hydra/launcher=workers`: warm processes on this machine, as many runs at a time as its cores or GPUs
-have room for.
+"""`hydra/launcher=workers`: a process for each run on this machine, as many at a time as its cores or
+GPUs have room for.
 
-A run whose results are on the disk leaves its slot to the next one, even if its process goes on drawing
-its pictures or waiting for W&B: every slot has a second process for that.
+Each is forked from a process that has imported torch (forkserver.py). A run that takes its process down
+takes down nothing else, and all processes end with the sweep's, however that ends.
 """
 
+import faulthandler
 import math
+import multiprocessing
 import os
-import queue
+import re
+import shutil
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Annotated, Literal
 
-import pebble
 import torch
 from hydra import version
-from hydra.core.utils import JobReturn, JobStatus
-from hydra.plugins.launcher import Launcher
+from hydra.core.utils import JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 from pydantic import Field
 
-from ..config import Config
 from ..config.classes import checked_node
-from ..config.compose import Composer
-from ..errors import Interrupted, UserError
-from ..run.build import check_config, check_device
-from ..run.folder import Summary
+from ..datasets import share_images
+from ..errors import UserError
 from ..training import available_cores
-from ..words import counted
-from .console import Board, console
 from .forkserver import workers_context
-from .plan import Planned, plan
-from .processes import LOOK_SECONDS, Slot, Worker, last_words, wait_for_all
-from .sharing import (
-    MOST_ON_A_GPU,
-    Turns,
-    kills_for_memory,
-    may_work_alone,
-    workers_that_fit,
-)
-from .worker import error_text, execute
+from .loop import Ended, PlannedLauncher
+from .plan import Planned
 
-# Drawing and waiting are worth a second process, with imports and data of its own, when they have taken
-# so many seconds, and such a share of the run's.
-RELIEF_SECONDS, RELIEF_SHARE = 1, 0.05
-PATIENCE = 3  # seconds of waiting for that before it is said
+FORKS = 3  # attempts at starting a process
+KILL_SECONDS = 10  # from SIGTERM to SIGKILL: W&B wants some to mark a run's end
+TERMINATED = 128 + signal.SIGTERM  # exit code of a process that was asked to end
+SHARED = ".images"  # in the sweep's folder, while it runs
+
+# Of 16 short runs on one H200: 39.7 s one by one, 18.4 s with four at a time, 17.2 s with eight.
+MOST_ON_A_GPU = 8
+CONTEXT = 0.7 * 2**30  # bytes that a process has on a GPU besides torch's own
+FILLED = 0.85  # of a GPU's memory: settings differ in what they take
 
 
-class WorkersLauncher(Launcher):
-    """`workers` auto or a number; `timeout` in seconds for each run or null; `fail_fast` ends the sweep
-    with its first failure."""
+@dataclass(eq=False)
+class Process:
+    """The process of a run, and what is known of it."""
+
+    run: Planned
+    process: BaseProcess
+    pipe: Connection  # it tells what the run raised, and closes when the process ends, whatever ends it
+    gpu: int
+    deadline: float
+    beside: bool  # whether another run's process lived at any time of it
+    kills: int  # processes that the machine had killed for memory before it
+    kill_due: float = math.inf
+    timed_out: bool = False
+
+
+class WorkersLauncher(PlannedLauncher):
+    """`workers` is how many runs at a time, auto or a number; `timeout` in seconds for each run or
+    null."""
+
+    here = True
 
     def __init__(
         self,
         workers: Literal["auto"] | Annotated[int, Field(ge=1)],
         timeout: Annotated[float, Field(gt=0)] | None,
-        fail_fast: bool,
     ):
-        self.asked, self.timeout, self.fail_fast = workers, timeout, fail_fast
-        self.stopping = False
+        self.asked, self.timeout = workers, timeout
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         # Again, with the values converted to the types of the signature.
         self.__init__(**checked_node(WorkersLauncher, config.hydra.launcher, "hydra.launcher."))
-        self.context, self.task, self.config = hydra_context, task_function, config
-        self.threads, environments = shares(self.asked, config.device.kind, config.device.threads)
-        workers_context()  # it imports while the sweep is being planned
-        # What workers are sent is found by its module's name; without this they would run the main
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.most, self.threads = shares(self.asked, config.device.kind, config.device.threads)
+        self.forking = workers_context()  # it imports while the sweep is being planned
+        # What processes are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
         vars(sys.modules["__main__"])["__spec__"] = None
         vars(sys.modules["__main__"]).pop("__file__", None)
-        self.slots = [Slot(environment) for environment in environments]
-        self.attempts: dict[Worker, Attempt] = {}  # the last of each
-        self.turns, self.free = Turns(), queue.SimpleQueue()
+        self.gpus = gpus_for(config.device.kind)
         # On GPUs, one run each tells how much memory it takes before others come beside it.
-        self.gpus = gpus_for(config.device.kind) if self.asked == "auto" else 0
-        self.waiting = self.slots[self.gpus :] if self.gpus else []
-        for slot in self.slots[: self.gpus or None]:
-            self.free.put(slot)
+        self.fits_on_gpu = 1 if self.gpus and self.asked == "auto" else None
+        self.images = Path(config.hydra.sweep.dir).absolute() / SHARED
+        self.processes: list[Process] = []
+        self.tried_alone: list[Planned] = []  # again, when nothing else runs any more
+        self.given_up: list[Planned] = []  # of those
+        self.alone: Process | None = None
 
-    @staticmethod
-    def check(config: Config, *which) -> Config:
-        """`check_config`, and whether this machine has the device."""
-        config = check_config(config, *which)
-        check_device(config)
-        return config
+    @property
+    def slots(self) -> int:
+        if self.alone or self.tried_alone:
+            return 0
+        return self.most if self.fits_on_gpu is None else self.fits_on_gpu * self.gpus
 
-    def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
-        """For a sweeper of Hydra's, which knows no `settle` and no `close`."""
-        try:
-            with Board(len(job_overrides)) as board:
-                runs = plan(Composer(self.context.config_loader, self.config, self.check), job_overrides)
-                results = self.launch_runs(runs, board)
-            self.settle()
-            return results
-        except BaseException:
-            self.stop()
-            self.close()
-            raise
-
-    def launch_runs(self, runs: list[Planned], board: Board) -> list[JobReturn]:
-        with ThreadPoolExecutor(len(self.slots)) as threads:
-            try:
-                futures = [threads.submit(self.launch_run, run, board) for run in runs]
-                wait_for_all(futures)
-                return [future.result() for future in futures]
-            except BaseException:
-                self.stop()
-                threads.shutdown(cancel_futures=True)
-                raise
-
-    def launch_run(self, run: Planned, board: Board) -> JobReturn:
-        """Run one in the next free slot; to be called from several threads. When this returns, the run
-        may still draw or wait for W&B, until `settle` has returned."""
-        slot = self.free.get()
-        if self.stopping:
-            self.free.put(slot)
-            return run.failed(Interrupted("the sweep ended first", "not started"))
-        board.started()
-        attempt = Attempt(self, run, slot, board)
-        self.attempts[attempt.worker] = attempt
-        attempt.start()
-        return attempt.result.result()
-
-    def settle(self) -> None:
-        """Wait for what finished runs still do: pictures, and W&B."""
-        attempts = [attempt for attempt in list(self.attempts.values()) if attempt.result.done()]
-        said = time.monotonic() + PATIENCE
-        for attempt in attempts:
-            attempt.join(max(0, said - time.monotonic()))
-        left = sum(attempt.is_alive() for attempt in attempts)
-        if left:
-            console.print(f"waiting for the pictures of {counted(left, 'run')}, or for W&B")
-        for attempt in attempts:
-            while attempt.is_alive():  # as wait_for_all does
-                attempt.join(LOOK_SECONDS)
-
-    def ended(self, run: Planned, result: JobReturn, board: Board) -> None:
-        """Draw the conclusions from a run's result."""
-        summary = run.folder.summary()
-        self.use_what_fits(summary)
-        failed = result.status == JobStatus.FAILED
-        if failed and self.fail_fast and not (summary and summary.state == "pruned"):
-            self.stop(finished=False)
-        board.ended(run, result)
-
-    def outcome_beside_or_alone(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
-        """How a run ends; `look` is called now and then until it has. A run that may have failed because
-        of others beside it is tried again alone; it goes on from its last checkpoint."""
-        kills = kills_for_memory()
-        with self.turns.shared() as turn:
-            result = self.outcome(run, worker, look)
-        if result.status != JobStatus.FAILED or self.stopping:
-            return result
-        error = str(result._return_value)
-        if not may_work_alone(error, kills_for_memory() > kills):
-            return result
-        worker.leave()  # its process may keep memory, or be unable to use the GPU any more
-        if not turn.beside:
-            return result
-        with self.turns.alone():
-            return result if self.stopping else self.outcome(run, worker, look)
-
-    def use_what_fits(self, summary: Summary | None) -> None:
-        """Free the slots that GPUs have room for, once a run has told what it takes."""
-        memory = summary and summary.gpu_memory
-        if memory and self.waiting:
-            waiting, self.waiting = self.waiting, []
-            most = len(self.slots) // self.gpus
-            for slot in waiting[: (workers_that_fit(memory, most) - 1) * self.gpus]:
-                self.free.put(slot)
-
-    def outcome(self, run: Planned, worker: Worker, look: Callable) -> JobReturn:
-        if self.stopping:  # meanwhile
-            return run.failed(Interrupted("the sweep ended first", "not started"))
+    def start(self, run: Planned) -> None:
         with open_dict(run.composed):
             run.composed.device.threads = self.threads
             log_to_file_alone(run.composed)
-        try:
-            job = self.task, self.context, run.composed, "{0.major}.{0.minor}".format(version.getbase())
-            objective, error = worker.call(execute, job, self.timeout, look)
-            return run.failed(UserError(error)) if error else run.finished(objective)
-        except CancelledError:
-            error = "the sweep was ended"
-            if not run.result_there():
-                return run.failed(Interrupted(error))
-        except TimeoutError:
-            error = f"it took longer than hydra.launcher.timeout={self.timeout} s"
-        except pebble.ProcessExpired as death:
-            error = last_words(death.exitcode)
-        except Exception as unexpected:  # no fault of one run or of ours may end the others
-            error = error_text(unexpected)
-        result = run.lost(error)
-        if result.status != JobStatus.FAILED:
-            console.print(
-                f"{run.name} is finished, perhaps without all pictures or W&B: {error}", markup=False
-            )
-        return result
+        of_gpu = [sum(each.gpu == gpu for each in self.processes) for gpu in range(self.gpus)]
+        gpu = of_gpu.index(min(of_gpu)) if of_gpu else 0
+        environment = {"CUDA_VISIBLE_DEVICES": visible_gpus()[gpu]} if self.gpus else {}
+        job = self.task, self.context, run.composed, "{0.major}.{0.minor}".format(version.getbase())
+        process, pipe = forked(self.forking, environment, self.images, job)
+        for other in self.processes:
+            other.beside = True
+        deadline, beside = time.monotonic() + (self.timeout or math.inf), bool(self.processes)
+        self.processes.append(Process(run, process, pipe, gpu, deadline, beside, kills_for_memory()))
 
-    def stop(self, finished: bool = True) -> None:
-        """End running workers as Ctrl-C would end a single run; no other run begins. Unless those that
-        are `finished` are meant as well, they go on drawing and waiting for W&B."""
-        self.stopping = True
-        for worker in self.processes:
-            attempt = self.attempts.get(worker)
-            if finished or not (attempt and attempt.result.done()):
-                worker.interrupt()
+    def poll(self, seconds: float) -> list[Ended]:
+        now = time.monotonic()
+        for one in self.processes:
+            if now > one.deadline and one.kill_due == math.inf:
+                one.timed_out = True
+                self.terminate(one)
+            if now > one.kill_due:
+                end_process(one.process, signal.SIGKILL)
+        ready = wait([one.pipe for one in self.processes], timeout=seconds)
+        ended = [self.take(one) for one in list(self.processes) if one.pipe in ready]
+        self.learn_what_fits()
+        if self.tried_alone and not self.processes:
+            self.start(self.tried_alone.pop(0))
+            self.alone = self.processes[0]
+        given_up, self.given_up = self.given_up, []
+        return [one for one in ended if one] + [Ended(run) for run in given_up]
+
+    def take(self, one: Process) -> Ended | None:
+        """How the run of a process has ended; None if it is to be tried again alone."""
+        try:
+            error, died = one.pipe.recv(), False
+        except (EOFError, OSError):
+            error, died = None, True
+        one.process.join()
+        one.pipe.close()
+        self.processes.remove(one)
+        was_alone, self.alone = one is self.alone, None if one is self.alone else self.alone
+        if died:
+            error = last_words(one.process.exitcode)
+        if one.timed_out:
+            return Ended(one.run, f"it took longer than hydra.launcher.timeout={self.timeout} s", True)
+        if one.beside and not was_alone and one.kill_due == math.inf and lacked_memory(one, died):
+            self.tried_alone.append(one.run)
+            return None
+        return Ended(one.run, error, died)
+
+    def learn_what_fits(self) -> None:
+        """Fill the GPUs, once a run has told what memory it takes."""
+        if self.fits_on_gpu != 1:
+            return
+        for one in self.processes:
+            summary = one.run.folder.summary()
+            if summary and summary.gpu_memory:
+                self.fits_on_gpu = runs_that_fit(summary.gpu_memory, self.most // self.gpus)
+
+    def kill(self, run: Planned) -> None:
+        if run in self.tried_alone:
+            self.tried_alone.remove(run)
+            self.given_up.append(run)
+        for one in self.processes:
+            if one.run is run:
+                self.terminate(one)
+
+    def terminate(self, one: Process) -> None:
+        end_process(one.process, signal.SIGTERM)
+        one.kill_due = time.monotonic() + KILL_SECONDS
 
     def close(self) -> None:
-        for worker in self.processes:
-            worker.ended = True
-        with ThreadPoolExecutor(len(self.processes)) as threads:  # each may wait for its process
-            list(threads.map(Worker.leave, self.processes))
-        for attempt in list(self.attempts.values()):
-            attempt.join(PATIENCE)
-
-    @property
-    def processes(self) -> list[Worker]:
-        return [worker for slot in self.slots for worker in slot.workers]
+        for one in self.processes:
+            end_process(one.process, signal.SIGKILL)
+        shutil.rmtree(self.images, ignore_errors=True)
 
 
-class Attempt(threading.Thread):
-    """One run in one slot, from its beginning until its pictures are drawn and W&B has everything.
-    `result` is there, and the slot free for another run, as early as possible."""
-
-    def __init__(self, launcher: WorkersLauncher, run: Planned, slot: Slot, board: Board):
-        super().__init__(daemon=True)
-        self.launcher, self.planned, self.slot, self.board = launcher, run, slot, board
-        self.worker = slot.idle.pop()
-        self.result: Future[JobReturn] = Future()
-        self.relief_due, self.relieved = math.inf, False
-        self.stale = run.result_there() is not None  # perhaps of other code; the run itself looks
-
-    def run(self) -> None:
+def forked(context: BaseContext, *arguments) -> tuple[BaseProcess, Connection]:
+    """Start a process, and return it with its pipe."""
+    for attempt in range(FORKS):
+        pipe, of_child = context.Pipe(duplex=False)
+        process = context.Process(target=live, args=(of_child, *arguments))
         try:
-            self.give(self.launcher.outcome_beside_or_alone(self.planned, self.worker, self.look))
-        except BaseException as error:
-            if not self.result.done():
-                self.result.set_exception(error)
+            process.start()
+        except (EOFError, OSError):  # somebody killed the process that it was to be forked from
+            if attempt + 1 == FORKS:
+                raise
+        else:
+            return process, pipe
         finally:
-            self.slot.idle.append(self.worker)
-            if not self.relieved:
-                self.launcher.free.put(self.slot)
+            of_child.close()
 
-    def look(self) -> None:
-        """Give the result if the run is finished by now; some time later, the slot as well."""
-        if not self.result.done() and not self.stale:
-            finished = self.planned.result_there()
-            if finished:
-                seconds = self.planned.folder.read_summary().seconds or 0
-                self.relief_due = time.monotonic() + max(RELIEF_SECONDS, RELIEF_SHARE * seconds)
-                self.give(finished)
-        if time.monotonic() > self.relief_due and not self.relieved and self.slot.idle:
-            self.relieved = True
-            self.launcher.free.put(self.slot)
 
-    def give(self, result: JobReturn) -> None:
-        if not self.result.done():
-            self.launcher.ended(self.planned, result, self.board)
-            self.result.set_result(result)
+def end_process(process: BaseProcess, how: signal.Signals) -> None:
+    """Send a signal to a process, if it still lives. `Process.kill` sends nothing once the server that
+    forked the process is gone."""
+    with suppress(ProcessLookupError):
+        os.kill(process.pid, how)
+
+
+def lacked_memory(one: Process, died: bool) -> bool:
+    """Whether a run may have failed because of those beside it: memory ran out, or a GPU broke, perhaps
+    by a neighbour's fault."""
+    if died:
+        return one.process.exitcode == -signal.SIGKILL and kills_for_memory() > one.kills
+    summary = one.run.folder.summary()
+    return bool(summary and summary.state == "failed" and summary.cause)
+
+
+def last_words(exit_code: int) -> str:
+    """What is known of a process that ended without a word."""
+    if exit_code == TERMINATED:
+        return "its process was ended (SIGTERM), from outside"
+    if exit_code >= 0:
+        return f"its process ended with exit code {exit_code}, from within"
+    name = signal.Signals(-exit_code).name
+    if name == "SIGKILL":
+        return "its process was killed (SIGKILL): by hand, or because memory ran out"
+    return f"its process crashed ({name}); the log says where"
 
 
 def log_to_file_alone(config: DictConfig) -> None:
-    """The console shows results only. A run's own lines go to its train.log, once: what a worker prints
-    goes there too. Hydra's own choices of job_logging have a file, or none, or no root."""
+    """The console shows results only. A run's own lines go to its train.log, once: what its process
+    prints goes there too. Hydra's own choices of job_logging have a file, or none, or no root."""
     logging = config.hydra.job_logging
     if logging and logging.get("root") and "file" in (logging.get("handlers") or ()):
         logging.root.handlers = ["file"]
+
+
+# ------------------------------------------------------------------------------- how many at a time
 
 
 def gpus_for(device: str) -> int:
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
 
-def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, list[dict[str, str]]]:
-    """CPU threads of each worker, and the environment of each. GPUs are dealt out one by one, at most
-    MOST_ON_A_GPU workers for each where there are cores for them; without a GPU, `auto` is as many
-    workers as have a core, or `threads`, for themselves. The number of runs has no say: results depend
-    on the threads, and must not on what else is in the sweep."""
+def visible_gpus() -> list[str]:
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return named.split(",") if named else list(map(str, range(torch.cuda.device_count())))
+
+
+def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, int]:
+    """Return how many runs may run at a time, and the CPU threads of each. `auto` is at most
+    MOST_ON_A_GPU for each GPU, where there are cores for them, or else a run for each core, or for each
+    `threads` cores. The number of runs has no say: results depend on the threads, and must not on what
+    else is in the sweep."""
     cores, gpus = available_cores(), gpus_for(device)
     if asked != "auto":
         count = asked
@@ -291,9 +258,98 @@ def shares(asked: str | int, device: str, threads: int | None) -> tuple[int, lis
         count = gpus * max(1, min(MOST_ON_A_GPU, cores // (gpus * (threads or 1))))
     else:
         count = max(1, cores // (threads or 1))
-    environments: list[dict[str, str]] = [{} for _ in range(count)]
-    if gpus:
-        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(gpus)))
-        for i, environment in enumerate(environments):
-            environment["CUDA_VISIBLE_DEVICES"] = visible.split(",")[i % gpus]
-    return threads or max(1, cores // count), environments
+    return count, threads or max(1, cores // count)
+
+
+def runs_that_fit(memory: dict[str, int], most: int) -> int:
+    """How many runs a GPU has room for, at `most`, after one has told of its `memory`: bytes in all
+    (`total`), and of its own at the most (`peak`). Beside each, the process of the last one may still be
+    drawing."""
+    room = FILLED * memory["total"] / (memory["peak"] + 2 * CONTEXT)
+    return max(1, min(most, int(room)))
+
+
+def kills_for_memory(counters: Path = Path("/proc/vmstat")) -> int:
+    """Processes that this machine has killed because its memory ran out; 0 where it does not say."""
+    try:
+        counts = counters.read_text()
+    except OSError:
+        return 0
+    found = re.search(r"^oom_kill (\d+)$", counts, re.MULTILINE)
+    return int(found.group(1)) if found else 0
+
+
+# ------------------------------------------------------------------------- in the process of a run
+
+running = False  # whether this process is in the middle of a run
+
+
+def live(pipe: Connection, environment: dict[str, str], images: Path, job: tuple) -> None:
+    """The life of a run's process. What the run raised goes through the pipe."""
+    os.environ.update(environment)
+    signal.signal(signal.SIGTERM, end_run)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which ends its runs itself
+    faulthandler.enable()  # a crash writes to stderr, which is the run's log
+    for stream in (sys.stdout, sys.stderr):  # the log's, whatever the terminal's characters are
+        stream.reconfigure(encoding="utf-8", line_buffering=True)
+    threading.Thread(target=die_with_parent, daemon=True).start()
+    share_images(images)
+    pipe.send(execute(*job))
+    os._exit(0)  # whatever threads are left
+
+
+def end_run(*_) -> None:
+    if running:
+        raise KeyboardInterrupt  # recorded as such in the run's folder
+    os._exit(TERMINATED)
+
+
+def die_with_parent() -> None:
+    """A sweep that is killed takes its processes along: they would train on, in folders that the same
+    sweep, started again, wants."""
+    multiprocessing.parent_process().join()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def execute(
+    task: TaskFunction, context: HydraContext, config: DictConfig, version_base: str
+) -> str | None:
+    """Train one run; return what it raised. All it says goes to its log."""
+    global running
+    setup_globals()
+    version.setbase(version_base)
+    running = True
+    try:
+        with output_to(Path(config.hydra.sweep.dir, config.hydra.sweep.subdir, "train.log")):
+            result = run_job(
+                hydra_context=context,
+                task_function=task,
+                config=config,
+                job_dir_key="hydra.sweep.dir",
+                job_subdir_key="hydra.sweep.subdir",
+            )
+    except KeyboardInterrupt:
+        os._exit(TERMINATED)
+    except BaseException as error:  # sys.exit somewhere; Hydra makes a result of other exceptions
+        return error_text(error)
+    finally:
+        running = False
+    return error_text(result._return_value) if result.status == JobStatus.FAILED else None
+
+
+def error_text(error: BaseException) -> str:
+    return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+
+
+@contextmanager
+def output_to(path: Path) -> Iterator[None]:
+    """Everything that this process prints goes to a file, whatever prints it: Python, C++, a crash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()

@@ -26,10 +26,11 @@ def track_comparison(
     try:
         if mode_of(logger) == "disabled":
             return
-        session, settings = Session(logger, out, own_id=False), own_settings()
+        settings = own_settings()
         name = f"{settings.run_name or group}/comparison"
         about = names(logger, settings, name, group, ["comparison"])
-        session.begin(job_type="comparison", **about)
+        session = Session(logger, out, own_id=False, about=about)
+        session.begin(job_type="comparison")
         if session.run is None:
             return
     except UserError as error:  # the runs were made elsewhere, or W&B's settings have changed since

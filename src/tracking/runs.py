@@ -3,7 +3,9 @@
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,16 @@ CLOUD_CATEGORIES = 14  # as many as wandb.Object3D colours by number
 CLOUD_POINTS = 10_000
 
 
+class Shown(NamedTuple):
+    """What W&B shows of a finished run beside its numbers."""
+
+    figures: list[Path]
+    cloud: np.ndarray  # by `point_cloud`
+    predictions: tuple[list[str], list[list]] | None = None  # columns and rows of a table
+    log: Path | None = None
+    model: Path | None = None  # kept as an artifact
+
+
 class Tracker:
     """Where a run reports to. This one reports nowhere. `url` is its page, if it has one."""
 
@@ -28,32 +40,43 @@ class Tracker:
     def result(self, metrics: dict) -> None:
         """Final metrics."""
 
-    def pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
-        """Pictures, and what makes a cloud (N, 4 or 6) by `point_cloud`."""
+    def show(self, shown: Callable[[], Shown]) -> None:
+        """Figures and more; `shown` is called only if they go somewhere."""
 
     def tag(self, name: str) -> None:
         """One more tag on the run."""
 
+    def failed(self) -> None:
+        """The run has failed, or was interrupted."""
+
+    def pruned(self) -> None:
+        """The run was ended early, because it was expected to be worse than others."""
+
 
 class WandbTracker(Tracker):
     """Reports to a W&B run. An epoch's number is its step, so that a row is there once however often it
-    is reported. What fails in it is said once, and then nothing more is reported."""
+    is reported. What fails in it is said once, and then nothing more is reported. `objective` is the
+    metric whose best value W&B shows, `higher` says which is better."""
 
-    def __init__(self, run, url: str | None = None):
-        self.run, self.url, self.failed, self.epochs = run, url, False, 0
-        self._try(self._define)
+    def __init__(self, session: Session, objective: str | None = None, higher: bool = True):
+        self.session, self.run, self.url = session, session.run, session.run.url
+        self.broken, self.epochs, self.exit_code = False, 0, 0
+        self._try(self._define, objective, higher)
 
-    def _define(self) -> None:
+    def _define(self, objective: str | None, higher: bool) -> None:
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric="epoch")
+        if objective:
+            best = "max" if higher else "min"
+            self.run.define_metric(objective, step_metric="epoch", summary=f"last,{best}")
 
     def _try(self, report: Callable, *arguments) -> None:
-        if self.failed:
+        if self.broken:
             return
         try:
             report(*arguments)
         except Exception as error:  # of its process, the disk, the server
-            self.failed = True
+            self.broken = True
             log.warning(f"W&B: {reason(error)}: nothing more is logged there")
 
     def epoch(self, row: dict) -> None:
@@ -62,33 +85,48 @@ class WandbTracker(Tracker):
         self._try(self._log, values | {"epoch": self.epochs}, self.epochs)
 
     def _log(self, values: dict, step: int) -> None:
+        self.session.last_step = max(self.session.last_step, step)
         if step >= self.run.starting_step:  # else W&B has it from an earlier process
             self.run.log(values, step=step, commit=True)
 
     def result(self, metrics: dict) -> None:
         self._try(lambda: self.run.summary.update(metrics))
 
-    def pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
-        self._try(self._pictures, paths, cloud)
+    def show(self, shown: Callable[[], Shown]) -> None:
+        self._try(lambda: self._show(shown()))
 
-    def _pictures(self, paths: list[Path], cloud: Callable[[], np.ndarray]) -> None:
+    def _show(self, shown: Shown) -> None:
         import wandb
 
-        pictures = {
+        media = {
             f"plots/{path.stem}": wandb.Video(str(path), format="gif")
             if path.suffix == ".gif"
             else wandb.Image(str(path))
-            for path in paths
+            for path in shown.figures
         }
+        media["embedding"] = wandb.Object3D(shown.cloud)
+        if shown.predictions:
+            columns, rows = shown.predictions
+            media["predictions"] = wandb.Table(columns=columns, data=rows)
         # Again after a kill: W&B may have the row and not the files.
         step = max(self.epochs + 1, self.run.starting_step)
-        self._log(pictures | {"embedding": wandb.Object3D(cloud())}, step)
+        self._log(media, step)
+        self.session.media += len(media)
+        if shown.log and shown.log.exists():
+            self.run.save(escape(str(shown.log)), base_path=str(shown.log.parent), policy="now")
+        if shown.model:
+            artifact = wandb.Artifact(f"model-{self.run.id}", type="model")
+            artifact.add_file(str(shown.model))
+            self.run.log_artifact(artifact)
 
     def tag(self, name: str) -> None:
-        self._try(lambda: setattr(self.run, "tags", (*(self.run.tags or ()), name)))
+        self._try(lambda: setattr(self.run, "tags", tuple({*(self.run.tags or ()), name})))
 
     def pruned(self) -> None:
         self._try(lambda: self.run.summary.update({"pruned": True}))
+
+    def failed(self) -> None:
+        self.exit_code = 1
 
 
 def point_cloud(points: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -116,29 +154,37 @@ def track(
     folder: Path,
     group: str | None,
     tags: list[str],
+    split: str,
+    objective: str | None = None,
+    higher: bool = True,
     rows: Iterable[dict] = (),
-    resumed: bool = False,
+    about: dict | None = None,
 ) -> Iterator[Tracker]:
     """A run in W&B for the length of the block; an exception in it marks the run failed. A run that an
-    earlier process began in `folder` goes on under its id, and of `rows`, the epochs before this block,
-    those that W&B lacks are logged again. `resumed` is a tag. `group` is the sweep's, if it is of one.
-    The block's end waits for uploads, for `logger.timeout` seconds at most."""
+    earlier process began in `folder` goes on under its id, and of `rows`, those of metrics.csv before
+    this block, those that W&B lacks are logged again, their metrics as of the `split`. `group` is the
+    sweep's, if the run is of one. `about` is what an earlier process called it. The block's end waits
+    for uploads, for `logger.timeout` seconds at most."""
     if mode_of(logger) == "disabled":
         yield Tracker()
         return
-    session = Session(logger, folder, own_id=group is None, identity=config.get("identity"))
     settings = own_settings()
     name = f"{settings.run_name or folder.parent.name}/{folder.name}"
     if group is None and settings.run_name:
         name = settings.run_name
-    session.begin(
-        config=config,
-        **names(logger, settings, name, group, tags + ["resumed"] * resumed),
+    session = Session(
+        logger,
+        folder,
+        own_id=group is None,
+        identity=config.get("identity"),
+        split=split,
+        about=about or names(logger, settings, name, group, tags),
     )
+    session.begin(config)
     if session.run is None:
         yield Tracker()
         return
-    tracker = WandbTracker(session.run, session.run.url if session.online else None)
+    tracker = WandbTracker(session, objective and f"{split}/{objective}", higher)
     for row in rows:
         tracker.epoch(row)
     try:
@@ -150,4 +196,4 @@ def track(
     except BaseException:  # as `with run` would, which also prints a traceback
         session.end(exit_code=1)
         raise
-    session.end()
+    session.end(tracker.exit_code)

@@ -1,17 +1,16 @@
 """A run in W&B from its beginning to its end, whatever the server does meanwhile.
 
-W&B's waiting is bounded, and a failure of its costs what it would have shown, never the run. What it
-wrote to disk stays there, and `make sync` uploads what the server lacks.
+W&B's waiting is bounded, and a failure of its costs what it would have shown, never the run. A note in
+the run's folder says what the server lacks; `make sync` sends that from the folder.
 """
 
 import json
 import logging
 import os
-import re
 import secrets
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from ..commands import command
@@ -23,26 +22,25 @@ from .settings import (
     PROJECT,
     forget_client,
     mode_of,
-    one_line,
     own_settings,
     reason,
     why_not_online,
 )
 
 log = logging.getLogger(__name__)
-PATIENCE = 3  # seconds of waiting before it is said
-# How W&B's log speaks of what a server answered.
-REASONS = (r"HTTP \d{3}: [^.\n]+", r"\b\d{3} [A-Z][a-z]+( [A-Z][a-z]+)*", r"connection refused")
+PATIENCE = 3  # seconds of waiting before the log says so
+LOOKS = 3  # at what the server has, a second apart: it may take a moment
 
 
 @dataclass
 class Note:
-    """What is kept in a folder of the W&B run that belongs to it: `wandb/run.json`."""
+    """What `wandb/run.json` in a folder says: which W&B run shows it, and what its server lacks."""
 
     id: str
-    identity: str | None = None  # of the run that this project has under it
-    files: str | None = None  # where W&B writes
-    left: str | None = "not finished"  # why files are there that the server lacks
+    identity: str | None = None  # of the run of this project
+    about: dict = field(default_factory=dict)  # for wandb.init: project, entity, group, name, tags
+    split: str | None = None  # that the rows of metrics.csv are measured on
+    left: str | None = "not finished"  # why the server lacks something; None: it has everything
 
 
 def note_of(folder: Path) -> Note | None:
@@ -53,18 +51,28 @@ def note_of(folder: Path) -> Note | None:
 
 
 class Session:
-    """A W&B run that belongs to a folder. `own_id`: WANDB_RUN_ID and a W&B agent's id are meant for it;
-    they are not for a run of a sweep, which would share them with the others."""
+    """A W&B run that shows a folder. `own_id`: WANDB_RUN_ID and a W&B agent's id are meant for it; they
+    are not for a run of a sweep, which would share them with the others. `about` goes to wandb.init."""
 
-    def __init__(self, logger: Logger, folder: Path, *, own_id: bool, identity: str | None = None):
+    def __init__(
+        self,
+        logger: Logger,
+        folder: Path,
+        *,
+        own_id: bool,
+        about: dict,
+        identity: str | None = None,
+        split: str | None = None,
+    ):
         self.folder, self.timeout = folder, logger.timeout
         self.own_id = own_id
         settings, kept = self._settings(), note_of(folder)
         if kept and kept.identity not in (None, identity):  # refused there, and mended now
             kept = None
-        self.goes_on, self.earlier = kept is not None, kept and kept.files
-        self.note = Note(self._id(settings, kept), identity)
+        self.goes_on = kept is not None
+        self.note = Note(self._id(settings, kept), identity, about, split)
         self.run, self.mode = None, mode_of(logger)
+        self.last_step, self.media = 0, 0  # that were logged
 
     def _settings(self):
         settings = own_settings()
@@ -78,42 +86,25 @@ class Session:
             return settings.run_id
         return kept.id if kept else settings.run_id or secrets.token_hex(6)
 
-    def begin(self, **about) -> None:
-        """Start it, online if W&B can be had and else offline, and say where it is. `about` goes to
-        wandb.init."""
-        why = None
-        while time.strftime("%Y%m%d_%H%M%S") in (self.earlier or ""):
-            time.sleep(0.05)  # W&B names its files by the second, and would write over those
-        if self.mode == "online":
-            why = why_not_online()
-            if not why:
-                self._write_note()
-                why = self._init("online", about)
-                if why:  # this client would refuse to begin the same run again
-                    forget_client()
-                    self._settings()
-        if self.run is None:
+    def begin(self, config: dict | None = None, job_type: str | None = None) -> None:
+        """Start it if the server can be had, and log where it is, or else why not and what to type."""
+        why = why_not_online() if self.mode == "online" else None
+        if self.mode == "online" and not why:
             self._write_note()
-            failed = self._init("offline", about)
-            if failed:  # a full disk, say
-                log.warning(f"W&B: {failed}: the run is not logged there")
-                return
-        self.note.files = str(Path(self.run.settings.sync_dir))
-        self.note.left = "not finished" if self.online else why or "offline"
-        self._write_note()
-        self._supersede()
-        if self.online:
+            why = self._init(config, job_type)
+            if why:  # this client would refuse to begin the same run again
+                forget_client()
+                self._settings()
+        if self.run:
             log.info(f"W&B: {self.run.url}")
-        else:
-            offline = f"W&B is offline ({why})" if why else "W&B is offline"
-            where = os.path.relpath(self.note.files)
-            log.log(logging.WARNING if why else logging.INFO, f"{offline}: files in {where}")
+            return
+        self.note.left = why or "offline"
+        self._write_note()
+        said = f"W&B is offline ({why})" if why else "W&B is offline"
+        later = command("sync", os.path.relpath(self.folder))
+        log.log(logging.WARNING if why else logging.INFO, f"{said}; later: {later}")
 
-    @property
-    def online(self) -> bool:
-        return self.run is not None and self.run.settings.mode != "offline"
-
-    def _init(self, mode: str, about: dict) -> str | None:
+    def _init(self, config: dict | None, job_type: str | None) -> str | None:
         """Why there is no run, if there is none."""
         import wandb
 
@@ -122,11 +113,13 @@ class Session:
         try:
             self.run = wandb.init(
                 id=self.note.id,
-                resume="allow" if self.goes_on and mode == "online" else None,
+                resume="allow" if self.goes_on else None,
                 dir=None if os.environ.get("WANDB_DIR") else self.folder,
-                mode=mode,
+                mode="online",
+                config=config,
+                job_type=job_type,
                 settings=wandb.Settings(silent=True, console="off", **limits),
-                **about,
+                **self.note.about,
             )
         except Exception as error:  # of the client, the server, the disk
             return reason(error)
@@ -135,26 +128,19 @@ class Session:
     def _write_note(self) -> None:
         path = self.folder / "wandb" / "run.json"
         try:
-            write_text(path, json.dumps(vars(self.note)) + "\n", encoding="utf-8")
+            write_text(path, json.dumps(asdict(self.note)) + "\n", encoding="utf-8")
         except OSError as error:
             log.warning(f"W&B: {error}")
 
-    def _supersede(self) -> None:
-        """Earlier parts of this run need no upload any more: what W&B lacks of them, this part has."""
-        current = Path(self.note.files)
-        for part in current.parent.glob(f"*run-*-{self.note.id}"):
-            if part != current and not part.is_symlink():
-                mark_uploaded(part, self.note.id)
-
     def end(self, exit_code: int = 0) -> None:
-        """Finish it, and wait for uploads no longer than `logger.timeout`."""
+        """Finish it, wait for uploads no longer than `logger.timeout`, and note what the server has."""
         if self.run is None:
             return
         waiting = f"waiting for W&B, at most {self.timeout:g} s (logger.timeout)"
         timer = threading.Timer(PATIENCE, lambda: log.info(waiting))
         timer.daemon = True
         timer.start()
-        online, why = self.online, None
+        why, path = None, self.run.path
         try:
             self.run.finish(exit_code=exit_code)
         except TimeoutError:
@@ -167,77 +153,49 @@ class Session:
             raise
         finally:
             timer.cancel()
-        if not online and not why:
-            return
-        why = said_in_log(Path(self.note.files)) or why
+        why = why or self._lacking(path)
         if why:
             self._left(why)
         else:
-            mark_uploaded(Path(self.note.files), self.note.id)
             self.note.left = None
             self._write_note()
+
+    def _lacking(self, path: str) -> str | None:
+        """What the server lacks of the run, as it says itself; None if nothing. W&B's client leaves out
+        what a server refuses, without a word to its caller."""
+        import wandb
+
+        try:
+            run = wandb.Api(timeout=min(int(self.timeout) + 1, 19)).run(path)
+            for look in range(LOOKS):
+                time.sleep(look and 1)
+                rows = run.lastHistoryStep
+                files = [file.name for file in run.files()] if self.media else []
+                media = sum(name.startswith("media/") for name in files)
+                if rows >= self.last_step and media >= self.media:
+                    return None
+        except Exception as error:  # of the client, the server
+            return reason(error)
+        if rows < self.last_step:
+            return f"its server has {max(rows, 0)} of {self.last_step} rows"
+        return f"its server has {media} of {self.media} files"
 
     def _left(self, why: str) -> None:
         self.note.left = why
         self._write_note()
-        log.warning(f"not uploaded to W&B ({why}): {sync_command(self.note, self.folder)}")
-
-
-def mark_uploaded(part: Path, run_id: str) -> None:
-    """As `wandb sync` does, which then passes over it."""
-    try:
-        (part / f"run-{run_id}.wandb.synced").touch()
-    except OSError as error:
-        log.debug(f"{part}: {error}")
-
-
-def was_uploaded(note: Note) -> bool:
-    return bool(note.files) and Path(note.files, f"run-{note.id}.wandb.synced").exists()
-
-
-def said_in_log(part: Path) -> str | None:
-    """The last error that W&B's uploader wrote to its log in a part's folder. What a server refuses,
-    W&B's client leaves out without a word to its caller."""
-    try:
-        lines = (part / "logs" / "debug-internal.log").read_text(errors="replace").splitlines()
-    except OSError:
-        return None
-    errors = [entry for entry in map(_entry, lines) if str(entry.get("level")).startswith("ERROR")]
-    if not errors:
-        return None
-    said = [f"{entry.get('msg')} {entry.get('error', '')}" for entry in errors]
-    for pattern in REASONS:
-        found = [match[0].strip() for match in (re.search(pattern, text) for text in said) if match]
-        if found:
-            return found[-1]
-    return "no answer in time" if "context canceled" in said[-1] else one_line(said[-1])[:200]
-
-
-def _entry(line: str) -> dict:
-    try:
-        entry = json.loads(line)
-    except ValueError:
-        return {}
-    return entry if isinstance(entry, dict) else {}
-
-
-def sync_command(note: Note, folder: Path) -> str:
-    """What to type to upload it."""
-    files = Path(note.files) if note.files else folder
-    root = folder if folder.absolute() in files.absolute().parents else files.parent
-    return command("sync", os.path.relpath(root))
+        again = command("sync", os.path.relpath(self.folder))
+        log.warning(f"not uploaded to W&B ({why}): {again}")
 
 
 def left_in_sweep(folder: Path) -> str | None:
     """One line on what of a sweep W&B's server lacks, and why; None if it has everything."""
-    found = [note_of(path) for path in sorted(folder.glob("[!.]*"))]
-    notes = [note for note in found if note and note.left and not was_uploaded(note)]
-    if not notes:
+    notes = [note_of(path) for path in sorted(folder.glob("[!.]*"))]
+    reasons = [note.left for note in notes if note and note.left]
+    if not reasons:
         return None
-    reasons = list(dict.fromkeys(note.left for note in notes))
-    why = reasons[0] + " and others" * (len(reasons) > 1)
-    number = f"{len(notes)} runs are" if len(notes) > 1 else "1 run is"
-    return f"{number} not in W&B ({why}): {sync_command(notes[0], folder)}"
+    why = reasons[0] + " and others" * (len(set(reasons)) > 1)
+    number = f"{len(reasons)} runs are" if len(reasons) > 1 else "1 run is"
+    return f"{number} not in W&B ({why}): {command('sync', os.path.relpath(folder))}"
 
 
 def names(logger: Logger, settings, name: str, group: str | None, tags: list[str]) -> dict:
@@ -245,8 +203,8 @@ def names(logger: Logger, settings, name: str, group: str | None, tags: list[str
     folder's name before a run's own."""
     tags = [str(tag)[:LONGEST_TAG] for tag in tags if str(tag)]
     return {
-        "project": logger.project or (None if settings.project else PROJECT),
-        "entity": logger.entity,
+        "project": logger.project or settings.project or PROJECT,
+        "entity": logger.entity or settings.entity,
         "group": logger.group or settings.run_group or (group and group[-LONGEST:]),
         "name": name[-LONGEST:],
         "tags": list(dict.fromkeys(tags + (logger.tags or list(settings.run_tags or ())))),

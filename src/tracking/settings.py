@@ -123,7 +123,7 @@ def check_online(logger: Logger) -> None:
 def reason(error: Exception) -> str:
     """The heart of what W&B's client says of a failed request, in one line."""
     said = str(error).partition("\nConsider increasing")[0]
-    said = re.sub(r"^Failed to authenticate with \S+: ", "", said)
+    said = re.sub(r"^Failed to (authenticate|verify credentials) with \S+: ", "", said)
     said = re.split(r"while retrying: ", said)[-1]
     said = re.sub(r"^.*?giving up after \d+ attempt\(s\):? ?", "", said)
     said = re.sub(r'^(Post|Put) "[^"]*": ', "", one_line(said))

@@ -133,7 +133,7 @@ def test_code_is_described_with_and_without_git():
         ("loss=arcfac", "did you mean loss=arcface?"),
         ("los=arcface", "did you mean loss?"),
         ("epochz=3", "did you mean epochs?"),
-        ("hydra.launcher.n_jobs=2", "there are hydra.launcher._target_, hydra.launcher.fail_fast"),
+        ("hydra.launcher.n_jobs=2", "there are hydra.launcher._target_, hydra.launcher.timeout"),
         ("epochs=0", "epochs=0: expected an integer ≥ 1"),
         ("device.precision=fp8", "device.precision=fp8: expected one of fp32, bf16, auto"),
         ("optimizer.lr=fast", "optimizer.lr=fast: expected a number > 0"),

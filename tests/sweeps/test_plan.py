@@ -7,7 +7,6 @@ import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.utils import JobStatus
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
@@ -132,9 +131,9 @@ def test_a_process_that_is_lost_after_its_run_finished_loses_nothing(planned):
     done, cut = planned("seed=0,1")
     finished = finish_by(done)
     cut.folder.path.mkdir()
-    assert done.lost("killed").return_value == 0.9 and done.folder.summary() == finished
+    assert done.lost("killed").objective == 0.9 and done.folder.summary() == finished
     assert "once the run was finished, killed" in (done.folder.path / "train.log").read_text()
-    assert cut.lost("killed").status == JobStatus.FAILED
+    assert cut.lost("killed").failed
     assert cut.folder.summary().state == "failed" and cut.folder.summary().error == "killed"
     assert "killed" in (cut.folder.path / "train.log").read_text()
 
@@ -255,7 +254,7 @@ def test_an_objective_that_finished_runs_lack_names_each_of_them(planned):
     (run, *_) = planned("seed=0")
     assert run.objective == 0.9
     run.config = run.config.replace(objective="worst_recall")  # as if its process were lost just now
-    assert run.lost("killed").status == JobStatus.FAILED
+    assert run.lost("killed").failed
 
 
 def test_a_finished_run_whose_metrics_are_not_numbers_runs_again(planned):

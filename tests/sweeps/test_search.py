@@ -197,7 +197,7 @@ def test_another_search_in_the_same_folder_is_refused(sweep, tmp_path):
 def test_fail_fast_ends_a_search_with_its_first_failure(sweep, tmp_path):
     code, out, err = finish(
         sweep(
-            *("hydra/sweeper=search", "hydra.sweeper.trials=6", "hydra.launcher.fail_fast=true"),
+            *("hydra/sweeper=search", "hydra.sweeper.trials=6", "hydra.sweeper.fail_fast=true"),
             *("margin.value=interval(0.1,0.6)", "hydra.sweeper.parallel=1"),
             faults="arcface0:raise",
         )

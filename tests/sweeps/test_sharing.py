@@ -1,17 +1,19 @@
 """Runs beside each other: how many, and what becomes of one that the others leave no room."""
 
-import threading
+import math
+import multiprocessing
 import time
 from types import SimpleNamespace
 
 import pytest
 import torch
-from hydra.core.utils import JobReturn, JobStatus
 
 from src.errors import UserError
-from src.sweeps import sharing, workers
-from src.sweeps.sharing import CONTEXT, Turns, kills_for_memory, may_work_alone, workers_that_fit
-from tests.conftest import summary_of
+from src.run.code import code_of
+from src.run.folder import RunFolder, Summary, recorded
+from src.sweeps import workers
+from src.sweeps.workers import CONTEXT, FILLED, kills_for_memory, runs_that_fit
+from tests.conftest import FAST, summary_of
 
 from .conftest import finish, run_name, states
 
@@ -39,111 +41,99 @@ def test_one_that_finds_none_alone_either_has_failed(sweep, tmp_path):
     assert summary["state"] == "failed" and "out of memory" in summary["error"]
 
 
-def test_alone_means_that_nothing_else_runs():
-    turns, runs, seen = Turns(), [], []
-    begun, go = threading.Event(), threading.Event()
-
-    def beside():
-        with turns.shared() as turn:
-            begun.set()
-            go.wait()
-            runs.append(turn)
-
-    def alone():
-        with turns.alone():
-            seen.append((len(runs), len(turns.running)))
-
-    threads = [threading.Thread(target=target) for target in (beside, alone, beside)]
-    threads[0].start()
-    begun.wait()
-    threads[1].start()
-    while not turns.taken:  # it waits for the first, and
-        time.sleep(0.01)
-    threads[2].start()  # this for it
-    go.set()
-    for thread in threads:
-        thread.join()
-    assert seen == [(1, 0)] and len(runs) == 2
-    with turns.shared() as turn:
-        assert not turn.beside
-        with turns.shared() as another:
-            assert turn.beside and another.beside
-
-
 @pytest.mark.parametrize(
-    ("error", "killed", "retried"),
+    ("error", "cause"),
     [
-        ("OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB", False, True),
-        ("RuntimeError: [enforce fail] DefaultCPUAllocator: can't allocate memory", False, True),
-        ("AcceleratorError: CUDA error: an illegal memory access was encountered", False, True),
-        ("its process was killed (SIGKILL): by hand, or because memory ran out", True, True),
-        ("its process was killed (SIGKILL): by hand, or because it was time", False, False),
-        ("ZeroDivisionError: one by zero", True, False),
-        ("diverged: the loss was not a finite number at epoch 2", False, False),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "memory"),
+        (MemoryError(), "memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "memory"),
+        (torch.AcceleratorError("CUDA error: an illegal memory access was encountered"), "gpu"),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"), "gpu"),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), None),
+        (ZeroDivisionError("one by zero, out of memory"), None),
+        (UserError("CUDA error: in somebody's words"), None),
     ],
 )
-def test_what_others_can_have_caused_is_tried_alone(error, killed, retried):
-    assert may_work_alone(error, killed) is retried
+def test_a_summary_names_the_causes_that_runs_beside_it_may_share_in(error, cause, composed, tmp_path):
+    config = composed(*FAST)
+    summary = Summary.of(config, code_of(config))
+    with pytest.raises(type(error)), recorded(RunFolder(tmp_path), summary):
+        raise error
+    assert RunFolder(tmp_path).summary().cause == cause
 
 
-def test_a_run_that_was_alone_is_not_tried_again():
-    tried, left, launcher = [], [], launcher_of(1)
-    launcher.outcome = lambda run, worker, look: tried.append(run) or failed("CUDA out of memory")
-    launcher.outcome_beside_or_alone("run", SimpleNamespace(leave=lambda: left.append(1)), print)
-    assert tried == ["run"] and left == [1]
+def process_of(exit_code: int | None, kills: int = 0, cause: str | None = None) -> workers.Process:
+    summary = SimpleNamespace(state="failed", cause=cause)
+    run = SimpleNamespace(folder=SimpleNamespace(summary=lambda: summary))
+    return workers.Process(run, SimpleNamespace(exitcode=exit_code), None, 0, 0.0, True, kills)
 
 
-def test_a_result_that_was_there_before_is_not_taken_for_the_runs():
-    """Another code's, say, which the run itself refuses."""
-    for before, given in ((None, True), ("finished", False)):
-        folder = SimpleNamespace(read_summary=lambda: SimpleNamespace(seconds=1))
-        run = SimpleNamespace(folder=folder, result_there=lambda there=before: there)
-        attempt = workers.Attempt(launcher_of(1), run, SimpleNamespace(idle=["a worker"]), None)
-        attempt.give = lambda result, attempt=attempt: attempt.result.set_result(result)
-        run.result_there = lambda: "finished"
-        attempt.look()
-        assert attempt.result.done() is given
-
-
-def failed(why: str) -> JobReturn:
-    return JobReturn(status=JobStatus.FAILED, _return_value=UserError(why))
-
-
-def launcher_of(count: int, gpus: int = 0) -> workers.WorkersLauncher:
-    launcher = workers.WorkersLauncher("auto", None, False)
-    launcher.turns, launcher.free = Turns(), workers.queue.SimpleQueue()
-    launcher.slots, launcher.gpus = [SimpleNamespace() for _ in range(count)], gpus
-    launcher.waiting = launcher.slots[gpus:]
-    return launcher
+def test_a_killed_run_lacked_memory_if_the_machine_killed_for_it_meanwhile(monkeypatch):
+    monkeypatch.setattr(workers, "kills_for_memory", lambda: 3)
+    assert workers.lacked_memory(process_of(-9, kills=2), died=True)
+    assert not workers.lacked_memory(process_of(-9, kills=3), died=True)
+    assert not workers.lacked_memory(process_of(-11, kills=2), died=True)
+    assert workers.lacked_memory(process_of(0, cause="memory"), died=False)
+    assert not workers.lacked_memory(process_of(0), died=False)
 
 
 def test_what_one_run_takes_says_how_many_a_gpu_has_room_for():
-    assert workers_that_fit({"peak": 2 * GIB, "total": 80 * GIB}, 8) == 8
-    assert workers_that_fit({"peak": 20 * GIB, "total": 80 * GIB}, 8) == 3
-    assert workers_that_fit({"peak": 70 * GIB, "total": 80 * GIB}, 8) == 1
-    assert workers_that_fit({"peak": 0, "total": 6.1 * CONTEXT / sharing.FILLED}, 8) == 3
+    assert runs_that_fit({"peak": 2 * GIB, "total": 80 * GIB}, 8) == 8
+    assert runs_that_fit({"peak": 20 * GIB, "total": 80 * GIB}, 8) == 3
+    assert runs_that_fit({"peak": 70 * GIB, "total": 80 * GIB}, 8) == 1
+    assert runs_that_fit({"peak": 0, "total": 6.1 * CONTEXT / FILLED}, 8) == 3
+
+
+def launcher_on_gpus(gpus: int, most: int) -> workers.WorkersLauncher:
+    launcher = workers.WorkersLauncher("auto", None)
+    launcher.gpus, launcher.most, launcher.fits_on_gpu = gpus, most, 1
+    launcher.processes, launcher.tried_alone, launcher.alone = [], [], None
+    return launcher
 
 
 def test_on_gpus_the_first_run_that_ends_lets_others_in():
-    launcher = launcher_of(16, gpus=2)
-    launcher.use_what_fits(SimpleNamespace(gpu_memory=None))
-    assert launcher.free.qsize() == 0 and len(launcher.waiting) == 14
-    launcher.use_what_fits(SimpleNamespace(gpu_memory={"peak": 20 * GIB, "total": 80 * GIB}))
-    assert launcher.free.qsize() == 4 and not launcher.waiting
-    launcher.use_what_fits(SimpleNamespace(gpu_memory={"peak": 1, "total": 80 * GIB}))
-    assert launcher.free.qsize() == 4
+    launcher, run = launcher_on_gpus(2, 16), process_of(None).run
+    assert launcher.slots == 2
+    launcher.processes = [SimpleNamespace(run=run)]
+    for memory, slots in ((None, 2), ({"peak": 20 * GIB, "total": 80 * GIB}, 6), (None, 6)):
+        run.folder.summary = lambda memory=memory: SimpleNamespace(gpu_memory=memory)
+        launcher.learn_what_fits()
+        assert launcher.slots == slots
 
 
-def test_workers_and_their_threads_are_the_same_whatever_fits(monkeypatch):
+def test_nothing_starts_while_a_run_is_to_be_tried_alone():
+    launcher = launcher_on_gpus(2, 16)
+    launcher.tried_alone = ["a run"]
+    assert launcher.slots == 0
+    launcher.tried_alone, launcher.alone = [], "its process"
+    assert launcher.slots == 0
+
+
+def test_slots_and_threads_are_the_same_whatever_fits(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(workers, "available_cores", lambda: 32)
+    assert workers.shares("auto", "cuda", None) == (16, 2)
+    assert workers.shares("auto", "cuda", 8) == (4, 8)
+    assert workers.shares("auto", "cpu", None) == (32, 1)
+    assert workers.shares(3, "auto", None) == (3, 10)
+
+
+def test_gpus_go_by_the_names_that_are_visible(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    threads, environments = workers.shares("auto", "cuda", None)
-    assert threads == 2 and len(environments) == 16
-    assert [each["CUDA_VISIBLE_DEVICES"] for each in environments[:4]] == ["0", "1", "0", "1"]
-    assert len(workers.shares("auto", "cuda", 8)[1]) == 4
-    assert len(workers.shares("auto", "cpu", None)[1]) == 32
-    assert len(workers.shares(3, "auto", None)[1]) == 3
+    assert workers.visible_gpus() == ["0", "1"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8f")
+    assert workers.visible_gpus() == ["5", "GPU-8f"]
+
+
+def test_a_jump_of_the_clock_ends_no_run(monkeypatch):
+    launcher, (pipe, _of_child) = launcher_on_gpus(1, 1), multiprocessing.Pipe(duplex=False)
+    deadline = time.monotonic() + 3600
+    process = workers.Process(process_of(None).run, None, pipe, 0, deadline, False, 0)
+    launcher.processes, launcher.fits_on_gpu, launcher.given_up = [process], None, []
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 7200)
+    assert launcher.poll(0) == [] and process.kill_due == math.inf
 
 
 def test_kills_for_memory_are_read_where_there_is_a_count(tmp_path):

@@ -8,24 +8,33 @@ from src.errors import UserError
 from src.run.code import code_of
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
-from src.sweeps.console import Board, show_failures
+from src.sweeps.console import show_failures
+from src.sweeps.loop import Ended, InOrder
 from src.sweeps.plan import Planned
 from src.sweeps.sweeper import PlannedSweeper
 from tests.conftest import FAST
 
 
 class Launcher:
-    """Trains what it can, as a worker does, after the second run's folder was locked up."""
+    """Trains what it can, after the second run's folder was locked up."""
 
-    def launch_runs(self, runs, board):
-        runs[1].folder.path.chmod(0)
-        return [self.outcome(run) for run in runs]
+    here, slots = False, 1
 
-    def outcome(self, run):
+    def __init__(self):
+        self.ended = []
+
+    def start(self, run):
+        if run.config.seed == 1:
+            run.folder.path.chmod(0)
         try:
-            return run.finished(train_run(run.config, run.folder.path))
+            train_run(run.config, run.folder.path)
+            self.ended.append(Ended(run))
         except UserError as error:
-            return run.lost(str(error))
+            self.ended.append(Ended(run, str(error), died=True))
+
+    def poll(self, seconds):
+        ended, self.ended = self.ended, []
+        return ended
 
 
 def test_a_sweep_ends_as_it_should_though_nobody_may_read_a_run(unprivileged, composed, capsys):
@@ -44,12 +53,14 @@ def test_a_sweep_ends_as_it_should_though_nobody_may_read_a_run(unprivileged, co
     capsys.readouterr()
     sweeper = PlannedSweeper()
     sweeper.launcher, sweeper.folder = Launcher(), folder
-    sweeper.compare = sweeper.started = True
+    sweeper.compare, sweeper.started, sweeper.fail_fast = True, True, False
     with bound():
-        results = sweeper.launch(runs, Board())
-        show_failures(list(zip(runs[1:], results[1:], strict=True)))
+        source = InOrder(runs)
+        sweeper.launch(source, 3)
+        outcomes = source.all_outcomes()
+        show_failures(list(zip(runs[1:], outcomes[1:], strict=True)))
         sweeper.write_comparison()
-    assert [result.status.name for result in results] == ["COMPLETED", "FAILED", "FAILED"]
+    assert [outcome.state for outcome in outcomes] == ["finished", "failed", "failed"]
     said = capsys.readouterr()
     assert "2 runs without a result" in said.out and "Traceback" not in said.out + said.err
     assert "r1/.lock: Permission denied" in said.out

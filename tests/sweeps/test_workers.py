@@ -1,7 +1,6 @@
 """What a sweep survives, and what it leaves behind of what it does not."""
 
 import ctypes
-import multiprocessing
 import os
 import random
 import re
@@ -9,10 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, TimeoutError, wait
-from concurrent.futures.process import BrokenProcessPool
 
-import pebble
 import pytest
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -21,7 +17,7 @@ from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
 from src.config.compose import CONF
-from src.sweeps import processes, workers
+from src.sweeps import workers
 from src.training import load_checkpoint
 from tests.conftest import FAST, summary_of
 
@@ -80,7 +76,7 @@ def test_what_does_nothing_on_this_machine_is_refused_before_the_first_run(asked
 @pytest.mark.parametrize(
     ("how", "said"), [("exit", "exit code 0"), (signal.SIGTERM, "SIGTERM"), (signal.SIGSEGV, "SIGSEGV")]
 )
-def test_however_a_worker_ends_the_others_go_on(how, said, sweep, tmp_path):
+def test_however_a_process_ends_the_others_go_on(how, said, sweep, tmp_path):
     fault = "exit" if how == "exit" else "hang"
     process = sweep("seed=0,1", "hydra.launcher.workers=1", faults=f"arcface0:{fault}")
     bad = tmp_path / "sweep" / run_name(seed=0)
@@ -103,7 +99,7 @@ def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_
     assert set(states(tmp_path).values()) == {"finished"}
     assert (tmp_path / "sweep" / run_name(seed=0) / "went_on").exists()
     crashed = tmp_path / "sweep" / run_name(seed=2)
-    assert f"{crashed.name} is finished, perhaps without all pictures or W&B: its process crashed" in out
+    assert f"{crashed.name} is finished, perhaps without all figures or W&B: its process crashed" in out
     assert "SIGABRT" in (crashed / "train.log").read_text().splitlines()[-1]
     assert "loss" in summary_of(crashed)["config"] and (crashed / "embeddings.npz").exists()
     code, out, _ = finish(sweep("seed=0,1,2"))
@@ -118,7 +114,7 @@ def test_a_sweep_that_is_interrupted_while_a_run_draws_has_its_result(sweep, tmp
     code, out, err = finish(process)
     assert code == 130 and "Traceback" not in err
     assert states(tmp_path)[folder.name] == "finished"
-    assert f"{folder.name} is finished, perhaps without all pictures or W&B: the sweep was ended" in out
+    assert f"{folder.name} is finished, perhaps without all figures or W&B: the sweep was ended" in out
     assert "interrupted while it drew; to draw again: " in (folder / "train.log").read_text()
     with pytest.raises(ProcessLookupError):
         os.kill(drawing, 0)
@@ -143,13 +139,6 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
     assert "finished" not in states(tmp_path).values()
 
 
-def test_an_error_does_not_wait_for_the_other_runs():
-    endless, broken = Future(), Future()
-    broken.set_exception(ZeroDivisionError)
-    with pytest.raises(ZeroDivisionError):
-        processes.wait_for_all([endless, broken])
-
-
 @pytest.mark.parametrize("kind", ["grid", "search"])
 def test_ctrl_c_that_does_not_wake_the_main_thread_is_seen_all_the_same(kind, sweep, tmp_path):
     search = ("hydra/sweeper=search", "hydra.sweeper.trials=1", "margin.value=interval(0.1,0.6)")
@@ -171,60 +160,6 @@ def test_a_run_that_takes_too_long_is_ended(sweep, tmp_path):
     assert states(tmp_path) == {folder.name: "failed"}
     assert "timeout=5" in summary_of(folder)["error"]
     assert "timeout=5" in (folder / "train.log").read_text()
-
-
-@pytest.fixture
-def worker(monkeypatch):
-    """A worker whose process imports nothing slow."""
-    context = multiprocessing.get_context("spawn")
-    monkeypatch.setattr(processes, "workers_context", lambda: context)
-    worker = processes.Worker({})
-    yield worker
-    worker.pool.stop()
-    worker.pool.join()
-
-
-def test_a_jump_of_the_clock_ends_no_run(worker, monkeypatch, tmp_path):
-    began, go, now = tmp_path / "began", tmp_path / "go", time.time
-    waits = ["sh", "-c", f"touch {began}; while [ ! -e {go} ]; do sleep 0.05; done"]
-    with ThreadPoolExecutor() as threads:
-        result = threads.submit(worker.call, subprocess.call, (waits,), 3600)
-        wait_for(began)
-        monkeypatch.setattr(time, "time", lambda: now() + 7200)
-        wait([result], timeout=1)  # Pebble looks ten times a second
-        go.touch()
-        assert result.result() == 0
-
-
-def test_a_run_out_of_time_or_interrupted_has_left_its_process(worker):
-    process = worker.call(os.getpid, (), None)
-    with pytest.raises(TimeoutError):
-        worker.call(time.sleep, (600,), 0.1)
-    assert not processes.lives(process)
-    process = worker.call(os.getpid, (), None)
-    with ThreadPoolExecutor() as threads:
-        result = threads.submit(worker.call, time.sleep, (600,), None)
-        while not (worker.future and worker.future.running()):
-            time.sleep(0.01)
-        worker.interrupt()
-        with pytest.raises(CancelledError):
-            result.result()
-    assert not processes.lives(process)
-
-
-@pytest.mark.parametrize("death", [BrokenProcessPool(), pebble.ProcessExpired("ended", code=0)])
-def test_a_worker_that_was_ended_begins_nothing_again(death, worker, monkeypatch):
-    pools, pool = [], pebble.ProcessPool
-
-    def dies(*_):
-        worker.ended = True
-        raise death
-
-    monkeypatch.setattr(processes, "wait_for", dies)
-    monkeypatch.setattr(pebble, "ProcessPool", lambda *a, **k: pools.append(pool(*a, **k)) or pools[-1])
-    with pytest.raises(CancelledError):
-        worker.call(os.getpid, (), None)
-    assert pools == [worker.pool]
 
 
 def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):
@@ -270,7 +205,7 @@ def run_logging(config) -> None:
 def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
     code, out, err = finish(
         sweep(
-            "seed=0,1,2,3,4,5,6,7", "epochs=40", "hydra.launcher.fail_fast=true", faults="arcface0:raise"
+            "seed=0,1,2,3,4,5,6,7", "epochs=40", "hydra.sweeper.fail_fast=true", faults="arcface0:raise"
         )
     )
     found = states(tmp_path)
@@ -282,7 +217,7 @@ def test_fail_fast_ends_the_sweep_with_the_first_failure(sweep, tmp_path):
 
 
 def test_a_run_that_draws_is_not_ended_by_a_failure(sweep, tmp_path):
-    options = "hydra.launcher.workers=1", "hydra.launcher.fail_fast=true"
+    options = "hydra.launcher.workers=1", "hydra.sweeper.fail_fast=true"
     code, _, _ = finish(sweep("seed=0,1,2", *options, faults="arcface0:draw_long arcface1:raise"))
     assert code == 1 and list(states(tmp_path).values()) == ["finished", "failed"]
     assert (tmp_path / "sweep" / run_name(seed=0) / "went_on").exists()
@@ -322,7 +257,7 @@ def test_hydras_own_sweeper_with_this_launcher_ends_in_order_too(how, template, 
         os.kill(worker, 0)
 
 
-def test_workers_die_with_a_sweep_that_is_killed(sweep, tmp_path):
+def test_runs_die_with_a_sweep_that_is_killed(sweep, tmp_path):
     process = sweep("seed=0,1", faults="arcface0:hang")
     worker = int(wait_for(tmp_path / "sweep" / run_name(seed=0) / "hangs").read_text())
     process.kill()

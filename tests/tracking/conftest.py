@@ -6,6 +6,8 @@ import os
 import numpy as np
 import pytest
 
+from src.tracking import Shown
+
 from .stub import Stub
 
 CLOUD = np.array([[0, 0, 1, 1], [0, 1, 0, 2]])
@@ -63,7 +65,7 @@ def few_artifacts(request, monkeypatch):
         return
 
     monkeypatch.setattr(
-        "src.run.lifecycle.show", lambda scene, tracker: tracker.pictures([], lambda: CLOUD)
+        "src.run.lifecycle.show", lambda folder, tracker: tracker.show(lambda: Shown([], CLOUD))
     )
 
 

@@ -137,6 +137,8 @@ class Stub:
         user = {"id": "user", "entity": ENTITY, "username": ENTITY, "email": "a@b.c", "flags": "{}"}
         return {"viewer": user | {"teams": {"edges": []}}}
 
+    GetDefaultEntity = Viewer
+
     def ServerFeaturesQuery(self, _):
         return {"serverInfo": {"features": []}}
 
@@ -198,6 +200,41 @@ class Stub:
         ]
         made = {"runID": f"id-{given['run']}", "uploadHeaders": [], "files": files}
         return {"createRunFiles": made}
+
+    def Run(self, given):
+        run = self.runs.get(given["name"])
+        return {"project": {"run": run and self.described(run)}}
+
+    def described(self, run: StubRun) -> dict:
+        nothing = dict.fromkeys(("commit", "description", "notes", "heartbeatAt", "createdAt"))
+        return nothing | {
+            "id": f"id-{run.name}",
+            "projectId": "1",
+            "name": run.name,
+            "displayName": run.display_name,
+            "state": "finished" if run.exits else "running",
+            "tags": run.tags,
+            "config": json.dumps(run.config),
+            "summaryMetrics": json.dumps(run.summary),
+            "systemMetrics": "{}",
+            "historyLineCount": len(run.lines),
+            "sweepName": run.sweep,
+            "group": run.group,
+            "jobType": run.job_type,
+            "readOnly": False,
+            "user": {"name": ENTITY, "username": ENTITY},
+        }
+
+    def RunHistoryKeys(self, given):
+        last = max((row.get("_step", 0) for row in self.runs[given["name"]].history), default=-1)
+        return {"project": {"run": {"historyKeys": {"lastStep": last}}}}
+
+    def RunFiles(self, given):
+        names = sorted(self.runs[given["name"]].files)
+        fields = dict.fromkeys(("id", "url", "sizeBytes", "mimetype", "updatedAt", "md5", "directUrl"))
+        edges = [{"node": fields | {"name": name}, "cursor": name} for name in names]
+        files = {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}
+        return {"project": {"internalId": "1", "run": {"fileCount": len(names), "files": files}}}
 
     def MarkRunFilesUploaded(self, _):
         return {"markRunFilesUploaded": {"success": True}}
@@ -315,7 +352,7 @@ class Handler(BaseHTTPRequestHandler):
                 stub.stream(unquote(stream[1]), said)
                 self.reply({})
                 return
-            operation = said.get("operationName") or said["query"].split("(")[0].split()[-1]
+            operation = re.search(r"(?:query|mutation)\s+(\w+)", said["query"])[1]
             answer = stub.answer(operation, said.get("variables") or {})
         self.reply({"data": answer})
 

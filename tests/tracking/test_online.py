@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ from src import tracking
 from src.errors import Pruned, UserError
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
-from src.tracking import session, sync
+from src.run.upload import upload
+from src.tracking import session
 from tests import faults
 from tests.conftest import FAST, ROOT, rows_of, summary_of
 
@@ -70,11 +72,11 @@ def test_a_run_that_is_interrupted_while_it_draws_is_finished_there_too(
 @pytest.mark.parametrize(
     ("how", "where", "why"),
     [
-        (500, (), "HTTP 500: the stub is out of order"),
+        (500, (), "no answer in time"),
         ("hang", (), "no answer in time"),
         ("drop", (), "no answer in time"),
-        (401, (), "401 Unauthorized"),
-        (403, ("storage",), "403 Forbidden"),
+        (401, (), "user is not logged in"),
+        (403, ("storage",), "its server has 0 of 1 files"),
     ],
 )
 def test_an_outage_after_the_first_epoch_neither_holds_nor_fails_a_run(
@@ -124,9 +126,9 @@ def test_why_a_run_is_offline_is_said_in_one_line(
     train_run(composed(*TINY, "epochs=1"), tmp_path)
     (line,) = lines(said, "W&B")
     assert (
-        re.fullmatch(r"W&B is offline \(http://127.0.0.1:\d+: .*\): files in .*", line) and why in line
+        re.fullmatch(r"W&B is offline \(http://127.0.0.1:\d+: .*\); later: python -m src.sync .*", line)
+        and why in line
     )
-    assert Path(line.rpartition("files in ")[2]).is_dir()
 
     tracking.settings._online.cache_clear()
     with pytest.raises(UserError, match=f"logger.mode=online: .*{re.escape(why)}.* logger.mode=auto"):
@@ -153,7 +155,7 @@ def test_a_server_that_dies_between_two_requests_of_the_beginning(
     monkeypatch.setattr("src.tracking.session.why_not_online", lambda: online.fail(500))
     train_run(composed(*TINY, "epochs=1"), tmp_path)
     (line,) = lines(said, "W&B")
-    assert line.startswith("W&B is offline (HTTP 500: the stub is out of order): files in ")
+    assert line.startswith("W&B is offline (HTTP 500: the stub is out of order); later: ")
     assert summary_of(tmp_path)["state"] == "finished"
 
 
@@ -268,7 +270,7 @@ def test_a_run_that_fails_is_marked_failed_and_one_that_is_pruned_is_not(
 
 
 def make_sync(folder: Path, server, **environment) -> str:
-    """What `make sync SWEEP=<folder>` does, its recipe with this interpreter's wandb."""
+    """What `make sync SWEEP=<folder>` does, with this interpreter."""
     venv = Path(sys.prefix)
     done = subprocess.run(
         ["make", "-o", f"{venv}/.ready", "sync", f"VENV={venv}", f"SWEEP={folder}"],
@@ -282,49 +284,108 @@ def make_sync(folder: Path, server, **environment) -> str:
     return done.stdout + done.stderr
 
 
-def test_an_offline_run_resumed_is_uploaded_with_every_epoch_once(
-    composed, tmp_path, without_key, server, monkeypatch
+def test_an_offline_run_resumed_is_uploaded_from_its_folder_with_every_epoch_once(
+    composed, tmp_path, without_key, server, monkeypatch, drawn
 ):
     folder = tmp_path / "it's a sweep" / "my run"
-    config = composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=3")
+    config = composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=3", "logger.tags=[mine]")
     interrupted_after_an_epoch(config, folder, monkeypatch)
-    train_run(config, folder)
-    make_sync(folder.parent, server)
+    train_run(config, folder, "a-group")
+    (folder / "train.log").write_text("epoch 1/3")
+    assert "1 run uploaded to W&B" in make_sync(folder.parent, server)
     (run,) = server.runs.values()
     assert run.epochs == [1, 2, 3] and [row["_step"] for row in run.history] == [1, 2, 3, 4]
-    assert run.exits == [0]
+    assert run.exits == [0] and run.group == "a-group" and {"mine", "resumed"} <= set(run.tags)
+    assert run.summary["test/accuracy"] == summary_of(folder)["metrics"]["accuracy"]
+    assert run.display_name == "it's a sweep/my run" and run.value("choices")["loss"] == "arcface"
+    assert len([name for name in run.files if name.startswith("media/images/plots")]) == 4
+    assert "train.log" in run.files
     assert "W&B has everything" in make_sync(folder.parent, server)
-    assert run.epochs == [1, 2, 3]
+    assert run.epochs == [1, 2, 3] and run.exits == [0]
 
 
-def test_an_outage_then_make_sync_has_every_epoch_once(composed, tmp_path, online, monkeypatch):
-    folder = tmp_path / "sweep" / "run"
-
+def outage_in_training(folder, online, monkeypatch):
     def outage(optimizer):
         if (folder / "checkpoint.pt").exists() and not online.failing:
             online.fail(500)
 
     monkeypatch.setattr(faults, "strike", outage)
+
+
+def test_an_outage_then_make_sync_has_every_epoch_once(composed, tmp_path, online, monkeypatch):
+    folder = tmp_path / "sweep" / "run"
+    outage_in_training(folder, online, monkeypatch)
     train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam", "epochs=4"), folder)
     (run,) = online.runs.values()
     assert not run.lines and not run.exits
-    assert tracking.left_in_sweep(folder.parent).startswith("1 run is not in W&B (HTTP 500: ")
+    assert tracking.left_in_sweep(folder.parent).startswith("1 run is not in W&B (no answer in time): ")
 
     # The client sends rows every 15 seconds; two of them, say, had arrived.
     run.lines += [json.dumps({"_step": epoch, "epoch": epoch, "loss": 1}) for epoch in (1, 2)]
     online.heal()
     tracking.settings.forget_client()
-    assert tracking.upload([folder.parent]) == 1 and tracking.upload([folder.parent]) == 0
+    assert upload([folder.parent]) == 1 and upload([folder.parent]) == 0
     assert run.epochs == [1, 2, 3, 4] and [row["_step"] for row in run.history] == [1, 2, 3, 4, 5]
     assert run.exits == [0] and run.summary["test/accuracy"] > 0
     assert tracking.left_in_sweep(folder.parent) is None
-    assert not list(tmp_path.rglob("rest-*"))
 
 
-def test_records_are_written_as_they_were_read(tmp_path):
-    sizes = (0, 1, 32_754, 32_755, 100_000, 5, 65_536)
-    bodies = [bytes([i]) * size for i, size in enumerate(sizes)]
-    sync.write_records(tmp_path / "a", b":W&B\xe1\xbe\x00", bodies)
-    assert list(sync.records(tmp_path / "a")) == bodies
-    (tmp_path / "torn").write_bytes((tmp_path / "a").read_bytes()[:-1])
-    assert list(sync.records(tmp_path / "torn")) == bodies[:-1]
+@pytest.mark.parametrize("left", ["nothing", "empty", "torn", "garbage", "a pipe", "no folder"])
+def test_whatever_state_the_clients_files_are_in_a_finished_run_arrives(
+    left, composed, tmp_path, online, monkeypatch
+):
+    """A killed client has written seven bytes of its file, or any part of it."""
+    folder = tmp_path / "run"
+    outage_in_training(folder, online, monkeypatch)
+    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), folder)
+    for path in folder.rglob("run-*.wandb"):
+        content = path.read_bytes()
+        path.unlink()
+        if left == "a pipe":
+            os.mkfifo(path)
+        elif left != "nothing":
+            broken = {"empty": b"", "torn": content[:7], "garbage": os.urandom(999)}
+            path.write_bytes(broken.get(left, content))
+    if left == "no folder":
+        for path in folder.glob("wandb/*run-*"):
+            shutil.rmtree(path, ignore_errors=True)
+    online.heal()
+    tracking.settings.forget_client()
+    assert upload([folder]) == 1
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and run.exits == [0]
+
+
+def test_a_run_killed_in_training_is_uploaded_as_failed_and_goes_on_later(
+    composed, tmp_path, online, monkeypatch
+):
+    typed = (*TINY, "optimizer._target_=tests.faults.Adam", "epochs=3")
+    interrupted_after_an_epoch(composed(*typed, "logger.mode=offline"), tmp_path, monkeypatch)
+    (tmp_path / "summary.json").unlink()  # as SIGKILL leaves it
+    assert upload([tmp_path]) == 1
+    (run,) = online.runs.values()
+    assert run.epochs == [1] and run.exits == [1]
+    train_run(composed(*typed), tmp_path)
+    assert list(online.runs.values()) == [run] and run.epochs == [1, 2, 3] and run.exits == [1, 0]
+
+
+def test_a_run_that_cannot_be_sent_is_named_and_the_others_are_sent(composed, tmp_path, online):
+    for name in ("good", "bad"):
+        train_run(composed(*TINY, "logger.mode=offline"), tmp_path / name)
+    (tmp_path / "bad" / "metrics.csv").write_bytes(b"\x00\xff")
+    with pytest.raises(UserError, match=r"1 of 2 runs were not uploaded, the first .*bad: "):
+        upload([tmp_path])
+    (run,) = online.runs.values()
+    assert run.display_name.endswith("good") and run.exits == [0] and run.epochs == [1, 2]
+
+
+def test_a_server_that_takes_rows_and_no_files_is_named_and_gets_them_later(
+    composed, tmp_path, online, drawn
+):
+    online.fail(403, "storage")
+    train_run(composed(*TINY), tmp_path)
+    assert "files" in tracking.note_of(tmp_path).left
+    online.heal()
+    assert upload([tmp_path]) == 1
+    (run,) = online.runs.values()
+    assert len([name for name in run.files if name.startswith("media/images/plots")]) == 4

@@ -1,0 +1,104 @@
+"""What an evaluation leaves in `embeddings.npz`: embeddings, and all that its figures show."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+
+from ..datasets.splits import Split
+from ..durable import written_aside
+from . import Evaluated
+from .verification import pair_curves
+
+THUMBNAILS = 300  # images beside the embeddings, for reports to show
+QUERIES, NEIGHBOURS = 8, 8  # rows and columns of images in a figure
+
+
+@dataclass
+class Results:
+    """The arrays of an `embeddings.npz`, by their names there; None where an evaluation has none."""
+
+    embeddings: np.ndarray  # (N, D)
+    labels: np.ndarray  # (N,)
+    prototypes: np.ndarray  # (C, D)
+    classes: np.ndarray  # their names
+    names: np.ndarray | None = None  # (N,) file names, of images that come from files
+    # Rows (n,) of the images, evenly picked, and these as uint8 (n, height, width, channels); features
+    # have none.
+    shown: np.ndarray | None = None
+    thumbnails: np.ndarray | None = None
+    # Of a closed set (N,): the predicted class, and angles in radians to the own prototype and the
+    # nearest other one.
+    predicted: np.ndarray | None = None
+    target_angle: np.ndarray | None = None
+    other_angle: np.ndarray | None = None
+    # Of pairs, see PairCurves.
+    pair_edges: np.ndarray | None = None
+    pair_shares: np.ndarray | None = None
+    pair_counts: np.ndarray | None = None
+    pair_medians: np.ndarray | None = None
+    far: np.ndarray | None = None
+    tar: np.ndarray | None = None
+    # Of an open set: rows (Q,) of some queries and (Q, K) of the nearest to each, and their images.
+    queries: np.ndarray | None = None
+    neighbours: np.ndarray | None = None
+    query_images: np.ndarray | None = None
+    neighbour_images: np.ndarray | None = None
+
+    @classmethod
+    def of(
+        cls, evaluated: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray
+    ) -> "Results":
+        """The results of an evaluation of a split's embeddings (N, D)."""
+        labels = split.labels.cpu().numpy()
+        found = cls(embeddings, labels, prototypes, np.array(split.classes, dtype=str))
+        if split.names is not None:
+            found.names = split.names.astype(str)
+        if split.pictures:
+            count = min(len(embeddings), THUMBNAILS)
+            found.shown = np.linspace(0, len(embeddings) - 1, count).astype(int)
+            found.thumbnails = split.thumbnails(found.shown)
+        if evaluated.closed:
+            found.predicted = evaluated.closed.predicted.numpy()
+            found.target_angle = evaluated.closed.target_angle.numpy()
+            found.other_angle = evaluated.closed.other_angle.numpy()
+        if "auc" in evaluated.metrics:
+            for name, values in pair_curves(evaluated.scores)._asdict().items():
+                setattr(found, name, values)
+        if evaluated.retrieved and evaluated.retrieved.metrics and split.pictures:
+            found.pick_neighbours(evaluated.retrieved.nearest.cpu().numpy(), split)
+        return found
+
+    def pick_neighbours(self, nearest: np.ndarray, split: Split) -> None:
+        """Keep some queries and what is nearest to them, of `nearest` (N, K) rows: half of them, where
+        possible, with a wrong nearest neighbour."""
+        correct = self.labels[nearest[:, 0]] == self.labels
+        picked = [evenly(np.flatnonzero(mask), QUERIES // 2) for mask in (correct, ~correct)]
+        self.queries = np.concatenate(picked)
+        self.neighbours = nearest[self.queries, :NEIGHBOURS]
+        images = split.thumbnails(np.concatenate([self.queries, self.neighbours.ravel()]))
+        self.query_images, images = np.split(images, [len(self.queries)])
+        self.neighbour_images = images.reshape(*self.neighbours.shape, *images.shape[1:])
+
+    def save(self, path: Path) -> None:
+        """Write a compressed .npz. Raises OSError."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        with written_aside(path) as beside:
+            np.savez_compressed(beside, **{k: v for k, v in arrays.items() if v is not None})
+
+    @classmethod
+    def load(cls, path: Path) -> "Results":
+        """Read what `save` wrote. Raises OSError, and ValueError for a file of something else."""
+        try:
+            with np.load(path) as kept:  # without unpickling
+                known = {field.name for field in fields(cls)}
+                return cls(**{name: kept[name] for name in kept.files if name in known})
+        except OSError:
+            raise
+        except Exception as error:  # numpy and zlib raise anything
+            raise ValueError(f"{path}: cannot be read as embeddings ({error})") from None
+
+
+def evenly(values: np.ndarray, most: int) -> np.ndarray:
+    """At most `most` of the values (n,), evenly spaced."""
+    return values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]
