@@ -13,13 +13,26 @@ from .targets import Targets
 
 
 class ElasticFace(AddedMarginHead):
-    """A margin drawn for each training sample, m_i ~ N(m, σ²).
+    """Draw the margin of each training sample from a normal distribution.
 
-    `kind` arc: t = ψ(θ + m_i); cos: t = cos θ − m_i. `plus`: the draws are sorted so that samples
-    further from their class get the larger ones. In eval mode m_i = m. The generator is seeded from
-    torch's when the head is made, is on the head's device, where a CUDA graph can draw from it, and is
-    part of the state: that of another kind of device is left aside.
-    Published with s 64: arc m 0.5, σ 0.05 (plus 0.0175); cos m 0.35, σ 0.05 (plus 0.02).
+    Equation:
+        kind arc: z_y = s ψ(θ_y + m_i)
+        kind cos: z_y = s (cos θ_y − m_i)
+        z_j = s cos θ_j
+        m_i ~ N(m, σ²)
+
+    In eval mode m_i = m. The generator is seeded from torch's when the head is made, is on the head's
+    device, where a CUDA graph can draw from it, and is part of the state: that of another kind of
+    device is left aside. Published with s 64: arc m 0.5, σ 0.05 (plus 0.0175); cos m 0.35, σ 0.05
+    (plus 0.02).
+
+    Args:
+        margin: m in [0, π], the mean of the draws; radians for kind arc, a difference of cosines for
+            kind cos.
+        kind: arc adds the margin to the target's angle, cos subtracts it from its cosine.
+        sigma: σ ≥ 0, the standard deviation of the draws, in the margin's unit.
+        plus: sort the draws so that samples further from their class get the larger ones.
+
     Source: ElasticFace, arXiv 2109.09416.
     """
 
@@ -85,19 +98,36 @@ class ElasticFace(AddedMarginHead):
 
 
 class KappaFace(ArcFace):
-    """ArcFace with a margin for each class, m_c = m ψ_c, larger for classes that are scattered or rare.
+    """ArcFace with a margin for each class, larger for classes that are scattered or rare.
 
-    `formula` authors, as their code has it: ψ_c = γ w_κ + (1 − γ) w_s, n_max the largest n_c times 1.05,
-    κ standardised by the sample deviation, and ψ_c = 1 for every class at first. paper, as printed:
-    ψ_c = γ w_s + (1 − γ) w_κ, n_max the largest n_c, the population's deviation, from the start.
+    Equation:
+        z_y = s ψ(θ_y + m_y)
+        z_j = s cos θ_j
+        m_c = m ψ_c
+        formula authors: ψ_c = γ w_κ + (1 − γ) w_s
+        formula paper:   ψ_c = γ w_s + (1 − γ) w_κ
+        w_s = (cos(π n_c / n_max) + 1) / 2
+        w_κ = 1 − sigmoid(T κ̃_c)
+        κ_c = r̄ (D − r̄²) / (1 − r̄²)
 
-    w_s = (cos(π n_c / n_max) + 1)/2 comes from the class's size n_c, and w_κ = 1 − sigmoid(T κ̃_c) from
-    its concentration κ_c = r̄ (D − r̄²)/(1 − r̄²), standardised over the classes; r̄ is the length of the
-    mean of the class's unit embeddings. Theirs takes that mean over an epoch and renews the margins at
-    its end, with ψ_c = 1 in the first; here it follows the training batches with weight `momentum` a
-    sample, n_c counts the samples seen, and "at first" lasts for `first_samples` of them: give the
-    training set's size for the authors' epoch; null is 20 C, an epoch of twenty samples a class.
-    Published m 0.8, γ 0.7, T 0.4, s 64. Source: KappaFace, arXiv 2201.07394.
+    n_c is the size of the class, κ̃_c is κ_c standardised over the classes, and r̄ is the length of
+    the mean of the class's unit embeddings. The authors' formula has n_max the largest n_c times 1.05,
+    κ standardised by the sample deviation, and ψ_c = 1 for every class at first; the paper's has the
+    largest n_c, the population's deviation, and no such start. The authors' code takes the mean over
+    an epoch and renews the margins at its end. Here the mean follows the training batches, and n_c
+    counts the samples seen.
+
+    Args:
+        margin: m in [0, π] radians, the largest margin of a class.
+        formula: authors, as their code computes it, or paper, as printed.
+        gamma: γ, the share of w_κ in the margin (of w_s with formula paper).
+        temperature: T, how strongly the concentration counts.
+        momentum: weight of a sample in the running class means, in (0, 1).
+        first_samples: the number of training samples for which ψ_c = 1 (formula authors). The size of
+            the training set is the authors' first epoch; None is 20 C, an epoch of twenty samples per
+            class.
+
+    Source: KappaFace, arXiv 2201.07394.
     """
 
     published_margin = 0.8

@@ -15,10 +15,19 @@ from .targets import Targets
 
 
 class UniFace(CosFace):
-    """softplus(b − s (c_y − m)) + λ Σ_{j≠y} softplus(s c_j − b): one threshold b, learned, for all.
+    """Decide for each class on its own, with one learned threshold for all.
 
-    b starts at ln(10 r C), as in the authors' code, where r is the share of the classes that a step
-    compares with; here it is all of them, so r does nothing else. Published m 0.4, s 64, λ 1, r 1.
+    Equation:
+        loss = softplus(b − s (cos θ_y − m)) + λ Σ_{j≠y} softplus(s cos θ_j − b)
+
+    The threshold b is learned, and starts at ln(10 r C), as in the authors' code.
+
+    Args:
+        margin: m in [0, 2], subtracted from the target's cosine.
+        negative_weight: λ > 0, the weight of the non-targets.
+        r: the share of the classes that a step compares with, in (0, 1]. Here a step compares with
+            all, so r changes the start of b only.
+
     Source: UniFace, ICCV 2023.
     """
 
@@ -41,16 +50,29 @@ class UniFace(CosFace):
 
 
 class SphereFace2(MarginHead):
-    """(α/s) softplus(−z_y) + ((1 − α)/s) Σ_{j≠y} softplus(z_j), g(c) = 2((c + 1)/2)ᵗ − 1, b learned:
+    """Decide for each class on its own, with an angular margin.
 
-    C: z_y = s (g(c_y) − m) + b, z_j = s (g(c_j) + m) + b
-    A: z_y = s g(ψ(θ_y + m)) + b, z_j = s g(c_j) + b
-    M: z_y = s g(ψ(m θ_y)) + b with m ≥ 1, z_j = s g(c_j) + b
-    The paper's cos(min(φ, π)) is flat past π (beyond_pi=paper); ψ goes on falling (g of it continued as
-    an odd power). As in the authors' code, gradients are detached by default; on its branch for the
-    conference, C has the exact one.
-    b starts where the loss is least for a head that knows nothing yet (all angles 90°).
-    Published C, m 0.4, s 40, t 3, α 0.7. Source: SphereFace2, arXiv 2108.01513.
+    Equation:
+        loss = (α/s) softplus(−z_y) + ((1 − α)/s) Σ_{j≠y} softplus(z_j)
+        kind C: z_y = s (g(cos θ_y) − m) + b,  z_j = s (g(cos θ_j) + m) + b
+        kind A: z_y = s g(ψ(θ_y + m)) + b,     z_j = s g(cos θ_j) + b
+        kind M: z_y = s g(ψ(m θ_y)) + b,       z_j = s g(cos θ_j) + b
+        g(c) = 2 ((c + 1)/2)ᵗ − 1
+
+    The bias b is learned, and starts where the loss is least for a head that knows nothing yet (all
+    angles 90°). Below c = −1, where ψ goes, g continues as an odd power. As in the authors' code,
+    gradients are detached by default; on its branch for the conference, C has the exact one.
+
+    Args:
+        margin: m. kind C: in [0, 2], a difference of g; kind A: in [0, π] radians; kind M: m ≥ 1, a
+            factor of the angle.
+        kind: C puts the margin on the cosine, A adds it to the angle, M multiplies the angle by it.
+        alpha: α in (0, 1), the weight of the target.
+        power: t ≥ 1.
+        beyond_pi: kinds A and M where the moved angle φ passes π. monotone: ψ(φ), which keeps falling.
+            paper: cos(min(φ, π)), which is flat.
+
+    Source: SphereFace2, arXiv 2108.01513.
     """
 
     published_margin = 0.4
@@ -128,11 +150,15 @@ class SphereFace2(MarginHead):
 
 
 class P2SGrad(CosineHead):
-    """½ Σ_j (cos θ_j − 1[j = y])², mean over the batch; no margin and no scale.
+    """Squared error between cosines and one-hot targets, without margin and scale.
 
-    The paper gives a gradient and no loss: (cos θ_j − 1[j = y]) ∂cos θ_j, summed over the classes. This
-    is the loss that has it. Published implementations take the mean over C too: 2/C times this.
+    Equation:
+        loss = ½ Σ_j (cos θ_j − 1[j = y])²
+
+    The paper gives a gradient and no loss: (cos θ_j − 1[j = y]) ∂cos θ_j, summed over the classes.
+    This is the loss that has it. Published implementations take the mean over C too: 2/C times this.
     With more classes than dimensions its least value is (1 − D/C)/2, where own cosines are only D/C.
+
     Source: P2SGrad, arXiv 1905.02479, equation 11.
     """
 

@@ -13,12 +13,23 @@ from .targets import Targets
 
 
 class AdaMSoftmax(CosineHead):
-    """t = cos θ − m_y with a learned margin for each class, in [0, 1]; λ (1 − mean of m_c) is added to
-    the loss: without it every margin would go to 0, with it those of rare classes grow largest.
+    """CosFace with a learned margin for each class.
 
-    `margins` (C,) start between the two `first_margins`, drawn evenly, and learn at the class weights'
-    rate; each training step first puts back into [0, 1] what the last one took out. Published
-    λ 70, s 30, first margins 0.3 to 0.4. Raises ValueError unless 0 ≤ first ≤ second ≤ 1 and λ ≥ 0.
+    Equation:
+        z_y = s (cos θ_y − m_y)
+        z_j = s cos θ_j
+        loss = cross entropy + λ (1 − mean_c m_c)
+
+    Without the last term every margin would go to 0; with it those of rare classes grow largest. The
+    parameter `margins` (C,) learns at the class weights' rate, and each training step first clamps it
+    to [0, 1].
+
+    Args:
+        first_margins: (low, high) with 0 ≤ low ≤ high ≤ 1; the first margins are drawn uniformly
+            between them.
+        margin_weight: λ ≥ 0.
+
+    Raises ValueError for values outside these ranges.
     Source: AdaptiveFace, CVPR 2019.
     """
 
@@ -58,13 +69,24 @@ class AdaMSoftmax(CosineHead):
 
 
 class DynArcFace(ArcFace):
-    """ArcFace with a margin for each class that grows with the angle δ between its weights and the
-    nearest other class's: m_c = m + k₂ [δ_c − k₁]₊ + 0.03 m / (1 + (20 |δ_c − k₁|)^1.1), without a
-    gradient. Crowded classes keep m; the last term rounds off the kink at k₁.
+    """ArcFace with a margin for each class that grows with the angle to the nearest other class.
 
-    k₁ is `least_angle` in radians, k₂ `growth`; δ costs a product of the batch's class weights with all.
-    No settings come with the code: m 0.5 and s 64 are ArcFace's, k₁ 1 and k₂ 0.1 ours (0.06 rad more
-    where the nearest class stands at 90°). Raises ValueError unless k₁ is in [0, π] and k₂ ≥ 0.
+    Equation:
+        z_y = s ψ(θ_y + m_y)
+        z_j = s cos θ_j
+        m_c = m + k₂ [δ_c − k₁]₊ + 0.03 m / (1 + (20 |δ_c − k₁|)^1.1)
+
+    δ_c is the angle between the weights of class c and the nearest other class's, without a gradient;
+    it costs a product of the batch's class weights with all. The last term rounds off the kink at k₁.
+    No settings come with the code: m and s are ArcFace's, k₁ and k₂ ours (0.06 rad more where the
+    nearest class stands at 90°).
+
+    Args:
+        margin: m in [0, π] radians, the margin of crowded classes.
+        least_angle: k₁ in [0, π] radians, from which the margin grows.
+        growth: k₂ ≥ 0, radians of margin per radian.
+
+    Raises ValueError for values outside these ranges.
     Source: Dyn-arcFace, Multimedia Tools and Applications 80, 2021, as the authors of X2-Softmax
     (arXiv 2312.05281) coded it.
     """
@@ -93,10 +115,18 @@ class DynArcFace(ArcFace):
 
 
 class QAMFace(MarginHead):
-    """z_y = s (2π − (θ_y + m))², z_j = s (2π − θ_j)², m in [0, π] radians: the slope in the angle grows
-    towards the class, where a cosine's would vanish.
+    """Use squared angles in place of cosines, and add a margin to the target's angle.
 
-    `logits` are scaled cosines, as in every head: they rank the classes alike. Published m 0.5, s 6.
+    Equation:
+        z_y = s (2π − (θ_y + m))²
+        z_j = s (2π − θ_j)²
+
+    The slope in the angle grows towards the class, where a cosine's would vanish. `logits` are scaled
+    cosines, as in every head: they rank the classes alike.
+
+    Args:
+        margin: m in [0, π] radians, added to the target's angle.
+
     Source: QAMFace, ICIP 2020.
     """
 

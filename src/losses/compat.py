@@ -10,7 +10,7 @@ from .margin import ArcFace, CosFace, SphereFace
 
 
 class AngularPenaltySMLoss(nn.Module):
-    """`AngularPenaltySMLoss(in_features, out_features, loss_type, eps, s, m)(x (B, D), labels (B,))`.
+    """ArcFace, CosFace or SphereFace: `loss(x (B, D), labels (B,) int64)` is a scalar.
 
     `loss_type` is arcface, cosface or sphereface (any case). `s` and `m` default to that repository's
     values: 64 and 0.5, 30 and 0.4, 64 and 1.35; here m = 0 means 0, and a margin outside the loss's

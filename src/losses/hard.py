@@ -12,11 +12,21 @@ from .targets import Targets
 
 
 class CurricularFace(ArcFace):
-    """ArcFace's target; a hard non-target (c_j > t) becomes c_j (e + c_j), where e, an average of the
-    batches' mean target cosine (buffer `easiness`, weight 0.01), grows as training goes on.
+    """ArcFace with an emphasis on hard non-targets that grows during training.
 
-    In the published forms hard is what exceeds cos(θ + m), whatever t is past π; the authors' code is
-    beyond_pi=linear. Published m 0.5, s 64. Source: CurricularFace, arXiv 2004.00288.
+    Equation:
+        z_y = s ψ(θ_y + m)
+        z_j = s cos θ_j (e + cos θ_j)  if cos θ_j > ψ(θ_y + m)
+        z_j = s cos θ_j                otherwise
+
+    e is a running average of the batches' mean target cosine (buffer `easiness`). With another
+    `beyond_pi` than monotone, a non-target is hard if it exceeds cos(θ_y + m). The authors' code is
+    beyond_pi=linear.
+
+    Args:
+        momentum: weight of a batch in the running average.
+
+    Source: CurricularFace, arXiv 2004.00288.
     """
 
     published_margin = 0.5
@@ -37,11 +47,24 @@ class CurricularFace(ArcFace):
 
 
 class MVSoftmax(AddedMarginHead):
-    """`kind` arc: t = ψ(θ + m); am: t = cos θ − m. A hard non-target (c_j > t) becomes
-    (1 + e) c_j + e with a fixed emphasis e. Published m 0.35, s 32, e 0.2.
+    """ArcFace or CosFace with a fixed emphasis on hard non-targets.
 
-    beyond_pi=easy is the authors' code by default, for both kinds: beyond 90° t = cos θ, while hard
-    is still what exceeds cos(θ + m) or cos θ − m. am has no other form than that and monotone.
+    Equation:
+        kind arc: t = ψ(θ_y + m)
+        kind am:  t = cos θ_y − m
+        z_y = s t
+        z_j = s ((1 + e) cos θ_j + e)  if cos θ_j > t
+        z_j = s cos θ_j                otherwise
+
+    beyond_pi=easy is the default of the authors' code, for both kinds: beyond 90° t = cos θ_y, and a
+    non-target is hard if it exceeds cos(θ_y + m) or cos θ_y − m. Kind am has no other form than that
+    and monotone.
+
+    Args:
+        margin: m in [0, π]; radians for kind arc, a difference of cosines for kind am.
+        kind: arc adds the margin to the target's angle, am subtracts it from its cosine.
+        emphasis: e, how much hard non-targets count in addition.
+
     Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
     """
 
@@ -75,8 +98,16 @@ class MVSoftmax(AddedMarginHead):
 
 
 class CircleLoss(MarginHead):
-    """Class-level circle loss: z_y = s [1 + m − c_y]₊ (c_y − 1 + m), z_j = s [c_j + m]₊ (c_j − m), the
-    weights in brackets without gradient; m in [0, 1]. Published m 0.25, s 256.
+    """Circle loss on class level: weigh each cosine by its distance from its optimum.
+
+    Equation:
+        z_y = s [1 + m − cos θ_y]₊ (cos θ_y − 1 + m)
+        z_j = s [cos θ_j + m]₊ (cos θ_j − m)
+
+    The weights in brackets have no gradient.
+
+    Args:
+        margin: m in [0, 1], a difference of cosines.
 
     Source: Circle Loss, arXiv 2002.10857, section 3.
     """

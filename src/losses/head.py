@@ -60,10 +60,13 @@ def check_unread(owner: type, why: str, **options) -> None:
 class Head(nn.Module):
     """A classifier that owns the class weights W (C, D) and computes the loss from embeddings.
 
-    `label_smoothing` ε spreads a share ε of each target evenly over all classes; `class_weights`
-    (C numbers above 0: a batch of weightless samples would have no mean) weigh samples by their class,
-    the mean taken over the weights, as in torch. With `class_weights` balanced every class weighs the
-    same in all: call `balance` before training, or the loss is not a number.
+    Args:
+        embedding_dim: D, the dimension of the embeddings.
+        num_classes: C, the number of classes.
+        label_smoothing: ε in [0, 1); spreads a share ε of each target evenly over all classes.
+        class_weights: C finite numbers above 0, the weight of each class's samples; the loss is the
+            weighted mean, as in torch. balanced: every class weighs the same in all; call `balance`
+            before training, or the loss is not a number.
     """
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
@@ -160,17 +163,22 @@ class Head(nn.Module):
 class CosineHead(Head):
     """z_j = s cos θ_j: embeddings and class weights count by direction alone.
 
-    `scale` s > 0; None is the published one. With `learnable_scale` it is the start of a parameter, kept
-    positive as exp(log s);
-    with `dynamic_scale` it follows the training batches as AdaCos's does (arXiv 1905.00292):
-    s = ln(B) / cos(min(π/4, median θ_y)), B the batch's mean of Σ_{j≠y} exp(s c_j), at least 1.
-    `inter_topk` k and `inter_topk_margin` m' (radians): the k hardest non-targets of each sample
-    get ψ(θ_j − m'), as if they were nearer (Inter-TopK, arXiv 2110.05042).
-    `gradient` exact is the derivative of the formula. detached is characteristic gradient detachment
-    (arXiv 2109.05565): margins count in the loss, and the slope of every logit in its own cosine, the
-    targets' and the others', is what that cosine is multiplied by (s, or the member's ‖x‖).
-    Raises ValueError for a scale that is not a finite number above 0, and for what would do nothing: a
-    margin of no hardest ones, `gradient` detached where every slope is that already.
+    Args:
+        scale: s > 0; None is the published one.
+        learnable_scale: train the scale, as the parameter log s; `scale` is its start.
+        dynamic_scale: let the scale follow the training batches as AdaCos's does (arXiv 1905.00292): s
+            = ln(B) / cos(min(π/4, median θ_y)), B the batch's mean of Σ_{j≠y} exp(s c_j), at least 1.
+        inter_topk: k; the k hardest non-targets of each sample get ψ(θ_j − m'), as if they were nearer
+            (Inter-TopK, arXiv 2110.05042). 0: none.
+        inter_topk_margin: m' in [0, π] radians.
+        gradient: exact is the derivative of the formula. detached is characteristic gradient
+            detachment (arXiv 2109.05565): margins count in the loss, and the slope of every logit in
+            its own cosine, the targets' and the others', is what that cosine is multiplied by (s, or
+            the member's ‖x‖).
+
+    Raises ValueError for a scale that is not a finite number above 0, and for options that would do
+    nothing: an `inter_topk_margin` with `inter_topk` 0, `gradient` detached where every slope is that
+    already.
     """
 
     published_scale: float | None = None

@@ -18,8 +18,10 @@ BeyondPi = Literal["monotone", "paper", "easy", "linear"]
 class MarginHead(CosineHead):
     """A cosine head whose target logit carries a margin.
 
-    `margin`, by default the published one, is a buffer, so it can change during training
-    (`head.margin.fill_(0.3)`), differ per sample (a tensor (B,)) and be saved.
+    Args:
+        margin: m; None is the published one. It is a buffer, so it can change during training
+            (`head.margin.fill_(0.3)`), differ per sample (a tensor (B,)) and be saved.
+
     Raises ValueError for a margin outside `margin_range`.
     """
 
@@ -56,13 +58,14 @@ def is_number(value) -> bool:
 
 
 class AngularMarginHead(MarginHead):
-    """A margin inside the cosine: t = cos φ, and a member says what the angle φ is. Past π, cos φ would
-    rise again and reward the worst samples. `beyond_pi` says what t is there:
+    """A margin inside the cosine: z_y = s cos φ, where a member defines the angle φ. Past π, cos φ would
+    rise again and reward the worst samples.
 
-    monotone  t = ψ(φ), which keeps falling (default)
-    paper     as the paper or its authors' code has it; cos φ, unguarded, for most
-    easy      t = cos φ where the sample is within 90° of its class, plain cos θ elsewhere
-    linear    t = cos θ − m sin m past π, where φ = θ + m: it falls on, after a jump
+    Args:
+        beyond_pi: the target's logit, divided by s, where φ passes π. monotone: ψ(φ), which keeps
+            falling. paper: the formula of the paper or its authors' code, for most members cos φ.
+            easy: cos φ where the sample is within 90° of its class, cos θ elsewhere. linear: cos θ − m
+            sin m, which keeps falling after a jump.
 
     Raises ValueError for a `beyond_pi` that is not among the member's `forms`.
     """
@@ -104,7 +107,11 @@ class AngularMarginHead(MarginHead):
 
 
 class AddedMarginHead(AngularMarginHead):
-    """φ = θ + m: what a member adds to the angle it gives as `added_angle`, in radians."""
+    """φ = θ + m; a member returns m (B,) as `added_angle`, in radians.
+
+    Args:
+        margin: m in [0, π] radians, added to the target's angle.
+    """
 
     forms = ("monotone", "paper", "easy", "linear")
 
@@ -117,7 +124,14 @@ class AddedMarginHead(AngularMarginHead):
 
 
 class CosFace(MarginHead):
-    """t = cos θ − m, m in [0, 2]. Published m 0.35, s 64; the same loss as AM-Softmax.
+    """Subtract a margin from the target's cosine. AM-Softmax is the same loss.
+
+    Equation:
+        z_y = s (cos θ_y − m)
+        z_j = s cos θ_j
+
+    Args:
+        margin: m in [0, 2], subtracted from the target's cosine.
 
     Source: CosFace, arXiv 1801.09414; AM-Softmax, arXiv 1801.05599.
     """
@@ -132,10 +146,16 @@ class CosFace(MarginHead):
 
 
 class ArcFace(AddedMarginHead):
-    """t = ψ(θ + m), m in [0, π] radians. Published m 0.5, s 64. Source: ArcFace, arXiv 1801.07698.
+    """Add a margin to the target's angle.
 
-    insightface's arcface_torch: today beyond_pi=paper gradient=detached; earlier beyond_pi=linear or
-    paper with the exact gradient.
+    Equation:
+        z_y = s ψ(θ_y + m)
+        z_j = s cos θ_j
+
+    insightface's arcface_torch has beyond_pi=paper gradient=detached today, and had beyond_pi=linear
+    or paper with the exact gradient before.
+
+    Source: ArcFace, arXiv 1801.07698.
     """
 
     published_margin = 0.5
@@ -143,10 +163,19 @@ class ArcFace(AddedMarginHead):
 
 
 class LiArcFace(MarginHead):
-    """z_y = s (π − 2(θ_y + m))/π, z_j = s (π − 2θ_j)/π: logits linear in the angle, m in [0, π] radians.
+    """Use logits that are linear in the angle, and add a margin to the target's angle.
 
-    Both sides stay linear past π. `logits` are scaled cosines, as in every head: they rank the classes
-    alike. Published m 0.45, s 64. Source: AirFace (Li-ArcFace), arXiv 1907.12256.
+    Equation:
+        z_y = s (π − 2 (θ_y + m)) / π
+        z_j = s (π − 2 θ_j) / π
+
+    Both stay linear past π. `logits` are scaled cosines, as in every head: they rank the classes
+    alike.
+
+    Args:
+        margin: m in [0, π] radians, added to the target's angle.
+
+    Source: AirFace (Li-ArcFace), arXiv 1907.12256.
     """
 
     published_margin = 0.45
@@ -165,9 +194,18 @@ def linear(phi: Tensor) -> Tensor:
 
 
 class SphereFace(AngularMarginHead):
-    """t = ψ(m θ), m ≥ 1 (1 is no margin): SphereFace with normalised embeddings and a scale.
+    """Multiply the target's angle by a margin, with normalised embeddings and a scale.
 
-    Published m 1.35, s 64: ArcFace's reading of it, arXiv 1801.07698; after arXiv 1704.08063.
+    Equation:
+        z_y = s ψ(m θ_y)
+        z_j = s cos θ_j
+
+    This is ArcFace's reading of SphereFace. `ASoftmax` is the form of 2017, with ‖x‖ in the logits.
+
+    Args:
+        margin: m ≥ 1, a factor of the target's angle; 1 is no margin.
+
+    Source: ArcFace, arXiv 1801.07698; after SphereFace, arXiv 1704.08063.
     """
 
     published_margin = 1.35
@@ -180,10 +218,20 @@ class SphereFace(AngularMarginHead):
 
 
 class CombinedMargin(AngularMarginHead):
-    """t = ψ(m1 θ + m2) − m3, margin = (m1, m2, m3), m1 > 0, m2 and m3 ≥ 0; (1, 0, 0) is no margin.
+    """Combine the margins of SphereFace, ArcFace and CosFace.
 
-    Published with s 64: (1.5, 0, 0), (1.2, 0.4, 0), (1.1, 0, 0.35), (1, 0.3, 0.2), (0.9, 0.4, 0.15).
-    beyond_pi=linear needs m1 = 1. Source: ArcFace, arXiv 1801.07698, section 3.2.
+    Equation:
+        z_y = s (ψ(m1 θ_y + m2) − m3)
+        z_j = s cos θ_j
+
+    Also published, with s 64: (1.5, 0, 0), (1.2, 0.4, 0), (1.1, 0, 0.35), (0.9, 0.4, 0.15).
+    beyond_pi=linear needs m1 = 1.
+
+    Args:
+        margin: (m1, m2, m3): m1 > 0, a factor of the target's angle; m2 in [0, π] radians, added to
+            it; m3 in [0, 2], subtracted from its cosine. (1, 0, 0) is no margin.
+
+    Source: ArcFace, arXiv 1801.07698, section 3.2.
     """
 
     published_margin = (1.0, 0.3, 0.2)
@@ -220,10 +268,19 @@ class CombinedMargin(AngularMarginHead):
 
 
 class SubCenterArcFace(ArcFace):
-    """ArcFace with K sub-centres a class: c_j = the largest cosine to one of j's sub-centres.
+    """ArcFace with K sub-centres per class.
 
-    W is (C, K, D); `prototypes` gives each class's dominant sub-centre, the one that won most of its
-    training samples (counted in the buffer `wins`). Published K 3, m 0.5, s 64.
+    Equation:
+        z_y = s ψ(θ_y + m)
+        z_j = s cos θ_j
+        cos θ_j = max_k cos θ_jk
+
+    W is (C, K, D). `prototypes` has each class's dominant sub-centre, the one that was the nearest of
+    most of its training samples (counted in the buffer `wins`).
+
+    Args:
+        centres: K, the number of sub-centres per class.
+
     Source: Sub-center ArcFace, ECCV 2020.
     """
 

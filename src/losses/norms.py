@@ -14,8 +14,15 @@ from .targets import Targets
 
 
 class AnnealedSphereFace(SphereFace):
-    """SphereFace's target blended with the plain cosine, t = (λ cos θ + ψ(m θ)) / (1 + λ), where λ falls
-    with the training steps, counted in the buffer `steps`. Has no scale."""
+    """SphereFace's target blended with the plain cosine, by a weight λ that falls with the training
+    steps, counted in the buffer `steps`. Has no scale.
+
+    Args:
+        margin: m ≥ 1, a factor of the target's angle; 1 is no margin.
+        lambda_min: λ_min ≥ 0, where λ ends.
+        lambda_base: λ_base ≥ 0, where λ starts; with lambda_min 0, 0 is ψ alone.
+        gamma: γ ≥ 0, how fast λ falls.
+    """
 
     has_scale = False
     published_scale = None
@@ -54,13 +61,20 @@ class AnnealedSphereFace(SphereFace):
 
 
 class LSoftmax(AnnealedSphereFace):
-    """z_y = ‖w_y‖‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖w_j‖‖x‖ cos θ_j, m ≥ 1 (1 is plain softmax
-    without bias). Nothing is normalised and there is no scale.
+    """Multiply the target's angle by a margin, and normalise nothing.
 
-    λ = max(λ_min, λ_base (1 + γ·steps)^−power): the paper trains with a λ that falls and prints no
-    schedule; this one is the authors' code's. lambda_base=0 is the printed formula, ψ alone.
-    Published m 4, λ_base 1000, γ 2.5e-5, power 35, λ_min 0. Source: Large-Margin Softmax,
-    arXiv 1612.02295.
+    Equation:
+        z_y = ‖w_y‖ ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ)
+        z_j = ‖w_j‖ ‖x‖ cos θ_j
+        λ = max(λ_min, λ_base (1 + γ steps)^−power)
+
+    The paper trains with a λ that falls and prints no schedule; this one is the authors' code's. There
+    is no scale. With m 1 it is plain softmax without bias.
+
+    Args:
+        power: exponent of the schedule, ≥ 0.
+
+    Source: Large-Margin Softmax, arXiv 1612.02295.
     """
 
     published_margin = 4.0
@@ -96,10 +110,16 @@ class LSoftmax(AnnealedSphereFace):
 
 
 class ASoftmax(AnnealedSphereFace):
-    """z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ), z_j = ‖x‖ cos θ_j, m ≥ 1 (1 is no margin).
+    """SphereFace of 2017: multiply the target's angle by a margin, with ‖x‖ in the logits.
 
-    λ = max(λ_min, λ_base / (1 + γ·steps)) falls with the training steps, counted in the buffer
-    `steps`. Published m 4, λ_min 5, λ_base 1000, γ 0.12. Source: SphereFace, arXiv 1704.08063.
+    Equation:
+        z_y = ‖x‖ (λ cos θ_y + ψ(m θ_y)) / (1 + λ)
+        z_j = ‖x‖ cos θ_j
+        λ = max(λ_min, λ_base / (1 + γ steps))
+
+    There is no scale: ‖x‖ takes its place.
+
+    Source: SphereFace, arXiv 1704.08063.
     """
 
     published_margin = 4.0
@@ -123,14 +143,23 @@ class ASoftmax(AnnealedSphereFace):
 
 
 class SphereFaceR(SphereFace):
-    """SphereFace revived, m ≥ 1 (1 is no margin).
+    """SphereFace revived: multiply the target's angle by a margin, or divide the others' by it.
 
-    v1: t = ψ(m θ_y), z_j = s cos θ_j; the paper's cos(min(m θ, π)), flat past π, with beyond_pi=paper
-    v2: t = cos θ_y,  z_j = s cos(θ_j / m)
-    As published, gradients are detached by default. The authors' v0 is v1 here, their v1 is v1 with
-    beyond_pi=paper, and they multiply the cross entropy by 50/s.
-    `norm` hard: s is the scale. soft: ‖x‖ is, and weight·|‖x‖ − s| is added to the loss.
-    Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4; soft weight 0.01. Source: arXiv 2109.05565.
+    Equation:
+        version v1: z_y = s ψ(m θ_y),  z_j = s cos θ_j
+        version v2: z_y = s cos θ_y,   z_j = s cos(θ_j / m)
+        norm soft:  ‖x‖ in place of s, and weight · |‖x‖ − s| is added to the loss
+
+    As published, gradients are detached by default. beyond_pi=paper is the paper's cos(min(m θ, π)),
+    flat past π. The authors' v0 is v1 here, their v1 is v1 with beyond_pi=paper, and they multiply the
+    cross entropy by 50/s. Published: hard v1 s 30, m 1.5; hard v2 s 60, m 1.4.
+
+    Args:
+        version: v1 or v2, see the equation.
+        norm: hard, s is the scale; soft, the length of the embedding is.
+        soft_weight: weight of the length's distance from s, with norm soft.
+
+    Source: SphereFace-R, arXiv 2109.05565.
     """
 
     published_margin = 1.5
@@ -178,11 +207,24 @@ class SphereFaceR(SphereFace):
 
 
 class MagFace(AddedMarginHead):
-    """ArcFace whose margin grows with a = ‖x‖ clamped to [l_a, u_a]: m(a) goes from `margin[0]` at l_a
-    to `margin[1]` at u_a in a straight line; λ_g (a/u_a² + 1/a) is added to the loss.
+    """ArcFace with a margin that grows with the length of the embedding.
 
-    beyond_pi=easy is the authors' code by default, linear its other form.
-    Published margin (0.45, 0.8), l_a 10, u_a 110, λ_g 35, s 64. Source: MagFace, arXiv 2103.06627.
+    Equation:
+        z_y = s ψ(θ_y + m(a))
+        z_j = s cos θ_j
+        a = ‖x‖ clamped to [l_a, u_a]
+        m(a) = m_l + (m_u − m_l) (a − l_a) / (u_a − l_a)
+        loss = cross entropy + λ_g (a / u_a² + 1 / a)
+
+    beyond_pi=easy is the default of the authors' code, linear its other form.
+
+    Args:
+        margin: (m_l, m_u), the margins at l_a and at u_a, 0 ≤ m_l ≤ m_u ≤ π radians.
+        l_a: least length, above 0.
+        u_a: greatest length, above l_a.
+        lambda_g: λ_g, the weight of the term that lets embeddings grow.
+
+    Source: MagFace, arXiv 2103.06627.
     """
 
     published_margin = (0.45, 0.8)
@@ -218,12 +260,24 @@ class MagFace(AddedMarginHead):
 
 
 class AdaFace(MarginHead):
-    """t = ψ(θ − m ẑ) − (m + m ẑ), ẑ = clip(h (‖x‖ − μ)/σ, −1, 1): easy samples, with long embeddings,
-    get their margin on the cosine, hard ones on the angle.
+    """Put the margin of easy samples on the cosine and of hard ones on the angle.
 
-    μ and σ follow the training batches' lengths with weight 0.01, in buffers; no gradient goes through
-    ẑ. The authors' code clips θ − m ẑ to [0, π] instead, where the gradient ends (beyond_pi=paper).
-    Published m 0.4, h 0.333, s 64. Source: AdaFace, arXiv 2204.00964.
+    Equation:
+        z_y = s (ψ(θ_y − m ẑ) − (m + m ẑ))
+        z_j = s cos θ_j
+        ẑ = clip(h (‖x‖ − μ) / σ, −1, 1)
+
+    μ and σ are the running mean and standard deviation of the training batches' lengths, in buffers. A
+    sample with a long embedding counts as easy. ẑ has no gradient.
+
+    Args:
+        margin: m in [0, 1]; radians in the angle, a difference of cosines outside.
+        h: how strongly the length counts.
+        momentum: weight of a batch in μ and σ.
+        beyond_pi: monotone, ψ(θ_y − m ẑ); paper, the authors' code: θ_y − m ẑ is clipped to [0, π],
+            where the gradient ends.
+
+    Source: AdaFace, arXiv 2204.00964.
     """
 
     published_margin = 0.4

@@ -15,11 +15,18 @@ from .targets import Targets
 
 
 class ProxyAnchor(MarginHead):
-    """mean over the classes in the batch of log(1 + Σ_{i of c} exp(−s (cos θ_ic − m)))
-    + mean over all classes of log(1 + Σ_{i not of c} exp(s (cos θ_ic + m))), m in [0, 1].
+    """Sum over the batch for each class, so that a class's hardest samples count most.
 
-    Each class sums over the batch, so its hardest samples count most; a loss of pairs, without a cross
-    entropy. Published m 0.1, s 32, class weights at 100 times the backbone's rate (`optimizer.head_lr`).
+    Equation:
+        loss = mean over classes c in the batch of log(1 + Σ_{i of c} exp(−s (cos θ_ic − m)))
+             + mean over all classes c of log(1 + Σ_{i not of c} exp(s (cos θ_ic + m)))
+
+    A loss of pairs, without a cross entropy. As published, class weights learn at 100 times the
+    backbone's rate (`optimizer.head_lr`).
+
+    Args:
+        margin: m in [0, 1], a difference of cosines.
+
     Source: Proxy-Anchor, arXiv 2003.13911.
     """
 
@@ -68,14 +75,26 @@ def log_one_plus_sum_exp(z: Tensor) -> Tensor:
 
 
 class SoftTriple(CosFace):
-    """CosFace on a soft maximum over K centres a class: S_j = Σ_k p_jk c_jk with p_jk the softmax over k
-    of c_jk/γ; target S_y − m, the others S_j. For K > 1,
-    τ/(C K (K − 1)) Σ_c Σ_{k<l} √(2 + 1e-5 − 2 w_ck·w_cl) is added, which merges centres that a class
-    does not need.
+    """CosFace on a soft maximum over K centres per class.
 
-    W is (C, K, D); `cosines` gives S, `prototypes` the direction of each class's mean centre. Published
-    m 0.01, s 20, K 10, γ 0.1, τ 0.2, centres at 100 times the backbone's rate.
-    Raises ValueError for K below 1, γ not above 0, τ below 0. Source: SoftTriple, arXiv 1909.05235.
+    Equation:
+        z_y = s (S_y − m)
+        z_j = s S_j
+        S_j = Σ_k p_jk cos θ_jk,  p_j = softmax_k(cos θ_jk / γ)
+        loss = cross entropy + τ / (C K (K − 1)) Σ_c Σ_{k<l} √(2 + 1e-5 − 2 w_ck·w_cl), for K > 1
+
+    The last term merges centres that a class does not need. W is (C, K, D); `cosines` gives S,
+    `prototypes` the direction of each class's mean centre. As published, centres learn at 100 times
+    the backbone's rate.
+
+    Args:
+        margin: m in [0, 2], subtracted from the target's soft maximum.
+        centres: K ≥ 1, the number of centres per class.
+        gamma: γ > 0, the temperature of the soft maximum.
+        tau: τ ≥ 0, the weight of the distance between a class's centres.
+
+    Raises ValueError for values outside these ranges.
+    Source: SoftTriple, arXiv 1909.05235.
     """
 
     published_margin = 0.01
@@ -139,12 +158,20 @@ class SoftTriple(CosFace):
 
 
 class ProxyNCA(NormFace):
-    """Proxy-NCA++: −log of exp(−‖x̂ − ŵ_y‖²/T) over the sum of exp(−‖x̂ − ŵ_j‖²/T) over all classes. As
-    ‖x̂ − ŵ‖² = 2 − 2 cos θ, this is NormFace with s = 2/T; what the paper adds lies in the training: T
-    itself, class weights at a rate of their own, a normalised embedding layer, a few classes a batch.
+    """Proxy-NCA++: softmax over negative squared distances to the class weights.
 
-    Published T 1/9, so s 18, and class weights at up to 100,000 times the backbone's rate in Adam with
-    ε = 1 (`optimizer.head_lr`). Source: ProxyNCA++, arXiv 2004.01113.
+    Equation:
+        loss = −log(exp(−‖x̂ − ŵ_y‖²/T) / Σ_j exp(−‖x̂ − ŵ_j‖²/T))
+        z_j = s cos θ_j with s = 2/T, as ‖x̂ − ŵ‖² = 2 − 2 cos θ
+
+    So it is NormFace; what the paper adds lies in the training: T itself (1/9), class weights at a
+    rate of their own (`optimizer.head_lr`; up to 100,000 times the backbone's in Adam with ε = 1), a
+    normalised embedding layer, and few classes per batch.
+
+    Args:
+        scale: s = 2/T > 0; None is the published one.
+
+    Source: ProxyNCA++, arXiv 2004.01113.
     """
 
     published_scale = 18.0

@@ -13,14 +13,25 @@ from .targets import Targets
 
 
 class SFace(CosineHead):
-    """−s r(θ_y) cos θ_y + s Σ_{j≠y} r'(θ_j) cos θ_j, with weights r(θ) = sigmoid(k (θ − a)) and
-    r'(θ) = sigmoid(k (b − θ)) that have no gradient: nothing pulls a sample that is nearer to its class
-    than the angle a, nothing pushes one that is further from another class than b. Angles in radians.
+    """Weigh each cosine's gradient by a sigmoid of its angle.
 
-    Its value may be negative, and rises where r lets go: watch the accuracy, not the loss. It is
-    proportional to the scale, so a learned one would run away, and has no cross entropy. Published
-    k 80, a 0.8, b 1.23, s 64; a 0.87, b 1.2 for CASIA-WebFace.
-    Raises ValueError unless k > 0 and 0 ≤ a, b ≤ π, and for a learnable or dynamic scale.
+    Equation:
+        loss = −s r(θ_y) cos θ_y + s Σ_{j≠y} r'(θ_j) cos θ_j
+        r(θ) = sigmoid(k (θ − a))
+        r'(θ) = sigmoid(k (b − θ))
+
+    The weights r and r' have no gradient: nothing pulls a sample that is nearer to its class than the
+    angle a, and nothing pushes one that is further from another class than b. The loss may be
+    negative, and rises where r lets go: watch the accuracy, not the loss. It is proportional to the
+    scale, so a learned one would run away, and has no cross entropy. Also published, for
+    CASIA-WebFace: a 0.87, b 1.2.
+
+    Args:
+        k: how steep the sigmoids are, above 0.
+        a: a in [0, π] radians, below which the target is not pulled.
+        b: b in [0, π] radians, beyond which a non-target is not pushed.
+
+    Raises ValueError for values outside these ranges, and for a learnable or dynamic scale.
     Source: SFace, arXiv 2205.12010.
     """
 
@@ -65,10 +76,20 @@ class SFace(CosineHead):
 
 
 class ArcNegFace(ArcFace):
-    """ArcFace's target t = ψ(θ + m); non-targets get w_j (c_j + 1) − 1, w_j = α exp(−(c_j − t)²/σ)
-    without a gradient: one that competes with the target counts for more, a remote one for less.
+    """ArcFace with non-targets that count more the nearer they are to the target.
 
-    Published m 0.5, s 64, α 1.2, σ 2. Raises ValueError unless α and σ are above 0.
+    Equation:
+        z_y = s t,  t = ψ(θ_y + m)
+        z_j = s (w_j (cos θ_j + 1) − 1)
+        w_j = α exp(−(cos θ_j − t)² / σ)
+
+    The weights w_j have no gradient.
+
+    Args:
+        alpha: α > 0, the weight of a non-target that is as near as the target.
+        sigma: σ > 0, how fast the weight falls with the squared distance.
+
+    Raises ValueError for values outside these ranges.
     Source: ArcNegFace, in Towards Flops-constrained Face Recognition, arXiv 1909.00632.
     """
 
@@ -89,13 +110,25 @@ class ArcNegFace(ArcFace):
 
 
 class NPCFace(AngularMarginHead):
-    """t = ψ(θ_y + m + m₁ h), h the mean cosine of the sample's hard non-targets, without a gradient, 0
-    where there are none. Hard are those with c_j > ψ(θ_y + m_h), and they become τ c_j + α.
+    """ArcFace with a margin that grows with the hard non-targets, which are emphasised.
 
-    m is `margin`, m₁ `growth`, m_h `hard_margin`, all in radians; τ is `factor`, α `offset`. Where
-    `beyond_pi` is not monotone, hard is c_j > cos(θ_y + m_h), as in the authors' code. The mean costs
-    a second product of embeddings with class weights. Published m 0.4, m₁ 0.2, m_h 0.5, τ 1.1, α 0.2,
-    s 64. Raises ValueError unless m₁ ≥ 0, m_h in [0, π], τ > 0.
+    Equation:
+        z_y = s ψ(θ_y + m + m₁ h)
+        z_j = s (τ cos θ_j + α)  if cos θ_j > ψ(θ_y + m_h)
+        z_j = s cos θ_j          otherwise
+
+    h is the mean cosine of the sample's hard non-targets, without a gradient, and 0 where there are
+    none. It costs a second product of embeddings with class weights. With another `beyond_pi` than
+    monotone, a non-target is hard if cos θ_j > cos(θ_y + m_h), as in the authors' code.
+
+    Args:
+        margin: m in [0, π] radians, added to the target's angle.
+        growth: m₁ in [0, π] radians.
+        hard_margin: m_h in [0, π] radians.
+        factor: τ > 0, multiplies hard cosines.
+        offset: α, added to hard cosines.
+
+    Raises ValueError for values outside these ranges.
     Source: NPCFace, arXiv 2007.10172.
     """
 

@@ -10,7 +10,15 @@ from .targets import Targets
 
 
 class Softmax(Head):
-    """Plain softmax cross entropy: z = x Wᵀ + b, nothing normalised. The baseline of every paper."""
+    """Plain softmax cross entropy.
+
+    Equation:
+        z = x Wᵀ + b
+
+    Nothing is normalised, and there is neither margin nor scale.
+
+    Source: none; the baseline of every paper.
+    """
 
     has_scale = False
 
@@ -24,17 +32,33 @@ class Softmax(Head):
 
 
 class NormFace(CosineHead):
-    """z_j = s cos θ_j for every class. Published scale 30. Source: NormFace, arXiv 1704.06369."""
+    """Softmax over scaled cosines, without margin.
+
+    Equation:
+        z_j = s cos θ_j, for every class
+
+    Source: NormFace, arXiv 1704.06369.
+    """
 
     published_scale = 30.0
     plain_slopes = True
 
 
 class X2Softmax(CosineHead):
-    """t = a (θ − h)² + k: the margin grows with the angle. Published a −0.9, h 0, k 0.65, s 64; the
-    authors' code has gradient=detached.
+    """Use a parabola of the target's angle, whose margin grows with the angle.
 
-    Raises ValueError unless a < 0 and h ≤ 0, without which t would rise with the angle.
+    Equation:
+        z_y = s (a (θ_y − h)² + k)
+        z_j = s cos θ_j
+
+    The authors' code has gradient=detached.
+
+    Args:
+        a: a < 0, the curvature.
+        h: h ≤ 0 radians, the vertex; above 0 the logit would rise with the angle.
+        k: the height of the vertex, a cosine.
+
+    Raises ValueError for values outside these ranges.
     Source: X2-Softmax, arXiv 2312.05281.
     """
 
