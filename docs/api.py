@@ -204,7 +204,7 @@ def functions() -> str:
     for each in (losses.adacos_scale, losses.sufficient_scale, losses.AngularPenaltySMLoss):
         taken = inspect.signature(each).parameters.values()
         call = inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in taken])
-        python = f"```python\n{each.__name__}{call}\n```"
+        python = f"```python\n{each.__name__}{call}\n```".replace("'", '"')
         parts.append(f"## {each.__name__}\n\n{python}\n\n{inspect.getdoc(each)}")
     return "\n\n".join(parts)
 
