@@ -24,10 +24,10 @@ def main() -> None:
 
 def look(run: Trained, given: Namespace) -> None:
     splits, left_out = splits_of(run, given.sources, given.split, given.skip_broken, given.config_dir)
-    if len({split.classes[label] for split in splits.values() for label in split.labels.unique()}) < 2:
+    images = embedded(run, splits)
+    if len(images.labels.unique()) < 2:
         what = " ".join(given.sources) or "the run's data"
         raise UserError(f"{what}: images of one class, which nothing tells from another")
-    images = embedded(run, splits)
     found = outliers(images.embeddings, images.labels, len(images.classes))
     listed = suspects(images, found, duplicates(images))
     write_outliers(given.out, images, listed)
@@ -41,7 +41,7 @@ def look(run: Trained, given: Namespace) -> None:
     if same:
         contradicting, across = sum(s.contradicts for s in same), sum(s.across_splits for s in same)
         more = f"{contradicting:,} with another label, {across:,} in another split"
-        print(f"{counted(len(same), 'image')} are there before, or nearly the same: {more}")
+        print(f"{counted(len(same), 'duplicate')} of earlier images: {more}")
     nearer = f"{len(found.rows):,} of {number} are nearer to another class than to their own"
     print(f"{nearer} -> {given.out}")
 

@@ -126,14 +126,10 @@ def suspects(images: Embedded, found: Outliers, pairs: list[tuple[int, int]]) ->
         same = [of[earlier[row]] for of in (names, splits, label)] if row in earlier else ()
         return Suspect(names[row], splits[row], label[row], cosine, *nearest_class, *same)
 
-    listed = {row: suspect(row) for row in dict.fromkeys([*found.rows.tolist(), *sorted(earlier)])}
-    wrong = set(found.rows.tolist())
-
-    def rank(row: int) -> tuple[bool, ...]:
-        same = listed[row]
-        return not same.contradicts, row not in wrong, row not in wrong and not same.across_splits
-
-    return {row: listed[row] for row in sorted(listed, key=rank)}
+    wrong = dict.fromkeys(found.rows.tolist())
+    rest = sorted(earlier.keys() - wrong, key=lambda row: (splits[row] == splits[earlier[row]], row))
+    listed = {row: suspect(row) for row in [*wrong, *rest]}
+    return dict(sorted(listed.items(), key=lambda item: not item[1].contradicts))
 
 
 def write_outliers(out: Path, images: Embedded, listed: dict[int, Suspect]) -> None:

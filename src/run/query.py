@@ -32,11 +32,11 @@ class Threshold(NamedTuple):
             f"{self.accepted} of {self.probes} validation images, compared with the gallery without "
             f"their own class, come nearer: {self.accepted / self.probes:.1%} false accepts"
         )
-        finest = 1 / (self.probes + 1)
+        finest, needed = 1 / (self.probes + 1), ceil(1 / self.asked) - 1
         if self.asked < finest:
             said += (
-                f"\nThe share used is {finest:.2g}, the finest that {self.probes:,} validation images "
-                f"allow: --false-accepts {self.asked:g} needs {ceil(1 / self.asked) - 1:,} of them."
+                f"\n--false-accepts {self.asked:g} needs {needed:,} validation images; "
+                f"this run has {self.probes:,}, so the finest share they allow is used, {finest:.2g}"
             )
         return said
 

@@ -136,7 +136,7 @@ def test_images_that_are_there_twice_are_listed_and_first_those_with_two_labels(
     )
     assert (rows[0]["label"], rows[0]["its_label"]) == (second.name, first.name)
     assert rows[1]["image"].endswith("saved-anew.png") and rows[1]["its_label"] == second.name
-    assert "2 images are there before, or nearly the same: 1 with another label, 0 in another" in said
+    assert "2 duplicates of earlier images: 1 with another label, 0 in another split" in said
 
 
 @pytest.mark.parametrize(

@@ -61,9 +61,9 @@ def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, patterns):
 
 def test_a_share_finer_than_the_validation_images_allow_is_said_to_be_coarser(query, patterns):
     said = query(next((patterns / "known").rglob("*.png")), "--false-accepts", 0.001)
-    assert "The share used is 0.0064, the finest that 156 validation images allow: " in said
-    assert "--false-accepts 0.001 needs 999 of them." in said
-    assert "The share used" not in query(next((patterns / "known").rglob("*.png")))
+    assert "--false-accepts 0.001 needs 999 validation images; this run has 156, so the " in said
+    assert "finest share they allow is used, 0.0064\n" in said
+    assert "is used" not in query(next((patterns / "known").rglob("*.png")))
 
 
 def test_four_hundred_images_answer_without_any_option(patterns, tmp_path, monkeypatch, capsys):
@@ -78,7 +78,7 @@ def test_four_hundred_images_answer_without_any_option(patterns, tmp_path, monke
     main()
     said = capsys.readouterr().out
     assert "gallery: 290 images of 29 classes, the training split of" in said
-    assert "The share used is 0.032, the finest that 30 validation images allow" in said
+    assert "this run has 30, so the finest share they allow is used, 0.032\n" in said
 
 
 def test_a_name_that_a_spreadsheet_would_compute_is_text(query, patterns, tmp_path):
