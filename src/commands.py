@@ -30,16 +30,6 @@ def parser_of(name: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(prog=command(name), description=description)
 
 
-def add_allow(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="PACKAGE",
-        help="trust this package's classes (repeatable)",
-    )
-
-
 def refuse_existing(out: Path | None) -> None:
     """UserError if the file or folder that is to be written is there."""
     if out and out.exists():

@@ -5,14 +5,18 @@ can have its name and no content. So a file is written beside its place, synced,
 that now holds the name is synced too.
 """
 
+import csv
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 # What a file system answers that knows no syncing of folders, or a folder that one may not list.
 UNSYNCABLE = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
+TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file may be called anything
+# With these a formula begins; some programs take wide characters too, or drop what is not printed first.
+FORMULA = tuple("=+-@\t\r\n＝＋－＠|%")
 
 
 @contextmanager
@@ -46,6 +50,20 @@ def write_bytes(path: Path, content: bytes) -> Path:
     with written_aside(path) as beside:
         beside.write_bytes(content)
     return path
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows, the header first, in which no text is a formula for a spreadsheet, whoever chose it;
+    numbers stay, and None is an empty cell."""
+    with written_aside(path) as beside, open(beside, "w", newline="", **TEXT) as file:
+        csv.writer(file).writerows(
+            [harmless(cell) if isinstance(cell, str) else cell for cell in row] for row in rows
+        )
+
+
+def harmless(text: str) -> str:
+    """A cell that begins as a formula does, with an apostrophe before it."""
+    return f"'{text}" if text.lstrip(" ")[:1] in FORMULA else text
 
 
 def append(path: Path, text: str) -> None:

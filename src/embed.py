@@ -5,48 +5,27 @@ if __name__ == "__main__":
 
     begin_command()
 
-import sys
-from pathlib import Path
+from argparse import Namespace
 
-from .commands import add_allow, parser_of
-from .errors import UserError
-from .run.embedding import embed_into
-from .run.load import load_trained
+from .run.embedding import embedded, splits_of, write_embeddings
+from .run.load import Trained
+from .run.using import add_sources, model_parser, print_left_out, use_model
+from .words import counted
 
 
 def main() -> None:
-    parser = parser_of("embed", __doc__)
-    parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
-    parser.add_argument(
-        "sources",
-        nargs="+",
-        metavar="source",
-        help="images and folders of them; or a data set's name and overrides, as dataset.root=<folder>",
-    )
-    parser.add_argument("--out", type=Path, required=True, help="the .npz to write")
-    parser.add_argument("--split", choices=("train", "validation", "test"), default="test")
-    parser.add_argument(
-        "--skip-broken", action="store_true", help="leave out what is no image, and say so"
-    )
-    add_allow(parser)
-    parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
-    given = parser.parse_intermixed_args()
-    try:
-        run = load_trained(given.run, allowed=given.allow)
-        if run.unfinished:
-            print(run.unfinished)
-        print(
-            embed_into(
-                run,
-                given.sources,
-                given.out,
-                part=given.split,
-                skip_broken=given.skip_broken,
-                config_dir=given.config_dir,
-            )
-        )
-    except (UserError, OSError) as error:
-        sys.exit(str(error))
+    parser = model_parser("embed", __doc__, "the .npz to write", needs_out=True)
+    add_sources(parser, "+", split="test")
+    use_model(parser, embed)
+
+
+def embed(run: Trained, given: Namespace) -> None:
+    splits, left_out = splits_of(run, given.sources, given.split, given.skip_broken, given.config_dir)
+    images = embedded(run, splits)
+    write_embeddings(given.out, images)
+    number, dimensions = counted(len(images), "embedding"), images.embeddings.shape[1]
+    print(f"{number} of {dimensions} dimensions -> {given.out}")
+    print_left_out(left_out)
 
 
 if __name__ == "__main__":

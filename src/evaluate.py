@@ -5,47 +5,39 @@ if __name__ == "__main__":
 
     begin_command()
 
-import sys
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from .commands import add_allow, parser_of, refuse_existing
 from .config import Config
 from .datasets.files import left_out, name_some
-from .errors import UserError
 from .evaluation import EVALUATIONS, METRICS
 from .run.build import check_config
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
-from .run.load import REBUILT, load_trained
+from .run.load import REBUILT, Trained
+from .run.using import add_config_dir, model_parser, use_model
 from .words import counted
 
 
 def main() -> None:
-    parser = parser_of("evaluate", __doc__)
-    parser.add_argument("run", type=Path, help="a run's folder, or best:<sweep>")
+    parser = model_parser("evaluate", __doc__, "default: <run>/evaluations/<time>-<data set>")
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
-    parser.add_argument("--out", type=Path, help="default: <run>/evaluations/<time>-<data set>")
-    add_allow(parser)
-    parser.add_argument("--config-dir", type=Path, help="your own configuration groups")
-    given = parser.parse_intermixed_args()
-    try:
-        run = load_trained(given.run, allowed=given.allow)
-        config = with_overrides(run, given.overrides, given.config_dir)
-        config = check_config(config, REBUILT)
-        if config.device != run.config.device:
-            run = run.on(config.device)
-        name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name('dataset')}"
-        out = given.out or run.folder / "evaluations" / name
-        refuse_existing(out)
-        if run.unfinished:
-            print(run.unfinished)
-        evaluation = evaluate_run(run, config)
-        write_evaluation(run, config, evaluation, out)
-    except (UserError, OSError) as error:
-        sys.exit(str(error))
+    add_config_dir(parser)
+    use_model(parser, evaluate)
+
+
+def evaluate(run: Trained, given: Namespace) -> None:
+    config = with_overrides(run, given.overrides, given.config_dir)
+    config = check_config(config, REBUILT)
+    if config.device != run.config.device:
+        run = run.on(config.device)
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name('dataset')}"
+    out = given.out or run.folder / "evaluations" / name
+    evaluation = evaluate_run(run, config)
+    write_evaluation(run, config, evaluation, out)
     print_evaluation(config, evaluation, out)
 
 

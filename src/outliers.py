@@ -1,61 +1,49 @@
-"""Look for labels that may be wrong: `python -m src.outliers <run> [<images>] --out <folder>`."""
+"""Look for wrong labels and duplicates: `python -m src.outliers <run> [<images>] --out <folder>`."""
 
 if __name__ == "__main__":
     from src.errors import begin_command
 
     begin_command()
 
-import sys
 from argparse import Namespace
-from pathlib import Path
 
-from .commands import add_allow, parser_of, refuse_existing
 from .errors import UserError
-from .run.embedding import split_of
-from .run.load import load_trained
-from .run.outliers import outliers, write_outliers
+from .run.embedding import embedded, splits_of
+from .run.load import Trained
+from .run.outliers import duplicates, outliers, suspects, write_outliers
+from .run.using import add_sources, model_parser, print_left_out, use_model
 from .words import counted
 
 
 def main() -> None:
-    parser = parser_of("outliers", __doc__)
-    add = parser.add_argument
-    add("run", type=Path, help="a run's folder, or best:<sweep>")
-    add("sources", nargs="*", metavar="source", help="as for src.embed; default: the run's own data")
-    add("--out", type=Path, required=True, help="a new folder for outliers.csv and outliers.png")
-    add("--split", choices=("train", "validation", "test"), default="train", help="of a data set")
-    add("--skip-broken", action="store_true", help="leave out what is no image")
-    add_allow(parser)
-    add("--config-dir", type=Path, help="your own configuration groups")
-    given = parser.parse_intermixed_args()
-    try:
-        look(given)
-    except (UserError, OSError) as error:
-        sys.exit(str(error))
+    out = "a new folder for outliers.csv and outliers.png"
+    parser = model_parser("outliers", __doc__, out, needs_out=True)
+    add_sources(parser, "*", split="all", default="; default: the run's own data")
+    use_model(parser, look)
 
 
-def look(given: Namespace) -> None:
-    refuse_existing(given.out)
-    run = load_trained(given.run, allowed=given.allow)
-    if run.unfinished:
-        print(run.unfinished)
-    sources = given.sources or [run.config.name("dataset")]
-    images, _ = split_of(run, sources, given.split, given.skip_broken, given.config_dir)
+def look(run: Trained, given: Namespace) -> None:
+    splits, left_out = splits_of(run, given.sources, given.split, given.skip_broken, given.config_dir)
+    images = embedded(run, splits)
     if len(images.labels.unique()) < 2:
-        raise UserError(f"{' '.join(sources)}: images of one class, which nothing tells from another")
-    embeddings = run.embed(images)
-    found = outliers(embeddings, images.labels, len(images.classes))
-    title = "labels that may be wrong (blue: has the same label)"
-    rows = write_outliers(given.out, images, embeddings, found, title)
-    for row in rows[:10]:
-        print(
-            f"{row['image']}: {row['label']} ({row['own_cosine']:.2f}), or {row['nearest_class']} "
-            f"({row['its_cosine']:.2f})?"
-        )
-    of = (
-        f"{len(rows):,} of {counted(len(images), 'image')} are nearer to another class than to their own"
-    )
-    print(f"{of} -> {given.out}")
+        what = " ".join(given.sources) or "the run's data"
+        raise UserError(f"{what}: images of one class, which nothing tells from another")
+    found = outliers(images.embeddings, images.labels, len(images.classes))
+    listed = suspects(images, found, duplicates(images))
+    write_outliers(given.out, images, listed)
+    for each in list(listed.values())[:10]:
+        print(each)
+    number = counted(len(images), "image")
+    each = ", ".join(f"{len(split):,} {name}" for name, split in splits.items() if name)
+    print(f"looked at {number}" + f": {each}" * bool(each))
+    print_left_out(left_out)
+    same = [each for each in listed.values() if each.duplicate_of]
+    if same:
+        contradicting, across = sum(s.contradicts for s in same), sum(s.across_splits for s in same)
+        more = f"{contradicting:,} with another label, {across:,} in another split"
+        print(f"{counted(len(same), 'duplicate')} of earlier images: {more}")
+    nearer = f"{len(found.rows):,} of {number} are nearer to another class than to their own"
+    print(f"{nearer} -> {given.out}")
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import plots, tracking
-from ..durable import write_text
+from ..durable import TEXT, write_text
 from .figures import comparison_figures, read_spheres
 from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
 from .report import PICTURES, write_report
-from .tables import TEXT, ranking_cells, ranking_header, settings_rows, write_tables
+from .tables import ranking_cells, ranking_header, settings_rows, write_tables
 from .winner import point_to_winner
 from .wording import answer_sentences
 

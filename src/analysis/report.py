@@ -11,7 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from ..commands import command, is_command
-from ..durable import write_text
+from ..durable import TEXT, write_text
 from ..words import counted
 from .figures import losses_at_an_edge
 from .foreign import plain_yaml
@@ -20,7 +20,7 @@ from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
 from .settings import label_part
 from .shared import split_shared
-from .tables import TEXT, ranking_cells, ranking_header
+from .tables import ranking_cells, ranking_header
 from .wording import method, number
 
 TEMPLATES = Path(__file__).with_name("templates")

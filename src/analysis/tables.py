@@ -1,60 +1,32 @@
 """The comparison as tables: `results.csv`, a row a run, and `summary.csv`, a row a setting."""
 
-import csv
 from pathlib import Path
 
-from ..durable import written_aside
+from ..durable import write_csv
 from ..evaluation import METRICS
 from .phrases import INTERVAL, interval_ends, number
 from .ranking import Comparison, Setting, shown_values
 from .statistics import Difference, Interval
-
-TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a folder may be called anything
-
-# With these a formula begins; some programs take wide characters too, or drop what is not printed first.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠|%")
 
 
 def write_tables(comparison: Comparison, out: Path) -> None:
     """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
-    with written_aside(out / "results.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
-        writer = _Cells(csv.writer(file))
-        had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
-        validated = [f"validation_{name}" for name in had]
-        fold = ["fold"] * any(run.repeat.fold is not None for run in comparison.runs)
-        measured = [*had, *validated, "seconds", "error"]
-        writer.writerow(["run", "state", "setting", *keys, "seed", *fold, *measured])
-        for run in comparison.runs:
-            setting, flat = of_run.get(run.folder), shown_values(run.config)
-            writer.writerow(
-                [str(run.folder), run.state, setting.label if setting else ""]
-                + [flat.get(key, "") for key in keys]
-                + list(run.repeat[: 1 + len(fold)])
-                + [(run.metrics or {}).get(name, "") for name in had]
-                + [(run.validation or {}).get(name, "") for name in had]
-                + [run.seconds, run.error or ""]
-            )
-    with written_aside(out / "summary.csv") as beside, open(beside, "w", newline="", **TEXT) as file:
-        writer = _Cells(csv.writer(file))
-        for row in settings_rows(comparison):
-            writer.writerow(["" if value is None else value for value in row])
-
-
-class _Cells:
-    """Writes rows in which no text is a formula for a spreadsheet, whoever chose it; numbers stay."""
-
-    def __init__(self, writer):
-        self.writer = writer
-
-    def writerow(self, row: list) -> None:
-        self.writer.writerow([harmless(cell) if isinstance(cell, str) else cell for cell in row])
-
-
-def harmless(text: str) -> str:
-    """A cell that begins as a formula does, with an apostrophe before it."""
-    return f"'{text}" if text.lstrip(" ")[:1] in FORMULA else text
+    had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
+    validated = [f"validation_{name}" for name in had]
+    fold = ["fold"] * any(run.repeat.fold is not None for run in comparison.runs)
+    rows = [["run", "state", "setting", *keys, "seed", *fold, *had, *validated, "seconds", "error"]]
+    rows += [
+        [str(run.folder), run.state, of_run[run.folder].label if run.folder in of_run else ""]
+        + [shown_values(run.config).get(key) for key in keys]
+        + list(run.repeat[: 1 + len(fold)])
+        + [(values or {}).get(name) for values in (run.metrics, run.validation) for name in had]
+        + [run.seconds, run.error]
+        for run in comparison.runs
+    ]
+    write_csv(out / "results.csv", rows)
+    write_csv(out / "summary.csv", settings_rows(comparison))
 
 
 def settings_rows(comparison: Comparison) -> list[list]:

@@ -38,9 +38,15 @@ def next_steps(comparison: Comparison) -> list[str]:
     how = "the first" if comparison.chosen_on_test else "the best on the validation split"
     which = f"{seed}, {how} of its {of}" if len(comparison.winner.runs) > 1 else seed
     best = name_of(comparison.folder)
+    data = ("image_folder", "dataset.root=<folder>")
+    images = ("<folder of images>",)
+    if run.config.name("dataset") == "embeddings":
+        images = data = ("embeddings", "dataset.file=<file>")
+    # Said, since the other data set would bring its own.
+    protocol = f"evaluation={run.config.evaluation.protocol}"
     commands = (
-        ("embed", best, "<folder of images>", "--out", "embeddings.npz"),
-        ("evaluate", best, "dataset=image_folder", "dataset.root=<folder>"),
+        ("embed", best, *images, "--out", "embeddings.npz"),
+        ("evaluate", best, f"dataset={data[0]}", data[1], protocol),
         ("export", best, "--format", "onnx"),
     )
     place = os.path.relpath(run.folder)

@@ -1,22 +1,93 @@
-"""Images embedded by a trained run, into a file."""
+"""The images that a command line names, embedded by a trained run."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from ..commands import refuse_existing
 from ..config.checks import with_classes
 from ..config.compose import CONF
 from ..datasets import Dataset, Files, Split, StreamedSplit
-from ..datasets.files import composed, examine, find_images, name_some
+from ..datasets.files import composed, examine, find_images
 from ..durable import written_aside
 from ..errors import UserError
-from ..words import counted
 from .arguments import arguments_of
 from .evaluation import with_overrides
 from .load import REBUILT, Trained
+
+SPLITS = {"train": "train", "validation": "val", "test": "test"}  # of a Dataset
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """Embeddings (N, D) with labels (N,) that index `classes`, and the images, one split after the
+    other; no `splits` where the embeddings came from a file."""
+
+    embeddings: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    splits: dict[str, Split]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def unit(self) -> Tensor:
+        """The embeddings, of length 1."""
+        return F.normalize(self.embeddings, dim=1)
+
+    @property
+    def names(self) -> list[str]:
+        """The images' file names, or their numbers in their split (N)."""
+        splits = self.splits.values()
+        named = (range(len(each)) if each.names is None else each.names for each in splits)
+        return [str(name) for name in chain.from_iterable(named)]
+
+    @property
+    def split_names(self) -> list[str]:
+        """The split of each image (N)."""
+        return [name for name, split in self.splits.items() for _ in range(len(split))]
+
+    @property
+    def pictures(self) -> bool:
+        """Whether the images are at hand, and not features."""
+        return bool(self.splits) and all(split.pictures for split in self.splits.values())
+
+    def pick(self, rows: Tensor, what: Callable[[Split, Tensor], Tensor]) -> Tensor:
+        """`what` of a split and some of its rows, for any rows (n,), in their order."""
+        parts, places, first = [], [], 0
+        for split in self.splits.values():
+            inside = ((rows >= first) & (rows < first + len(split))).nonzero().squeeze(1)
+            if len(inside):
+                parts.append(what(split, rows[inside] - first))
+                places.append(inside)
+            first += len(split)
+        return torch.cat(parts)[torch.cat(places).argsort().to(parts[0].device)]
+
+    def thumbnails(self, rows: Tensor) -> np.ndarray:
+        """Images `rows` (n,) as bytes (n, height, width, channels)."""
+
+        def small(split: Split, rows: Tensor) -> Tensor:
+            return torch.from_numpy(split.thumbnails(rows.cpu().numpy()))
+
+        return self.pick(rows, small).numpy()
+
+
+def embedded(run: Trained, splits: dict[str, Split]) -> Embedded:
+    """Embed splits, whose classes are the same where their names are."""
+    classes = tuple(dict.fromkeys(chain.from_iterable(split.classes for split in splits.values())))
+    place = {name: label for label, name in enumerate(classes)}
+    labels = [
+        torch.tensor([place[name] for name in split.classes], device=split.labels.device)[split.labels]
+        for split in splits.values()
+    ]
+    embeddings = torch.cat([run.embed(split) for split in splits.values()])
+    return Embedded(embeddings, torch.cat(labels), classes, splits)
 
 
 def images_split(
@@ -60,28 +131,37 @@ def images_split(
     return split, list(broken)
 
 
-def dataset_split(
+def dataset_splits(
     run: Trained, source: str, overrides: list[str], part: str, config_dir: Path | None
-) -> tuple[Split, tuple[str, ...]]:
-    """The `train`, `validation` or `test` part of a data set, and the files that were left out. By its
-    name alone the run's own is where it was."""
+) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The `train`, `validation` or `test` part of a data set, or `all`, by name, and the files that were
+    left out. By its name alone the run's own is where it was."""
     placed = any(o.lstrip("+").startswith(("dataset.root=", "dataset.file=")) for o in overrides)
     own = source == run.config.name("dataset") and not placed
     config = with_overrides(run, [*([] if own else [f"dataset={source}"]), *overrides], config_dir)
     config = with_classes(config, REBUILT)
     needs = {} if run.owns(config) or part == "validation" else {"val_fraction": 0.0}
-    data: Dataset = run.data(config.replace(dataset=needs))
-    split = getattr(data, {"validation": "val"}.get(part, part))
-    if split is None:
-        raise UserError(f"--split {part}: dataset={source} has none")
-    return split, data.skipped
+    return parts_of(run.data(config.replace(dataset=needs)), part, f"dataset={source}")
 
 
-def split_of(
+def parts_of(data: Dataset, part: str, called: str) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """A `part` of a data set, or `all`, by name, and the files that were left out."""
+    wanted = SPLITS if part == "all" else {part: SPLITS[part]}
+    splits = {name: getattr(data, key) for name, key in wanted.items()}
+    splits = {name: split for name, split in splits.items() if split is not None}
+    if not splits:
+        raise UserError(f"--split {part}: {called} has none")
+    return splits, data.skipped
+
+
+def splits_of(
     run: Trained, words: list[str], part: str, skip_broken: bool, config_dir: Path | None = None
-) -> tuple[Split, Sequence[object]]:
-    """The images that a command line names, files and folders or one data set with its overrides, and
-    what was left out of them. Raises UserError for anything else."""
+) -> tuple[dict[str, Split], Sequence[object]]:
+    """The images that a command line names, by split, and what was left out of them: files and folders,
+    which have no split; one data set with its overrides; or nothing, for the run's own data. Raises
+    UserError for anything else."""
+    if not words:
+        return parts_of(run.data(run.config), part, "the run's data set")
     words = [word.removeprefix("dataset=") for word in words]
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     sources = [word for word in words if word not in overrides]
@@ -94,35 +174,21 @@ def split_of(
     if sources and not missing:
         if overrides:
             raise UserError(f"{overrides[0]}: this is for a data set, but {sources[0]} is of images")
-        return images_split(run, [Path(source) for source in sources], skip_broken)
+        split, left_out = images_split(run, [Path(source) for source in sources], skip_broken)
+        return {"": split}, left_out
     if len(sources) == 1 and sources[0] in known:
-        return dataset_split(run, sources[0], overrides, part, config_dir)
+        return dataset_splits(run, sources[0], overrides, part, config_dir)
     what = (missing or words)[0]
     raise UserError(
         f"{what!r}: neither an image or a folder nor a data set; those are {', '.join(known)}"
     )
 
 
-def embed_into(
-    run: Trained,
-    words: list[str],
-    out: Path,
-    *,
-    part: str,
-    skip_broken: bool,
-    config_dir: Path | None = None,
-) -> str:
-    """Write embeddings (N, D), labels (N,), class names, and file names where there are files, into
-    `out`; return a line that says so. `words` name the images, see `split_of`. Raises UserError if `out`
-    exists."""
-    refuse_existing(out)
-    split, skipped = split_of(run, words, part, skip_broken, config_dir)
-    embeddings = run.embed(split).cpu().numpy()
-    arrays = {"labels": split.labels.cpu().numpy(), "classes": np.array(split.classes, dtype=str)}
-    if split.names is not None:
-        arrays["names"] = split.names.astype(str)
+def write_embeddings(out: Path, images: Embedded) -> None:
+    """Write embeddings (N, D), labels (N,), class names, and file names where there are files."""
+    arrays = {"embeddings": images.embeddings.cpu().numpy(), "labels": images.labels.cpu().numpy()}
+    arrays["classes"] = np.array(images.classes, dtype=str)
+    if all(split.names is not None for split in images.splits.values()):
+        arrays["names"] = np.array(images.names)
     with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
-        np.savez_compressed(file, embeddings=embeddings, **arrays)
-    left_out = f"; {len(skipped)} left out: {name_some(skipped)}" if skipped else ""
-    number = counted(len(embeddings), "embedding")
-    return f"{number} of {embeddings.shape[1]} dimensions -> {out}{left_out}"
+        np.savez_compressed(file, **arrays)

@@ -103,11 +103,15 @@ class Trained:
         return data
 
     def embed(self, split: Split) -> Tensor:
-        """Embeddings (N, D) of a split's images. Raises UserError for one that cannot be read."""
+        """Embeddings (N, D) of a split's images. Raises UserError for one that cannot be read, and for
+        embeddings that are not finite."""
         try:
-            return embed(self.backbone, split, self.device)
+            embeddings = embed(self.backbone, split, self.device)
         except BrokenImage as error:
             raise UserError(str(error)) from None
+        if not embeddings.isfinite().all():
+            raise UserError(f"{self.folder}: makes embeddings that are not finite numbers")
+        return embeddings
 
     def on(self, device: DeviceKeys) -> "Trained":
         """The same on another device."""

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src.analysis import compare_sweeps, rank_runs, read_runs
+from src.analysis.winner import next_steps
 from src.analysis.wording import answer_sentences, method
 from src.errors import UserError
 
@@ -133,6 +134,17 @@ def test_a_planted_winner_is_named_with_its_run_and_three_commands(plant, tmp_pa
             "export best:sweep --format onnx",
         )
         assert all(f"python -m src.{command}" in where for command in commands)
+
+
+def test_a_run_on_features_is_used_with_features(plant, tmp_path):
+    for loss, value in (("arcface", 0.9), ("cosface", 0.7)):
+        edit(
+            plant(loss, 0.2, 0, value),
+            lambda summary: summary["config"]["choices"].update(dataset="embeddings"),
+        )
+    lines = next_steps(compare_sweeps([tmp_path / "sweep"]))
+    assert lines[1].endswith("embeddings dataset.file=<file> --out embeddings.npz")
+    assert lines[2].endswith("dataset=embeddings dataset.file=<file> evaluation=open_set")
 
 
 def test_a_comparison_without_a_winner_leaves_none_behind(plant, tmp_path):

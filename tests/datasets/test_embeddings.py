@@ -10,7 +10,7 @@ from src.config.tree import Device
 from src.datasets import embeddings, load
 from src.errors import UserError
 from src.run.build import build_run
-from src.run.embedding import embed_into
+from src.run.embedding import embedded, splits_of
 from src.run.export import export
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
@@ -104,20 +104,18 @@ def test_a_trained_model_takes_features_only_and_is_exported(composed, folder_of
     train_run(composed(*fast, "dataset=embeddings", f"dataset.file={path}", *options), run)
     trained = load_trained(run, Device(kind="cpu", threads=1))
 
-    def embedded(source, *overrides):
-        out = tmp_path / f"{len(list(tmp_path.iterdir()))}.npz"
-        words, options = [str(source), *overrides], {"part": "test", "skip_broken": False}
-        assert embed_into(trained, words, out, **options).startswith("12 embeddings of 4 dim")
-        return np.load(out)["embeddings"]
+    def embed(source, *overrides):
+        splits, _ = splits_of(trained, [str(source), *overrides], "test", False)
+        return embedded(trained, splits).embeddings.numpy()
 
     with pytest.raises(UserError, match=r"faces: images; the model of .* takes features"):
-        embedded(folder_of("faces"))
+        embed(folder_of("faces"))
     kept = np.load(run / "embeddings.npz")["embeddings"]
-    np.testing.assert_allclose(embedded("embeddings", f"dataset.file={path}"), kept, atol=1e-6)
+    np.testing.assert_allclose(embed("embeddings", f"dataset.file={path}"), kept, atol=1e-6)
     assert export(trained, "torchscript", tmp_path / "m.pt") < 1e-4
     other = ["dataset.dimension=8", "evaluation=open_set", "dataset.split=open_set"]
     with pytest.raises(UserError, match=r"dataset=synthetic: has images, the model of .* wants feat"):
-        embedded("synthetic", *other)
+        embed("synthetic", *other)
 
 
 def test_features_are_not_augmented(composed, tmp_path):

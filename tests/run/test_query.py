@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from src.datasets import Split
 from src.query import main
+from src.run.embedding import Embedded
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
-from src.run.query import Gallery, ask
-from tests.conftest import FAST
+from src.run.query import ask
+from tests.conftest import FAST, config_of
 
 
 @pytest.fixture
@@ -51,8 +53,39 @@ def test_known_images_get_their_names_and_others_are_unknown_at_about_the_rate_p
 
 
 def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, patterns):
-    image = next((patterns / "trained").rglob("*.png"))
-    assert re.search(r"known above a cosine of 0\.\d+", query(image))
+    said = query(next((patterns / "trained").rglob("*.png")))
+    trained = patterns / "trained"
+    assert said.startswith(f"gallery: 228 images of 19 classes, the training split of {trained}\n")
+    assert re.search(r"known above a cosine of 0\.\d+", said)
+
+
+def test_a_share_finer_than_the_validation_images_allow_is_said_to_be_coarser(query, patterns):
+    said = query(next((patterns / "known").rglob("*.png")), "--false-accepts", 0.001)
+    assert "--false-accepts 0.001 needs 999 validation images; this run has 156, so the " in said
+    assert "finest share they allow is used, 0.0064\n" in said
+    assert "is used" not in query(next((patterns / "known").rglob("*.png")))
+
+
+def test_four_hundred_images_answer_without_any_option(patterns, tmp_path, monkeypatch, capsys):
+    for folder in sorted((patterns / "trained").iterdir()):
+        for image in sorted(folder.iterdir())[:10]:
+            (tmp_path / "photos" / folder.name).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "photos" / folder.name / image.name).write_bytes(image.read_bytes())
+    data = ("dataset=image_folder", f"dataset.root={tmp_path / 'photos'}", "batch_size=32")
+    train_run(config_of(*FAST, *data), tmp_path / "run")
+    image = tmp_path / "photos" / "p00" / "0.png"
+    monkeypatch.setattr("sys.argv", ["src.query", str(tmp_path / "run"), str(image)])
+    main()
+    said = capsys.readouterr().out
+    assert "gallery: 290 images of 29 classes, the training split of" in said
+    assert "this run has 30, so the finest share they allow is used, 0.032\n" in said
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_text(query, patterns, tmp_path):
+    image = tmp_path / "=1+1.png"
+    image.write_bytes(next((patterns / "known").rglob("*.png")).read_bytes())
+    query(image, "--out", tmp_path / "out")
+    assert rows_in(tmp_path / "out")[0]["image"] == "'=1+1.png"
 
 
 def test_a_gallery_is_read_from_what_embed_wrote(
@@ -65,8 +98,13 @@ def test_a_gallery_is_read_from_what_embed_wrote(
     monkeypatch.setattr("sys.argv", line)
     embed.main()
     capsys.readouterr()
-    folder = query(patterns / "known", "--gallery", patterns / "gallery", "--threshold", 0.5)
-    assert query(patterns / "known", "--gallery", out, "--threshold", 0.5) == folder
+    said = [
+        query(patterns / "known", "--gallery", gallery, "--threshold", 0.5)
+        for gallery in (patterns / "gallery", out)
+    ]
+    for one, source in zip(said, (patterns / "gallery", out), strict=True):
+        assert one.startswith(f"gallery: 60 images of 10 classes, {source}\n")
+    assert said[0].partition("\n")[2] == said[1].partition("\n")[2]
     (tmp_path / "torn.npz").write_bytes(out.read_bytes()[:100])
     with np.load(out) as kept:
         narrower = dict(kept) | {"embeddings": kept["embeddings"][:, :8]}
@@ -106,20 +144,18 @@ def test_embed_knows_where_the_runs_own_images_are(trained_on_patterns, tmp_path
 
 
 def test_what_comes_next_is_of_another_class():
-    gallery = torch.nn.functional.normalize(torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), dim=1)
-    found = ask(
-        torch.tensor([[2.0, 0.1]]), Gallery(gallery, torch.tensor([0, 0, 1]), ("a", "b"), None), 0.9
-    )
-    assert found.nearest[0].tolist() == [0, 1, 2] and found.second.tolist() == [2]
-    assert found.known.tolist() == [True]
-    alone = ask(torch.ones(1, 2), Gallery(gallery, torch.zeros(3).long(), ("a",), None), 0.9999)
-    assert alone.second.tolist() == [-1] and alone.known.tolist() == [False]
+    gallery, ask_of = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0]]), torch.tensor([[2.0, 0.1]])
+    image = Split(torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.zeros(1).long(), [0.0], [1.0])
+    queries = Embedded(ask_of, image.labels, ("?",), {"": image})
+    (answer,), rows = ask(queries, Embedded(gallery, torch.tensor([0, 0, 1]), ("a", "b"), {}), 0.9)
+    assert rows.tolist() == [[0, 1, 2]] and answer.answer == "a" and answer.next == "b"
+    (alone,), _ = ask(queries, Embedded(gallery, torch.zeros(3).long(), ("a",), {}), 0.9999)
+    assert (alone.answer, alone.next, alone.next_cosine) == ("unknown", "", -1)
 
 
 @pytest.mark.parametrize(
     ("options", "why"),
     [
-        (["--false-accepts", 0.001], "156 validation images tell no rate below 0.0064"),
         (["--false-accepts", 2], "--false-accepts 2: a share between 0 and 1"),
         (["--threshold", 3], "--threshold 3: a cosine from -1 to 1"),
         (["--gallery", "nowhere"], "--gallery nowhere: neither a folder of images nor an .npz"),

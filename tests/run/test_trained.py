@@ -3,6 +3,7 @@
 import json
 import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from src import embed, evaluate, export
+from src.analysis import compare_sweeps
+from src.analysis.winner import next_steps
 from src.config import Config
 from src.config.tree import Device
 from src.errors import UserError
@@ -216,6 +219,21 @@ def test_a_run_that_is_not_finished_says_so(module, digits_run, call, tmp_path):
     more = ["digits"] if module is embed else ["--format", "torchscript"] if module is export else []
     out, ended = call(module, run, *more, "--out", tmp_path / "out")
     assert ended is None and f"{run} is diverged: this is its model after epoch 2 of 2" in out
+
+
+@pytest.mark.parametrize("which", ["closed_run", "run_folder"])
+def test_the_command_that_a_comparison_prints_measures_what_the_run_does(
+    which, request, people, call, tmp_path, monkeypatch
+):
+    run = shutil.copytree(request.getfixturevalue(which), tmp_path / "run")
+    for person in ("p03", "p04"):
+        shutil.copytree(people / person, tmp_path / "new" / person)
+    monkeypatch.chdir(tmp_path)
+    comparison = compare_sweeps([run])
+    typed = next(line for line in next_steps(comparison) if " -m src.evaluate " in line)
+    words = shlex.split(typed.replace("<folder>", "new"))[3:]
+    out, ended = call(evaluate, *words, "--out", "out")
+    assert ended is None and set(metrics(tmp_path / "out")) == set(metrics(run)), out
 
 
 def test_other_classes_are_no_closed_set(digits_run, people, call, tmp_path):
