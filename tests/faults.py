@@ -107,20 +107,20 @@ def until_next_is_finished(optimizer, folder):
 
 
 def in_drawing(fault: Callable) -> Callable:
-    """The same fault, when the run's pictures are to be drawn."""
+    """The same fault, when the run's figures are to be drawn."""
 
     def plant(optimizer, folder):
-        from src.run import artifacts
+        from src.run import lifecycle
 
-        draw = artifacts.draw_run
+        draw = lifecycle.draw_wanted
 
-        def struck(scene):
-            artifacts.draw_run = draw
+        def struck(folder_of_run):
+            lifecycle.draw_wanted = draw
             fault(optimizer, folder)
-            return draw(scene)
+            return draw(folder_of_run)
 
         if draw.__name__ != "struck":  # at an earlier step
-            artifacts.draw_run = struck
+            lifecycle.draw_wanted = struck
 
     return plant
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -73,38 +74,81 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone(
     ]
 
 
-def test_whatever_is_wrong_with_pictures_a_run_is_finished(composed, tmp_path, monkeypatch, caplog):
+def test_whatever_is_wrong_with_figures_a_run_is_finished_and_draws_them_when_started_again(
+    composed, tmp_path, monkeypatch, caplog
+):
     config = composed(*FAST, "epochs=1")
 
-    def interrupted(scene):
-        assert summary_of(scene.folder.path)["state"] == "finished"
+    def interrupted(folder):
+        assert summary_of(folder.path)["state"] == "finished"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("src.run.artifacts.draw_run", lambda scene: 1 / 0)
-    objective = train_run(config, tmp_path / "broken")
-    line = "the run is finished, but not all of its figures are there (ZeroDivisionError: "
-    assert any(said.startswith(line) for said in caplog.messages)
-    monkeypatch.setattr("src.run.artifacts.draw_run", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        train_run(config, tmp_path / "ended")
-    assert any(said.startswith("interrupted while it drew; to draw again: ") for said in caplog.messages)
+    with monkeypatch.context() as patched:
+        patched.setattr("src.run.lifecycle.draw_wanted", lambda folder: 1 / 0)
+        objective = train_run(config, tmp_path / "broken")
+        line = "the run is finished, but not all of its figures are there (ZeroDivisionError: "
+        assert any(said.startswith(line) for said in caplog.messages)
+        patched.setattr("src.run.lifecycle.draw_wanted", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_run(config, tmp_path / "ended")
+        again = "interrupted while it drew; to draw again: python -m src.draw "
+        assert any(said.startswith(again) for said in caplog.messages)
     for folder in ("broken", "ended"):
         found = summary_of(tmp_path / folder)
         assert found["state"] == "finished" and found["validation"]["accuracy"] == objective
         assert found["files"] == ["metrics.csv", "checkpoint.pt", "embeddings.npz"]
+        assert "figures" not in found
         assert train_run(config, tmp_path / folder) == objective
+        assert len(summary_of(tmp_path / folder)["figures"]) == 4
+        (tmp_path / folder / "plots" / "curves.png").unlink()
+        assert train_run(config, tmp_path / folder) == objective
+        assert (tmp_path / folder / "plots" / "curves.png").exists()
+
+
+@pytest.mark.figures
+@pytest.mark.parametrize("kind", ["closed_set", "open_set", "animated"])
+def test_figures_drawn_from_the_folder_again_are_the_same(kind, command, faces, tmp_path, template):
+    images = (
+        "dataset=image_folder",
+        f"dataset.root={faces}",
+        "dataset.test_fraction=0.5",
+        "batch_size=8",
+    )
+    typed = {"closed_set": (), "open_set": images, "animated": ("plots.animate=true",)}[kind]
+    done = command(*FAST, *typed, "loss=elasticface_arc")
+    assert done.returncode == 0, done.stderr
+    plots = tmp_path / "out" / "plots"
+    before = {path.name: path.read_bytes() for path in plots.iterdir()}
+    for path in plots.iterdir():
+        path.unlink()
+    again = template.start("src.draw", str(tmp_path / "out")).finished()
+    assert again.returncode == 0 and f"{len(before)} figures" in again.stdout, again.stderr
+    assert {path.name: path.read_bytes() for path in plots.iterdir()} == before
+    assert len(before) >= 4
+
+
+def test_draw_names_what_it_cannot_draw(composed, tmp_path, template):
+    train_run(composed(*FAST, "epochs=1"), tmp_path / "sweep" / "good")
+    for name in ("torn", "unfinished"):
+        shutil.copytree(tmp_path / "sweep" / "good", tmp_path / "sweep" / name)
+    (tmp_path / "sweep" / "torn" / "embeddings.npz").write_bytes(b"PK")
+    (tmp_path / "sweep" / "unfinished" / "summary.json").unlink()
+    done = template.start("src.draw", str(tmp_path / "sweep")).finished()
+    assert done.returncode == 1 and "good: 4 figures" in done.stdout and "Traceback" not in done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    assert "torn/embeddings.npz: cannot be read as embeddings" in line
+    nothing = template.start("src.draw", str(tmp_path)).finished()
+    assert nothing.returncode == 1 and "no finished run is here" in nothing.stderr
 
 
 def test_what_vanishes_while_a_run_draws_is_missed_afterwards(composed, tmp_path, monkeypatch):
     config = composed(*FAST, "epochs=1")
 
-    def lose(scene):
-        (scene.folder.path / "embeddings.npz").unlink()
-        (scene.folder.path / "plots").mkdir()
-        (scene.folder.path / "plots" / "curves.png").write_bytes(b"a picture")
+    def lose(folder):
+        (folder.path / "embeddings.npz").unlink()
         return []
 
-    monkeypatch.setattr("src.run.artifacts.draw_run", lose)
+    monkeypatch.setattr("src.run.lifecycle.draw_wanted", lose)
     train_run(config, tmp_path)
     with pytest.raises(UserError, match=r"finished but embeddings.npz is missing"):
         train_run(config, tmp_path)

@@ -25,6 +25,12 @@ FRAME_POINTS = 2000  # of an animation
 FRAMES = "frames.npz"
 
 
+def draw_wanted(folder: RunFolder) -> list[Path]:
+    """Draw the figures that a finished run's configuration asks for, as `draw_run` does."""
+    plots = folder.read_summary().config.plots
+    return draw_run(folder) if plots.figures or plots.animate else []
+
+
 def draw_run(folder: RunFolder) -> list[Path]:
     """Draw a finished run's figures into plots/, record them in its summary.json, and return their
     paths. Raises UserError for a run that is not finished, or whose files cannot be read, and OSError

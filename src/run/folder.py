@@ -244,13 +244,15 @@ class RunFolder:
         """Whether figures of a finished run that were asked for are not there."""
         if not (summary.config.plots.figures or summary.config.plots.animate):
             return False
-        drawn = summary.figures
-        return drawn is None or not all((self.path / name).exists() for name in drawn)
+        return summary.figures is None or bool(self._absent(summary.figures))
 
     def lacking(self, summary: Summary) -> dict[str, str]:
         """The files of a finished run that are `missing` or `empty` now."""
+        return self._absent(summary.files)
+
+    def _absent(self, names: list[str]) -> dict[str, str]:
         states = {}
-        for name in summary.files:
+        for name in names:
             try:
                 if not (self.path / name).stat().st_size:
                     states[name] = "empty"

@@ -33,7 +33,7 @@ from .epochs import (
     check_chosen_on_validation,
     train,
 )
-from .figures import draw_run, save_frames
+from .figures import draw_wanted, save_frames
 from .folder import (
     LAST,
     Epochs,
@@ -87,9 +87,9 @@ def train_run(config: Config, path: Path, group: str | None = None) -> float:
 def show(folder: RunFolder, tracker: tracking.Tracker) -> None:
     """Draw the figures of a run that is finished, and send them to the tracker; the run is finished
     whatever becomes of them."""
-    plots, again = folder.read_summary().config.plots, command("draw", shown(folder.path))
+    again = command("draw", shown(folder.path))
     try:
-        figures = draw_run(folder) if plots.figures or plots.animate else []
+        figures = draw_wanted(folder)
         tracker.show(lambda: shown_of(folder, figures))
     except KeyboardInterrupt:
         log.warning(f"interrupted while it drew; to draw again: {again}")

@@ -27,8 +27,9 @@ from ..durable import written_aside
 from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once
 from ..run.build import check_config, check_config_here
 from ..run.command_line import continue_command
-from ..run.folder import claimed
+from ..run.folder import RunFolder, claimed
 from ..tracking import check_online, left_in_sweep
+from ..words import counted
 from .baselines import baselines_of
 from .console import Board, console
 from .loop import InOrder, Launcher, Loop, OtherLauncher, Source
@@ -194,9 +195,16 @@ class PlannedSweeper(Sweeper):
             )
 
     def say_left(self) -> None:
+        """Name what finished runs lack, in W&B and of figures, and the commands that mend it."""
         left = left_in_sweep(self.folder)
         if left:
             print(left, file=sys.stderr)
+        runs = [RunFolder(path) for path in self.folder.glob("[!.]*/")]
+        found = [(run, run.summary()) for run in runs]
+        undrawn = [run for run, summary in found if summary and summary.done and run.undrawn(summary)]
+        if undrawn:
+            lack = counted(len(undrawn), "finished run lacks", "finished runs lack")
+            print(f"{lack} figures: {command('draw', self.shown_folder)}", file=sys.stderr)
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""

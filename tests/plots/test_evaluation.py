@@ -6,6 +6,7 @@ import torch
 
 from src.datasets.splits import Split
 from src.evaluation import evaluate, sample_pairs
+from src.evaluation.results import Results
 from src.losses import ArcFace
 from src.plots import evaluation_figures
 
@@ -24,8 +25,9 @@ def figures_of(name: str, split: Split, spread: float = 0.5):
     x = torch.randn(classes, 8)[split.labels] + spread * torch.randn(len(split), 8)
     evaluated = evaluate(name, head, x, split.labels, sample_pairs(split.labels, 1000))
     prototypes = head.prototypes.detach().numpy()
-    pictures = evaluation_figures(evaluated, x.numpy(), split, prototypes, "title")
-    return {name.removesuffix(".png"): picture() for name, picture in pictures.items()}
+    results = Results.of(evaluated, x.numpy(), split, prototypes)
+    figures = evaluation_figures(name, results, evaluated.metrics, "title")
+    return {name.removesuffix(".png"): figure() for name, figure in figures.items()}
 
 
 def legend_texts(fig) -> list[str]:

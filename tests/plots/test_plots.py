@@ -4,10 +4,12 @@ from io import BytesIO
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from src import plots
-from src.evaluation import METRICS
+from src.evaluation import METRICS, PairScores
+from src.evaluation.verification import PairCurves, pair_curves
 from src.plots import style
 from src.plots.style import colour, fit_axis, marker, new_figure, short_names
 
@@ -72,22 +74,29 @@ def test_classes_past_ten_get_another_marker():
     assert plots.class_colours(12).shape == (12, 3)
 
 
+def curves_of(cosines: np.ndarray, same: np.ndarray) -> PairCurves:
+    return pair_curves(PairScores(torch.from_numpy(cosines), torch.from_numpy(same), None))
+
+
 def test_pairs_are_drawn_in_degrees_with_their_numbers():
     cosines = np.concatenate([np.full(30, 0.5), np.full(70, 0.0)])
-    axes = plots.plot_pairs(cosines, np.arange(100) < 30).axes[0]
+    curves = curves_of(cosines, np.arange(100) < 30)
+    axes = plots.plot_pairs(*curves[:4]).axes[0]
     assert [text.get_text() for text in axes.get_legend().get_texts()] == [
         "same class, 30 pairs, median 60.0°",
         "different classes, 70 pairs, median 90.0°",
     ]
+    assert curves.pair_shares.sum(1).tolist() == [1, 1]
 
 
 def test_a_curve_of_a_million_thresholds_is_thinned_and_still_passes_its_points():
-    far = np.sort(RNG.uniform(size=10**6))
-    far[0], far[-1] = 0, 1
-    axes = plots.plot_roc(far, far**0.2, 0.1, 1e-5).axes[0]
+    different, same = RNG.uniform(-1, 1, 10**6), 1 - 2 * RNG.uniform(size=10**5) ** 5
+    cosines = np.concatenate([different, same])
+    curves = curves_of(cosines, np.arange(len(cosines)) >= len(different))
+    axes = plots.plot_roc(curves.far, curves.tar, 0.1, 1e-5).axes[0]
     x, y = axes.get_lines()[0].get_data()
     assert 500 < len(x) < 5000 and axes.get_xlim()[0] == 1e-5
-    np.testing.assert_allclose(y, x**0.2, atol=1e-3)
+    np.testing.assert_allclose(y, x**0.2, atol=0.01)  # P(1 − 2u⁵ > 1 − 2f) = f^0.2
 
 
 @pytest.mark.parametrize("shape", [(9, 7, 1), (9, 7, 3), (1, 16, 1)])

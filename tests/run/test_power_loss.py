@@ -42,11 +42,11 @@ def test_of_a_run_that_is_finished_on_the_disk_every_file_is_whole(run, kind):
     finished = [disk for disk in getattr(recorder, kind) if disk.get("summary.json")]
     assert finished
     results = {"metrics.csv", "checkpoint.pt", "embeddings.npz"}
-    assert results | {"plots/curves.png"} <= set(json.loads(finished[-1]["summary.json"])["files"])
+    assert "plots/curves.png" in json.loads(finished[-1]["summary.json"])["figures"]
     for disk in finished:
-        files = json.loads(disk["summary.json"])["files"]
-        assert results <= set(files)
-        for name in files:
+        summary = json.loads(disk["summary.json"])
+        assert results <= set(summary["files"])
+        for name in [*summary["files"], *summary.get("figures", ())]:
             assert disk.get(name) == (folder / name).read_bytes(), name
 
 
@@ -126,7 +126,7 @@ def test_a_checkpoint_without_its_rows_is_begun_again(run, tmp_path, no_pictures
     assert "resumed_after_epoch" not in summary_of(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["metrics.csv", "checkpoint.pt", "embeddings.npz", "plots/curves.png"])
+@pytest.mark.parametrize("name", ["metrics.csv", "checkpoint.pt", "embeddings.npz"])
 @pytest.mark.parametrize("state", ["missing", "empty"])
 def test_a_finished_run_without_one_of_its_files_is_named_and_offered_again(
     name, state, run, tmp_path, no_pictures

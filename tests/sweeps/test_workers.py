@@ -102,8 +102,17 @@ def test_a_run_begins_while_the_last_one_draws_and_a_crash_there_loses_pictures_
     assert f"{crashed.name} is finished, perhaps without all figures or W&B: its process crashed" in out
     assert "SIGABRT" in (crashed / "train.log").read_text().splitlines()[-1]
     assert "loss" in summary_of(crashed)["config"] and (crashed / "embeddings.npz").exists()
-    code, out, _ = finish(sweep("seed=0,1,2"))
-    assert code == 0 and "3 runs, 3 finished already, 0 to go" in out
+    code, out, err = finish(sweep("seed=0,1,2"))
+    assert code == 0 and "3 runs, 3 finished already, 0 to go" in out and "lacks figures" not in err
+
+
+def test_runs_whose_figures_were_lost_are_named_with_the_command_that_draws_them(sweep, tmp_path):
+    drawn = "plots.figures=true"
+    code, _, err = finish(sweep("seed=0,1", drawn, faults="arcface0:draw_and_abort"))
+    lost = f"1 finished run lacks figures: python -m src.draw {os.path.relpath(tmp_path / 'sweep')}"
+    assert code == 0 and lost in err, err
+    code, _, err = finish(sweep("seed=0,1", drawn))
+    assert code == 0 and lost in err
 
 
 def test_a_sweep_that_is_interrupted_while_a_run_draws_has_its_result(sweep, tmp_path):
