@@ -108,13 +108,9 @@ def test_whatever_is_wrong_with_figures_a_run_is_finished_and_draws_them_when_st
 @pytest.mark.figures
 @pytest.mark.parametrize("kind", ["closed_set", "open_set", "animated"])
 def test_figures_drawn_from_the_folder_again_are_the_same(kind, command, faces, tmp_path, template):
-    images = (
-        "dataset=image_folder",
-        f"dataset.root={faces}",
-        "dataset.test_fraction=0.5",
-        "batch_size=8",
-    )
-    typed = {"closed_set": (), "open_set": images, "animated": ("plots.animate=true",)}[kind]
+    folder = ("dataset=image_folder", f"dataset.root={faces}", "dataset.test_fraction=0.5")
+    opened = (*folder, "batch_size=8")
+    typed = {"closed_set": (), "open_set": opened, "animated": ("plots.animate=true",)}[kind]
     done = command(*FAST, *typed, "loss=elasticface_arc")
     assert done.returncode == 0, done.stderr
     plots = tmp_path / "out" / "plots"

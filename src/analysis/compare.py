@@ -15,7 +15,7 @@ from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
 from .report import PICTURES, write_report
-from .tables import ranking_cells, ranking_header, settings_rows, write_tables
+from .tables import ranking_cells, ranking_header, write_tables
 from .winner import point_to_winner
 from .wording import answer_sentences
 
@@ -52,8 +52,7 @@ def compare_sweeps(
     logger = runs[0].config.logger
     group = logger.group or tracking.sweep_group(folders[0])
     if log_to_wandb:
-        header, *rows = settings_rows(comparison)
-        tracking.track_comparison(logger, out, group, header, rows, list(pictures.values()), page)
+        tracking.track_comparison(logger, out, group)
     if wandb_report:
         keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
         title = f"{comparison.best.loss} and others: {group}"

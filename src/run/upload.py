@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import tracking
 from ..config import Config
+from ..config.tree import Logger
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..evaluation.results import Results
@@ -73,13 +74,13 @@ def predictions_of(results: Results) -> tuple[list[str], list[list]] | None:
 
 
 def upload(folders: list[Path]) -> int:
-    """Send W&B what it lacks of the runs in `folders`, and return how many there were. Raises UserError
-    if W&B cannot be reached, or one of the runs cannot be sent."""
+    """Send W&B what it lacks of the runs and comparisons in `folders`, and return how many there were.
+    Raises UserError if W&B cannot be reached, or if one of them cannot be sent."""
     lacking = {
         path.parent.parent: note
         for folder in folders
         for path in sorted(folder.rglob("wandb/run.json"))
-        if (note := tracking.note_of(path.parent.parent)) and note.left and note.split
+        if (note := tracking.note_of(path.parent.parent)) and note.left
     }
     if not lacking:
         return 0
@@ -89,7 +90,10 @@ def upload(folders: list[Path]) -> int:
     failed = {}
     for path, note in lacking.items():
         try:
-            replay(RunFolder(path), note)
+            if note.split:
+                replay(RunFolder(path), note)
+            else:  # a comparison
+                tracking.track_comparison(Logger(mode="online"), path)
             why = (tracking.note_of(path) or note).left
         except (UserError, OSError, ValueError, KeyError) as error:
             why = str(error)

@@ -19,7 +19,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Annotated, Literal
@@ -85,7 +84,7 @@ class WorkersLauncher(PlannedLauncher):
         self.__init__(**checked_node(WorkersLauncher, config.hydra.launcher, "hydra.launcher."))
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.most, self.threads = shares(self.asked, config.device.kind, config.device.threads)
-        self.forking = workers_context()  # it imports while the sweep is being planned
+        workers_context()  # the server imports while the sweep is being planned
         # What processes are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
         vars(sys.modules["__main__"])["__spec__"] = None
@@ -113,7 +112,7 @@ class WorkersLauncher(PlannedLauncher):
         gpu = of_gpu.index(min(of_gpu)) if of_gpu else 0
         environment = {"CUDA_VISIBLE_DEVICES": visible_gpus()[gpu]} if self.gpus else {}
         job = self.task, self.context, run.composed, "{0.major}.{0.minor}".format(version.getbase())
-        process, pipe = forked(self.forking, environment, self.images, job)
+        process, pipe = forked(environment, self.images, job)
         for other in self.processes:
             other.beside = True
         deadline, beside = time.monotonic() + (self.timeout or math.inf), bool(self.processes)
@@ -182,14 +181,15 @@ class WorkersLauncher(PlannedLauncher):
         shutil.rmtree(self.images, ignore_errors=True)
 
 
-def forked(context: BaseContext, *arguments) -> tuple[BaseProcess, Connection]:
+def forked(*arguments) -> tuple[BaseProcess, Connection]:
     """Start a process, and return it with its pipe."""
     for attempt in range(FORKS):
+        context = workers_context()  # another server, if somebody killed the last
         pipe, of_child = context.Pipe(duplex=False)
         process = context.Process(target=live, args=(of_child, *arguments))
         try:
             process.start()
-        except (EOFError, OSError):  # somebody killed the process that it was to be forked from
+        except (EOFError, OSError):  # killed just now
             if attempt + 1 == FORKS:
                 raise
         else:

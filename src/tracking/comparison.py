@@ -1,58 +1,66 @@
 """A sweep's answer in W&B: a run that holds it, and a Report."""
 
+import csv
 import logging
 from pathlib import Path
 
 from ..config.tree import PACKAGES, Logger
 from ..durable import write_text
 from ..errors import UserError
-from .session import Session, names
+from .session import Session, names, note_of
 from .settings import PROJECT, mode_of, own_settings, reason, why_not_online
 
 log = logging.getLogger(__name__)
 
 
-def track_comparison(
-    logger: Logger,
-    out: Path,
-    group: str,
-    header: list[str],
-    rows: list[list],
-    pictures: list[Path],
-    page: Path,
-) -> None:
-    """A run `comparison` in the sweep's group: a table of `rows`, pictures, and the page as an artifact.
-    Comparing again goes on with the same run. What fails costs the upload, in one line."""
+def track_comparison(logger: Logger, folder: Path, group: str | None = None) -> None:
+    """Show a comparison's folder as a run `comparison` in the sweep's group: its table of settings, its
+    figures, and its page as an artifact. Comparing again goes on with the same run. What fails costs the
+    upload, in one line."""
     try:
         if mode_of(logger) == "disabled":
             return
-        settings = own_settings()
+        settings, earlier = own_settings(), note_of(folder)
         name = f"{settings.run_name or group}/comparison"
         about = names(logger, settings, name, group, ["comparison"])
-        session = Session(logger, out, own_id=False, about=about)
+        about = earlier.about if earlier and group is None else about
+        session = Session(logger, folder, own_id=False, about=about)
         session.begin(job_type="comparison")
         if session.run is None:
             return
     except UserError as error:  # the runs were made elsewhere, or W&B's settings have changed since
         log.warning(f"the comparison was not uploaded to W&B: {error}")
         return
-    failed = 0
+    why = None
     try:
-        log_comparison(session.run, header, rows, pictures, page)
+        log_comparison(session, folder)
     except Exception as error:
-        failed = 1
-        log.warning(f"the comparison was not uploaded to W&B: {reason(error)}")
-    session.end(exit_code=failed)
+        why = reason(error)
+        log.warning(f"the comparison was not uploaded to W&B: {why}")
+    session.end(exit_code=1 if why else 0, lacks=why)
 
 
-def log_comparison(run, header: list[str], rows: list[list], pictures: list[Path], page: Path) -> None:
+def log_comparison(session: Session, folder: Path) -> None:
     import wandb
 
-    table = wandb.Table(columns=header, data=rows, allow_mixed_types=True)
-    run.log({"settings": table} | {f"plots/{path.stem}": wandb.Image(str(path)) for path in pictures})
-    artifact = wandb.Artifact(f"comparison-{run.id}", type="report")
-    artifact.add_file(str(page))
-    run.log_artifact(artifact)
+    with open(folder / "summary.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    figures = {f"plots/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))}
+    session.media = 1 + len(figures)
+    data = [list(map(number, row)) for row in rows]
+    table = wandb.Table(columns=header, data=data, allow_mixed_types=True)
+    session.run.log({"settings": table} | figures)
+    artifact = wandb.Artifact(f"comparison-{session.run.id}", type="report")
+    artifact.add_file(str(folder / "report.html"))
+    session.run.log_artifact(artifact)
+
+
+def number(cell: str) -> float | str | None:
+    """The value of a cell of a CSV file."""
+    try:
+        return float(cell) if cell else None
+    except ValueError:
+        return cell
 
 
 def report(logger: Logger, group: str, title: str, text: list[str], metric: str, keys: list[str]):

@@ -132,8 +132,9 @@ class Session:
         except OSError as error:
             log.warning(f"W&B: {error}")
 
-    def end(self, exit_code: int = 0) -> None:
-        """Finish it, wait for uploads no longer than `logger.timeout`, and note what the server has."""
+    def end(self, exit_code: int = 0, lacks: str | None = None) -> None:
+        """Finish it, wait for uploads no longer than `logger.timeout`, and note what the server lacks;
+        `lacks` says what was not even sent."""
         if self.run is None:
             return
         waiting = f"waiting for W&B, at most {self.timeout:g} s (logger.timeout)"
@@ -157,7 +158,7 @@ class Session:
         if why:
             self._left(why)
         else:
-            self.note.left = None
+            self.note.left = lacks
             self._write_note()
 
     def _lacking(self, path: str) -> str | None:
@@ -169,7 +170,7 @@ class Session:
             run = wandb.Api(timeout=min(int(self.timeout) + 1, 19)).run(path)
             for look in range(LOOKS):
                 time.sleep(look and 1)
-                rows = run.lastHistoryStep
+                rows = max(run.lastHistoryStep, 0)
                 files = [file.name for file in run.files()] if self.media else []
                 media = sum(name.startswith("media/") for name in files)
                 if rows >= self.last_step and media >= self.media:
@@ -177,7 +178,7 @@ class Session:
         except Exception as error:  # of the client, the server
             return reason(error)
         if rows < self.last_step:
-            return f"its server has {max(rows, 0)} of {self.last_step} rows"
+            return f"its server has {rows} of {self.last_step} rows"
         return f"its server has {media} of {self.media} files"
 
     def _left(self, why: str) -> None:

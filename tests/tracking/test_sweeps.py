@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from src import tracking
+from src.run.upload import upload
 from tests.conftest import summary_of
 
 from .test_online import TINY, lines
@@ -45,17 +46,13 @@ def test_a_sweep_online_is_a_group_of_runs_and_a_comparison(command, tmp_path, s
 
 @pytest.fixture
 def answer(tmp_path):
-    """What a comparison uploads."""
-    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "ranking.png")
-    (tmp_path / "report.html").write_text("<html>")
-    table = ["setting", "accuracy"], [["arcface", 0.9], ["softmax", None]]
-    return (
-        tmp_path / "comparison",
-        "a-group",
-        *table,
-        [tmp_path / "ranking.png"],
-        tmp_path / "report.html",
-    )
+    """The folder of a comparison, as far as it is uploaded, and its group."""
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(folder / "ranking.png")
+    (folder / "report.html").write_text("<html>")
+    (folder / "summary.csv").write_text("setting,accuracy\narcface,0.9\nsoftmax,\n")
+    return folder, "a-group"
 
 
 def test_comparing_again_goes_on_with_the_same_run(composed, answer, online):
@@ -64,6 +61,15 @@ def test_comparing_again_goes_on_with_the_same_run(composed, answer, online):
         tracking.track_comparison(logger, *answer)
     (run,) = online.runs.values()
     assert run.exits == [0, 0] and run.group == "a-group"
+
+
+def test_a_comparison_made_offline_is_uploaded_from_its_folder(composed, answer, online):
+    tracking.track_comparison(composed("logger.mode=offline").logger, *answer)
+    assert not online.runs and tracking.left_in_sweep(answer[0].parent).startswith("1 run is not in W&B")
+    assert upload([answer[0].parent]) == 1 and upload([answer[0].parent]) == 0
+    (run,) = online.runs.values()
+    assert run.group == "a-group" and run.tags == ["comparison"] and run.exits == [0]
+    assert run.history[0]["settings"]["nrows"] == 2
 
 
 @pytest.mark.parametrize("how", [500, "hang", 401])
@@ -97,9 +103,8 @@ def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
 
 
 def test_what_breaks_in_the_client_costs_the_upload(composed, answer, online, said):
-    out, group, header, rows, pictures, page = answer
-    pictures[0].unlink()
-    tracking.track_comparison(composed().logger, out, group, header, rows, pictures, page)
+    (answer[0] / "report.html").unlink()
+    tracking.track_comparison(composed().logger, *answer)
     assert len(lines(said, "the comparison was not uploaded to W&B: ")) == 1
     assert online.run_named("/comparison").exits == [1]
 
