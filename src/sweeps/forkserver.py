@@ -7,8 +7,7 @@ import signal
 import threading
 from multiprocessing.context import BaseContext
 
-# What a run needs, including what its libraries import late.
-MODULES = ("src.train", "src.run.lifecycle", "src.plots", "src.sweeps.workers")
+PRELOAD = ["src.sweeps.preload"]
 
 
 def workers_context() -> BaseContext:
@@ -16,7 +15,7 @@ def workers_context() -> BaseContext:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(MODULES))
+    context.set_forkserver_preload(PRELOAD)
     if threading.current_thread() is threading.main_thread():
         # Ctrl-C is for the sweep, which ends its runs itself.
         handler = signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -6,6 +6,7 @@ takes down nothing else, and all processes end with the sweep's, however that en
 """
 
 import faulthandler
+import gc
 import math
 import multiprocessing
 import os
@@ -94,6 +95,7 @@ class WorkersLauncher(PlannedLauncher):
         self.fits_on_gpu = 1 if self.gpus and self.asked == "auto" else None
         self.images = Path(config.hydra.sweep.dir).absolute() / SHARED
         self.processes: list[Process] = []
+        self.leaving: list[BaseProcess] = []  # which have said their last word
         self.tried_alone: list[Planned] = []  # again, when nothing else runs any more
         self.given_up: list[Planned] = []  # of those
         self.alone: Process | None = None
@@ -141,8 +143,10 @@ class WorkersLauncher(PlannedLauncher):
             error, died = one.pipe.recv(), False
         except (EOFError, OSError):
             error, died = None, True
-        one.process.join()
+            one.process.join()
         one.pipe.close()
+        self.leaving = [process for process in self.leaving if process.exitcode is None]
+        self.leaving.append(one.process)
         self.processes.remove(one)
         was_alone, self.alone = one is self.alone, None if one is self.alone else self.alone
         if died:
@@ -176,8 +180,9 @@ class WorkersLauncher(PlannedLauncher):
         one.kill_due = time.monotonic() + KILL_SECONDS
 
     def close(self) -> None:
-        for one in self.processes:
-            end_process(one.process, signal.SIGKILL)
+        for process in [*(one.process for one in self.processes), *self.leaving]:
+            end_process(process, signal.SIGKILL)
+            process.join()
         shutil.rmtree(self.images, ignore_errors=True)
 
 
@@ -286,6 +291,7 @@ running = False  # whether this process is in the middle of a run
 
 def live(pipe: Connection, environment: dict[str, str], images: Path, job: tuple) -> None:
     """The life of a run's process. What the run raised goes through the pipe."""
+    gc.freeze()  # a collection would copy what this process shares with the server
     os.environ.update(environment)
     signal.signal(signal.SIGTERM, end_run)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which ends its runs itself
