@@ -7,7 +7,7 @@ import signal
 import threading
 from multiprocessing.context import BaseContext
 
-PRELOAD = ["src.sweeps.preload"]
+PRELOAD = ["src.train", "src.sweeps.preload"]
 
 
 def workers_context() -> BaseContext:
