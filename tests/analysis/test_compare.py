@@ -280,10 +280,15 @@ def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
         (lambda path: (path / "x").mkdir(parents=True), "no run has begun in it"),
     ],
 )
-def test_a_folder_without_runs_is_an_error_and_no_traceback(prepare, line, tmp_path, template):
+def test_a_folder_without_runs_is_an_error(prepare, line, tmp_path):
     prepare(tmp_path / "sweep")
+    with pytest.raises(UserError, match=line):
+        compare_sweeps([tmp_path / "sweep"])
+
+
+def test_the_command_answers_a_mistake_without_a_traceback(tmp_path, template):
     done = template.start("src.compare", tmp_path / "sweep").finished()
-    assert done.returncode == 1 and line in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "no such folder" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_bad_questions_are_answered_with_what_would_be_right(make, tmp_path):

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.mark.slow
 def test_the_notebook_in_docs_runs_from_top_to_bottom(tmp_path):
     notebook = nbformat.read(ROOT / "docs" / "notebook.ipynb", as_version=4)
     where = {"metadata": {"path": str(tmp_path)}}

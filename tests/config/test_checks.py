@@ -64,18 +64,15 @@ def test_augmentations_are_those_that_there_are():
     assert keys == set(parameters(Augmentation)) - {"generator"}
 
 
-def test_a_choice_names_its_class_by_where_it_comes_from(composed):
-    for group, path in FILES:
-        if group in PACKAGES:
-            config = composed(f"{group}={path.stem}", *["dataset.file=x"] * (path.stem in OF_A_FILE))
-            target = getattr(config, group).target
-            module = locate(group, target).__module__
-            assert module.startswith((f"{PACKAGES[group]}.", "functools")), path
-            assert config.name(group) == path.stem
+def refuses_what_is_no_number_or_choice(config, group: str) -> None:
+    for name in getattr(config, group).arguments:
+        for value in (float("nan"), float("inf"), 10**400, "abc", {"a": 1}):
+            with pytest.raises(UserError, match=f"^{group}.{name}="):
+                check_config(config.replace(**{group: {name: value}}))
 
 
 @pytest.mark.parametrize(("group", "choice"), BUILT)
-def test_each_choice_is_built(group, choice, composed, tmp_path, request):
+def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, composed, tmp_path, request):
     overrides = ["model=mlp", "logger=none", "batch_size=8"]
     overrides.append(f"{group}={choice}" if group != "experiment_loss" else "experiment=few_classes")
     if group == "experiment_loss":
@@ -91,6 +88,11 @@ def test_each_choice_is_built(group, choice, composed, tmp_path, request):
     if choice.startswith("iresnet"):
         overrides.append("model.width=8")
     config = check_config(composed(*overrides))
+    if group in PACKAGES:
+        module = locate(group, getattr(config, group).target).__module__
+        assert module.startswith((f"{PACKAGES[group]}.", "functools")) and config.name(group) == choice
+    if group in ("loss", "optimizer", "schedule"):
+        refuses_what_is_no_number_or_choice(config, group)
     read_elsewhere = ("mnist", "kmnist", "cifar10", "cifar100", "omniglot", *OF_A_FILE, *OF_MANY_FILES)
     if choice in read_elsewhere:  # or their files are not among the test data
         return
@@ -317,17 +319,6 @@ def test_what_only_the_data_tell_is_one_line_too(composed, tmp_path, folder_of):
     given = "dataset=image_folder", f"dataset.root={root.parent}", "evaluation=closed_set"
     with pytest.raises(UserError, match=r"^dataset=image_folder: one class to train on \(p00\)"):
         build_run(composed(*FAST, *given, "batch_size=2"), RunFolder(tmp_path))
-
-
-def test_no_argument_takes_what_is_not_a_number_or_a_choice(composed):
-    for group, path in FILES:
-        if group not in ("loss", "optimizer", "schedule"):
-            continue
-        config = composed("logger=none", "model=mlp", f"{group}={path.stem}")
-        for name in getattr(config, group).arguments:
-            for value in (float("nan"), float("inf"), 10**400, "abc", {"a": 1}):
-                with pytest.raises(UserError, match=f"^{group}.{name}="):
-                    check_config(config.replace(**{group: {name: value}}))
 
 
 def test_all_mistakes_are_said_at_once():

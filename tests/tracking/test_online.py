@@ -330,30 +330,21 @@ def test_an_outage_then_make_sync_has_every_epoch_once(composed, tmp_path, onlin
     assert tracking.left_in_sweep(folder.parent) is None
 
 
-@pytest.mark.parametrize("left", ["nothing", "empty", "torn", "garbage", "a pipe", "no folder"])
-def test_whatever_state_the_clients_files_are_in_a_finished_run_arrives(
-    left, composed, tmp_path, online, monkeypatch
-):
-    """A killed client has written seven bytes of its file, or any part of it."""
-    folder = tmp_path / "run"
-    outage_in_training(folder, online, monkeypatch)
-    train_run(composed(*TINY, "optimizer._target_=tests.faults.Adam"), folder)
-    for path in folder.rglob("run-*.wandb"):
-        content = path.read_bytes()
-        path.unlink()
-        if left == "a pipe":
-            os.mkfifo(path)
-        elif left != "nothing":
-            broken = {"empty": b"", "torn": content[:7], "garbage": os.urandom(999)}
-            path.write_bytes(broken.get(left, content))
-    if left == "no folder":
-        for path in folder.glob("wandb/*run-*"):
-            shutil.rmtree(path, ignore_errors=True)
-    online.heal()
-    tracking.settings.forget_client()
-    assert upload([folder]) == 1
-    (run,) = online.runs.values()
-    assert run.epochs == [1, 2] and run.exits == [0]
+def test_whatever_state_the_clients_files_are_in_a_finished_run_arrives(composed, tmp_path, online):
+    """A killed client has written seven bytes of its file, or any part of it; what it wrote is not
+    read."""
+    train_run(composed(*TINY, "logger.mode=offline"), tmp_path / "run")
+    contents = {"empty": b"", "torn": b":W&B\xe1\xbe\x00", "garbage": os.urandom(999), "pipe": None}
+    for name, content in contents.items():
+        folder = shutil.copytree(tmp_path / "run", tmp_path / name)
+        note = folder / "wandb" / "run.json"
+        note.write_text(json.dumps(json.loads(note.read_text()) | {"id": name}))
+        path = folder / "wandb" / f"run-20260101_000000-{name}" / f"run-{name}.wandb"
+        path.parent.mkdir()
+        os.mkfifo(path) if content is None else path.write_bytes(content)
+    assert upload([tmp_path]) == 1 + len(contents) and upload([tmp_path]) == 0
+    assert len(online.runs) == 5 and set(contents) < set(online.runs)
+    assert all(run.epochs == [1, 2] and run.exits == [0] for run in online.runs.values())
 
 
 def test_a_run_killed_in_training_is_uploaded_as_failed_and_goes_on_later(

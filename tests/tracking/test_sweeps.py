@@ -72,8 +72,7 @@ def test_a_comparison_made_offline_is_uploaded_from_its_folder(composed, answer,
     assert run.history[0]["settings"]["nrows"] == 2
 
 
-@pytest.mark.parametrize("how", [500, "hang", 401])
-@pytest.mark.parametrize("when", ["before", "amidst"])
+@pytest.mark.parametrize(("how", "when"), [(500, "before"), ("hang", "amidst"), (401, "amidst")])
 def test_a_comparison_that_cannot_be_uploaded_costs_the_upload(
     how,
     when,
