@@ -72,6 +72,16 @@ def test_half_of_the_queries_went_wrong_if_any_did(spread, subtitle):
     assert len(fig.axes) == rows * 9
 
 
+def test_queries_that_went_right_come_first():
+    split = split_of(5)
+    fig = figures_of("open_set", split, spread=1.5)["neighbours"]
+    shown = [int(axes.images[0].get_array()[0, 0]) for axes in fig.axes]  # each image is its row
+    right = [
+        split.labels[query] == split.labels[nearest] for query, nearest, *_ in np.reshape(shown, (-1, 9))
+    ]
+    assert right == [True] * 4 + [False] * 4
+
+
 def test_a_query_stands_beside_its_own_neighbours():
     split = split_of(5)
     fig = figures_of("open_set", split, spread=0.0)["neighbours"]

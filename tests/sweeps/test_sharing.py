@@ -126,6 +126,21 @@ def test_gpus_go_by_the_names_that_are_visible(monkeypatch):
     assert workers.visible_gpus() == ["5", "GPU-8f"]
 
 
+@pytest.mark.parametrize(
+    ("beside", "alone", "again"), [(True, False, True), (False, False, False), (True, True, False)]
+)
+def test_a_run_without_memory_is_tried_again_if_others_were_beside_it(beside, alone, again):
+    launcher, (pipe, of_child) = launcher_on_gpus(1, 1), multiprocessing.Pipe(duplex=False)
+    launcher.fits_on_gpu, launcher.leaving = None, []
+    process = process_of(0, cause="memory")
+    process.pipe, process.beside, process.deadline = pipe, beside, math.inf
+    launcher.processes, launcher.alone = [process], process if alone else None
+    of_child.send("OutOfMemoryError: CUDA out of memory")
+    ended = launcher.take(process)
+    assert (launcher.tried_alone == [process.run]) is again and (ended is None) is again
+    assert again or ended.error.startswith("OutOfMemoryError")
+
+
 def test_a_jump_of_the_clock_ends_no_run(monkeypatch):
     launcher, (pipe, _of_child) = launcher_on_gpus(1, 1), multiprocessing.Pipe(duplex=False)
     deadline = time.monotonic() + 3600
