@@ -14,7 +14,7 @@ from .figures import comparison_figures, read_spheres
 from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
-from .report import PICTURES, write_report
+from .report import write_report
 from .tables import ranking_cells, ranking_header, write_tables
 from .winner import point_to_winner
 from .wording import answer_sentences
@@ -42,11 +42,14 @@ def compare_sweeps(
     write_tables(comparison, out)
     point_to_winner(comparison)
     spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
-    pictures = plots.draw(comparison_figures(comparison, spheres), out)
-    for name in PICTURES - set(pictures):  # of an earlier comparison, which had them
-        (out / f"{name}.png").unlink(missing_ok=True)
+    figures = comparison_figures(comparison, spheres)
+    drawn = plots.draw({name: figure.draw for name, figure in figures.items()}, out)
+    captions = {out / name: figures[name].caption for name in figures if Path(name).stem in drawn}
+    if (out / "report.html").exists():
+        for path in set(out.glob("*.png")) - set(captions):  # of the comparison before this one
+            path.unlink()
     answer = answer_sentences(comparison)
-    page = write_report(comparison, answer, pictures, spheres, out)
+    page = write_report(comparison, answer, captions, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)
     print_comparison(comparison, answer, page)
     logger = runs[0].config.logger

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -22,25 +23,44 @@ ANGLES = {
 }
 
 
-def comparison_figures(
-    comparison: Comparison, spheres: list[plots.Sphere]
-) -> dict[str, Callable[[], Figure]]:
-    """What draws the figures, as `plots.draw` takes them; `spheres` as `plots.aligned_spheres` leaves
-    them. One that would show the same value everywhere is left out, but for the ranking."""
+class Captioned(NamedTuple):
+    """A figure to be drawn, and the sentence below it in the report."""
+
+    caption: str
+    draw: Callable[[], Figure]
+
+
+def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Captioned]:
+    """Return the figures of a comparison by file name; `spheres` as `plots.aligned_spheres` leaves them.
+    A figure that would show the same value everywhere is left out, but for the ranking."""
     metric = METRICS[comparison.metric]
     shared, labels = split_shared([setting.label for setting in comparison.settings])
     figures = {}
     if len(comparison.settings) > 1:
-        figures["ranking.png"] = partial(ranking_figure, comparison, labels, shared)
+        figures["ranking.png"] = Captioned(
+            "Test results, from the setting that is chosen first to the last.",
+            partial(ranking_figure, comparison, labels, shared),
+        )
     figures |= margin_figures(comparison)
     rates = losses_by_rate(comparison)
     if rates:
-        figures["rates.png"] = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
+        edge = losses_at_an_edge(comparison)
+        caption = "Losses and learning rates: of each pair the setting that validation chooses."
+        if edge:
+            caption += (
+                " Best at the lowest or the highest rate tried, so that a better one may lie beyond: "
+                f"{', '.join(edge)}."
+            )
+        draw = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
+        figures["rates.png"] = Captioned(caption, draw)
     budgets = {loss: drawn(metric, values) for loss, values in comparison.budgets.items()}
     if any(len(values) > 1 for values in budgets.values()) and vary(*budgets.values()):
         label = axis_label(comparison.metric)
         bounds = drawn(metric, bounds_of(metric))
-        figures["budgets.png"] = partial(plots.plot_budgets, budgets, label, bounds)
+        figures["budgets.png"] = Captioned(
+            "Equal budgets: the test result to expect of one chosen from n settings of a loss.",
+            partial(plots.plot_budgets, budgets, label, bounds),
+        )
     figures |= learning_curves(comparison, labels, shared)
     runs = [run for setting in comparison.settings for run in setting.runs]
     if all(key in run.metrics for run in runs for keys in ANGLES.values() for key in keys):
@@ -48,11 +68,17 @@ def comparison_figures(
             np.degrees([angle_range(setting, which) for setting in comparison.settings])
             for which in ANGLES
         )
-        figures["angles.png"] = partial(plots.plot_angle_ranges, labels, *angles, shared)
+        figures["angles.png"] = Captioned(
+            "Angles to the own prototype and to the nearest other one.",
+            partial(plots.plot_angle_ranges, labels, *angles, shared),
+        )
     if spheres and comparison.best.runs[0].classes:
         short = dict(zip((s.label for s in comparison.settings), labels, strict=True))
         named = [sphere._replace(label=short.get(sphere.label, sphere.label)) for sphere in spheres]
-        figures["spheres.png"] = partial(plots.plot_gallery, named, comparison.best.runs[0].classes)
+        figures["spheres.png"] = Captioned(
+            "First seeds of the best settings, turned onto each other.",
+            partial(plots.plot_gallery, named, comparison.best.runs[0].classes),
+        )
     return figures
 
 
@@ -96,7 +122,7 @@ def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Fi
     )
 
 
-def margin_figures(comparison: Comparison) -> dict[str, Callable[[], Figure]]:
+def margin_figures(comparison: Comparison) -> dict[str, Captioned]:
     """The metric against the margin, and over margin and scale, where several were tried."""
     by_loss: dict[str, list[Setting]] = {}
     for setting in comparison.settings:
@@ -120,9 +146,11 @@ def margin_figures(comparison: Comparison) -> dict[str, Callable[[], Figure]]:
     if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
         bounds = drawn(metric, bounds_of(metric))
         means = f"{label}, mean and {INTERVAL}"
-        figures["margins.png"] = partial(plots.plot_margins, lines, without_margin, means, bounds)
+        draw = partial(plots.plot_margins, lines, without_margin, means, bounds)
+        figures["margins.png"] = Captioned("The metric against the margin.", draw)
     if grids and vary(*(grid[np.isfinite(grid)] for _, _, grid in grids.values())):
-        figures["heat.png"] = partial(plots.plot_heat, grids, label)
+        draw = partial(plots.plot_heat, grids, label)
+        figures["heat.png"] = Captioned("The metric over margin and scale.", draw)
     return figures
 
 
@@ -185,9 +213,7 @@ def losses_at_an_edge(comparison: Comparison) -> list[str]:
     ]
 
 
-def learning_curves(
-    comparison: Comparison, labels: list[str], shared: str
-) -> dict[str, Callable[[], Figure]]:
+def learning_curves(comparison: Comparison, labels: list[str], shared: str) -> dict[str, Captioned]:
     metric = METRICS[comparison.metric]
     factor = metric.display_factor
     curves = {
@@ -199,7 +225,8 @@ def learning_curves(
         return {}
     label = f"{comparison.chosen_on.split()[0]} {axis_label(comparison.metric)}"
     bounds = drawn(metric, bounds_of(metric))
-    return {"curves.png": partial(plots.plot_learning, curves, label, bounds, shared)}
+    draw = partial(plots.plot_learning, curves, label, bounds, shared)
+    return {"curves.png": Captioned("Learning curves of the best settings.", draw)}
 
 
 def learning_curve(setting: Setting, metric: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import base64
 from collections import Counter
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +14,6 @@ from PIL import Image
 from ..commands import command, is_command
 from ..durable import TEXT, write_text
 from ..words import counted
-from .figures import losses_at_an_edge
 from .foreign import plain_yaml
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
@@ -26,20 +26,6 @@ from .wording import method, number
 TEMPLATES = Path(__file__).with_name("templates")
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
 WIDE = 1000  # pixels from which a picture takes the page's whole width
-CAPTIONS = {
-    "ranking": "Test results, from the setting that is chosen first to the last.",
-    "margins": "The metric against the margin.",
-    "heat": "The metric over margin and scale.",
-    "rates": "Losses and learning rates: of each pair the setting that validation chooses.",
-    "budgets": "Equal budgets: the test result to expect of one chosen from n settings of a loss.",
-    "curves": "Learning curves of the best settings.",
-    "angles": "Angles to the own prototype and to the nearest other one.",
-    "spheres": "First seeds of the best settings, turned onto each other.",
-    "confusion": "Which classes {best} takes for which.",
-    "neighbours": "Queries, and what {best} finds nearest to them.",
-}
-OF_THE_BEST = ("confusion", "neighbours")  # pictures that its run has left
-PICTURES = set(CAPTIONS) - set(OF_THE_BEST)  # of the comparison itself
 # What settings may share and a reader wants to know.
 SHARED = (
     *("loss", "margin.value", "scale.value", "dataset", "evaluation.protocol", "model"),
@@ -48,10 +34,10 @@ SHARED = (
 
 
 def write_report(
-    comparison: Comparison, answer: list[str], pictures: dict[str, Path], spheres: list, out: Path
+    comparison: Comparison, answer: list[str], figures: dict[Path, str], spheres: list, out: Path
 ) -> Path:
-    """`answer` in sentences; `pictures` by the names in CAPTIONS; `spheres` as `plots.aligned_spheres`
-    leaves them. Whatever comes from runs is escaped."""
+    """Write the page: `answer` in sentences, `figures` with their captions, `spheres` as
+    `plots.aligned_spheres` leaves them. Whatever comes from runs is escaped."""
     page = environment().get_template("report.html")
     text = page.render(
         title=title(comparison),
@@ -64,7 +50,7 @@ def write_report(
         settings=settings_table(comparison),
         method=method(comparison),
         baseline=comparison.baseline,
-        pictures=list(drawn_pictures(comparison, pictures)),
+        pictures=list(drawn_pictures(comparison, figures)),
         commands=sweep_commands(comparison.runs),
         failures=failures(comparison.failures),
         data=page_data(comparison, spheres, [run_command(run) for run in comparison.runs]),
@@ -158,27 +144,25 @@ def difference_cell(metric: str, gap) -> tuple[str, bool]:
     return text, bool(gap.separable)
 
 
-def drawn_pictures(comparison: Comparison, pictures: dict[str, Path]):
-    """What the page shows of each picture: those of the comparison, then those of the best's first run.
+def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator[dict]:
+    """What the page shows of each figure: those of the comparison, then those of the best's first run.
     One that cannot be read is left out."""
     run = comparison.best.runs[0]
-    own = {name: run.folder / "plots" / f"{name}.png" for name in OF_THE_BEST}
-    edge = losses_at_an_edge(comparison)
-    for name, path in (pictures | own).items():
+    best = f"{comparison.best.label} with seed {run.seed}"
+    own = {
+        run.folder / "plots" / "confusion.png": f"Which classes {best} takes for which.",
+        run.folder / "plots" / "neighbours.png": f"Queries, and what {best} finds nearest to them.",
+    }
+    for path, caption in (figures | own).items():
         try:
             with Image.open(path) as image:
                 image.verify()
                 size = image.size
         except (OSError, ValueError, SyntaxError):  # none, or damaged
             continue
-        caption = CAPTIONS[name].format(best=f"{comparison.best.label} with seed {run.seed}")
-        if name == "rates" and edge:
-            caption += (
-                f" Best at the lowest or the highest rate tried, so that a better one may lie beyond: "
-                f"{', '.join(edge)}."
-            )
         content = base64.b64encode(path.read_bytes()).decode()
-        yield {"name": name, "caption": caption, "wide": size[0] > WIDE, "size": size, "png": content}
+        shown = {"name": path.stem, "caption": caption, "wide": size[0] > WIDE}
+        yield shown | {"size": size, "png": content}
 
 
 def failures(runs: list[RunRecord]) -> dict:

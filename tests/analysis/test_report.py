@@ -16,7 +16,6 @@ import yaml
 from src import plots
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_by_rate
-from src.analysis.report import CAPTIONS
 from src.analysis.shared import split_shared
 from src.commands import PROGRAM
 from src.evaluation import METRICS
@@ -233,7 +232,7 @@ def test_a_figure_in_which_everything_is_the_same_is_not_drawn(write, tmp_path):
                 write(loss, margin, 0.01, seed, 1.0, curve=(1.0, 1.0))
     figures = comparison_figures(ranked(tmp_path), [])
     assert set(figures) == {"ranking.png", "angles.png"}
-    low, high = figures["ranking.png"]().axes[0].get_xlim()
+    low, high = figures["ranking.png"].draw().axes[0].get_xlim()
     assert 90 < low < 99 and 100 < high < 101
 
 
@@ -250,7 +249,7 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_of_the_page(write, tmp_path, 
     page, folder = page_of(tmp_path), tmp_path / "sweep" / "comparison"
     assert not {"ranking.png", "heat.png"} & {path.name for path in folder.iterdir()}
     assert (folder / "angles.png").exists() and (folder / "answer.txt").read_text()
-    assert CAPTIONS["ranking"] not in page and CAPTIONS["angles"] in page
+    assert "Test results, from the setting" not in page and "Angles to the own prototype" in page
     assert ["comparison/ranking.png could not be drawn" in line for line in caplog.messages] == [True]
     monkeypatch.setattr("src.analysis.compare.comparison_figures", lambda *_: {})
     assert "Figures" not in Elements(page_of(tmp_path)).texts
@@ -263,7 +262,7 @@ def test_axes_of_a_comparison_end_where_the_metric_does(write, tmp_path):
                 write(loss, margin, 0.01, seed, accuracy - 0.02 * seed + margin / 100, curve=(0.9, 1.0))
     figures = comparison_figures(ranked(tmp_path), [])
     for name, which in (("ranking", "x"), ("margins", "y"), ("budgets", "y"), ("curves", "y")):
-        axes = figures[f"{name}.png"]().axes[0]
+        axes = figures[f"{name}.png"].draw().axes[0]
         low, high = getattr(axes, f"get_{which}lim")()
         ticks = [tick for tick in getattr(axes, f"get_{which}ticks")() if low <= tick <= high]
         assert max(ticks) <= 100 and high - 100 < 0.03 * (high - low), name
@@ -275,7 +274,7 @@ def test_the_comparison_marks_the_mean_angle_that_the_log_says(write, tmp_path):
         summary = json.loads((folder / "summary.json").read_text())
         summary["metrics"] |= {"target_angle_mean": 0.4, "target_angle_p50": 0.3}
         write_json(folder / "summary.json", summary)
-    axes = comparison_figures(ranked(tmp_path), [])["angles.png"]().axes[0]
+    axes = comparison_figures(ranked(tmp_path), [])["angles.png"].draw().axes[0]
     assert axes.get_lines()[0].get_xdata() == pytest.approx([np.degrees(0.4)] * 2)
     assert axes.get_xlabel().startswith("angle (degrees): mean")
 
