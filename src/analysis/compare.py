@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from .. import plots, tracking
+from ..commands import is_command
 from ..durable import TEXT, write_text
 from .figures import comparison_figures, read_spheres
-from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
 from .read import read_runs
 from .report import write_report
-from .tables import ranking_cells, ranking_header, write_tables
+from .tables import loss_rows, ranking_cells, ranking_header, write_tables
 from .winner import point_to_winner
 from .wording import answer_sentences
 
@@ -28,14 +28,16 @@ def compare_sweeps(
     baseline: str | None = None,
     out: Path | None = None,
     *,
+    detect: float | None = None,
     log_to_wandb: bool = False,
     wandb_report: bool = False,
 ) -> Comparison:
     """Compare the runs in `folders`, write everything into `out` (default: `comparison` in the first),
     and print the answer. With `log_to_wandb` it becomes a run of their W&B group, if the runs are there;
-    with `wandb_report` a W&B Report. Raises UserError if there is nothing to compare."""
+    with `wandb_report` a W&B Report. `detect` is a difference of which the answer says how many seeds
+    find it. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
-    comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline)
+    comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline, detect)
     out = out or folders[0] / "comparison"
     out.mkdir(parents=True, exist_ok=True)
     comparison.folder = out
@@ -65,26 +67,35 @@ def compare_sweeps(
 
 
 def print_comparison(comparison: Comparison, answer: list[str], page: Path) -> None:
+    """The answer first; the tables, what was skipped and what failed below it."""
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
-    table = Table(
-        title=f"{comparison.metric}, in the order of the {comparison.chosen_on}", title_justify="left"
-    )
-    for column in (*ranking_header(comparison), "to the first"):
-        table.add_column(column, justify="left" if column == "setting" else "right")
-    for rank, setting in enumerate(comparison.settings, 1):
-        if rank > TABLE_ROWS and setting not in comparison.baselines:
-            continue
-        gap = setting.to_best
-        behind = number(comparison.metric, gap.mean, signed=True) if gap else ""
-        behind += " *" if gap and gap.separable else ""
-        table.add_row(*map(escape, ranking_cells(comparison, rank, setting)), behind)
-    console.print(table)
+    split = answer.index("")
+    for line in answer[: split + 1]:
+        console.print(line, markup=False, soft_wrap=is_command(line))
+    losses = loss_rows(comparison)
+    if losses:
+        console.print(table_of(losses[0], losses[1:], 1))
+    ranked = [
+        ranking_cells(comparison, rank, setting)
+        for rank, setting in enumerate(comparison.settings, 1)
+        if rank <= TABLE_ROWS or setting in comparison.pixels
+    ]
+    console.print(table_of(ranking_header(comparison), ranked, 2))
     more = len(comparison.candidates) - TABLE_ROWS
     if more > 0:
-        console.print(f"and {more} more; ", end="")
-    console.print(f"* separable from the first, {SURE} for all of them together")
-    for line in [*answer, *comparison.problems]:
-        console.print(line, markup=False)
+        console.print(f"and {more} more in summary.csv")
+    for line in [*answer[split + 1 :], *comparison.problems]:
+        console.print(line, markup=False, soft_wrap=is_command(line))
     for run in comparison.failures:
         console.print(f"{run.state}: {run.folder}: {run.error or ''}".splitlines()[0], markup=False)
     console.print(f"-> {os.path.relpath(page)}", markup=False)
+
+
+def table_of(header: list[str], rows: list[list[str]], names: int) -> Table:
+    """A table for the terminal; its first `names` columns are text, the others numbers."""
+    table = Table()
+    for place, column in enumerate(header):
+        table.add_column(column, justify="left" if place < names else "right")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

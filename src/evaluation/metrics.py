@@ -22,6 +22,10 @@ _DISPLAY = {
 }
 
 
+# How papers write the names that are no plain words.
+_TITLES = {"map_at_r": "MAP@R", "r_precision": "R-precision", "auc": "AUC", "eer": "EER"}
+
+
 # What a metric can be a share of, by the name of the count (see counts.py): one of them, in words.
 COUNTED = {
     "images": "image",
@@ -58,8 +62,12 @@ class Metric:
 
     @property
     def label(self) -> str:
-        """The name in words: "worst recall"."""
-        return self.name.replace("_", " ")
+        """The name as papers write it: "worst recall", "MAP@R", "Recall@1", "TAR@FAR=1e-3"."""
+        if self.name.startswith("recall_at_"):
+            return f"Recall@{self.name.removeprefix('recall_at_')}"
+        if self.name.startswith("tar_at_far_"):
+            return f"TAR@FAR={self.name.removeprefix('tar_at_far_')}"
+        return _TITLES.get(self.name, self.name.replace("_", " "))
 
     @property
     def axis_label(self) -> str:
@@ -80,10 +88,11 @@ class Metric:
         """A value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference between two
         values: "+1.2 points", "-3.0°", "+0.10"."""
         factor, _, symbol, decimals = _DISPLAY[self.unit]
+        shown = round(value * factor, decimals) + 0.0  # never -0.0
         if signed:
             symbol = " points" if self.unit == "share" else symbol
-            return f"{value * factor:+.{decimals}f}{symbol}"
-        return f"{value * factor:.{decimals}f}{symbol}"
+            return f"{shown:+.{decimals}f}{symbol}"
+        return f"{shown:.{decimals}f}{symbol}"
 
     @property
     def best(self) -> float:

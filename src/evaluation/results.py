@@ -39,6 +39,8 @@ class Results:
     pair_medians: np.ndarray | None = None
     far: np.ndarray | None = None
     tar: np.ndarray | None = None
+    # Of an open set (N, M): what each image as a query adds to each of RETRIEVAL_METRICS.
+    per_query: np.ndarray | None = None
     # Of an open set: rows (Q,) of some queries and (Q, K) of the nearest to each, and their images.
     queries: np.ndarray | None = None
     neighbours: np.ndarray | None = None
@@ -65,6 +67,8 @@ class Results:
         if "auc" in evaluated.metrics:
             for name, values in pair_curves(evaluated.scores)._asdict().items():
                 setattr(found, name, values)
+        if evaluated.retrieved and evaluated.retrieved.metrics:
+            found.per_query = evaluated.retrieved.per_query.cpu().numpy()
         if evaluated.retrieved and evaluated.retrieved.metrics and split.pictures:
             found.pick_neighbours(evaluated.retrieved.nearest.cpu().numpy(), split)
         return found

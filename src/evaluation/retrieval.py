@@ -19,10 +19,12 @@ BLOCK = 64  # columns whose maximum is taken first
 
 
 class Retrieval(NamedTuple):
-    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `nearest` (N, K), the
-    rows nearest to each sample, nearest first, K = min(10, N − 1)."""
+    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `per_query` (N, M), what
+    each sample adds to their means, NaN for one that is no query; `nearest` (N, K), the rows nearest to
+    each sample, nearest first, K = min(10, N − 1)."""
 
     metrics: dict[str, float]
+    per_query: Tensor
     nearest: Tensor
 
 
@@ -56,6 +58,7 @@ def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval
     depth = min(max(*RANKS, int(relevant.max())), count - 1)
     ranks = torch.arange(1, depth + 1, device=x.device)
     totals = torch.zeros(len(RETRIEVAL_METRICS), dtype=torch.float64)
+    per_query = torch.full((count, len(RETRIEVAL_METRICS)), torch.nan, device=x.device)
     kept = min(max(RANKS), depth)
     nearest = torch.empty(count, kept, dtype=torch.int64, device=x.device)
     gallery = F.pad(x, (0, 0, 0, -count % BLOCK))  # to whole blocks
@@ -74,7 +77,9 @@ def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval
         r = relevant[rows].clamp(min=1)
         values = [same_class[:, :k].any(1).float() for k in RANKS]
         values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
-        totals += torch.stack(values)[:, relevant[rows] > 0].sum(1).cpu().double()
+        found = torch.stack(values)[:, relevant[rows] > 0]
+        per_query[rows[relevant[rows] > 0]] = found.T
+        totals += found.sum(1).cpu().double()
     queries = int((relevant > 0).sum())
     metrics = dict(zip(RETRIEVAL_METRICS, (totals / queries).tolist(), strict=True)) if queries else {}
-    return Retrieval(metrics, nearest)
+    return Retrieval(metrics, per_query, nearest)

@@ -13,7 +13,7 @@ import pytest
 from src.analysis import compare_sweeps, foreign, rank_runs, read_runs
 from src.analysis.figures import read_spheres
 from src.analysis.foreign import MOST_YAML_BYTES, array_shape, plain_yaml, read_arrays
-from src.analysis.report import read_yaml
+from src.analysis.typed import read_yaml
 from src.durable import harmless
 from tests.conftest import config_of
 
