@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from .errors import BadArgument
@@ -56,14 +55,6 @@ class AngularPenaltySMLoss(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar."""
-        if x.ndim != 2 or x.size(1) != self.in_features:
-            raise BadArgument("x.shape", tuple(x.shape), f"expected (B, {self.in_features})")
-        if labels.shape != x.shape[:1]:
-            raise BadArgument(
-                "labels.shape", tuple(labels.shape), f"expected ({len(x)},), one for each row of x"
-            )
-        if labels.dtype != torch.int64:
-            raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
         return self.head(x, labels)
 
 

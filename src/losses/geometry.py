@@ -1,5 +1,6 @@
 """Unit vectors, cosines and angles whose values and gradients stay exact to both ends."""
 
+import functools
 import math
 
 import torch
@@ -7,6 +8,45 @@ from torch import Tensor
 
 TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines are 0, and so are their gradients
 TINY_SINE = 1e-6  # float32 knows a unit vector's direction no better than this
+
+
+def real() -> torch.dtype:
+    """Return the type of parameters and buffers: torch's default, at least float32."""
+    return torch.promote_types(torch.get_default_dtype(), torch.float32)
+
+
+class _Refuse(torch.autograd.Function):
+    """Return the first `count` tensors, whose derivative in any of the tensors is refused."""
+
+    @staticmethod
+    def forward(ctx, count: int, *tensors: Tensor):
+        return tuple(tensor.clone() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("heads have first derivatives only: their gradients have none")
+
+
+def first_derivatives_only(backward):
+    """Make a Function's backward refuse to be differentiated in what it is given and has saved.
+
+    torch's `once_differentiable` cuts the graph instead: where a loss has a second path to the same
+    tensor, as the one by ‖x‖, second derivatives would be that path's alone, without a word.
+    """
+
+    @functools.wraps(backward)
+    def wrapper(ctx, *grads):
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return found
+        found = found if isinstance(found, tuple) else (found,)
+        of = [t for t in (*grads, *ctx.saved_tensors) if t is not None and t.requires_grad]
+        given = [g for g in found if g is not None]
+        refused = iter(_Refuse.apply(len(given), *given, *of))
+        return tuple(None if g is None else next(refused) for g in found)
+
+    return wrapper
 
 
 def lengths(vectors: Tensor) -> Tensor:
@@ -32,18 +72,19 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
 class _Cosines(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor):
+        given = a, b
         (a, a_norms), (b, b_norms) = unit(a), unit(b)
-        ctx.save_for_backward(a, a_norms, b, b_norms)
+        ctx.save_for_backward(a, a_norms, b, b_norms, *given)  # those are for `first_derivatives_only`
         ctx.mark_non_differentiable(a, b)
         ctx.set_materialize_grads(False)  # else zeros are made for a and b
         return a @ b.T, a, b
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor | None, *_):
         if grad is None:
             return None, None
-        a, a_norms, b, b_norms = ctx.saved_tensors
+        a, a_norms, b, b_norms, *_ = ctx.saved_tensors
         to_a, to_b = ctx.needs_input_grad
         return (
             _through_unit(grad @ b, a, a_norms) if to_a else None,
@@ -86,7 +127,7 @@ class _Arccos(torch.autograd.Function):
         return angle
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor) -> Tensor:
         (angle,) = ctx.saved_tensors
         # Angles below √ε have the cosine 1, so a sine of 0 means no more than "below √ε".

@@ -17,27 +17,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import arccos, cosines, follow, psi, unit
+from .errors import BadArgument, check_choice, check_number, check_whole
+from .geometry import arccos, cosines, follow, psi, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 
 
 def full_precision(method):
-    """Run a head's method outside autocast, on embeddings of the head's type, at least float32."""
+    """Run a head's method outside autocast, on embeddings of the head's type, at least float32, after
+    `check_shapes`."""
 
     @functools.wraps(method)
-    def wrapper(self, embeddings: Tensor, *args):
-        limit = torch.finfo(embeddings.dtype).max
+    def wrapper(self, embeddings: Tensor, *labels: Tensor):
+        check_shapes(self.embedding_dim, embeddings, *labels)
         embeddings = embeddings.to(self.weight.dtype)
-        if limit < 1e5 and embeddings.requires_grad:  # float16 cannot hold the gradient of a tiny vector
-            embeddings.register_hook(lambda grad: grad.clamp(-limit, limit))
         kind = embeddings.device.type
         if not torch.is_autocast_enabled(kind):
-            return method(self, embeddings, *args)
+            return method(self, embeddings, *labels)
         with torch.autocast(kind, enabled=False):
-            return method(self, embeddings, *args)
+            return method(self, embeddings, *labels)
 
     return wrapper
+
+
+def check_shapes(embedding_dim: int, embeddings: Tensor, labels: Tensor | None = None) -> None:
+    """Raise BadArgument unless embeddings are (B, D) and labels, if given, (B,) int64 with B ≥ 1: the
+    mean over other labels may be a number all the same."""
+    if embeddings.ndim != 2 or embeddings.size(1) != embedding_dim:
+        raise BadArgument("embeddings.shape", tuple(embeddings.shape), f"expected (B, {embedding_dim})")
+    if labels is None:
+        return
+    if labels.shape != embeddings.shape[:1]:
+        why = f"expected ({len(embeddings)},), one for each embedding"
+        raise BadArgument("labels.shape", tuple(labels.shape), why)
+    if labels.dtype != torch.int64:
+        raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
+    if len(labels) == 0:
+        raise BadArgument("labels.shape", (0,), "expected at least one sample")
+
+
+HALVES = (torch.half, torch.bfloat16)
 
 
 def in_digits(values: Tensor) -> str:
@@ -83,24 +101,24 @@ class Head(nn.Module):
     ):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
-        self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim))[0])
+        self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim, dtype=real()))[0])
         if not self.softmax_type:
             no_entropy = f"{type(self).__name__} has no cross entropy"
             if label_smoothing:
                 raise BadArgument("label_smoothing", label_smoothing, f"{no_entropy} to smooth")
             if class_weights is not None:
                 raise BadArgument("class_weights", class_weights, f"{no_entropy} to weigh")
-        if not 0 <= label_smoothing < 1:
-            raise BadArgument("label_smoothing", label_smoothing, "expected a number from 0 to below 1")
+        check_number("label_smoothing", label_smoothing, least=0, below=1)
         if class_weights == "balanced":
-            class_weights = torch.full((num_classes,), math.nan)
+            class_weights = torch.full((num_classes,), math.nan, dtype=real())
         elif class_weights is not None:
             given = class_weights
-            class_weights = torch.tensor(given, dtype=torch.float32)
+            class_weights = torch.tensor(given, dtype=real(), device="cpu")
             positive = (class_weights > 0) & class_weights.isfinite()
             if class_weights.shape != (num_classes,) or not positive.all():
                 why = f"expected {num_classes} finite numbers above 0, one for each class"
                 raise BadArgument("class_weights", given, why)
+            class_weights = class_weights.to(self.weight.device)
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
@@ -123,9 +141,18 @@ class Head(nn.Module):
 
         def at_least_float32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in (torch.half, torch.bfloat16) else moved
+            if moved.dtype not in HALVES:
+                return moved
+            return tensor.to(moved.device, torch.promote_types(tensor.dtype, torch.float32))
 
         return super()._apply(at_least_float32, recurse)
+
+    def _load_from_state_dict(self, *args) -> None:
+        """`load_state_dict(assign=True)` may put in halves."""
+        super()._load_from_state_dict(*args)
+        own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
+        if any(tensor.dtype in HALVES for tensor in own):
+            self._apply(lambda tensor: tensor)
 
     @property
     def prototypes(self) -> Tensor:
@@ -141,13 +168,15 @@ class Head(nn.Module):
         """(B, D) -> (B, C) without margin: what inference and accuracy use."""
         raise NotImplementedError
 
+    @full_precision
     def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) -> (B, C) as the loss sees them; equal to `logits` where there is no margin."""
         return self.logits(embeddings)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar. Labels are not checked here: that
-        would stop a GPU at every step; check them once per data set."""
+        """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar. Raise BadArgument for other shapes or
+        types. Whether labels are in [0, C) is not checked here: that would stop a GPU at every step;
+        check them once per data set."""
         return self.cross_entropy(self.margin_logits(embeddings, labels), labels)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
@@ -156,7 +185,11 @@ class Head(nn.Module):
         if logits.device.type == "cpu" and logits.size(1) <= 32:
             logits, labels = logits.T.unsqueeze(0), labels.unsqueeze(0)
         return F.cross_entropy(
-            logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing
+            logits,
+            labels,
+            weight=self.class_weights,
+            ignore_index=torch.iinfo(torch.int64).min,  # torch's −100 is no class here either
+            label_smoothing=self.label_smoothing,
         )
 
 
@@ -183,6 +216,7 @@ class CosineHead(Head):
 
     published_scale: float | None = None
     plain_slopes = False  # every logit is a cosine times the factor, plus a constant
+    other_logits = False  # not cosines: AdaCos's scale, which is derived for those, would be meaningless
 
     def __init__(
         self,
@@ -199,26 +233,28 @@ class CosineHead(Head):
     ):
         super().__init__(embedding_dim, num_classes, **options)
         scale = self.published_scale if scale is None else scale
-        log_scale = torch.tensor(float(self.check_scale(scale))).log()
+        start = torch.tensor(float(self.check_scale(scale)), dtype=real())
         if learnable_scale:
-            self.log_scale = nn.Parameter(log_scale)
+            self.log_scale = nn.Parameter(start.log())
         else:
-            self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+            self.register_buffer("fixed_scale", start)
+        if not self.has_scale:
+            why = f"for {type(self).__name__}, which has no scale"
+            check_unread(CosineHead, why, learnable_scale=learnable_scale, dynamic_scale=dynamic_scale)
+        if dynamic_scale and self.other_logits:
+            why = f"AdaCos's scale is that of cosines, which the logits of {type(self).__name__} are not"
+            raise BadArgument("dynamic_scale", dynamic_scale, why)
         if dynamic_scale and learnable_scale:
             raise BadArgument(
                 "dynamic_scale", dynamic_scale, "a scale is learnable or dynamic, not both"
             )
         self.learnable_scale, self.dynamic_scale = learnable_scale, dynamic_scale
-        if not isinstance(inter_topk, int) or not 0 <= inter_topk < num_classes:
-            why = f"expected a whole number from 0 to {num_classes - 1}"
-            raise BadArgument("inter_topk", inter_topk, why)
-        if not 0 <= inter_topk_margin <= math.pi:
-            raise BadArgument("inter_topk_margin", inter_topk_margin, "expected an angle from 0 to π")
+        check_whole("inter_topk", inter_topk, 0, num_classes - 1)
+        check_number("inter_topk_margin", inter_topk_margin, least=0, most=math.pi)
         if not inter_topk:
             check_unread(CosineHead, "with inter_topk=0", inter_topk_margin=inter_topk_margin)
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
-        if gradient not in ("exact", "detached"):
-            raise BadArgument("gradient", gradient, "expected exact or detached")
+        check_choice("gradient", gradient, "exact", "detached")
         self.gradient = gradient
         self.check_detachable(self.plain_slopes)
 

@@ -4,12 +4,10 @@ Both steps know that a margin changes the targets alone, so it costs one pass ov
 plain scaling would. What a member does in between, on B numbers, autograd differentiates.
 """
 
-import functools
-
 import torch
 from torch import Tensor
 
-from .geometry import angle_of_chords, chords, lengths
+from .geometry import angle_of_chords, chords, first_derivatives_only, lengths
 
 
 class _TakeTargets(torch.autograd.Function):
@@ -22,7 +20,7 @@ class _TakeTargets(torch.autograd.Function):
         return cosine.view_as(cosine), cosine.gather(1, column).squeeze(1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor, grad_target: Tensor):
         return grad.scatter_(1, ctx.saved_tensors[0], grad_target.unsqueeze(1)), None
 
@@ -38,7 +36,7 @@ class _PutTargets(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor):
         scale, column, logits = ctx.saved_tensors
         grad_scale = None if logits is None else (grad * logits).sum() / scale
@@ -73,14 +71,13 @@ class Targets:
         """`x` and `w` (B, D) are the unit embeddings and the unit weights of the labels."""
         self.labels, self.cosine, self.unit_embeddings = labels, cosine, x
         self._embeddings, self._unit_weights = embeddings, w
-
-    @functools.cached_property
-    def _chords(self) -> tuple[Tensor, Tensor]:
-        return chords(self.unit_embeddings, self._unit_weights)
+        self._chords: tuple[Tensor, Tensor] | None = None
 
     @property
     def angle(self) -> Tensor:
         """θ_y (B,) in [0, π] radians; π/2 where one vector has no direction."""
+        if self._chords is None:  # no cached_property: its lock breaks the graph of torch.compile
+            self._chords = chords(self.unit_embeddings, self._unit_weights)
         return angle_of_chords(self.cosine, *self._chords)
 
     @property

@@ -9,7 +9,20 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from src.losses import ArcFace, CombinedMargin, CosFace, MarginHead, NormFace, Softmax, SphereFace
+from docs.api import heads
+from src.losses import (
+    ArcFace,
+    CombinedMargin,
+    CosFace,
+    KappaFace,
+    MagFace,
+    MarginHead,
+    NormFace,
+    Softmax,
+    SphereFace,
+    SphereFace2,
+    SphereFaceR,
+)
 from tests.losses.conftest import build
 from tests.losses.reference import CASES, HEADS, Case, batch, loss_and_logits
 
@@ -418,7 +431,8 @@ def test_any_shape_type_labels_and_options_give_finite_losses_and_gradients(data
     loss.backward()
     assert loss.shape == () and loss.isfinite()
     assert x.grad.dtype == dtype and x.grad.shape == x.shape
-    assert x.grad.isfinite().all() and head.weight.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all() and not x.grad.isnan().any()
+    assert x.grad.isfinite().all() or dtype == torch.float16  # whose range ends at 65504
     assert head.logits(x).shape == head.margin_logits(x, y).shape == (count, classes)
 
 
@@ -429,6 +443,35 @@ def test_a_compiled_head_has_the_same_gradients(count):
     compiled = torch.compile(head, backend="aot_eager")
     found, expected = (torch.autograd.grad(way(x, y), x)[0] for way in (compiled, head))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("member", [ArcFace, MagFace, SphereFace2, KappaFace])
+def test_a_head_compiles_to_one_graph(member):
+    head = member(3, 10).train()
+    torch.compile(head, backend="eager", fullgraph=True)(torch.randn(4, 3), torch.arange(4)).backward()
+    assert head.weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("member", [h for h in heads() if h is not Softmax], ids=lambda h: h.__name__)
+@pytest.mark.parametrize("options", [{}, {"learnable_scale": True}, {"norm": "soft"}], ids=str)
+def test_a_second_derivative_is_refused_and_never_wrong(member, options):
+    if member.__name__ in ("P2SGrad", "SFace", "ASoftmax", "LSoftmax") and options:
+        pytest.skip("has no scale to learn")
+    if "norm" in options and member is not SphereFaceR:
+        pytest.skip("has no norm")
+    head = member(3, 10, **options).double().eval()
+    x, y = torch.randn(4, 3, dtype=torch.double, requires_grad=True), torch.arange(4)
+    inputs = [x, *head.parameters()]
+    plain = torch.autograd.grad(head(x, y), inputs)
+    first = torch.autograd.grad(head(x, y), inputs, create_graph=True)
+    for found, expected in zip(first, plain, strict=True):
+        assert torch.equal(found, expected)  # the first is what it is without a graph
+    for of in (0, 1):  # by the embeddings and the class weights
+        for by in inputs:
+            with pytest.raises(RuntimeError, match="heads have first derivatives only"):
+                torch.autograd.grad(first[of].sum(), by, retain_graph=True)
+    with pytest.raises(RuntimeError, match="heads have first derivatives only"):
+        (plain[0].sum() + first[0].square().sum()).backward()
 
 
 @pytest.mark.gpu
