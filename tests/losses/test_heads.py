@@ -65,7 +65,7 @@ def test_values_follow_the_formula_from_0_to_pi(case, scale):
 def test_gradients_follow_the_formula(case, scale):
     # Logits of size s are rounded by s·2⁻²⁴, and softmax turns that into a relative error.
     tolerance = (
-        1e-5 * max(1, scale / 64) * LOOSER.get(case.name, 2.0 if case.options.get("inter_topk") else 1)
+        1e-5 * max(1, scale / 64) * LOOSER.get(case.name, 2.5 if case.options.get("inter_topk") else 1)
     )
     for classes, dimension in SIZES_AT[scale]:
         head = build(case, classes, dimension, scale)
@@ -452,13 +452,13 @@ def test_a_head_compiles_to_one_graph(member):
     assert head.weight.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("member", [h for h in heads() if h is not Softmax], ids=lambda h: h.__name__)
-@pytest.mark.parametrize("options", [{}, {"learnable_scale": True}, {"norm": "soft"}], ids=str)
+FIRST_ONLY = [(member, {}) for member in heads() if member is not Softmax]
+FIRST_ONLY += [(ArcFace, {"learnable_scale": True}), (SphereFace2, {"learnable_scale": True})]
+FIRST_ONLY += [(SphereFaceR, {"norm": "soft"})]
+
+
+@pytest.mark.parametrize(("member", "options"), FIRST_ONLY, ids=lambda x: getattr(x, "__name__", str(x)))
 def test_a_second_derivative_is_refused_and_never_wrong(member, options):
-    if member.__name__ in ("P2SGrad", "SFace", "ASoftmax", "LSoftmax") and options:
-        pytest.skip("has no scale to learn")
-    if "norm" in options and member is not SphereFaceR:
-        pytest.skip("has no norm")
     head = member(3, 10, **options).double().eval()
     x, y = torch.randn(4, 3, dtype=torch.double, requires_grad=True), torch.arange(4)
     inputs = [x, *head.parameters()]
@@ -466,10 +466,11 @@ def test_a_second_derivative_is_refused_and_never_wrong(member, options):
     first = torch.autograd.grad(head(x, y), inputs, create_graph=True)
     for found, expected in zip(first, plain, strict=True):
         assert torch.equal(found, expected)  # the first is what it is without a graph
-    for of in (0, 1):  # by the embeddings and the class weights
-        for by in inputs:
+    of = {"": x, **dict(head.named_parameters())}
+    for name, gradient in zip(of, first, strict=True):
+        for by in inputs if name != "bias" else ():  # of a bias they are right
             with pytest.raises(RuntimeError, match="heads have first derivatives only"):
-                torch.autograd.grad(first[of].sum(), by, retain_graph=True)
+                torch.autograd.grad(gradient.sum(), by, retain_graph=True)
     with pytest.raises(RuntimeError, match="heads have first derivatives only"):
         (plain[0].sum() + first[0].square().sum()).backward()
 
