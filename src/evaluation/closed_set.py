@@ -5,7 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .metrics import Metric, by_name
+from .geometry import measurable
+from .metrics import Metric, by_name, settled
 
 PERCENTILES = (5, 50, 95)
 _STATISTICS = ("mean", *(f"p{p:02d}" for p in PERCENTILES))
@@ -19,7 +20,8 @@ CLOSED_SET_METRICS = by_name(
 
 
 class ClosedSet(NamedTuple):
-    """`metrics`, CLOSED_SET_METRICS by name, angles in radians; `recall` (C,) of each class, nan for one
+    """`metrics`, CLOSED_SET_METRICS by name, angles in radians, none unless the embeddings are
+    `measurable`; `recall` (C,) of each class, nan for one
     without samples; `predicted` (N,), the class of the largest logit; `target_angle` and `other_angle`
     (N,) of each sample, to its own prototype and to the nearest other one."""
 
@@ -63,4 +65,5 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     for angle in (target_angle.double(), other_angle.double()):
         values += [angle.mean(), *(angle.quantile(p / 100) for p in PERCENTILES)]
     metrics = dict(zip(CLOSED_SET_METRICS, torch.stack(values).tolist(), strict=True))
+    metrics = settled(CLOSED_SET_METRICS, metrics) if measurable(embeddings) else {}
     return ClosedSet(metrics, recall, predicted, target_angle, other_angle)

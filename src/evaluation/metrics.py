@@ -22,6 +22,8 @@ _DISPLAY = {
 }
 
 
+ROUNDING = 1e-4  # of sums in float32, in a metric's unit
+
 # What a metric can be a share of, by the name of the count (see counts.py): one of them, in words.
 COUNTED = {
     "images": "image",
@@ -101,9 +103,20 @@ class Metric:
         numbers = [counts.get(name) for name in self.counted]
         return 1 / min(numbers) if numbers and all(numbers) else None
 
+    def settled(self, value: float) -> float:
+        """Return the value, or the bound that rounding took it past, as π in float32 is above π. A value
+        further outside is a bug, and stays as it is."""
+        inside = min(max(value, self.lowest), self.highest)
+        return inside if abs(inside - value) < ROUNDING else value
+
     def clip(self, low: float, high: float) -> tuple[float, float]:
         """The part of an interval that the metric can reach, of which a t interval knows nothing."""
         return max(low, self.lowest), min(high, self.highest)
+
+
+def settled(known: Mapping[str, Metric], values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that are finite numbers, within the bounds of the metrics that are `known`."""
+    return {name: known[name].settled(value) for name, value in values.items() if math.isfinite(value)}
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:

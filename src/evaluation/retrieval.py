@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .geometry import directions, measurable
 from .metrics import Metric, by_name
 
 RANKS = (1, 5, 10)
@@ -20,7 +21,8 @@ BLOCK = 64  # columns whose maximum is taken first
 
 class Retrieval(NamedTuple):
     """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `nearest` (N, K), the
-    rows nearest to each sample, nearest first, K = min(10, N − 1)."""
+    rows nearest to each sample, nearest first, K = min(10, N − 1). Of embeddings that are not
+    `measurable` there are no metrics, and K = 0."""
 
     metrics: dict[str, float]
     nearest: Tensor
@@ -50,8 +52,10 @@ def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval
                  query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
 
     A sample alone in its class is searched, but is no query."""
-    x = F.normalize(embeddings.float(), dim=1)
-    count = len(x)
+    count = len(embeddings)
+    if not measurable(embeddings):
+        return Retrieval({}, torch.empty(count, 0, dtype=torch.int64, device=embeddings.device))
+    x = directions(embeddings)
     relevant = torch.bincount(labels)[labels] - 1  # (N,) R of each query
     depth = min(max(*RANKS, int(relevant.max())), count - 1)
     ranks = torch.arange(1, depth + 1, device=x.device)

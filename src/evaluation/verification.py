@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .metrics import Metric, by_name
+from .geometry import directions
+from .metrics import Metric, by_name, settled
 
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4")
 VERIFICATION_METRICS = by_name(
@@ -59,7 +59,7 @@ def score_pairs(
     embeddings: Tensor, first: Tensor, second: Tensor, same: Tensor, fold: Tensor, chunk: int = 2**13
 ) -> PairScores:
     """Cosines of the pairs of rows `first` and `second` (P,) of embeddings (N, D)."""
-    x = F.normalize(embeddings.float(), dim=1)
+    x = directions(embeddings)
     first, second = first.to(x.device), second.to(x.device)
     if len(x) ** 2 <= MATRIX:  # then all cosines cost less than gathering two rows a pair
         cosines = (x @ x.T)[first, second]
@@ -168,7 +168,8 @@ def supported_metrics(same: Tensor, fold: Tensor) -> tuple[str, ...]:
 
 
 def verification(scores: PairScores) -> dict[str, float]:
-    """How well cosines tell same pairs from different ones, in the `supported_metrics`.
+    """Return how well cosines tell same pairs from different ones, in the `supported_metrics`; none if a
+    cosine is not a number.
 
     auc                area under the ROC curve, ties count half
     eer                equal error rate: false accept rate = false reject rate, interpolated
@@ -179,7 +180,7 @@ def verification(scores: PairScores) -> dict[str, float]:
     """
     cosines, same, fold = scores
     names = supported_metrics(same, fold)
-    if not names:
+    if not names or not cosines.isfinite().all():
         return {}
     far, tar = roc(cosines, same)
     metrics = {"auc": float(torch.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
@@ -189,7 +190,7 @@ def verification(scores: PairScores) -> dict[str, float]:
         folded = fold >= 0
         accuracies = fold_accuracies(cosines[folded], same[folded], fold[folded])
         metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
-    return {name: metrics[name] for name in names}
+    return settled(VERIFICATION_METRICS, {name: metrics[name] for name in names})
 
 
 def pair_curves(scores: PairScores) -> PairCurves:
