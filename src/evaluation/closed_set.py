@@ -10,6 +10,8 @@ from .metrics import Metric, by_name, settled
 
 PERCENTILES = (5, 50, 95)
 _STATISTICS = ("mean", *(f"p{p:02d}" for p in PERCENTILES))
+ROWS = 4096  # samples at a time, at most
+TILE = 2**24  # logits at a time: 64 MiB
 CLOSED_SET_METRICS = by_name(
     Metric.share("accuracy", "images"),
     Metric.share("worst_recall", "smallest_class"),
@@ -33,8 +35,9 @@ class ClosedSet(NamedTuple):
 
 
 @torch.no_grad()
-def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> ClosedSet:
-    """Evaluate embeddings (N, D) with labels (N,) against a head's prototypes (C, D).
+def closed_set(head, embeddings: Tensor, labels: Tensor, tile: int = TILE) -> ClosedSet:
+    """Evaluate embeddings (N, D) with labels (N,) against a head's prototypes (C, D), with about `tile`
+    logits in memory at a time.
 
     accuracy          share of samples whose target logit, without margin, is the largest
     worst_recall      the smallest recall of a class
@@ -43,6 +46,7 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     other_angle_*     angle to the nearest other prototype: mean and percentiles
     """
     classes = head.num_classes
+    chunk = min(ROWS, max(1, tile // classes))
     correct, satisfied, predicted, target_angle, other_angle = [], [], [], [], []
     for x, y in zip(embeddings.split(chunk), labels.split(chunk), strict=True):
         prediction = head.logits(x).argmax(1)
