@@ -1,4 +1,4 @@
-"""How good embeddings are, for classes trained on and for new ones: tensors in, numbers out."""
+"""Metrics of embeddings, for classes trained on and for new ones: tensors in, numbers out."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ from .verification import (
     verification,
 )
 
-# Each evaluation that `evaluate` knows, and the names of its metrics.
+# The names of each evaluation's metrics.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
     "closed_set": (*CLOSED_SET_METRICS, *GEOMETRY_METRICS),
     "open_set": (*RETRIEVAL_METRICS, *VERIFICATION_METRICS, *GEOMETRY_METRICS),
@@ -59,7 +59,7 @@ __all__ = [
 
 
 class Evaluated(NamedTuple):
-    """The result of an evaluation: `metrics` by name, and the details behind them, where it has any."""
+    """The result of an evaluation: `metrics` by name, and the details of those that were computed."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None

@@ -1,4 +1,4 @@
-"""How embeddings and prototypes lie on the sphere."""
+"""Metrics of how embeddings and prototypes lie on the sphere."""
 
 import math
 
@@ -19,7 +19,7 @@ GEOMETRY_METRICS = by_name(
     Metric("effective_dimension", "number", higher_is_better=True, lowest=0.0, highest=math.inf),
 )
 TINY_NORM = 1e-12
-UNIFORMITY_SAMPLES = 4096  # evenly picked; there are too many pairs among more
+UNIFORMITY_SAMPLES = 4096  # picked evenly; more would have too many pairs
 
 
 @torch.no_grad()
@@ -87,20 +87,20 @@ def _effective_dimension(x: Tensor) -> float:
     x = x - x.mean(0)
     scatter = x.T @ x
     variance = float(scatter.trace())
-    if variance <= 1e-10 * len(x):  # rounding errors of equal directions
+    if variance <= 1e-10 * len(x):  # equal directions, but for rounding
         return 0.0
     return variance**2 / float(scatter.square().sum())
 
 
 def angles_between(x: Tensor, y: Tensor) -> Tensor:
-    """Angles (…,) in radians between unit vectors (…, D); precise for small ones, unlike an
-    arccosine."""
+    """Return the angles (…,) in radians between unit vectors (…, D), precise for small ones too, which
+    an arccosine is not."""
     return 2 * torch.atan2((x - y).norm(dim=-1), (x + y).norm(dim=-1))
 
 
 def nearest_angles(directions: Tensor, tile: int = 2**24) -> Tensor:
-    """Angles (C,) in radians from each unit vector (C, D) to the nearest other one, with about `tile`
-    cosines in memory at a time."""
+    """Return the angles (C,) in radians from each unit vector (C, D) to the nearest other one, with
+    about `tile` cosines in memory at a time."""
     nearest = []
     for rows in torch.arange(len(directions), device=directions.device).split(
         max(1, tile // len(directions))
@@ -112,9 +112,11 @@ def nearest_angles(directions: Tensor, tile: int = 2**24) -> Tensor:
 
 
 def widest_angle(count: int, dimension: int) -> float:
-    """An upper bound, in radians, on the smallest angle between `count` directions in `dimension`
-    dimensions. It is reached if count ≤ 2·dimension, in two dimensions, and in three for 3, 4, 6 and 12
-    directions (Rankin 1955; Fejes Tóth 1943). The general bound: disjoint caps cannot cover more than
+    """Return an upper bound, in radians, on the smallest angle between `count` directions in `dimension`
+    dimensions.
+
+    It is reached if count ≤ 2·dimension, in two dimensions, and in three for 3, 4, 6 and 12 directions
+    (Rankin 1955; Fejes Tóth 1943). Otherwise it follows from disjoint caps, which cannot cover more than
     the sphere. Raises ValueError for fewer than two directions."""
     if count < 2:
         raise ValueError(f"{count} directions have no smallest angle: at least 2 do")

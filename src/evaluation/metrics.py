@@ -1,4 +1,4 @@
-"""What is known of a metric besides its values: unit, direction and bounds, and how people read it."""
+"""What a metric is: its unit, direction, bounds, and the form in which people read it."""
 
 import math
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ _DISPLAY = {
 
 ROUNDING = 1e-4  # of sums in float32, in a metric's unit
 
-# What a metric can be a share of, by the name of the count (see counts.py): one of them, in words.
+# What a metric can be a share of: the name of the count (see counts.py), and the noun for one.
 COUNTED = {
     "images": "image",
     "smallest_class": "image of the smallest class",
@@ -37,9 +37,9 @@ COUNTED = {
 
 @dataclass(frozen=True)
 class Metric:
-    """Values are shares of 1, angles in radians, or plain numbers, from `lowest` to `highest`. People
-    read shares in percent and angles in degrees, which `display_factor` converts to. `counted` names
-    what it is a share of, in COUNTED; empty for one that counts nothing."""
+    """A metric, whose values are shares of 1, angles in radians, or plain numbers, from `lowest` to
+    `highest`. People read shares in percent and angles in degrees, see `display_factor`. `counted` has
+    the names in COUNTED of what it is a share of; empty for a metric that counts nothing."""
 
     name: str
     unit: Unit
@@ -50,12 +50,12 @@ class Metric:
 
     @classmethod
     def share(cls, name: str, *counted: str, higher_is_better: bool = True) -> "Metric":
-        """A share, from 0 to 1, of what is `counted`."""
+        """Make a metric that is a share, from 0 to 1, of what is `counted`."""
         return cls(name, "share", higher_is_better, 0.0, 1.0, counted)
 
     @classmethod
     def angle(cls, name: str, *, higher_is_better: bool) -> "Metric":
-        """An angle in radians, from 0 to π."""
+        """Make a metric that is an angle in radians, from 0 to π."""
         return cls(name, "angle", higher_is_better, 0.0, math.pi)
 
     @property
@@ -75,12 +75,13 @@ class Metric:
 
     @property
     def display_factor(self) -> float:
-        """Takes a value to the number that people read: 100 for shares, 180/π for angles, else 1."""
+        """The factor from a value to the number that people read: 100 for shares, 180/π for angles, or
+        1."""
         return _DISPLAY[self.unit].factor
 
     def format(self, value: float, signed: bool = False) -> str:
-        """A value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference between two
-        values: "+1.2 points", "-3.0°", "+0.10"."""
+        """Return a value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference
+        between two values: "+1.2 points", "-3.0°", "+0.10"."""
         factor, _, symbol, decimals = _DISPLAY[self.unit]
         if signed:
             symbol = " points" if self.unit == "share" else symbol
@@ -89,7 +90,7 @@ class Metric:
 
     @property
     def best(self) -> float:
-        """The best value that there is, which may be infinite."""
+        """The best possible value, which may be infinite."""
         return self.highest if self.higher_is_better else self.lowest
 
     @property
@@ -98,8 +99,8 @@ class Metric:
         return COUNTED[self.counted[0]]
 
     def resolution(self, counts: Mapping[str, int]) -> float | None:
-        """How far one more image, query or pair that goes wrong can move the metric, on a split with
-        these `counts`; None for a metric that counts nothing, or if the count is not known."""
+        """Return how far one more wrong image, query or pair can move the metric, on a split with these
+        `counts`; None for a metric that counts nothing, or whose count is not known."""
         numbers = [counts.get(name) for name in self.counted]
         return 1 / min(numbers) if numbers and all(numbers) else None
 
@@ -110,7 +111,7 @@ class Metric:
         return inside if abs(inside - value) < ROUNDING else value
 
     def clip(self, low: float, high: float) -> tuple[float, float]:
-        """The part of an interval that the metric can reach, of which a t interval knows nothing."""
+        """Cut an interval to the metric's bounds, which a t interval does not know."""
         return max(low, self.lowest), min(high, self.highest)
 
 
@@ -120,5 +121,5 @@ def settled(known: Mapping[str, Metric], values: Mapping[str, float]) -> dict[st
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:
-    """Metrics by their names, in their order."""
+    """Return metrics by their names, in their order."""
     return {metric.name: metric for metric in metrics}

@@ -15,8 +15,8 @@ RETRIEVAL_METRICS = by_name(
     Metric.share("r_precision", "queries"),
     Metric.share("map_at_r", "queries"),
 )
-TILE = 2**26  # cosines in memory at a time: 256 MiB; matrix products of fewer rows are slower
-BLOCK = 64  # columns whose maximum is taken first
+TILE = 2**26  # cosines in memory at a time: 256 MiB; products of fewer rows are slower
+BLOCK = 64  # columns of which the maximum is taken first
 
 
 class Retrieval(NamedTuple):
@@ -29,9 +29,9 @@ class Retrieval(NamedTuple):
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
-    """Columns (rows, k) of the `k` largest of values (rows, columns) in each row, largest first; columns
-    is a multiple of BLOCK. The k largest are in the k blocks with the largest maxima, and a search in
-    those alone takes a fraction of the time."""
+    """Return the columns (rows, k) of the `k` largest values in each row of (rows, columns), largest
+    first; the number of columns is a multiple of BLOCK. The k largest are in the k blocks with the
+    largest maxima, and a search in those alone takes a fraction of the time."""
     blocks = values.unflatten(1, (-1, BLOCK))
     if 4 * k > blocks.shape[1]:
         return values.topk(k).indices

@@ -1,4 +1,4 @@
-"""ArcFace and CosFace with a margin of its own for each sample or class."""
+"""ArcFace and CosFace with a different margin for each sample or class."""
 
 import math
 from typing import Literal
@@ -22,9 +22,9 @@ class ElasticFace(AddedMarginHead):
         z_j = s cos θ_j
         m_i ~ N(m, σ²)
 
-    In eval mode m_i = m. The generator is seeded from torch's when the head is made, is on the head's
-    device, where a CUDA graph can draw from it, and is part of the state: that of another kind of
-    device is left aside. Published with s 64: arc m 0.5, σ 0.05 (plus 0.0175); cos m 0.35, σ 0.05
+    In eval mode m_i = m. The generator is seeded from torch's when the head is made, lives on the head's
+    device, where a CUDA graph can draw from it, and is part of the state dict; the state of another
+    kind of device is ignored. Published with s 64: arc m 0.5, σ 0.05 (plus 0.0175); cos m 0.35, σ 0.05
     (plus 0.02).
 
     Args:
@@ -76,7 +76,7 @@ class ElasticFace(AddedMarginHead):
             self.generator.set_state(state.cpu())
 
     def drawn_margins(self, targets: Targets) -> Tensor:
-        """m_i (B,)."""
+        """Draw m_i (B,)."""
         if not self.training or self.sigma == 0:
             return self.margin.expand_as(targets.cosine)
         cosine = targets.cosine.detach()
@@ -163,14 +163,14 @@ class KappaFace(ArcFace):
         super().update_statistics(targets, cosine)
         labels = targets.labels
         x = targets.unit_embeddings.to(self.means.dtype)
-        finite = x.isfinite().all(1, keepdim=True)  # others do not count: see `follow`
+        finite = x.isfinite().all(1, keepdim=True)  # only these count: see `follow`
         same = (labels.unsqueeze(1) == labels).to(self.means.dtype) * finite.T  # (B, B)
-        here = same.sum(1)  # of the sample's class in this batch
+        here = same.sum(1)  # samples of its class in this batch
         keep = (1 - self.momentum) ** here
         batch_mean = same @ x.where(finite, 0.0) / here.clamp_min(1).unsqueeze(1)
         means = torch.lerp(batch_mean, self.means[labels], keep.unsqueeze(1))
         counts = self.counts[labels] + here
-        # Samples of one class write the same row. A young mean still holds some of its zero start.
+        # Samples of one class write the same row. An early mean still holds part of its start at zero.
         self.means.index_copy_(0, labels, means)
         self.counts.index_copy_(0, labels, counts)
         grown = (1 - (1 - self.momentum) ** counts).clamp_min(1e-12)  # 0 before the first that counts

@@ -1,4 +1,4 @@
-"""Members without a softmax: every class is a decision of its own."""
+"""Members without a softmax: each class is a separate decision."""
 
 import math
 from typing import Literal
@@ -128,7 +128,7 @@ class SphereFace2(MarginHead):
         return 2 * half.detach().sign() * half.abs() ** self.power - 1
 
     def cosine_of(self, phi: Tensor) -> Tensor:
-        """What stands for cos φ, φ in radians, any shape."""
+        """Return ψ(φ), or cos(min(φ, π)) with beyond_pi=paper; φ in radians, any shape."""
         return psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi.clamp_max(math.pi))
 
     def target_cosine(self, targets: Targets) -> Tensor:

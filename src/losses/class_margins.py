@@ -100,7 +100,8 @@ class DynArcFace(ArcFace):
         self.least_angle, self.growth = least_angle, growth
 
     def neighbour_angle(self, labels: Tensor) -> Tensor:
-        """δ (B,): from each label's class weights to the nearest other class's, in radians."""
+        """Return δ (B,), the angle in radians from each label's class weights to the nearest other
+        ones."""
         prototypes = self.prototypes
         cosine = prototypes[labels] @ prototypes.T
         return arccos(cosine.scatter_(1, labels.unsqueeze(1), -1.0).amax(1))

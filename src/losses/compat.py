@@ -1,4 +1,4 @@
-"""The calls of the small public repository that this project grew out of, with right losses."""
+"""The interface of the small public repository that this project grew out of, with corrected losses."""
 
 from typing import ClassVar
 
@@ -59,7 +59,7 @@ class AngularPenaltySMLoss(nn.Module):
 
 
 def _read_the_originals(loss: AngularPenaltySMLoss, state_dict: dict, prefix: str, *_) -> None:
-    """The original's only entry, `fc.weight`, becomes the head's; margin and scale stay as given."""
+    """Turn the original's only entry, `fc.weight`, into the head's; keep margin and scale as given."""
     if f"{prefix}fc.weight" not in state_dict:
         return
     state_dict[f"{prefix}head.weight"] = state_dict.pop(f"{prefix}fc.weight")

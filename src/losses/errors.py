@@ -1,13 +1,13 @@
-"""The error of an argument that cannot be what it is, and the check of a number's range."""
+"""The error for a wrong argument, and checks that raise it."""
 
 import math
 
 
 class BadArgument(ValueError):
-    """Raised for an argument whose value a function or class cannot take.
+    """Raised for an argument with a wrong value.
 
-    `argument`, `value` and `why` say which, what it was and what would be right, so that a caller can
-    name the argument as its own users know it, without reading the message.
+    `argument` is its name, `value` what it was, and `why` what would be right. A caller can so name the
+    argument as its own users know it, without reading the message.
     """
 
     def __init__(self, argument: str, value: object, why: str):

@@ -6,8 +6,8 @@ import math
 import torch
 from torch import Tensor
 
-TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines are 0, and so are their gradients
-TINY_SINE = 1e-6  # float32 knows a unit vector's direction no better than this
+TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines and gradients are 0
+TINY_SINE = 1e-6  # the accuracy of a unit vector's direction in float32
 
 
 def real() -> torch.dtype:
@@ -56,14 +56,14 @@ def lengths(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def follow(average: Tensor, value: Tensor, weight: float = 1.0) -> None:
-    """Move a running average by a batch's `value`, in place. What is not a finite number does not count:
-    a GradScaler skips that batch's step, and one NaN would stay in the average for ever."""
+    """Move a running average towards a batch's `value`, in place. A value that is not finite does not
+    count: a GradScaler skips that batch's step, and one NaN would stay in the average for ever."""
     average.lerp_(torch.where(value.isfinite(), value, average), weight)
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (N, D) scaled to length 1, and what each was divided by (N, 1). Autograd would not keep a
-    zero row's gradient at zero; `cosines` does. A row without a direction is divided by infinity."""
+    """Return rows (N, D) scaled to length 1, and their divisors (N, 1). A row without a direction is
+    divided by infinity. Autograd would not keep such a row's gradient at zero; `cosines` does."""
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     norms = torch.threshold(norms, TINY_NORM, math.inf)
     return vectors / norms, norms
@@ -93,8 +93,8 @@ class _Cosines(torch.autograd.Function):
 
 
 def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
-    """The gradient (N, D) of unit rows turned, in place, into that of the rows they came from: without
-    its part along them, and divided by their length."""
+    """Turn the gradient (N, D) of unit rows, in place, into that of the rows before they were scaled:
+    without its part along them, and divided by their length."""
     radial = (grad * units).sum(1, keepdim=True)
     return grad.addcmul_(units, radial, value=-1).div_(norms)
 
@@ -136,10 +136,8 @@ class _Arccos(torch.autograd.Function):
 
 
 def arccos(cosine: Tensor) -> Tensor:
-    """cos θ -> θ in [0, π] radians, any shape, with a finite gradient everywhere.
-
-    A cosine that rounding has put outside [−1, 1] has the angle 0 or π.
-    """
+    """cos θ -> θ in [0, π] radians, any shape, with a finite gradient everywhere. A cosine that rounding
+    put outside [−1, 1] has the angle 0 or π."""
     return _Arccos.apply(cosine)
 
 

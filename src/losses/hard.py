@@ -1,4 +1,4 @@
-"""Members that weigh the non-targets: those that compete with a sample's own class count for more."""
+"""Members that give non-targets more weight the more they compete with the target."""
 
 from typing import Literal
 

@@ -59,7 +59,7 @@ HALVES = (torch.half, torch.bfloat16)
 
 
 def in_digits(values: Tensor) -> str:
-    """A few numbers as `print` shows them: `0.35`, `(1, 0.3, 0.2)`; the shape of many."""
+    """Return up to three numbers as `print` shows them, `0.35` or `(1, 0.3, 0.2)`; the shape of more."""
     if values.is_meta or values.numel() > 3:
         return f"tensor{tuple(values.shape)}"
     digits = [f"{value:.6g}" for value in values.flatten().tolist()]
@@ -67,8 +67,8 @@ def in_digits(values: Tensor) -> str:
 
 
 def check_unread(owner: type, why: str, **options) -> None:
-    """Raise BadArgument for an option that another one switches off and that is not `owner`'s default:
-    it would do nothing, and a sweep over it would compare equals."""
+    """Raise BadArgument for an option that another one switches off, unless it has `owner`'s default: it
+    would do nothing, and a sweep over it would compare equals."""
     defaults = inspect.signature(owner).parameters
     for name, value in options.items():
         if value != defaults[name].default:
@@ -124,8 +124,8 @@ class Head(nn.Module):
 
     @torch.no_grad()
     def balance(self, labels: Tensor) -> None:
-        """Weigh the classes by what they have of the training labels (N,): N / (C · samples of a class),
-        or of one, where it has none."""
+        """Weigh each class by N / (C · its samples) in the training labels (N,), as if a class without
+        samples had one."""
         counts = torch.bincount(labels, minlength=self.num_classes).clamp(min=1)
         self.class_weights.copy_(len(labels) / (self.num_classes * counts))
 
@@ -137,7 +137,7 @@ class Head(nn.Module):
         return {"embedding_dim": self.embedding_dim, "num_classes": self.num_classes}
 
     def _apply(self, fn, recurse: bool = True):
-        """Under `model.half()` or `.to(bfloat16)` a head moves along and stays float32."""
+        """Stay in float32 under `model.half()` or `.to(bfloat16)`, and move along otherwise."""
 
         def at_least_float32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
@@ -148,7 +148,7 @@ class Head(nn.Module):
         return super()._apply(at_least_float32, recurse)
 
     def _load_from_state_dict(self, *args) -> None:
-        """`load_state_dict(assign=True)` may put in halves."""
+        """Load, and return to float32 where `load_state_dict(assign=True)` has put in halves."""
         super()._load_from_state_dict(*args)
         own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
         if any(tensor.dtype in HALVES for tensor in own):
@@ -156,7 +156,7 @@ class Head(nn.Module):
 
     @property
     def prototypes(self) -> Tensor:
-        """(C, D), a direction of length 1 for each class."""
+        """(C, D), one direction of length 1 for each class."""
         return unit(self.weight.detach())[0]
 
     @full_precision
@@ -180,8 +180,8 @@ class Head(nn.Module):
         return self.cross_entropy(self.margin_logits(embeddings, labels), labels)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, C), (B,) -> scalar. For few classes on a CPU, log-softmax over C leaves the vector unit
-        half empty, so it runs along the batch instead (2.7× faster at C = 10)."""
+        """(B, C), (B,) -> scalar. For few classes on a CPU, log-softmax over C would leave the vector
+        unit half empty, so it runs along the batch (2.7 times faster at C = 10)."""
         if logits.device.type == "cpu" and logits.size(1) <= 32:
             logits, labels = logits.T.unsqueeze(0), labels.unsqueeze(0)
         return F.cross_entropy(
@@ -288,21 +288,21 @@ class CosineHead(Head):
             raise BadArgument("scale", scale, "expected a finite number above 0, in float32's range")
         return scale
 
-    # What a member can change, each with what most do.
+    # What a member can override.
 
     def factor(self, embeddings: Tensor) -> Tensor:
-        """What cosines are multiplied by: the scale, unless a member needs a (B, 1) or a (B, C)."""
-        return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer moves on
+        """Return what cosines are multiplied by: the scale, or a member's (B, 1) or (B, C)."""
+        return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer changes in place
 
     def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, D), (B,) -> cosines (B, C), and as constants the unit embeddings (B, D) and the unit
-        weights of the labels (B, D)."""
+        """(B, D), (B,) -> cosines (B, C), and the unit embeddings (B, D) and unit weights of the labels
+        (B, D), both as constants."""
         cosine, x, w = cosines(embeddings, self.weight)
         return cosine, x, w.index_select(0, labels)
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        """Move running statistics by one training step, given the cosines (B, C). Called in training
-        mode only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
+        """Update running statistics by one training step with cosines (B, C). Called in training mode
+        only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
         if self.dynamic_scale:
             others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
             log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
@@ -310,15 +310,15 @@ class CosineHead(Head):
             follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        """t (B,), what stands for the target's cosine in its logit; autograd differentiates it."""
+        """Return t (B,), which replaces the target's cosine in its logit; autograd differentiates it."""
         return targets.cosine
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
-        """g(cos θ_j) (B, C) of `cosine` (B, C), where t (B,) is what `target_cosine` gave. The targets'
+        """Return g(cos θ_j) (B, C) of `cosine` (B, C), given t (B,) from `target_cosine`. The targets'
         entries are not used."""
         return cosine
 
-    # What all share.
+    # What all members share.
 
     @full_precision
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -348,7 +348,7 @@ class CosineHead(Head):
         return (factor * others).scatter(1, column, factor.gather(1, column) * t.unsqueeze(1))
 
     def _raise_hardest(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """Cosines (B, C), with the k hardest non-targets of each row `inter_topk_margin` nearer."""
+        """Move the k hardest non-targets of each row of cosines (B, C) nearer by `inter_topk_margin`."""
         rivals = cosine.detach().scatter(1, labels.unsqueeze(1), -math.inf)
         columns = rivals.topk(self.inter_topk, dim=1).indices  # (B, k)
         hardest = arccos(cosine.gather(1, columns))

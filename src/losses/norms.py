@@ -1,4 +1,4 @@
-"""Members in which the length of an embedding counts: ‖x‖ as scale, or as the sample's quality."""
+"""Members that use the length of an embedding, as the scale or as the sample's quality."""
 
 import math
 from typing import Literal

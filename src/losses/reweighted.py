@@ -1,4 +1,4 @@
-"""Members that give each cosine a weight of its own, held constant: it steers the gradient."""
+"""Members that weigh each cosine, by a weight without a gradient."""
 
 import math
 
@@ -150,7 +150,7 @@ class NPCFace(AngularMarginHead):
         self.emphasis = factor, offset
 
     def hard(self, cosine: Tensor, targets: Targets) -> Tensor:
-        """Which of the cosines (B, C) are those of hard non-targets, (B, C)."""
+        """Return which of the cosines (B, C) are of hard non-targets, as booleans (B, C)."""
         phi = targets.angle.detach() + self.hard_margin
         least = psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi)
         return cosine > least.unsqueeze(1)

@@ -1,7 +1,7 @@
-"""The B target cosines are taken out of the B×C, changed by a member, and put back as logits.
+"""Take the B target cosines out of the B×C, let a member change them, and put them back as logits.
 
-Both steps know that a margin changes the targets alone, so it costs one pass over B×C each way, as
-plain scaling would. What a member does in between, on B numbers, autograd differentiates.
+A margin changes the targets alone, so taking out and putting back cost one pass over B×C each way, as
+plain scaling would. Autograd differentiates what a member does in between, on B numbers.
 """
 
 import torch
@@ -11,8 +11,8 @@ from .geometry import angle_of_chords, chords, first_derivatives_only, lengths
 
 
 class _TakeTargets(torch.autograd.Function):
-    """Cosines (B, C), the targets' columns (B, 1) -> the cosines again, and the targets' (B,). The
-    former are for the logits only: the gradient that those make is completed here in place."""
+    """Cosines (B, C), the targets' columns (B, 1) -> the same cosines, and the targets' (B,). The former
+    are for the logits only: their gradient is completed here in place."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, column: Tensor):
@@ -26,8 +26,8 @@ class _TakeTargets(torch.autograd.Function):
 
 
 class _PutTargets(torch.autograd.Function):
-    """z_j = s c_j (B, C), and z_y = s t from t (B,). The targets' places in the gradient of the
-    cosines are 0, since t has their gradient."""
+    """Cosines c (B, C), s, columns (B, 1), t (B,) -> logits (B, C), z_j = s c_j and z_y = s t. The
+    targets' entries in the gradient of the cosines are 0: t has their gradient."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, scale: Tensor, column: Tensor, t: Tensor) -> Tensor:
@@ -62,7 +62,7 @@ take_targets, put_targets, with_slope_of = _TakeTargets.apply, _PutTargets.apply
 
 
 class Targets:
-    """B samples beside the weights of their own classes: what a member computes t from.
+    """B samples and the weights of their classes, from which a member computes t.
 
     `labels` (B,); `cosine`, cos θ_y (B,); `unit_embeddings` (B, D), without a gradient.
     """
