@@ -53,6 +53,11 @@ def gentler(config: Config) -> dict[str, str]:
     return {"optimizer.lr": f"{config.optimizer.lr / 10:g}"}
 
 
+def in_words(changes: dict[str, str]) -> str:
+    """`scale=adacos`: changes as they are typed."""
+    return " ".join(f"{key}={value}" for key, value in changes.items())
+
+
 def has_fixed_scale(config: Config) -> bool:
     """Whether the loss is a softmax with a scale that somebody chose, which AdaCos could choose."""
     try:
@@ -101,9 +106,9 @@ def share_at_the_end(values: np.ndarray) -> float:
 
 
 def changed(overrides: list[str], changes: dict[str, str]) -> list[str]:
-    """Overrides with others in the place of what they contradict: a key that is given anew, and the keys
-    of a group whose choice is."""
-    gone = tuple(f"{key}." for key in changes)
+    """Overrides with others in the place of what they contradict: a key that is given anew, the keys of
+    a group whose choice is, and the folder of the run that there was."""
+    gone = (*(f"{key}." for key in changes), "hydra.run.dir=")
     kept = [
         each
         for each in overrides

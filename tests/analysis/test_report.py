@@ -280,7 +280,7 @@ def test_the_comparison_marks_the_mean_angle_that_the_log_says(write, tmp_path):
 def test_the_page_shows_which_classes_the_best_run_takes_for_which(write, tmp_path):
     for margin, accuracy in ((0.1, 0.8), (0.3, 0.9)):
         folder = write("arcface", margin, 0.01, 0, accuracy)
-        fig = plots.plot_confusion(np.eye(2, dtype=int), ("cat", "dog"))
+        fig = plots.plot_confusion(np.arange(2), np.arange(2), ("cat", "dog"))
         plots.save(fig, folder / "plots" / "confusion.png")
     (folder / "plots" / "neighbours.png").write_bytes(b"no picture")
     page = page_of(tmp_path)
