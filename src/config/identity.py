@@ -41,6 +41,8 @@ def computed(config: Config) -> dict[str, Any]:
     else:
         kept["dataset.root"] = config.dataset.place
         kept.pop("dataset.file", None)
+    if config.dataset.duplicates == "refuse":  # what is not refused computes the same
+        kept.pop("dataset.duplicates")
     if config.checkpoint.keep != "last" or config.early_stopping.patience:
         kept["objective"] = config.objective
     if config.init.source:

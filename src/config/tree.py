@@ -87,6 +87,11 @@ class Dataset(ClassGroup):
     memory: Annotated[Number, Field(ge=0)] = key(
         4.0, "GiB of images to hold in memory; larger data sets are read batch by batch", identity=False
     )
+    duplicates: Literal["warn", "drop", "refuse"] = key(
+        "warn",
+        "images in training and test, twice, or with two labels: named, left out, or refused",
+        neutral="warn",
+    )
     embedding_dim: Annotated[Whole, Field(ge=2)] | None = key(
         None, "dimensions that suit the data", identity=False, default_of="model.embedding_dim"
     )
