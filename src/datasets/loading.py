@@ -197,8 +197,9 @@ def check_labels(split: str, labels: np.ndarray, classes: tuple[str, ...]) -> No
 
 def with_validation(source: Source, fraction: float) -> Source:
     """Set `fraction` of the training images apart for validation, so that validation asks what the test
-    asks: a share of each class if the test classes are trained on, and otherwise whole classes. Every
-    run gets the same images, whatever its seed. Raises BadArgument if a part would be empty."""
+    asks: a share of each class, at least one image of two or more, if the test classes are trained on,
+    and otherwise whole classes. Every run gets the same images, whatever its seed. Raises BadArgument if
+    a part would be empty."""
     whole = source.train
     if source.val is not None or whole is None or not fraction:
         return source
@@ -210,12 +211,9 @@ def with_validation(source: Source, fraction: float) -> Source:
         why = "classes to train on are too few to hold some out: use 0 for no validation split"
         raise BadArgument("val_fraction", fraction, f"{len(whole.classes)} {why}")
     train, val = parts
-    for part, remedy in (
-        (train, "train on, use less"),
-        (val, "validate on, use more, or 0 for no validation split"),
-    ):
-        if not len(part.labels):
-            raise BadArgument("val_fraction", fraction, f"leaves no image to {remedy}")
+    if not len(val.labels):
+        why = "no class has two images to train on: use 0 for no validation split"
+        raise BadArgument("val_fraction", fraction, why)
     return replace(source, train=train, val=val)
 
 
