@@ -75,7 +75,9 @@ class Neck(Group):
 
 class Dataset(ClassGroup):
     root: Folder = key(
-        "${oc.env:DATA_ROOT,data}", "the folder of the data; default: DATA_ROOT, else data"
+        "${oc.env:DATA_ROOT,data}",
+        "the folder of the data; default: DATA_ROOT, else data",
+        identity=False,
     )
     val_fraction: Annotated[Number, Field(ge=0, lt=1)] = key(
         0.1, "share of the training images held out to choose settings; 0: the test images choose"

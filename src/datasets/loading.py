@@ -269,13 +269,15 @@ def statistics(images: np.ndarray | Files, standardise: bool = False) -> tuple[l
 
 
 def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
-    """A hash of names, labels, shapes, sizes of files and a `sample` of pixels, sixteen hexadecimal
-    digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
+    """A hash of names, labels, pairs, shapes, sizes of files and a `sample` of pixels, sixteen
+    hexadecimal digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
     digest = hashlib.sha256()
     for split, part in files.items():
         names = None if part.names is None else part.names.tolist()
         digest.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
         digest.update(part.labels.astype(np.int64).tobytes())
+        for paired in part.pairs or ():
+            digest.update(np.ascontiguousarray(paired))
         if isinstance(part.images, Files):
             digest.update(repr(part.images.sizes()).encode())
         digest.update(np.ascontiguousarray(sample(parts[split].images)))
