@@ -151,7 +151,6 @@ def check_images(runs: list[RunRecord]) -> None:
     groups: dict[str, dict[str, list[str]]] = {}
     for run in runs:
         options = {k: v for k, v in computed(run.config).items() if k.startswith("dataset.")}
-        options.pop("dataset.root", None)
         if run.summary.data:
             by_data = groups.setdefault(repr(sorted(options.items())), {})
             by_data.setdefault(run.summary.data, []).append(run.name)

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ..config import Config
-from ..config.identity import normalised
+from ..config.identity import PLACES, normalised
 from ..config.tree import PACKAGES, PIXELS, leaves
 from ..errors import UserError
 from .read import RunRecord
@@ -12,7 +12,7 @@ from .statistics import Family, Interval, Repeat
 
 SHORT = {"margin.value": "m", "scale.value": "s", "optimizer.lr": "lr"}
 # Besides keys that change no computation, those that do not set runs apart for a reader.
-HIDDEN = ("seed", "dataset.fold", "dataset.root", *(f"{group}._target_" for group in PACKAGES))
+HIDDEN = ("seed", "dataset.fold", *PLACES, *(f"{group}._target_" for group in PACKAGES))
 # What runs must have in common, or their numbers are about different things.
 COMPARABLE = ("dataset", "dataset.val_fraction", "dataset.folds", "evaluation.protocol")
 

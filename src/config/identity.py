@@ -11,6 +11,10 @@ from .classes import arguments, converted, is_own, locate
 from .errors import BadKey
 from .tree import PACKAGES, Config, leaves
 
+# Arguments of this project's own readers that say where data lie. Like dataset.root they do not count:
+# the fingerprint in a run's summary says which images it saw, wherever they lay.
+PLACES = ("dataset.file", "dataset.labels")
+
 
 def identity(config: Config) -> str:
     """Return sixteen hex digits for what a configuration computes: equal hashes, equal results, by one
@@ -36,11 +40,11 @@ def computed(config: Config) -> dict[str, Any]:
             counts, (value, neutral) = True, own.get(leaf.key, (leaf.value, ...))
         if counts and normalised(value) != normalised(neutral):
             kept[leaf.key] = normalised(value)
-    if is_published(config):
-        kept.pop("dataset.root", None)
-    else:
-        kept["dataset.root"] = config.dataset.place
-        kept.pop("dataset.file", None)
+    if is_own("dataset", config.dataset.target):
+        for key in PLACES:
+            kept.pop(key, None)
+    if config.dataset.duplicates == "refuse":  # what is not refused computes the same
+        kept.pop("dataset.duplicates")
     if config.checkpoint.keep != "last" or config.early_stopping.patience:
         kept["objective"] = config.objective
     if config.init.source:

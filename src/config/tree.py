@@ -75,7 +75,9 @@ class Neck(Group):
 
 class Dataset(ClassGroup):
     root: Folder = key(
-        "${oc.env:DATA_ROOT,data}", "the folder of the data; default: DATA_ROOT, else data"
+        "${oc.env:DATA_ROOT,data}",
+        "the folder of the data; default: DATA_ROOT, else data",
+        identity=False,
     )
     val_fraction: Annotated[Number, Field(ge=0, lt=1)] = key(
         0.1, "share of the training images held out to choose settings; 0: the test images choose"
@@ -86,6 +88,11 @@ class Dataset(ClassGroup):
     )
     memory: Annotated[Number, Field(ge=0)] = key(
         4.0, "GiB of images to hold in memory; larger data sets are read batch by batch", identity=False
+    )
+    duplicates: Literal["warn", "drop", "refuse"] = key(
+        "warn",
+        "images in training and test, twice, or with two labels: named, left out, or refused",
+        neutral="warn",
     )
     embedding_dim: Annotated[Whole, Field(ge=2)] | None = key(
         None, "dimensions that suit the data", identity=False, default_of="model.embedding_dim"

@@ -8,6 +8,7 @@ makes a `Dataset` of it.
 from .augmentation import Augmentation
 from .cifar import cifar10, cifar100
 from .digits import digits
+from .duplicates import duplicates_among
 from .embeddings import embeddings
 from .files import Files
 from .folder import image_folder
@@ -45,6 +46,7 @@ __all__ = [
     "cifar10",
     "cifar100",
     "digits",
+    "duplicates_among",
     "embeddings",
     "fashion_mnist",
     "fingerprint_of",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from PIL import Image
@@ -191,13 +191,10 @@ class Files:
         in_parallel(decode_one, range(len(self)), threads, "reading images")
         return pixels
 
-    def check(self) -> None:
-        """Raise ValueError that names a broken one; keeps none."""
-
-        def check_one(row: int) -> None:
-            self._pixels(row)
-
-        in_parallel(check_one, range(len(self)), None, "checking images")
+    def of_each(self, function: Callable[[np.ndarray], Any], doing: str) -> list:
+        """`function` of the bytes (channels, height, width) of each, of which none is kept. Raises
+        ValueError that names a broken one."""
+        return in_parallel(lambda row: function(self._pixels(row)), range(len(self)), None, doing)
 
     def examine(self, whole: bool) -> tuple[list[Header | None], dict[int, str]]:
         """The header of each, None for a broken one, and the reason for each broken one by its row.

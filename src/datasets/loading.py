@@ -15,6 +15,7 @@ from pydantic import Field
 
 from ..losses import BadArgument
 from . import sharing
+from .duplicates import WhatToDo, look_for_duplicates, pixel_hashes
 from .files import Files
 from .folds import check_fold, deal
 from .images import BrokenImage
@@ -32,6 +33,7 @@ def load(
     *,
     val_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0,
     memory: Annotated[float, Field(ge=0)] = 4.0,
+    duplicates: WhatToDo = "warn",
     folds: Annotated[int, Field(ge=2)] | None = None,
     fold: Annotated[int, Field(ge=0)] | None = None,
     **options,
@@ -41,11 +43,13 @@ def load(
     `val_fraction` of the training images become the validation split, unless the data come with one.
     With `folds`, all samples are dealt anew and `fold` is tested, see `deal`; the reader's `split_seed`
     draws them, or 0. Images in files are read into memory if they take at most `memory` GiB, and
-    otherwise batch by batch. The last two data sets are kept, so that the runs of a sweep read theirs
+    otherwise batch by batch. `duplicates` are named in notes, dropped, or refused, see
+    `look_for_duplicates`. The last two data sets are kept, so that the runs of a sweep read theirs
     once. Raises BadArgument if an option cannot be met, and ValueError if a file or a label is wrong."""
     hashable = _Options({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
     dealt_as = (folds, fold)
-    loaded = _load(reader, Path(root).expanduser(), val_fraction, memory, dealt_as, hashable)
+    where = Path(root).expanduser()
+    loaded = _load(reader, where, val_fraction, memory, duplicates, dealt_as, hashable)
 
     def on_device(part: Labelled) -> Split:
         labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
@@ -95,6 +99,7 @@ def _read_and_divide(
     root: Path,
     val_fraction: float,
     memory: float,
+    duplicates: WhatToDo,
     dealt_as: tuple[int | None, int | None],
     options: _Options,
 ) -> _Loaded:
@@ -102,10 +107,14 @@ def _read_and_divide(
     reading = _read_once if dealt_as[0] else checked
     source, dealt = divided(reading(reader, root, options), val_fraction, dealt_as, options)
     files = parts_of(source)
-    parts = into_memory(files, memory, hint_of(reader))
+    parts, hashes = looked_at(files, memory, hint_of(reader))
+    hashed = fingerprint(files, parts)
+    parts, copies, dropped = look_for_duplicates(parts, hashes, duplicates)
+    if dropped:
+        check_source(replace(source, **parts))
     mean, std = statistics(parts.get("train", parts["test"]).images, source.standardise)
-    notes, hashed = (*source.notes, *source.drawn), fingerprint(files, parts)
-    return _Loaded(parts, mean, std, source.skipped, notes, hashed, dealt)
+    notes = (*source.notes, *source.drawn, *copies)
+    return _Loaded(parts, mean, std, (*source.skipped, *dropped), notes, hashed, dealt)
 
 
 def fingerprint_of(
@@ -188,8 +197,9 @@ def check_labels(split: str, labels: np.ndarray, classes: tuple[str, ...]) -> No
 
 def with_validation(source: Source, fraction: float) -> Source:
     """Set `fraction` of the training images apart for validation, so that validation asks what the test
-    asks: a share of each class if the test classes are trained on, and otherwise whole classes. Every
-    run gets the same images, whatever its seed. Raises BadArgument if a part would be empty."""
+    asks: a share of each class, at least one image of two or more, if the test classes are trained on,
+    and otherwise whole classes. Every run gets the same images, whatever its seed. Raises BadArgument if
+    a part would be empty."""
     whole = source.train
     if source.val is not None or whole is None or not fraction:
         return source
@@ -201,29 +211,25 @@ def with_validation(source: Source, fraction: float) -> Source:
         why = "classes to train on are too few to hold some out: use 0 for no validation split"
         raise BadArgument("val_fraction", fraction, f"{len(whole.classes)} {why}")
     train, val = parts
-    for part, remedy in (
-        (train, "train on, use less"),
-        (val, "validate on, use more, or 0 for no validation split"),
-    ):
-        if not len(part.labels):
-            raise BadArgument("val_fraction", fraction, f"leaves no image to {remedy}")
+    if not len(val.labels):
+        why = "no class has two images to train on: use 0 for no validation split"
+        raise BadArgument("val_fraction", fraction, why)
     return replace(source, train=train, val=val)
 
 
-def into_memory(parts: dict[str, Labelled], gib: float, hint: str = "") -> dict[str, Labelled]:
-    """The splits with their files decoded, if all of them together take at most `gib` GiB; otherwise
-    each is looked at, so that a broken one is found before training and not in the midst of it. Raises
-    ValueError that names it and ends in `hint`."""
+def looked_at(
+    parts: dict[str, Labelled], gib: float, hint: str = ""
+) -> tuple[dict[str, Labelled], dict[str, np.ndarray]]:
+    """The splits with their files decoded, if all of them together take at most `gib` GiB, and the
+    `pixel_hashes` of each, for which every image is looked at: a broken one is found before training and
+    not in the midst of it. Raises ValueError that names it and ends in `hint`."""
     in_files = {split: part for split, part in parts.items() if isinstance(part.images, Files)}
     fits = sum(part.images.nbytes for part in in_files.values()) <= gib * GIB
     try:
-        if not fits:
-            for part in in_files.values():
-                part.images.check()
-            return parts
-        return parts | {
-            split: part._replace(images=part.images.decode()) for split, part in in_files.items()
-        }
+        if fits:
+            decoded = {split: part.images.decode() for split, part in in_files.items()}
+            parts = parts | {split: parts[split]._replace(images=decoded[split]) for split in decoded}
+        return parts, {split: pixel_hashes(part.images) for split, part in parts.items()}
     except BrokenImage as error:
         raise ValueError(f"{error}{hint}") from None
 
@@ -263,13 +269,15 @@ def statistics(images: np.ndarray | Files, standardise: bool = False) -> tuple[l
 
 
 def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
-    """A hash of names, labels, shapes, sizes of files and a `sample` of pixels, sixteen hexadecimal
-    digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
+    """A hash of names, labels, pairs, shapes, sizes of files and a `sample` of pixels, sixteen
+    hexadecimal digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
     digest = hashlib.sha256()
     for split, part in files.items():
         names = None if part.names is None else part.names.tolist()
         digest.update(repr((split, part.classes, names, tuple(part.images.shape[1:]))).encode())
         digest.update(part.labels.astype(np.int64).tobytes())
+        for paired in part.pairs or ():
+            digest.update(np.ascontiguousarray(paired))
         if isinstance(part.images, Files):
             digest.update(repr(part.images.sizes()).encode())
         digest.update(np.ascontiguousarray(sample(parts[split].images)))

@@ -114,8 +114,7 @@ def read_listed(
         listed.paths.append(path)
         listed.labels.append(composed(text_at(table, labels, row, label_column)))
         listed.parts.append(NOT_SPLIT if splits is None else part_at(table, splits, row))
-        inside = not os.path.isabs(typed) and not os.path.normpath(typed).startswith("..")
-        listed.names.append(composed(os.path.normpath(typed) if inside else path))
+        listed.names.append(composed(os.path.relpath(path, folder)))  # the same in any place
     rows = np.arange(len(listed.paths))
     files = ListedFiles(np.array(listed.paths), [table], np.stack([0 * rows, rows], 1))
     unused = [name for name in table.columns if name not in (path_column, label_column, split_column)]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from .manifest import joined, read_listed
-from .parts import NOT_SPLIT, PART_NAMES
+from .parts import NOT_SPLIT, parts_called
 from .samples import Samples
 from .tables import Table, read_table
 
@@ -49,12 +49,7 @@ def read_metadata(root: Path, tables: dict[str, Table]) -> tuple[Samples, tuple[
                 names=np.array([f"{table.file.parent.name}/{name}" for name in listed.names]),
             )
         elif "split" not in table.columns:
-            listed = listed._replace(parts=parts_of_paths(listed.names))
+            folders = [name.partition("/")[0] for name in listed.names]
+            listed = listed._replace(parts=np.array(parts_called(folders, str(table.file))))
         every.append(listed)
     return joined(every), notes
-
-
-def parts_of_paths(names: np.ndarray) -> np.ndarray:
-    """The part that each path begins with, if all begin with one."""
-    first = [PART_NAMES.get(name.partition("/")[0].lower()) for name in names]
-    return np.array(first if all(first) else [NOT_SPLIT] * len(names))

@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ..losses import BadArgument
-from .files import common_shape, examine, in_parallel
-from .folder import ClassFiles, class_of, collect, label
+from .files import common_shape, in_parallel
+from .folder import class_of, in_class_folders, samples_of
 from .images import Header, to_bytes
 from .options import Channels, File, MinImages, Size
 from .pair_files import MOST_PIXELS, image_shape, read_bin, read_lfw
+from .parts import NOT_SPLIT
+from .samples import Samples, labelled, usable
 from .splits import Labelled, Source
 
 USUAL_BYTES = 2**30  # that the images of a .bin may always take
@@ -40,31 +42,39 @@ def pairs(
         raise BadArgument("root", root, why)
     if not os.path.isfile(file):
         raise BadArgument("pairs", pairs, f"not in {root}; expected an LFW pairs file or a .bin")
-    folder, files = root / (train or ""), ClassFiles([], [], [])
     if file.suffix == ".bin":
         contents, listed_pairs = read_bin(file)
-        if train is None:
-            shape = image_shape(contents[0], file, size, channels)
-        else:
-            files = collect(folder, min_images, skip_broken)
-            shape = common_shape(files.paths, files.headers, size, channels)
+        shape, trained, skipped = image_shape(contents[0], file, size, channels), None, []
+        if train is not None:
+            trained, headers, skipped = training_samples(root, train, min_images, skip_broken)
+            shape = common_shape(trained.names, headers, size, channels)
         images = decode_bin(contents, shape, file)
         test = Labelled(images, np.zeros(len(images), int), ("unknown",), pairs=listed_pairs)
     else:
         paths, listed_pairs = read_lfw(file, root)
-        headers = examine_all(paths, file)
-        tested = {class_of(path, root) for path in paths}
-        files = collect(folder, min_images, skip_broken)
-        if train is not None:
-            refuse_tested(files, folder, tested, train, file)
-        files = without_classes(files, folder, tested)
-        shape = common_shape(files.paths + paths, files.headers + headers, size, channels)
-        test = label(root, paths, root, shape)._replace(pairs=listed_pairs)
-    return Source(
-        train=label(folder, files.paths, root, shape) if files.paths else None,
-        test=test,
-        skipped=tuple(os.path.relpath(path, root) for path in files.skipped),
-    )
+        tested = samples_of(root, paths, [class_of(path, root) for path in paths])
+        tested_headers = headers_of(tested, file)
+        trained, headers, skipped = training_samples(root, train or "", min_images, skip_broken)
+        in_pairs = np.isin(trained.labels, tested.labels)
+        if train is not None and in_pairs.any():
+            name = trained.labels[in_pairs][0]
+            why = f"{name} is in it and in {file}; pairs test classes that were not trained on"
+            raise BadArgument("train", train, why)
+        rows = np.flatnonzero(~in_pairs)
+        trained, headers = trained.pick(rows), [headers[row] for row in rows]
+        names = [*trained.names, *tested.names]
+        shape = common_shape(names, headers + tested_headers, size, channels)
+        test = labelled(tested, shape)[NOT_SPLIT]._replace(pairs=listed_pairs)
+    train = labelled(trained, shape).get(NOT_SPLIT) if trained else None
+    return Source(train=train, test=test, skipped=tuple(skipped))
+
+
+def training_samples(
+    root: Path, train: str, min_images: int | None, skip_broken: bool
+) -> tuple[Samples, list[Header], list[str]]:
+    """What `usable` leaves of the images in the class folders of `root`/`train`."""
+    samples, _ = in_class_folders(root, {NOT_SPLIT: root / train})
+    return usable(samples, str(root / train), min_images, skip_broken)
 
 
 def decode_bin(contents: list[bytes], shape: tuple[int, int, int], file: Path) -> np.ndarray:
@@ -84,32 +94,12 @@ def decode_bin(contents: list[bytes], shape: tuple[int, int, int], file: Path) -
     return images
 
 
-def examine_all(paths: list[Path], file: Path) -> list[Header]:
+def headers_of(tested: Samples, file: Path) -> list[Header]:
     """The headers of the images that `file` names. A broken one raises ValueError even with skip_broken:
     without one of its pairs, a protocol is another protocol."""
-    headers, broken = examine(paths, whole=False)
+    headers, broken = tested.images.examine(whole=False)
     if broken:
-        path, why = next(iter(broken.items()))
-        raise ValueError(f"{path}: named in {file}, not an image that can be read: {why}")
+        row, why = next(iter(broken.items()))
+        called = tested.images.called(row)
+        raise ValueError(f"{called}: named in {file}, not an image that can be read: {why}")
     return headers
-
-
-def refuse_tested(files: ClassFiles, folder: Path, tested: set[str], train: str, file: Path) -> None:
-    """Raise BadArgument if a class to train on is one of the `tested`."""
-    for path in files.paths:
-        name = class_of(path, folder)
-        if name in tested:
-            why = f"{name} is in it and in {file}; pairs test classes that were not trained on"
-            raise BadArgument("train", train, why)
-
-
-def without_classes(files: ClassFiles, folder: Path, excluded: set[str]) -> ClassFiles:
-    """The class files of `folder` that are not of the `excluded` classes."""
-    remaining = [
-        (path, header)
-        for path, header in zip(files.paths, files.headers, strict=True)
-        if class_of(path, folder) not in excluded
-    ]
-    return ClassFiles(
-        [path for path, _ in remaining], [header for _, header in remaining], files.skipped
-    )

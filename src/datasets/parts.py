@@ -1,6 +1,8 @@
 """Which samples are trained on, validated on and tested on: as the data say; what they do not say is
 drawn."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from ..losses import BadArgument
@@ -10,8 +12,22 @@ from .splits import Labelled, Source
 PART_NAMES = {"train": "train", "training": "train"}
 PART_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 PART_NAMES |= dict.fromkeys(("test", "testing"), "test")
+# And what they call parts of which it is not known whether they validate or test.
+OTHER_PARTS = {"eval", "evaluation", "gallery", "holdout", "probe", "query"}
 IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
 NOT_SPLIT = ""  # stands for the one part of data that are not divided
+
+
+def parts_called(names: Sequence[str], where: str) -> list[str]:
+    """The part that each name says, if all say one, else `NOT_SPLIT` for each. Raises ValueError, which
+    calls the place `where`, if all may say one, and some are unclear, as `eval` is."""
+    known = [PART_NAMES.get(name.lower()) for name in names]
+    if all(known):
+        return known
+    unclear = [name for name in names if name.lower() in OTHER_PARTS]
+    if len(unclear) + sum(map(bool, known)) == len(names):
+        raise ValueError(f"{where}: {unclear[0]} looks like a split; splits are train, val and test")
+    return [NOT_SPLIT] * len(names)
 
 
 def source_of(
@@ -71,7 +87,7 @@ def draw_test(
     if fraction == 1:
         return None, whole
     if split == "closed_set":
-        return whole.split_samples(fraction, seed, keep_both=True)
+        return whole.split_samples(fraction, seed)
     parts = whole.split_classes(fraction, seed)
     if parts is None:
         raise BadArgument(

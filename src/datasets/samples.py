@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .files import Files, common_shape
+from .images import Header
 from .options import Channels, MinImages, Size
 from .parts import source_of
 from .splits import Labelled, Source
@@ -32,10 +33,22 @@ def source_of_images(
     channels: Channels,
     min_images: MinImages,
     skip_broken: bool,
+    skipped: tuple[str, ...] = (),
     **how,
 ) -> Source:
     """The source that consists of `samples` from images in files, after `source_of` with `how`. Messages
-    call the place `where`. Raises ValueError as `image_folder` does."""
+    call the place `where`; `skipped` was left out before. Raises ValueError as `image_folder` does."""
+    samples, headers, left_out = usable(samples, where, min_images, skip_broken)
+    shape = common_shape(samples.names, headers, size, channels)
+    return source_of(labelled(samples, shape), where, skipped=(*skipped, *left_out), **how)
+
+
+def usable(
+    samples: Samples, where: str, min_images: int | None, skip_broken: bool
+) -> tuple[Samples, list[Header], list[str]]:
+    """The samples from files that are images, of classes that are large enough, the header of each, and
+    the names of the files and classes left out. Raises ValueError for a file that is no image without
+    `skip_broken`, and as `without_small_classes`."""
     headers, broken = samples.images.examine(whole=skip_broken)
     if broken and not skip_broken:
         row, why = next(iter(broken.items()))
@@ -44,13 +57,10 @@ def source_of_images(
             f"{samples.images.called(row)}: not an image that can be read{others}: {why}; "
             "skip_broken=true leaves such files out"
         )
-    good = [row for row, header in enumerate(headers) if header]
-    headers = np.array([*headers, None], object)[good]  # of tuples alone, numpy would make a matrix
-    skipped = tuple(samples.names[list(broken)].tolist())
+    good = np.array([row for row, header in enumerate(headers) if header], int)
+    left_out = samples.names[list(broken)].tolist()
     samples, kept, small = without_small_classes(samples.pick(good), where, min_images)
-    shape = common_shape(samples.names, headers[kept], size, channels)
-    samples = samples._replace(images=samples.images.shaped(shape))
-    return source_of(labelled(samples), where, skipped=(*skipped, *small), **how)
+    return samples, [headers[row] for row in good[kept]], [*left_out, *small]
 
 
 def without_small_classes(
@@ -74,11 +84,13 @@ def without_small_classes(
     return samples.pick(kept), kept, classes[small].tolist()
 
 
-def labelled(samples: Samples) -> dict[str, Labelled]:
-    """The parts that there are, by name, each with labels that index its classes."""
+def labelled(samples: Samples, shape: tuple[int, int, int] | None = None) -> dict[str, Labelled]:
+    """The parts that there are, by name, each with labels that index its classes; files are to be
+    decoded to `shape`."""
     parts = {}
     for part in np.unique(samples.parts):
         own = samples.pick(np.flatnonzero(samples.parts == part))
+        images = own.images.shaped(shape) if shape else own.images
         classes, labels = np.unique(own.labels, return_inverse=True)
-        parts[str(part)] = Labelled(own.images, labels, tuple(classes.tolist()), own.names)
+        parts[str(part)] = Labelled(images, labels, tuple(classes.tolist()), own.names)
     return parts

@@ -44,17 +44,13 @@ class Labelled(NamedTuple):
         names = None if self.names is None else self.names[rows]
         return Labelled(self.images[rows], labels, class_names, names)
 
-    def split_samples(
-        self, fraction: float, seed: int, keep_both: bool = False
-    ) -> "tuple[Labelled, Labelled]":
+    def split_samples(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled]":
         """Two parts with the same classes. The second gets `fraction` of each class's samples, drawn by
-        `seed`; with `keep_both`, each class of two samples or more has at least one in both parts."""
+        `seed`; each class of two samples or more has at least one in both parts."""
         rng, in_second = np.random.default_rng(seed), np.zeros(len(self.labels), bool)
         for label in np.unique(self.labels):
             members = np.flatnonzero(self.labels == label)
-            count = round(fraction * len(members))
-            if keep_both:
-                count = min(max(1, count), len(members) - 1)
+            count = min(max(1, round(fraction * len(members))), len(members) - 1)
             in_second[rng.choice(members, count, replace=False)] = True
         return self.pick(~in_second), self.pick(in_second)
 

@@ -18,7 +18,7 @@ from ..losses import BadArgument
 from .files import SUFFIXES, composed
 from .limits import check_file, printable
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
-from .parts import NOT_SPLIT, PART_NAMES
+from .parts import OTHER_PARTS, PART_NAMES, parts_called
 from .samples import Samples, source_of_images
 from .slices import MOST_BYTES, Slices
 from .splits import Source
@@ -86,8 +86,7 @@ class Members(Slices):
 
 def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
     """The samples of several archives, in their order."""
-    said = [part_of(path.relative_to(root)) for path in archives]
-    divided = all(said)
+    divided = parts_called([part_word(path.relative_to(root)) for path in archives], str(root))
     places, labels, names, parts = [], [], [], []
     for number, path in enumerate(archives):
         check_file(path, MOST_FILE_BYTES)
@@ -97,7 +96,7 @@ def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
             places.append((number, member.offset_data, member.size))
             labels.append(composed(text))
             names.append(composed(f"{path.relative_to(root).as_posix()}/{member.name}"))
-            parts.append(said[number] if divided else NOT_SPLIT)
+            parts.append(divided[number])
     if not places:
         raise ValueError(f"{root}: no samples in its archives")
     named = np.array(names)
@@ -105,10 +104,10 @@ def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
     return Samples(images, np.array(labels), named, np.array(parts))
 
 
-def part_of(path: Path) -> str | None:
-    """The part that an archive's folder or name says."""
+def part_word(path: Path) -> str:
+    """The word in an archive's folders and name that says its part, or may; empty if there is none."""
     words = [*path.parts[:-1], re.match("[A-Za-z]*", path.name).group()]
-    return next((PART_NAMES[word.lower()] for word in words if word.lower() in PART_NAMES), None)
+    return next((word for word in words if {word.lower()} & (PART_NAMES.keys() | OTHER_PARTS)), "")
 
 
 def read_archive(path: Path, label: str) -> dict[str, tuple[tarfile.TarInfo, str]]:

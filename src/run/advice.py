@@ -67,17 +67,15 @@ def warn_of_slow_bf16(run: Run) -> None:
             )
 
 
-def sizes_in_words(run: Run) -> str:
-    """Return the sizes of the splits and the embedding dimension, in words."""
-    parts = {"training": run.data.train, "validation": run.data.val, "test": run.data.test}
+def sizes_in_words(run: Run, sizes: dict[str, dict[str, int]]) -> str:
+    """Return the sizes of the splits (see `counts_of`) and the embedding dimension, in words."""
     noun = "image" if run.data.pictures else "sample"
-    sizes = [
-        f"{name} on {counted(len(split), noun)} of {counted(len(split.classes), 'class')}"
-        for name, split in parts.items()
-        if split is not None
+    parts = [
+        f"{split} on {counted(of['images'], noun)} of {counted(of['classes'], 'class')}"
+        for split, of in sizes.items()
     ]
     dimensions = f"embeddings of {run.head.embedding_dim} dimensions"
-    return f"{', '.join(sizes)}; {counted(run.steps, 'step')} an epoch; {dimensions}"
+    return f"{', '.join(parts)}; {counted(run.steps, 'step')} an epoch; {dimensions}"
 
 
 def counts_of(run: Run) -> dict[str, dict[str, int]]:

@@ -29,10 +29,11 @@ def build_data(config: Config, device: Device) -> Dataset:
 
 
 def read_data(config: Config, device: Device) -> Dataset:
-    return call_reader(load, config, device=device.torch, memory=config.dataset.memory)
+    dataset, where = config.dataset, device.torch
+    return call_reader(load, config, device=where, memory=dataset.memory, duplicates=dataset.duplicates)
 
 
-def call_reader(what: Callable, config: Config, **where):
+def call_reader(what: Callable, config: Config, **more):
     """Call `load` or `fingerprint_of` for the data set of a configuration."""
     dataset = config.dataset
     with arguments_of("dataset", config):
@@ -42,7 +43,7 @@ def call_reader(what: Callable, config: Config, **where):
             val_fraction=dataset.val_fraction,
             folds=dataset.folds,
             fold=dataset.fold,
-            **where,
+            **more,
             **dataset.arguments,
         )
 

@@ -274,7 +274,7 @@ def announce(run: Run, summary: Summary) -> None:
         log.info(f"going on after epoch {run.epochs_trained}")
     for note in run.data.notes:
         log.info(note)
-    log.info(sizes_in_words(run))
+    log.info(sizes_in_words(run, summary.counts))
     dealt = run.data.dealt
     if dealt:
         log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")

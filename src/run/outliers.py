@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..datasets import Split
+from ..datasets import Split, duplicates_among
 from ..durable import write_csv
 from .embedding import Embedded
 from .neighbours import NEIGHBOURS, SHOWN, draw_neighbours, nearest
@@ -116,9 +116,8 @@ def suspects(images: Embedded, found: Outliers, pairs: list[tuple[int, int]]) ->
     names, splits, own = images.names, images.split_names, found.own.tolist()
     label = [images.classes[each] for each in images.labels.tolist()]
     other, cosines = found.nearest.tolist(), found.other.tolist()
-    earlier: dict[int, int] = {}  # of several, the one that tells most
-    for i, j in sorted(pairs, key=lambda pair: [len({of[i] for i in pair}) for of in (label, splits)]):
-        earlier[j] = i
+    kinds = duplicates_among(pairs, label, splits)
+    earlier = kinds.within | kinds.across | kinds.contradicting  # of several, the one that tells most
 
     def suspect(row: int) -> Suspect:
         cosine = None if isnan(own[row]) else round(own[row], 4)

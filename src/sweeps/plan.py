@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..config import BadKey, Config, identity
 from ..config.checks import check_typed
 from ..config.compose import Composer, check_group_values, explain, quoted
+from ..config.identity import is_published
 from ..config.read import read_and_check
 from ..errors import UserError
 from ..run.code import Code, code_of
@@ -104,8 +105,9 @@ def described(composer: Composer, jobs: Iterable[list[str]]) -> tuple[list[Plann
     for overrides in jobs:
         try:
             for run in runs_of(composer, overrides):
-                twice += run.identity in runs
-                runs.setdefault(run.identity, run)
+                same = runs.setdefault(run.identity, run)
+                twice += same is not run
+                check_same_place(same, run)
         except (UserError, HydraException, OmegaConfBaseException) as error:
             refused.update(explain(error, list(overrides)).splitlines())
             keys |= {each.key for each in getattr(error, "errors", [error]) if isinstance(each, BadKey)}
@@ -116,6 +118,14 @@ def described(composer: Composer, jobs: Iterable[list[str]]) -> tuple[list[Plann
     # One fold after the other: a process then holds one of them at a time, and a sweep that was cut
     # short has the same folds of all settings.
     return sorted(runs.values(), key=lambda run: run.config.dataset.fold or 0), twice
+
+
+def check_same_place(run: Planned, same: Planned) -> None:
+    """Raise UserError for two runs that differ in where their data lie only: what lies there decides
+    whether they are one, and runs on different images do not compare."""
+    places = [each.config.dataset.place for each in (run, same)]
+    if places[0] != places[1] and not is_published(run.config):
+        raise UserError(f"{' and '.join(places)}: a sweep is of one data set, so start one for each")
 
 
 def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:

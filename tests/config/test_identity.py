@@ -42,13 +42,21 @@ def test_one_computation_in_two_spellings_is_one_run(composed):
         assert identity(composed(*same)) == identity(composed()), same
 
 
-def test_one_folder_in_two_spellings_is_one(composed, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-
-    def of(root):
-        return identity(composed("dataset=image_folder", f"dataset.root={root}"))
-
-    assert of("faces") == of("faces/") == of("./faces") == of(tmp_path / "faces") != of("others")
+def test_where_images_lie_is_no_part_of_the_run(composed):
+    for same in (
+        ["dataset=image_folder"],
+        ["dataset=manifest", "dataset.file=a/labels.csv"],
+        ["dataset=embeddings", "dataset.file=x.npy", "dataset.labels=y.npy"],
+        ["dataset._target_=somebody.reader"],
+    ):
+        there = [
+            word.replace("=a/", "=/b/").replace("=x", "=b/x").replace("=y", "=b/y") for word in same
+        ]
+        assert identity(composed(*same)) == identity(composed(*there, "dataset.root=elsewhere")), same
+    named = ("dataset=manifest", "dataset.file=a.csv")
+    assert identity(composed(*named)) != identity(composed(*named, "dataset.label_column=kind"))
+    foreign = ("dataset._target_=somebody.reader", "+dataset.file=a.csv")
+    assert identity(composed(*foreign)) != identity(composed(foreign[0], "+dataset.file=b.csv"))
 
 
 def test_a_new_key_orphans_no_old_run(composed):

@@ -62,6 +62,19 @@ def two_validations(root: Path) -> None:
         (root / name).mkdir()
 
 
+def beside_eval(root: Path) -> None:
+    for name in ("train", "eval"):
+        shutil.copytree(root, root.parent / "copy" / name)
+    shutil.rmtree(root)
+    (root.parent / "copy").rename(root)
+
+
+def query_and_gallery(root: Path) -> None:
+    beside_eval(root)
+    (root / "train").rename(root / "Query")
+    (root / "eval").rename(root / "gallery")
+
+
 def few_classes(root: Path) -> None:
     for folder in sorted(root.iterdir())[3:]:
         for path in folder.iterdir():
@@ -102,7 +115,7 @@ def validated_and_tested(root: Path) -> None:
         (broken, r"p02/torn.png: not an image that can be read.*skip_broken=true"),
         (no_image, r"p02/notes.jpg: not an image that can be read.*cannot identify.*skip_broken"),
         (empty, r"p99: no images in it, where each folder is a class; skip_broken=true"),
-        (one_image, r"p03: a class of one image \(p03_0001.png\).*min_images=2"),
+        (one_image, r"p03 is a class of one \(p03/p03_0001.png\).*min_images=2"),
         (another_size, r"^size=None: .*p00_0001.png is 12×10, .*z.png 44×33.*\[112,112\]"),
         (stray, r"stray.png: an image beside the class folders"),
         (archive, r"p01/more.zip: an archive among the images"),
@@ -111,6 +124,8 @@ def validated_and_tested(root: Path) -> None:
             splits_without_training,
             r"has test/, val/, which look like splits; expected train/ \(optionally val/, test/\)",
         ),
+        (beside_eval, r"^root=.*: has eval/, train/, which look like splits; expected train/ \("),
+        (query_and_gallery, r"has Query/, gallery/, which look like splits; expected train/"),
         (two_validations, r"has .*train/.*, and beside them Validation/: which is it\?"),
         (few_classes, r"^test_fraction=0.2: leaves fewer than 2 of the 3 classes in .* to train on"),
         (splits_of_another_name, r"class p01 is in both the training and the test part"),

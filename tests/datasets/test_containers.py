@@ -144,6 +144,15 @@ def test_archives_are_parts_and_labels_may_be_in_json(encoded, tmp_path):
     ]
 
 
+def test_archives_called_eval_beside_train_are_asked_about(encoded, tmp_path):
+    for name, rows in (("train-0", slice(0, 16)), ("eval-0", slice(16, 32))):
+        write_tar(tmp_path / f"tars/{name}.tar", encoded[rows])
+    with pytest.raises(
+        ValueError, match=r"tars: eval looks like a split; splits are train, val and test"
+    ):
+        load(webdataset, tmp_path / "tars", CPU)
+
+
 def test_what_is_wrong_in_archives_is_named(encoded, tmp_path):
     root = tmp_path / "tars"
     with pytest.raises(ValueError, match=r"^root=.*: no .tar in it"):

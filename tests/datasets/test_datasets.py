@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -184,9 +185,15 @@ def test_validation_is_a_share_of_each_class_always_the_same_and_never_trained_o
     )
 
 
-def test_too_small_a_share_is_refused():
-    with pytest.raises(ValueError, match=r"^val_fraction=0.0001: leaves no image to validate on"):
-        load(digits, "unused", CPU, val_fraction=0.0001)
+def test_of_the_smallest_share_each_class_has_one_image_if_it_has_two():
+    assert load(digits, "unused", CPU, val_fraction=0.0001).val.labels.bincount().tolist() == [1] * 10
+
+    def singles(root):
+        source = tiny(root, images=1)
+        return replace(source, test=source.train)
+
+    with pytest.raises(ValueError, match=r"^val_fraction=0.5: no class has two images to train on"):
+        load(singles, "unused", CPU, val_fraction=0.5)
 
 
 def tiny(root, *, shades=(10, 200), images: int = 4) -> Source:

@@ -227,3 +227,24 @@ def test_one_class_to_train_on_is_refused_before_training(folder_of):
     root = folder_of("one/test", people=1, images=2).parent
     with pytest.raises(ValueError, match=r"^one class to train on \(p00\), expected at least two"):
         load(image_folder, root, CPU, split="closed_set")
+
+
+def test_each_class_of_two_images_or_more_is_validated_on(folder_of):
+    folder_of("tail", people=2, images=40)
+    folder_of("tail", people=6, images=5, first=2)
+    root = folder_of("tail", people=1, images=3, first=8)  # of which one is tested
+    data = load(image_folder, root, CPU, split="closed_set", val_fraction=0.1)
+    assert data.val.labels.bincount().tolist() == [3, 3, *[1] * 7]
+    assert data.train.labels.bincount().tolist() == [29, 29, *[3] * 6, 1]
+
+
+def test_min_images_counts_a_class_over_its_parts(folder_of):
+    folder_of("both/train", people=4, images=6)
+    root = folder_of("both/test", people=4, images=6).parent
+    for image in sorted((root / "train" / "p03").iterdir())[1:]:
+        image.unlink()
+    for min_images in (None, 2, 7):
+        data = load(image_folder, root, CPU, split="closed_set", min_images=min_images)
+        assert data.train.labels.bincount().tolist() == [6, 6, 6, 1] and data.skipped == ()
+    data = load(image_folder, root, CPU, split="closed_set", min_images=8)
+    assert data.train.classes == data.test.classes == ("p00", "p01", "p02") and data.skipped == ("p03",)

@@ -10,7 +10,6 @@ import pytest
 import torch
 from PIL import Image
 
-from src.config import identity
 from src.datasets import load, manifest
 from src.errors import UserError
 from src.run.lifecycle import train_run
@@ -217,21 +216,24 @@ def test_broken_and_missing_images_are_named_or_left_out(listed):
             read(table, memory=memory)
 
 
-def test_a_table_is_one_run_from_wherever_it_is_named(listed, composed, monkeypatch):
-    table = listed()
-    hashes = set()
-    for cwd, named in ((table.parent, "labels.csv"), (table.parent.parent, "faces/labels.csv")):
-        monkeypatch.chdir(cwd)
-        hashes |= {
-            identity(composed("dataset=manifest", *where))
-            for where in (
-                [f"dataset.file={named}"],
-                [f"dataset.file={table}"],
-                [f"dataset.root={table.parent}", "dataset.file=labels.csv"],
-            )
-        }
-    assert len(hashes) == 1
-    assert identity(composed("dataset=manifest", "dataset.file=other.csv")) not in hashes
+@pytest.mark.parametrize("typed", ["inside", "beside", "whole"])
+def test_a_table_and_its_images_have_one_fingerprint_in_any_place(listed, typed, tmp_path):
+    def written(root):
+        above = {"inside": "", "beside": "../faces/", "whole": f"{root}/"}[typed]
+        table = listed(".csv", lambda rows: [row | {"path": above + row["path"]} for row in rows])
+        return read(table).fingerprint
+
+    root = listed().parent
+    before = written(root)
+    for folder in root.iterdir():  # the same table beside the same images, elsewhere
+        (tmp_path / "moved" / "faces").mkdir(parents=True, exist_ok=True)
+        folder.rename(tmp_path / "moved" / "faces" / folder.name)
+    root.rmdir()
+    root.symlink_to(tmp_path / "moved" / "faces")
+    table = tmp_path / "moved" / "faces" / "labels.csv"
+    if typed == "whole":
+        table.write_text(table.read_text().replace(f"{root}/", f"{table.parent}/"))
+    assert read(table).fingerprint == before
 
 
 def test_a_file_that_is_not_given_or_not_there_is_said_at_once(listed, composed, tmp_path):

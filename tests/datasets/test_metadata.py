@@ -98,3 +98,20 @@ def test_a_class_may_be_called_train_and_a_table_without_labels_is_said(folder_o
     (root / "metadata.jsonl").write_text("{}")
     with pytest.raises(ValueError, match=r"has metadata.csv and metadata.jsonl: which is it\?"):
         load(image_folder, root.rename(root.with_name("other")), CPU)
+
+
+def test_images_in_eval_beside_train_are_asked_about_in_tables_too(folder_of):
+    folder_of("parts/train", people=5)
+    root = folder_of("parts/eval", people=2, first=5).parent
+    for part in ("train", "eval"):
+        flat(root / part)
+    rows = [
+        f"{part}/{line}"
+        for part in ("train", "eval")
+        for line in (root / part / "metadata.csv").read_text().splitlines()[1:]
+    ]
+    (root / "metadata.csv").write_text("\n".join(["file_name,label", *rows]))
+    with pytest.raises(
+        ValueError, match=r"metadata.csv: eval looks like a split; splits are train, val"
+    ):
+        load(image_folder, root, CPU)

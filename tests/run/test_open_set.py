@@ -11,7 +11,7 @@ from src.analysis import compare_sweeps
 from src.errors import UserError
 from src.evaluation import EVALUATIONS, evaluate, sample_pairs
 from src.losses import ArcFace
-from src.run.advice import counts_of, too_few
+from src.run.advice import counts_of, sizes_in_words, too_few
 from src.run.build import build_run
 from src.run.evaluation import evaluate_run, with_overrides
 from src.run.folder import RunFolder
@@ -115,6 +115,22 @@ def test_few_validation_and_test_images_are_said_to_be_before_training(configure
     )
     run = build_run(composed(*FAST), RunFolder(tmp_path))  # digits
     assert too_few(run, counts_of(run)) is None
+
+
+def test_the_log_counts_the_classes_that_there_are_images_of(configured, tmp_path, folder_of):
+    folder_of("people", people=3, images=1, first=20)  # trained on, and in neither other part
+    more = (
+        "evaluation=closed_set",
+        "evaluation.pairs=null",
+        "dataset.min_images=1",
+        "dataset.val_fraction=0.2",
+    )
+    run = build_run(configured(*more), RunFolder(tmp_path))
+    sizes = counts_of(run)
+    validation, test = (f"{name} on 12 images of 12 classes" for name in ("validation", "test"))
+    said = f"training on 51 images of 15 classes, {validation}, {test}; 6 steps an epoch"
+    assert sizes_in_words(run, sizes).startswith(said)
+    assert "few validation images to choose settings by, 12 images of 12 c" in too_few(run, sizes)
 
 
 def test_what_was_left_out_is_counted_in_the_log_and_listed_in_the_summary(configured, tmp_path, caplog):

@@ -300,6 +300,21 @@ def test_a_finished_run_on_other_images_runs_again_and_is_kept(planned, folder_o
     assert planned(line)[0].objective == 0.9
 
 
+def test_the_same_images_in_another_place_are_the_same_runs(planned, folder_of):
+    root = folder_of("people")
+    line = "dataset=image_folder evaluation=closed_set dataset.root="
+    (run,) = planned(f"{line}{root}")
+    run_data._fingerprints.clear()
+    finish_by(run, data=run_data.data_fingerprint(run.config))
+    moved, link = root.rename(root.with_name("moved")), root.with_name("link")
+    link.symlink_to(moved)
+    for place in (moved, link):
+        (again,) = planned(f"{line}{place}")
+        assert again.folder.path == run.folder.path and again.objective == 0.9
+    with pytest.raises(UserError, match=r"moved and .*link: a sweep is of one data set"):
+        planned(f"{line}{moved},{link}")
+
+
 def test_a_folder_with_odd_characters_is_quoted_for_hydra(tmp_path):
     folder = f"{tmp_path}/o'brien, what? 50% {{x}} [1]"
     with initialize_config_dir(str(CONF), version_base="1.3"):
