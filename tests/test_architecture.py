@@ -15,6 +15,7 @@ INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {
     "errors": MIDDLE | OUTER | {"commands"},
     "durable": MIDDLE | INNER,
+    "foreign": MIDDLE | INNER,
     "commands": MIDDLE | OUTER,
     "words": OUTER | MIDDLE | INNER,
     "torchvision_compat": INNER,

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from ..commands import command, is_command
+from ..datasets.images import opened
+from ..datasets.limits import regular_file
 from ..durable import TEXT, write_text
+from ..foreign import read_yaml
 from ..words import counted
-from .foreign import plain_yaml
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
@@ -25,6 +25,7 @@ from .wording import method, number
 
 TEMPLATES = Path(__file__).with_name("templates")
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
+MOST_BYTES, MOST_PIXELS = 2**25, 2**26  # of a picture
 WIDE = 1000  # pixels from which a picture takes the page's whole width
 # What settings may share and a reader wants to know.
 SHARED = (
@@ -155,10 +156,11 @@ def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator
     }
     for path, caption in (figures | own).items():
         try:
-            with Image.open(path) as image:
+            regular_file(path, MOST_BYTES)
+            with opened(path, MOST_PIXELS) as image:
                 image.verify()
                 size = image.size
-        except (OSError, ValueError, SyntaxError):  # none, or damaged
+        except Exception:  # none, damaged, or somebody's trap: Pillow raises anything
             continue
         content = base64.b64encode(path.read_bytes()).decode()
         shown = {"name": path.stem, "caption": caption, "wide": size[0] > WIDE}
@@ -178,17 +180,11 @@ def first_line(text: str | None) -> str:
     return text.splitlines()[0] if text else "no reason was recorded"
 
 
-def read_yaml(path: Path):
-    """What is in a YAML file, by libyaml where it is there (ten times faster); None if nothing can be
-    read."""
-    try:
-        return yaml.load(plain_yaml(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-
-
 def run_command(run: RunRecord) -> str:
-    given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
+    try:
+        given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
+    except (OSError, ValueError):
+        given = None
     return command("train", *map(str, given if isinstance(given, list) else []))
 
 
@@ -198,7 +194,7 @@ def sweep_commands(runs: list[RunRecord]) -> list[str]:
         try:
             given = read_yaml(folder / "multirun.yaml")["hydra"]["overrides"]
             how = [override for override in given["hydra"] if override != "hydra.mode=MULTIRUN"]
-            commands.append(command("train", "-m", *given["task"], *how))
-        except (KeyError, TypeError):  # single runs, or a foreign file
+            commands.append(command("train", "-m", *map(str, given["task"]), *how))
+        except (OSError, ValueError, KeyError, TypeError):  # single runs, or a foreign file
             continue
     return commands

@@ -10,6 +10,7 @@ from pathlib import Path
 from ..commands import command
 from ..durable import write_text
 from ..errors import UserError
+from ..foreign import text_of
 
 PREFIX, LINK = "best:", "best"
 
@@ -50,7 +51,7 @@ def run_folder(given: Path) -> Path:
             f"{given}: no comparison there names a best run; {compare} does, unless it ranks nobody "
             "first: then name a run's folder"
         )
-    path = os.readlink(link) if link.is_symlink() else link.read_text(encoding="utf-8").strip()
+    path = os.readlink(link) if link.is_symlink() else text_of(link).strip()
     target = (link.parent.resolve() / path).resolve()
     if not target.is_dir():
         raise UserError(

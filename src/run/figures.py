@@ -15,6 +15,7 @@ from ..durable import written_aside
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..evaluation.results import Results
+from ..foreign import read_arrays
 from .build import Run
 from .folder import RunFolder, Summary
 
@@ -67,9 +68,9 @@ def curves(summary: Summary, rows: list[dict], title: str) -> "Figure":
 def animation(path: Path, title: str) -> bytes:
     from .. import plots
 
-    with np.load(path) as kept:
-        frames = list(zip(kept["points"], kept["directions"], strict=True))
-        return plots.animate(frames, kept["labels"], tuple(kept["classes"].tolist()), title)
+    kept = read_arrays(path)
+    frames = list(zip(kept["points"], kept["directions"], strict=True))
+    return plots.animate(frames, kept["labels"], tuple(kept["classes"].tolist()), title)
 
 
 def save_frames(run: Run) -> None:

@@ -11,7 +11,6 @@ hand, ends the run after its current epoch.
 """
 
 import csv
-import errno
 import functools
 import io
 import itertools
@@ -33,6 +32,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, Valida
 from .. import durable
 from ..config import Config, identity, setting
 from ..errors import Diverged, Pruned, UserError, in_one_line
+from ..foreign import read_json, text_of
 from .code import Code
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ PACKAGES = (
 )
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
-MOST_BYTES = 2**28  # of a summary.json
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
 DONE = ("finished", "collapsed")
@@ -159,10 +158,10 @@ class RunFolder:
         """Return what summary.json says. Raises OSError where there is none, and ValueError, in one
         sentence, for one that no run of this version left."""
         try:
-            return Summary.model_validate(json.loads(text_of(self.path / "summary.json")))
+            return Summary.model_validate(read_json(self.path / "summary.json"))
         except ValidationError as error:
             raise ValueError(f"summary.json is not that of a run: {first_mistake(error)}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(f"summary.json cannot be read: {error}") from None
 
     def summary(self) -> Summary | None:
@@ -212,8 +211,8 @@ class RunFolder:
     def begun(self) -> dict[str, Any]:
         """`identity` and `config` of the run that has begun here; empty if none has."""
         try:
-            found = json.loads(text_of(self.path / ".hydra" / "run.json"))
-        except (OSError, ValueError, RecursionError):
+            found = read_json(self.path / ".hydra" / "run.json")
+        except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) and isinstance(found.get("identity"), str) else {}
 
@@ -444,16 +443,6 @@ def first_mistake(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), said]))
-
-
-def text_of(path: Path) -> str:
-    """Return what is in a file. Raises OSError, at once also for a pipe, from which nothing may ever
-    come, and for a file too large to be a run's."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "a folder, pipe, socket or device, not a file", str(path))
-    if path.stat().st_size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes", str(path))
-    return path.read_text(encoding="utf-8")
 
 
 def free_name(path: Path) -> Path:

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import yaml
-
 from ..errors import UserError
+from ..foreign import read_yaml
 from ..run.data import data_fingerprint
 from ..run.folder import RunFolder
 
@@ -48,9 +47,9 @@ def check_file(path: Path) -> None:
 def searched(folder: Path) -> bool:
     """Whether the last sweep in a folder was a search."""
     try:
-        saved = yaml.safe_load((folder / "multirun.yaml").read_text(encoding="utf-8"))
+        saved = read_yaml(folder / "multirun.yaml")
         return str(saved["hydra"]["sweeper"]["_target_"]).endswith(".SearchSweeper")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
