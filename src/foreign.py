@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import yaml
 
+from .errors import UserError
+
 MOST_BYTES, MOST_YAML_BYTES = 2**28, 2**20
 MOST_LEVELS = 64  # of nested lists and mappings
 # Bytes that arrays may take, or so many times the bytes of their file, whichever is more.
@@ -73,11 +75,19 @@ def plain(data: Any, level: int = 0) -> Any:
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep")
     if isinstance(data, str):
         return printable(data)
-    if isinstance(data, list):
+    if isinstance(data, list | tuple):
         return [plain(each, level + 1) for each in data]
     if isinstance(data, dict):
         return {plain(key, level + 1): plain(value, level + 1) for key, value in data.items()}
     return data
+
+
+def own_folder(path: Path) -> Path:
+    """A folder in somebody's folder, to write into. Raises UserError for a link: what is written there
+    would land elsewhere, over whatever is there."""
+    if path.is_symlink():
+        raise UserError(f"{path}: a link to {printable(os.readlink(path))}; remove it to write here")
+    return path
 
 
 def array_shape(path: Path, name: str) -> tuple[int, ...]:

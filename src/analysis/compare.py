@@ -10,6 +10,7 @@ from rich.table import Table
 
 from .. import plots, tracking
 from ..durable import TEXT, write_text
+from ..foreign import own_folder
 from .figures import comparison_figures, read_spheres
 from .phrases import SURE, number
 from .ranking import Comparison, rank_runs
@@ -36,7 +37,7 @@ def compare_sweeps(
     with `wandb_report` a W&B Report. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
     comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline)
-    out = out or folders[0] / "comparison"
+    out = out or own_folder(folders[0] / "comparison")
     out.mkdir(parents=True, exist_ok=True)
     comparison.folder = out
     write_tables(comparison, out)

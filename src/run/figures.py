@@ -15,7 +15,7 @@ from ..durable import written_aside
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..evaluation.results import Results
-from ..foreign import read_arrays
+from ..foreign import own_folder, read_arrays
 from .build import Run
 from .folder import RunFolder, Summary
 
@@ -51,7 +51,7 @@ def draw_run(folder: RunFolder) -> list[Path]:
     figures["curves.png"] = partial(curves, summary, rows, title)
     if (folder.path / FRAMES).exists():
         figures["training.gif"] = partial(animation, folder.path / FRAMES, title)
-    paths = list(plots.draw(figures, folder.path / "plots").values())
+    paths = list(plots.draw(figures, own_folder(folder.path / "plots")).values())
     summary.figures = [f"plots/{path.name}" for path in paths]
     if (folder.path / "summary.json").exists():
         folder.write_summary(summary)

@@ -1,7 +1,6 @@
 """What a sweep's runs are: their configurations, names and folders, what is done, what cannot be."""
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -19,8 +18,10 @@ from ..config.checks import check_typed
 from ..config.compose import Composer, check_group_values, explain, quoted
 from ..config.read import read_and_check
 from ..errors import UserError
+from ..foreign import printable
 from ..run.code import Code, code_of
 from ..run.folder import RunFolder, Summary
+from ..words import file_name
 
 # Bytes of a run's name, of the 255 that a file name may have: as it is, and, where that is too long,
 # with a hash behind it.
@@ -150,6 +151,8 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
     `names`, by identity."""
     taken, existing, unmeasured = {}, {}, {}
     for path in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
+        if path.name != printable(path.name):  # no sweep of ours has named it
+            continue
         folder = RunFolder(path)
         there, summary = folder.identity(), folder.summary()
         if there:
@@ -216,7 +219,7 @@ def run_name(overrides: list[Override], varied: Collection[str] = ()) -> str:
         if key not in varied or key.split(".")[0] in UNNAMED or key.startswith("hydra/"):
             continue
         value = "none" if override.is_delete() else override.get_value_element_as_str()
-        parts[key] = key.removesuffix(".value"), re.sub(r"[^\w.+-]", "_", value.strip("[]"))
+        parts[key] = key.removesuffix(".value"), file_name(value.strip("[]"))
     name = joined(sorted(parts.values()))
     if len(name.encode()) <= NAME_LENGTH:
         return name or "run"
