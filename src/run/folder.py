@@ -11,28 +11,31 @@ hand, ends the run after its current epoch.
 """
 
 import csv
+import errno
 import functools
 import io
 import itertools
 import json
 import logging
+import os
 import platform
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from .. import durable
 from ..config import Config, identity, setting
 from ..errors import Diverged, Pruned, UserError, in_one_line
-from ..foreign import read_json, text_of
+from ..foreign import printable, read_json, text_of
 from .code import Code
 
 log = logging.getLogger(__name__)
@@ -51,6 +54,8 @@ PACKAGES = (
     "hydra-core",
 )
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of network drives without a lock server
+MOST_LOCK_BYTES = 2**10
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
@@ -185,8 +190,8 @@ class RunFolder:
         try:
             if not (self.path / ".lock").exists():
                 return False
-            with FileLock(self.path / ".lock", blocking=False):
-                return False
+            locked(self.path / ".lock", 0).release()
+            return False
         except Timeout:
             return True
         except OSError:  # nobody may look: then nobody trains there either
@@ -362,15 +367,47 @@ class RunFolder:
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder for one process, until the block or the process ends. Raises UserError if another
-    process has it."""
+    process has it, on whatever machine, or if its file system has no locks."""
     durable.make_folder(folder)
     for above in folder.absolute().parents[:3]:  # Hydra makes outputs/<date>/<time>, and syncs nothing
         durable.sync_folder(above)
+    path = folder / ".lock"
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
-            yield
+        lock = locked(path, LOCK_SECONDS)
+        if not isinstance(lock, SoftFileLock):  # which says as much
+            with suppress(OSError):  # a full disk is found out soon enough
+                path.write_text(f"{os.getpid()}\n{platform.node()}\n", encoding="utf-8")
     except Timeout:
-        raise UserError(f"{folder}: another process is at work in this folder") from None
+        raise UserError(
+            f"{folder}: another process is at work in this folder{holder(path)}; if that is lost, as "
+            f"with a node of a cluster, remove {path}"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        why = "its file system has no locks, which runs need: give them a folder elsewhere"
+        raise UserError(f"{path}: {error.strerror}: {why}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def locked(path: Path, seconds: float) -> FileLock:
+    """Lock a file, waiting so long. Raises Timeout, and OSError."""
+    lock = FileLock(path, timeout=seconds)
+    with warnings.catch_warnings():  # where there is no flock, a file that is there is the lock
+        warnings.filterwarnings("ignore", message="flock not supported")
+        lock.acquire()
+    return lock
+
+
+def holder(lock: Path) -> str:
+    """In words, the process that has locked a file, as far as it says."""
+    with suppress(OSError, ValueError):
+        process, host, *_ = text_of(lock, MOST_LOCK_BYTES).splitlines()
+        return f" (process {printable(process)} on {printable(host)})"
+    return ""
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..config.classes import checked_node
 from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
-from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once
+from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once, on_interrupt
 from ..run.build import check_config, check_config_here
 from ..run.command_line import continue_command
 from ..run.folder import RunFolder, claimed
@@ -38,7 +37,6 @@ from .plan import Planned, described, settle
 log = logging.getLogger(__name__)
 Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
 SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PlannedSweeper(Sweeper):
@@ -147,8 +145,7 @@ class PlannedSweeper(Sweeper):
         self.started = True
 
     def sweep(self, arguments: list[str]) -> Any:
-        for asked in ENDINGS:
-            signal.signal(asked, end_once)
+        on_interrupt(end_once)
         try:
             with claimed(self.folder):
                 try:
