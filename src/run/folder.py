@@ -33,7 +33,7 @@ from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from .. import durable
-from ..config import Config, identity, setting
+from ..config import Config, differences, identity, setting
 from ..errors import Diverged, Pruned, UserError, in_one_line
 from ..foreign import printable, read_json, text_of
 from .code import Code
@@ -53,6 +53,7 @@ PACKAGES = (
     "pillow",
     "hydra-core",
 )
+SHOWN = 5  # keys that differ, in a line
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of network drives without a lock server
 MOST_LOCK_BYTES = 2**10
@@ -230,6 +231,20 @@ class RunFolder:
             durable.sync(path)
         for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
             (self.path / leftover).unlink(missing_ok=True)
+
+    def holds_another(self, config: Config) -> str:
+        """In words, what is other about the run here, which is not the one of `config`, and how a run of
+        more epochs takes it further."""
+        with suppress(ValidationError):
+            summary = self.summary()
+            there = summary.config if summary else Config.model_validate(self.begun()["config"])
+            found = differences(there, config)
+            some = "; ".join(list(found.values())[:SHOWN]) + " …" * (len(found) > SHOWN)
+            text = f"holds another run ({some}), which would be overwritten; name a new folder"
+            if "epochs" in found and (self.path / LAST).exists():
+                text += f", in which init.from={self.path} begins with its weights"
+            return text
+        return "holds another run, which would be overwritten; name a new folder"
 
     def holds_foreign_files(self) -> bool:
         """Whether files lie here under a run's names that no run of this project left."""

@@ -1,6 +1,7 @@
 """What a sweep's runs are: their configurations, names and folders, what is done, what cannot be."""
 
 import hashlib
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable
 from contextlib import suppress
@@ -26,6 +27,7 @@ from ..words import file_name
 # Bytes of a run's name, of the 255 that a file name may have: as it is, and, where that is too long,
 # with a hash behind it.
 NAME_LENGTH, LONGEST_NAME = 120, 200
+OF_HYDRA = re.compile(r"\$\{hydra[:.]")
 SHORTENED = 24  # characters of a value in a name that is too long even so
 FIRST = ("seed", "dataset.fold", "margin", "margin.value")  # in a name that is too long for everything
 UNNAMED = ("hydra", "logger", "plots", "objective")  # groups that set no run apart
@@ -123,6 +125,11 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     """The run that overrides describe, or one for each fold where they give `dataset.folds` and no fold.
     Raises UserError, and what Hydra raises."""
     check_group_values(overrides)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if OF_HYDRA.search(value) and not key.startswith("hydra"):
+            why = "what Hydra says of a run that starts is no part of what it computes: give values"
+            raise BadKey(key.lstrip("+"), value, why)
     composed = composer.compose(overrides)
     folds = OmegaConf.select(composed, "dataset.folds")
     if type(folds) is int and folds > 1 and OmegaConf.select(composed, "dataset.fold") is None:

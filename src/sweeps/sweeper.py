@@ -31,12 +31,11 @@ from ..tracking import check_online, left_in_sweep
 from ..words import counted
 from .baselines import baselines_of
 from .console import Board, console
-from .loop import InOrder, Launcher, Loop, OtherLauncher, Source
+from .loop import InOrder, Launcher, Loop, OtherLauncher, Source, check_subdir
 from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
 Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
-SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
 
 
 class PlannedSweeper(Sweeper):
@@ -60,16 +59,14 @@ class PlannedSweeper(Sweeper):
     params: dict[str, object] | None
     started = False  # whether runs may have been started
     stopped = False  # by the first failure
+    number = 0  # of the next run
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         # Again, with the values converted to the types of the signature.
         self.__init__(**checked_node(type(self), config.hydra.sweeper, "hydra.sweeper."))
-        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
-        if subdir != SUBDIR:
-            why = "a sweep names its runs by what differs, leave it out"
-            raise BadKey("hydra.sweep.subdir", subdir, why)
+        check_subdir(config)
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
@@ -128,11 +125,12 @@ class PlannedSweeper(Sweeper):
     def launch(self, source: Source, expected: int) -> None:
         """Run everything that a source gives."""
         with Board(expected) as self.board:
-            loop = Loop(source, self.launcher, self.board, self.fail_fast)
+            loop = Loop(source, self.launcher, self.board, self.fail_fast, self.number)
             try:
                 loop.run()
             finally:
                 self.stopped |= loop.stopping
+                self.number = loop.number
 
     @property
     def shown_folder(self) -> str:
@@ -205,7 +203,7 @@ class PlannedSweeper(Sweeper):
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""
-        if not (self.started and self.compare):
+        if not (self.started and self.compare and any(self.folder.glob("[!.]*/.hydra"))):
             return
         from ..analysis import compare_sweeps  # its imports take a second, needed only now
 
