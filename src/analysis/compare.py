@@ -11,6 +11,7 @@ from rich.table import Table
 from .. import plots, tracking
 from ..commands import is_command
 from ..durable import TEXT, write_text
+from ..foreign import own_folder
 from .figures import comparison_figures, read_spheres
 from .ranking import Comparison, rank_runs
 from .read import read_runs
@@ -38,7 +39,7 @@ def compare_sweeps(
     find it. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
     comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline, detect)
-    out = out or folders[0] / "comparison"
+    out = out or own_folder(folders[0] / "comparison")
     out.mkdir(parents=True, exist_ok=True)
     comparison.folder = out
     write_tables(comparison, out)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..evaluation import METRICS, Metric
+from ..foreign import array_shape, read_arrays
 from ..run.folder import RunFolder
-from .foreign import array_shape, read_arrays
 from .phrases import INTERVAL
 from .ranking import Comparison, Setting
 from .shared import split_shared

@@ -9,7 +9,7 @@ from math import sqrt
 import numpy as np
 
 from ..evaluation.retrieval import RETRIEVAL_METRICS
-from .foreign import array_shape, read_arrays
+from ..foreign import array_shape, read_arrays
 from .settings import Setting
 from .statistics import Difference, Family, Repeat, range_quantile
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
 from ..commands import is_command
+from ..datasets.images import opened
+from ..datasets.limits import regular_file
 from ..durable import TEXT, write_text
 from ..words import counted
 from .page_data import page_data
@@ -23,6 +24,7 @@ from .typed import run_command, sweep_commands
 from .wording import TEMPLATES, method
 
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
+MOST_BYTES, MOST_PIXELS = 2**25, 2**26  # of a picture
 WIDE = 1000  # pixels from which a picture takes the page's whole width
 # What settings may share and a reader wants to know.
 SHARED = (
@@ -146,10 +148,11 @@ def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator
     }
     for path, caption in (figures | own).items():
         try:
-            with Image.open(path) as image:
+            regular_file(path, MOST_BYTES)
+            with opened(path, MOST_PIXELS) as image:
                 image.verify()
                 size = image.size
-        except (OSError, ValueError, SyntaxError):  # none, or damaged
+        except Exception:  # none, damaged, or somebody's trap: Pillow raises anything
             continue
         content = base64.b64encode(path.read_bytes()).decode()
         shown = {"name": path.stem, "caption": caption, "wide": size[0] > WIDE}

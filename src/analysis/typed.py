@@ -2,24 +2,16 @@
 
 from pathlib import Path
 
-import yaml
-
 from ..commands import command
-from .foreign import plain_yaml
+from ..foreign import read_yaml
 from .read import RunRecord
 
 
-def read_yaml(path: Path):
-    """What is in a YAML file, by libyaml where it is there (ten times faster); None if nothing can be
-    read."""
-    try:
-        return yaml.load(plain_yaml(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-
-
 def overrides_of(run: RunRecord) -> list[str]:
-    given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
+    try:
+        given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
+    except (OSError, ValueError):  # none, or damaged
+        return []
     return list(map(str, given)) if isinstance(given, list) else []
 
 
@@ -32,8 +24,8 @@ def sweep_overrides(folder: Path) -> list[str] | None:
     try:
         given = read_yaml(folder / "multirun.yaml")["hydra"]["overrides"]
         how = [override for override in given["hydra"] if override != "hydra.mode=MULTIRUN"]
-        return [*given["task"], *how]
-    except (KeyError, TypeError):
+        return [*map(str, given["task"]), *how]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..datasets.splits import Split
 from ..durable import written_aside
+from ..foreign import read_arrays
 from . import Evaluated
 from .verification import pair_curves
 
@@ -93,9 +94,7 @@ class Results:
     def load(cls, path: Path) -> "Results":
         """Read what `save` wrote. Raises OSError, and ValueError for a file of something else."""
         try:
-            with np.load(path) as kept:  # without unpickling
-                known = {field.name for field in fields(cls)}
-                return cls(**{name: kept[name] for name in kept.files if name in known})
+            return cls(**read_arrays(path, *(field.name for field in fields(cls))))
         except OSError:
             raise
         except Exception as error:  # numpy and zlib raise anything

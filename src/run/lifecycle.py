@@ -104,14 +104,11 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
     """Return what an earlier attempt at this very run left: a checkpoint to go on from, "finished", or
     nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
     other images, or without some of its files."""
-    another = UserError(
-        f"{folder.path} holds another run, which would be overwritten; name a new folder"
-    )
     if folder.holds_foreign_files():
         raise UserError(f"{folder.path} holds files of something else; name a new folder")
     summary = folder.summary()
     if summary and summary.identity != now.identity and folder.holds_work:
-        raise another
+        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
     if summary and summary.done:
         why = folder.refusal(summary, now.config, now.code)
         if why:
@@ -132,7 +129,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
         folder.set_attempt_aside("unreadable")
         return None
     if identity(config) != now.identity:
-        raise another
+        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
