@@ -33,7 +33,7 @@ def advise(comparison, facts) -> list[Advice]:
     found = [
         *collapsed(comparison),
         *far_below_softmax(comparison, facts),
-        *of_the_runs(comparison),
+        *of_the_runs(comparison, facts),
         *at_an_edge(comparison, facts),
         *saturated(comparison, facts),
         *few_repeats(comparison, facts),
@@ -93,8 +93,10 @@ def far_below_softmax(comparison, facts) -> list[Advice]:
     return found[:1]
 
 
-def of_the_runs(comparison) -> list[Advice]:
-    """What is wrong with most runs of the best setting."""
+def of_the_runs(comparison, facts) -> list[Advice]:
+    """What is wrong with most runs of the best setting, unless the metric is as good as can be."""
+    if facts.undecided and facts.undecided.why == "saturated":
+        return []
     best = comparison.candidates[0]
     seen: dict[str, list[Cause]] = {}
     for run in best.runs:

@@ -10,11 +10,13 @@ from rich.table import Table
 
 from .. import plots, tracking
 from ..commands import is_command
+from ..config.tree import Logger
 from ..durable import TEXT, write_text
 from ..foreign import own_folder
+from .across import Across, by_data_set
 from .figures import comparison_figures, read_spheres
 from .ranking import Comparison, rank_runs
-from .read import read_runs
+from .read import RunRecord, read_runs
 from .report import write_report
 from .tables import loss_rows, ranking_cells, ranking_header, write_tables
 from .winner import point_to_winner
@@ -32,19 +34,50 @@ def compare_sweeps(
     detect: float | None = None,
     log_to_wandb: bool = False,
     wandb_report: bool = False,
-) -> Comparison:
+) -> Comparison | Across:
     """Compare the runs in `folders`, write everything into `out` (default: `comparison` in the first),
-    and print the answer. With `log_to_wandb` it becomes a run of their W&B group, if the runs are there;
-    with `wandb_report` a W&B Report. `detect` is a difference of which the answer says how many seeds
-    find it. Raises UserError if there is nothing to compare."""
+    and print the answer. Runs on several data sets are compared on each, in a folder of its name, and
+    what holds on all of them is said. With `log_to_wandb` a comparison becomes a run of their W&B group,
+    if the runs are there; with `wandb_report` a W&B Report. `detect` is a difference of which the answer
+    says how many seeds find it. Raises UserError if there is nothing to compare."""
     runs, problems = read_runs(folders)
-    comparison = rank_runs(runs, problems, metric or runs[0].config.objective, baseline, detect)
     out = out or own_folder(folders[0] / "comparison")
+    group = runs[0].config.logger.group or tracking.sweep_group(folders[0])
+
+    def answer(own: list[RunRecord], place: Path) -> Comparison:
+        name = metric or own[0].config.objective
+        found = compare_runs(rank_runs(own, problems, name, baseline, detect), place)
+        if log_to_wandb:
+            tracking.track_comparison(own[0].config.logger, place, group)
+        if wandb_report:
+            publish_report(found, own[0].config.logger, group)
+        return found
+
+    by_data = by_data_set(runs)
+    if len(by_data) == 1:
+        return answer(runs, out)
+    across = {}
+    for name, own in by_data.items():
+        print(f"{name}:")
+        across[name] = answer(own, out / name)
+        print()
+    found = Across(across)
+    found.write(out)
+    console = console_for_tables()
+    for line in found.sentences():
+        console.print(line, markup=False)
+    header, *rows = found.rows()
+    console.print(table_of(header, rows, 1))
+    return found
+
+
+def compare_runs(comparison: Comparison, out: Path) -> Comparison:
+    """Write a comparison's tables, figures, page and answer into `out`, and print it."""
     out.mkdir(parents=True, exist_ok=True)
     comparison.folder = out
     write_tables(comparison, out)
     point_to_winner(comparison)
-    spheres = plots.aligned_spheres(read_spheres(comparison.settings, problems))
+    spheres = plots.aligned_spheres(read_spheres(comparison.settings, comparison.problems))
     figures = comparison_figures(comparison, spheres)
     drawn = plots.draw({name: figure.draw for name, figure in figures.items()}, out)
     captions = {out / name: figures[name].caption for name in figures if Path(name).stem in drawn}
@@ -55,21 +88,25 @@ def compare_sweeps(
     page = write_report(comparison, answer, captions, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)
     print_comparison(comparison, answer, page)
-    logger = runs[0].config.logger
-    group = logger.group or tracking.sweep_group(folders[0])
-    if log_to_wandb:
-        tracking.track_comparison(logger, out, group)
-    if wandb_report:
-        keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
-        title = f"{comparison.best.loss} and others: {group}"
-        report = tracking.report(logger, group, title, answer, comparison.metric, keys)
-        print(tracking.publish(report, out / "wandb_report.json"))
     return comparison
+
+
+def publish_report(comparison: Comparison, logger: Logger, group: str) -> None:
+    """Make a W&B Report of a comparison, and print its address."""
+    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    title = f"{comparison.best.loss} and others: {group}"
+    answer = answer_sentences(comparison)
+    report = tracking.report(logger, group, title, answer, comparison.metric, keys)
+    print(tracking.publish(report, comparison.folder / "wandb_report.json"))
+
+
+def console_for_tables() -> Console:
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def print_comparison(comparison: Comparison, answer: list[str], page: Path) -> None:
     """The answer first; the tables, what was skipped and what failed below it."""
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
+    console = console_for_tables()
     split = answer.index("")
     for line in answer[: split + 1]:
         console.print(line, markup=False, soft_wrap=is_command(line))

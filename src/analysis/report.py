@@ -17,7 +17,7 @@ from ..words import counted
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
-from .settings import label_part
+from .settings import data_name, label_part
 from .shared import split_shared
 from .tables import loss_rows, ranking_cells, ranking_header
 from .typed import run_command, sweep_commands
@@ -84,10 +84,7 @@ def plotly() -> Markup:
 def title(comparison: Comparison) -> str:
     config = comparison.best.runs[0].config
     others = " and others" * (len({setting.loss for setting in comparison.settings}) > 1)
-    data = config.name("dataset")
-    if data in ("image_folder", "manifest", "embeddings", "recordio", "webdataset"):  # whose?
-        data = Path(config.dataset.place).name or data
-    return f"{comparison.best.loss}{others} on {data}, {config.name('model')}"
+    return f"{comparison.best.loss}{others} on {data_name(config)}, {config.name('model')}"
 
 
 def counts(comparison: Comparison) -> str:

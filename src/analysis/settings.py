@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..config import Config
 from ..config.identity import PLACES, normalised
@@ -13,6 +14,8 @@ from .statistics import Family, Interval, Repeat
 SHORT = {"margin.value": "m", "scale.value": "s", "optimizer.lr": "lr"}
 # Besides keys that change no computation, those that do not set runs apart for a reader.
 HIDDEN = ("seed", "dataset.fold", *PLACES, *(f"{group}._target_" for group in PACKAGES))
+# Data sets whose name says nothing of whose images they are.
+OWN_DATA = ("image_folder", "manifest", "embeddings", "recordio", "webdataset")
 # What runs must have in common, or their numbers are about different things.
 COMPARABLE = ("dataset", "dataset.val_fraction", "dataset.folds", "evaluation.protocol")
 
@@ -130,6 +133,14 @@ def shown_values(config: Config) -> dict[str, object]:
         for leaf in leaves(config)
         if leaf.identity and leaf.key not in HIDDEN
     }
+
+
+def data_name(config: Config) -> str:
+    """The name of the data of a run: its choice or, of somebody's own data, the folder's or file's."""
+    name = config.name("dataset")
+    if name in OWN_DATA:
+        return Path(config.dataset.place).name or name
+    return name
 
 
 def label_part(key: str, value: object) -> str:

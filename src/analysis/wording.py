@@ -15,6 +15,7 @@ from .ranking import Comparison
 from .statistics import CONFIDENCE, FEWEST_DEGREES, POWER
 from .winner import next_steps
 
+LITTLE = 0.02  # 2 points of a share: a smaller difference matters to few
 TEMPLATES = Path(__file__).with_name("templates")
 
 
@@ -100,11 +101,11 @@ def spread_of_losses(facts: Facts) -> float | None:
 
 
 def no_difference(facts: Facts) -> bool:
-    """Whether the losses are closer than what would have been found."""
+    """Whether the losses are closer than what would have been found, and that is little."""
     which = facts.which_loss
     if not which or which.smallest_detectable is None or any(gap.separable for gap in which.differences):
         return False
-    return abs(spread_of_losses(facts)) <= which.smallest_detectable
+    return abs(spread_of_losses(facts)) <= which.smallest_detectable <= LITTLE
 
 
 def method(comparison: Comparison) -> str:

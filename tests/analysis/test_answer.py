@@ -84,18 +84,23 @@ def test_a_winner_is_to_be_used_and_what_it_beats_is_said(plant, tmp_path):
     assert against == {"arcface": pytest.approx(0.15), "cosface": pytest.approx(0.05)}
 
 
-def test_losses_that_are_alike_do_not_matter_and_what_would_have_been_found_is_said(plant, tmp_path):
+@pytest.mark.parametrize("noise", [0.2, 2.0])
+def test_losses_that_are_alike_do_not_matter_if_little_would_have_been_found(noise, plant, tmp_path):
     for seed in range(3):
         for i, loss in enumerate(("arcface", "cosface", "softmax")):
-            value = 0.80 + 0.05 * i * (seed == 2) + 0.02 * NOISE[(seed + i) % 3]
-            plant(loss, None if loss == "softmax" else 0.2, seed, value + 0.1 * (i == 0), value)
+            value = 0.80 + 0.001 * i + noise * NOISE[(seed + i) % 3]
+            margin = None if loss == "softmax" else 0.2
+            plant(loss, margin, seed, value + 0.1 * (i == 0), value, counts=None)
     found, lines = ranked(tmp_path)
-    said = first(lines)[0]
-    assert said.startswith(
-        "It does not matter here which loss you use: the 3 losses are within 3.3 points"
-    )
-    smallest = found.facts.which_loss.smallest_detectable
-    assert said.endswith(f"and a difference of {100 * smallest:.1f} points would have been found.")
+    said, smallest = first(lines)[0], 100 * found.facts.which_loss.smallest_detectable
+    if noise < 1:
+        assert said.startswith(
+            "It does not matter here which loss you use: the 3 losses are within 0.2 "
+        )
+        assert said.endswith(f"and a difference of {smallest:.1f} points would have been found.")
+    else:
+        assert said.startswith("No loss is shown to be better: arcface leads ")
+        assert said.endswith(f"only a difference of {smallest:.1f} points would have been found.")
 
 
 def test_a_lead_within_the_noise_names_who_may_be_as_good(plant, tmp_path):
@@ -491,3 +496,28 @@ def test_a_lead_that_holds_for_other_seeds_only_is_no_lead(plant, tmp_path):
     assert gap.with_seeds and gap.low > 0 and not gap.separable and gap.classes_low < 0
     assert "No loss is shown to be better" in lines[0] or "does not matter" in lines[0]
     assert any("it holds for other seeds, not for other classes" in line for line in lines)
+
+
+# Several data sets
+
+
+def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_path, capsys):
+    for data in ("digits", "synthetic"):
+        for i, (loss, mean) in enumerate((("arcface", 0.90), ("cosface", 0.80), ("softmax", 0.70))):
+            for seed in range(3):
+                name = f"{data},{loss},{seed}"
+                value = mean + NOISE[(seed + i) % 3] - 0.1 * (data == "digits")
+                folder = plant(loss, None if loss == "softmax" else 0.2, seed, value, name=name)
+                edit(folder, lambda s, d=data: s["config"]["choices"].update(dataset=d))
+    found = compare_sweeps([tmp_path / "sweep"])
+    assert list(found.comparisons) == ["digits", "synthetic"]
+    assert found.sentences() == [
+        "arcface leads on all 2 data sets and beat cosface and softmax on each.",
+        "Better than softmax on all data sets: arcface and cosface.",
+        "Worse than softmax on all data sets: no loss.",
+    ]
+    assert found.rows()[1] == ["arcface", "80.0% (1)", "90.0% (1)", "1.0"]
+    out = tmp_path / "sweep" / "comparison"
+    assert (out / "digits" / "report.html").exists() and (out / "synthetic" / "best").exists()
+    assert (out / "answer.txt").read_text().startswith("arcface leads on all 2 data sets")
+    assert "digits:\nUse arcface" in capsys.readouterr().out
