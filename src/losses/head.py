@@ -21,6 +21,8 @@ from .errors import BadArgument, check_choice, check_number, check_whole, is_num
 from .geometry import arccos, cosines, follow, psi, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 
+HALVES = (torch.half, torch.bfloat16)
+
 
 def full_precision(method):
     """Run a head's method outside autocast, on embeddings of the head's type, at least float32, after
@@ -53,9 +55,6 @@ def check_shapes(embedding_dim: int, embeddings: Tensor, labels: Tensor | None =
         raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
     if len(labels) == 0:
         raise BadArgument("labels.shape", (0,), "expected at least one sample")
-
-
-HALVES = (torch.half, torch.bfloat16)
 
 
 def in_digits(values: Tensor) -> str:
