@@ -47,21 +47,23 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Cl
     """
     classes = head.num_classes
     chunk = min(ROWS, max(1, tile // classes))
-    correct, satisfied, predicted, target_angle, other_angle = [], [], [], [], []
-    for x, y in zip(embeddings.split(chunk), labels.split(chunk), strict=True):
-        prediction = head.logits(x).argmax(1)
-        predicted.append(prediction)
-        correct.append(prediction == y)
-        satisfied.append(head.margin_logits(x, y).argmax(1) == y)
+    # Allocated before the loop: small results between large blocks that are freed fragment the memory.
+    predicted, satisfied = torch.empty_like(labels), torch.empty_like(labels, dtype=torch.bool)
+    target_angle, other_angle = torch.empty(
+        2, len(labels), dtype=head.weight.dtype, device=labels.device
+    )
+    for first in range(0, len(labels), chunk):
+        rows = slice(first, first + chunk)
+        x, y = embeddings[rows], labels[rows]
+        predicted[rows] = head.logits(x).argmax(1)
+        satisfied[rows] = head.margin_logits(x, y).argmax(1) == y
         angle, own = head.cosines(x).clamp(-1, 1).acos(), y[:, None]
-        target_angle.append(angle.gather(1, own).squeeze(1))
-        other_angle.append(angle.scatter_(1, own, torch.inf).amin(1))
+        target_angle[rows] = angle.gather(1, own).squeeze(1)
+        other_angle[rows] = angle.scatter_(1, own, torch.inf).amin(1)
 
     # The rest is on the CPU: only a few numbers are left, and not every device has float64.
-    correct, satisfied, predicted, target_angle, other_angle = (
-        torch.cat(parts).cpu() for parts in (correct, satisfied, predicted, target_angle, other_angle)
-    )
-    labels = labels.cpu()
+    labels, predicted, satisfied = labels.cpu(), predicted.cpu(), satisfied.cpu()
+    target_angle, other_angle, correct = target_angle.cpu(), other_angle.cpu(), predicted == labels
     right = torch.bincount(labels[correct], minlength=classes)
     # The recall of a class without samples is nan, and does not count as the worst.
     recall = right.double() / torch.bincount(labels, minlength=classes)

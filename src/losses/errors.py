@@ -1,6 +1,7 @@
 """The error for a wrong argument, and checks that raise it."""
 
 import math
+import numbers
 
 
 class BadArgument(ValueError):
@@ -19,8 +20,8 @@ class BadArgument(ValueError):
 
 
 def is_number(value: object) -> bool:
-    """Return whether a value is an int or a float; True and False are neither."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    """Return whether a value is a real number, of Python or of NumPy; True and False are not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def check_number(
@@ -43,7 +44,7 @@ def check_number(
 
 def check_whole(argument: str, value: object, least: int, most: float = math.inf) -> None:
     """Raise BadArgument unless `value` is a whole number from `least` to `most`."""
-    if not (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
+    if not (is_number(value) and isinstance(value, numbers.Integral) and least <= value <= most):
         to = f" to {most}" if math.isfinite(most) else ""
         raise BadArgument(argument, value, f"expected a whole number from {least}{to}")
 

@@ -17,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument, check_choice, check_number, check_whole
+from .errors import BadArgument, check_choice, check_number, check_whole, is_number
 from .geometry import arccos, cosines, follow, psi, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
+
+HALVES = (torch.half, torch.bfloat16)
 
 
 def full_precision(method):
@@ -53,9 +55,6 @@ def check_shapes(embedding_dim: int, embeddings: Tensor, labels: Tensor | None =
         raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
     if len(labels) == 0:
         raise BadArgument("labels.shape", (0,), "expected at least one sample")
-
-
-HALVES = (torch.half, torch.bfloat16)
 
 
 def in_digits(values: Tensor) -> str:
@@ -282,9 +281,8 @@ class CosineHead(Head):
     @staticmethod
     def check_scale(scale: float) -> float:
         """Return the scale. Raise BadArgument unless it is a number above 0 that float32 holds."""
-        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
         single = torch.finfo(torch.float32)
-        if not (number and single.tiny <= scale <= single.max):
+        if not (is_number(scale) and single.tiny <= scale <= single.max):
             raise BadArgument("scale", scale, "expected a finite number above 0, in float32's range")
         return scale
 

@@ -1,4 +1,4 @@
-"""Which classes are mistaken for which."""
+"""The figure of which classes are mistaken for which."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -19,25 +19,25 @@ RIGHT, WRONG = "Blues", "Oranges"
 
 
 class Confusions(NamedTuple):
-    """What samples are taken for, the largest confusion first: `true` and `taken` (P,), two different
-    classes, and `count` (P,), the samples of the one that are taken for the other; `right` and `total`
-    (C,), the samples of each class that are recognised, and all of them."""
+    """Counts of wrong predictions, the largest first, for the pairs of classes that occur: `samples`
+    (P,) of the class `true` (P,) are taken for the class `taken` (P,). And of each class, how many
+    samples are `right` (C,), of how many in `total` (C,)."""
 
     true: np.ndarray
     taken: np.ndarray
-    count: np.ndarray
+    samples: np.ndarray
     right: np.ndarray
     total: np.ndarray
 
     @classmethod
     def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> "Confusions":
-        """Count labels and predictions (N,) in [0, C), in the memory of these, not of C × C counts."""
+        """Count labels and predictions (N,) in [0, C), without a matrix of C × C."""
         wrong = labels != predicted
-        pairs, count = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
-        order = np.argsort(-count, kind="stable")
+        pairs, samples = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
+        order = np.argsort(-samples, kind="stable")
         true, taken = np.divmod(pairs[order], classes)
         right, total = (np.bincount(of, minlength=classes) for of in (labels[~wrong], labels))
-        return cls(true, taken, count[order], right, total)
+        return cls(true, taken, samples[order], right, total)
 
     def matrix(self, shown: np.ndarray) -> np.ndarray:
         """Return the counts (K, K) among some classes (K,), a row for each true class."""
@@ -46,7 +46,7 @@ class Confusions(NamedTuple):
         row, column = place[self.true], place[self.taken]
         inside = (row >= 0) & (column >= 0)
         counts = np.diag(self.right[shown])
-        counts[row[inside], column[inside]] = self.count[inside]
+        counts[row[inside], column[inside]] = self.samples[inside]
         return counts
 
 
@@ -63,7 +63,7 @@ def plot_confusion(
     if len(classes) > MOST_NAMED:
         shown = most_confused(confusions, PICKED)
         title += f"\n{PICKED} of {len(classes):,} classes"
-        title += ": those in the largest confusions" if len(confusions.count) else ""
+        title += ": those in the largest confusions" if len(confusions.samples) else ""
     counts, totals = confusions.matrix(shown), confusions.total[shown]
     count, few = len(shown), len(shown) <= NAMED_CLASSES
     names = short_names([classes[label] for label in shown])
@@ -104,7 +104,7 @@ def largest_confusions(confusions: Confusions, names: Mapping[int, str]) -> list
     for true, taken, count in zip(*(part[:MOST_LISTED] for part in confusions[:3]), strict=True):
         share = count / confusions.total[true]
         lines.append(f"{count} × {names[true]} taken for {names[taken]}, {share:.0%}")
-    rest = confusions.count[MOST_LISTED:]
+    rest = confusions.samples[MOST_LISTED:]
     if len(rest):
         each = "1 sample" if rest[0] == 1 else f"at most {rest[0]} samples"
         lines.append(f"and {len(rest):,} more of {each} each")

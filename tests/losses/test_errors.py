@@ -4,6 +4,7 @@ import math
 import pickle
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -157,6 +158,16 @@ def test_the_error_carries_the_argument_its_value_and_what_would_be_right(name, 
     assert error.argument == argument and error.value is value
     assert re.search(why, error.why) and f"{argument}=" not in error.why
     assert str(error) == f"{argument}={value}: {error.why}"
+
+
+def test_numbers_of_numpy_are_numbers():
+    head = losses.SubCenterArcFace(
+        3, 10, centres=np.int64(2), margin=np.float32(0.25), scale=np.float64(8)
+    )
+    assert (head.weight.size(1), head.margin.item(), head.scale.item()) == (2, 0.25, 8)
+    losses.AdaFace(3, 10, h=np.float32(0.5), inter_topk=np.int32(2))
+    with pytest.raises(BadArgument, match="a whole number from 1"):
+        losses.SubCenterArcFace(3, 10, centres=np.bool_(True))
 
 
 def test_an_error_reaches_another_process_as_it_is():

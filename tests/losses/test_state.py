@@ -247,7 +247,7 @@ def types_of(head) -> set[torch.dtype]:
 
 
 @pytest.mark.parametrize("member", heads(), ids=lambda member: member.__name__)
-def test_heads_stay_float32_whatever_the_default_type_is_and_whatever_is_assigned(member):
+def test_heads_are_float32_under_any_default_type_and_after_assigned_halves(member):
     torch.set_default_dtype(torch.bfloat16)
     try:
         head = member(8, 30)
@@ -265,7 +265,7 @@ def test_heads_stay_float32_whatever_the_default_type_is_and_whatever_is_assigne
     assert head(torch.randn(4, 8), y).dtype == torch.float32
 
 
-def test_class_weights_are_of_the_type_of_the_class_weights_of_the_head():
+def test_class_weights_have_the_heads_type():
     torch.set_default_dtype(torch.float64)
     try:
         head = CosFace(3, 2, class_weights=[1.0, 2.0])
@@ -275,7 +275,7 @@ def test_class_weights_are_of_the_type_of_the_class_weights_of_the_head():
 
 
 @pytest.mark.parametrize("member", heads(), ids=lambda member: member.__name__)
-def test_a_head_can_be_built_without_memory(member):
+def test_a_head_can_be_built_on_the_meta_device(member):
     options = {"class_weights": [1.0] * 30} if member.softmax_type and member.has_scale else {}
     with torch.device("meta"):
         head = member(8, 30, **options)
