@@ -223,6 +223,15 @@ class Family:
         return n if n <= MOST_SEEDS else None
 
 
+def in_standard_deviations(groups: int, repeats: int) -> float | None:
+    """The smallest difference that a family of so many groups, with so many results each, finds with a
+    power of 80%, in standard deviations; None where it has no intervals."""
+    degrees = groups * (repeats - 1)
+    if groups < 2 or degrees < FEWEST_DEGREES:
+        return None
+    return detectable(range_quantile(groups, degrees) / sqrt(2), degrees) * sqrt(2 / repeats)
+
+
 def noisier_than_others(groups: Mapping[str, list[float]]) -> set[str]:
     """The groups whose variance is clearly larger than that of the others, the largest first, each
     tested with Bonferroni's correction."""
