@@ -1,6 +1,7 @@
 """What Hydra finds by itself: launchers and sweepers. It takes plugins only from below `hydra_plugins`,
 by the module that defines the class, so each has a name here; the code is in src/sweeps, and is imported
-when one is used: Hydra imports all plugins before it shows as much as its help."""
+when one is used: Hydra imports all plugins before it shows as much as its help. A launcher elsewhere
+needs no name here: a YAML in hydra/launcher may give any class by `_target_`."""
 
 import importlib
 

@@ -67,7 +67,7 @@ def plain(value: object) -> object:
 
 
 def finite(value: object) -> object:
-    """The same, with what JSON has no number for as text."""
+    """Return the value; infinities and NaN, which JSON lacks, as text."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 

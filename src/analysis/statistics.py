@@ -74,7 +74,7 @@ def by_fold(values: Mapping[Repeat, float]) -> list[float]:
 
 class Family:
     """Groups of results that are compared with each other: the results of each group, by seed and fold.
-    All differences of one family hold together with 95% confidence.
+    All differences of one family hold together with CONFIDENCE.
 
     Seeds are independent, so their variance is pooled over the groups, and pairs are tested by Tukey's
     studentized range. Where groups spread differently, pooling would understate the noisier ones, so

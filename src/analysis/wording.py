@@ -54,7 +54,7 @@ def filters(comparison: Comparison) -> dict[str, Callable]:
         return number(name or comparison.metric, number_)
 
     def apart(difference: float) -> str:
-        """The size of a difference that is an advantage; with its sign where it is none."""
+        """Format a difference: without a sign if it is an advantage, with a minus if not."""
         return metric.format(sign * difference, True).lstrip("+")
 
     def step(resolution: float | None, split: str) -> str:
@@ -101,7 +101,8 @@ def spread_of_losses(facts: Facts) -> float | None:
 
 
 def no_difference(facts: Facts) -> bool:
-    """Whether the losses are closer than what would have been found, and that is little."""
+    """Return whether no two losses differ by more than the smallest detectable difference, and that is
+    at most LITTLE."""
     which = facts.which_loss
     if not which or which.smallest_detectable is None or any(gap.separable for gap in which.differences):
         return False

@@ -41,7 +41,9 @@ def frozen_layers_have_no_rate(config: Config) -> None:
     for name, unused in (("backbone_lr", None), ("layer_decay", 1)):
         value = getattr(optimizer, name)
         if config.init.freeze == "body" and value != unused:
-            raise BadKey(f"optimizer.{name}", value, "with init.freeze=body nothing trains at it")
+            raise BadKey(
+                f"optimizer.{name}", value, "init.freeze=body leaves nothing to train at this rate"
+            )
 
 
 @reads("sampler")
@@ -130,7 +132,7 @@ def margin_suits_the_loss(config: Config) -> None:
         if value is None and loss.published_margin is not None:
             continue
         if value is None:
-            why = f"loss={name} needs one, which its YAML lacks: margin.value=0.3, or `margin:` there"
+            why = f"loss={name} has no default: give margin.value=0.3, or `margin:` in its YAML"
             mistakes.add(BadKey("margin.value", None, why))
             continue
         try:
@@ -156,7 +158,7 @@ def scale_suits_the_loss(config: Config) -> None:
             why = f"made for softmax, which loss={name} does not use; use scale.value=8"
             raise BadKey("scale.kind", scale.kind, why)
     elif scale.value is None and loss.published_scale is None:
-        why = f"loss={name} needs one, which its YAML lacks: scale.value=16, or `scale:` there"
+        why = f"loss={name} has no default: give scale.value=16, or `scale:` in its YAML"
         raise BadKey("scale.value", None, why)
     elif scale.value is not None:
         try:

@@ -126,8 +126,8 @@ def _named(function: Callable, by_position: int) -> dict[str, inspect.Parameter]
 
 
 def resolved_hint(function: Callable, hint: Any) -> Any:
-    """An annotation that is text, as `from __future__ import annotations` makes them, as what it says;
-    Any where that is not to be known."""
+    """Evaluate an annotation given as text, as under `from __future__ import annotations`; return Any if
+    it cannot be evaluated."""
     if not isinstance(hint, str):
         return hint
     try:
@@ -165,8 +165,8 @@ def type_of(parameter: inspect.Parameter) -> Any:
 
 
 def checked_arguments(group: str, target: Callable, given: Mapping[str, Any]) -> dict[str, Any]:
-    """`checked` for a group's class. One whose `**options` nothing takes in the end, as they are for a
-    library behind it, takes any but those that the run gives."""
+    """Check the arguments of a group's class, as `checked` does. A class that hands its `**options` to a
+    library accepts any name, except those of arguments that the run itself passes."""
     known = arguments(group, target)
     loose = not constructors(target) or passes_on(constructors(target)[-1])
     return checked(target, known, given, f"{group}.", set(parameters(target)) if loose else None)
@@ -187,8 +187,9 @@ def checked(
     refused: Container[str] | None = None,
 ) -> dict[str, Any]:
     """Return the arguments `given` to `target`, converted to the types of its parameters, `known`.
-    Raises Refused with a BadKey, `<prefix><argument>`, for each that is not among them (or is, of any,
-    among those `refused`), that its type or range excludes, or that is missing."""
+    Other names are mistakes or, where a container of names `refused` is given, only the names in it are.
+    Raises Refused with a BadKey, `<prefix><argument>`, for each wrong name, illegal value and missing
+    argument."""
     found, mistakes = {}, Mistakes()
     for name, value in given.items():
         if name in known:

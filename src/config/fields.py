@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-SMALLEST, LARGEST = 1.2e-38, 3.4e38  # besides 0, the absolute values that float32 holds
+SMALLEST, LARGEST = 1.2e-38, 3.4e38  # float32's range of absolute values, besides 0
 
 
 def key(
@@ -42,12 +42,12 @@ class Group(BaseModel):
 
 
 def plain_number(value: Any) -> Any:
-    """Refuse what is no number, or one that float32 does not hold; text may still say one."""
+    """Reject bools, and numbers outside float32's range; text passes, and pydantic parses it."""
     if isinstance(value, bool):
         raise PydanticCustomError("number", "expected a number")
     size = abs(value) if isinstance(value, (int, float)) else 0
     if 0 < size < SMALLEST or LARGEST < size < math.inf:
-        raise ValueError("expected a number that float32 holds")
+        raise ValueError("expected a number in float32's range")
     return value
 
 

@@ -107,6 +107,7 @@ class Dataset(ClassGroup):
 
 
 class Optimizer(ClassGroup):
+    # Read where the optimizer's YAML gives no rate; each file in conf/optimizer/ gives one.
     lr: Rate = key(0.003, "learning rate")
     head_lr: Rate | None = key(None, "learning rate of the class weights; null: lr")
     backbone_lr: Rate | None = key(None, "learning rate of the (pretrained) body; null: lr")
@@ -163,7 +164,7 @@ class Device(Group):
     )
     tf32: bool = key(False, "on a GPU, round factors of float32 products to 10 bits", neutral=False)
     deterministic: bool = key(
-        True, "false: faster on a GPU, with other last digits each time", neutral=True
+        True, "false: faster on a GPU, but last digits vary from run to run", neutral=True
     )
     graph: Annotated[
         Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
@@ -176,7 +177,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128)] | None
 
 class Logger(Group):
     mode: Literal["auto", "online", "offline", "disabled"] = key(
-        "auto", "auto: online if W&B accepts your key, else offline; WANDB_MODE goes first"
+        "auto", "auto: online if W&B accepts your key, else offline; WANDB_MODE takes precedence"
     )
     project: Name = key(None, "null: WANDB_PROJECT, else angular-penalty")
     entity: Name = key(None, "null: WANDB_ENTITY, else your default team")

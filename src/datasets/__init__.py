@@ -2,7 +2,8 @@
 
 A reader is any callable `reader(root: Path, **options) -> Source`; those of this project are here, and
 conf/dataset/ names them. `load` calls one, checks what it returns, sets a validation split apart, and
-makes a `Dataset` of it.
+makes a `Dataset` of it. images.py decodes files to bytes; splits.py turns bytes into normalised float32
+batches.
 """
 
 from .augmentation import Augmentation

@@ -123,8 +123,8 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def orientation_of(image: Image.Image) -> int | None:
-    """What its EXIF data say, 1 to 8; None if they say nothing, or are junk, which takes nothing from
-    the pixels. TIFF files Pillow turns itself, as it says of their size before it has."""
+    """Return the EXIF orientation, 1 to 8, or None if it is missing or unreadable. It is None for TIFF
+    too, which Pillow turns itself; the size it reports is that of the turned image."""
     if image.format == "TIFF":
         return None
     try:

@@ -107,7 +107,7 @@ def _read_and_divide(
     reading = _read_once if dealt_as[0] else checked
     source, dealt = divided(reading(reader, root, options), val_fraction, dealt_as, options)
     files = parts_of(source)
-    parts, hashes = looked_at(files, memory, hint_of(reader))
+    parts, hashes = decoded_and_hashed(files, memory, hint_of(reader))
     hashed = fingerprint(files, parts)
     parts, copies, dropped = look_for_duplicates(parts, hashes, duplicates)
     if dropped:
@@ -149,8 +149,8 @@ def divided(
     dealt_as: tuple[int | None, int | None],
     options: dict,
 ) -> tuple[Source, Dealt | None]:
-    """A source with a validation split, and before that dealt into folds, if there are `dealt_as` some,
-    of which one is tested."""
+    """Return the source with a validation split. With `dealt_as`, (folds, fold), its samples are first
+    dealt into folds, and `fold` is tested."""
     folds, fold = dealt_as
     check_fold(folds, fold)
     dealt = None
@@ -217,12 +217,12 @@ def with_validation(source: Source, fraction: float) -> Source:
     return replace(source, train=train, val=val)
 
 
-def looked_at(
+def decoded_and_hashed(
     parts: dict[str, Labelled], gib: float, hint: str = ""
 ) -> tuple[dict[str, Labelled], dict[str, np.ndarray]]:
-    """The splits with their files decoded, if all of them together take at most `gib` GiB, and the
-    `pixel_hashes` of each, for which every image is looked at: a broken one is found before training and
-    not in the midst of it. Raises ValueError that names it and ends in `hint`."""
+    """Return the splits, with their files decoded if all together take at most `gib` GiB, and the
+    `pixel_hashes` of each. Hashing reads every image, so a broken one is found before training. Raises
+    ValueError that names it and ends in `hint`."""
     in_files = {split: part for split, part in parts.items() if isinstance(part.images, Files)}
     fits = sum(part.images.nbytes for part in in_files.values()) <= gib * GIB
     try:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from .geometry import measurable
-from .metrics import Metric, by_name, settled
+from .metrics import Metric, by_name, finite_values
 
 PERCENTILES = (5, 50, 95)
 _STATISTICS = ("mean", *(f"p{p:02d}" for p in PERCENTILES))
 ROWS = 4096  # samples at a time, at most
 TILE = 2**24  # logits at a time: 64 MiB
+# In the order of `values` in `closed_set`.
 CLOSED_SET_METRICS = by_name(
     Metric.share("accuracy", "images"),
     Metric.share("worst_recall", "smallest_class"),
@@ -71,5 +72,5 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Cl
     for angle in (target_angle.double(), other_angle.double()):
         values += [angle.mean(), *(angle.quantile(p / 100) for p in PERCENTILES)]
     metrics = dict(zip(CLOSED_SET_METRICS, torch.stack(values).tolist(), strict=True))
-    metrics = settled(CLOSED_SET_METRICS, metrics) if measurable(embeddings) else {}
+    metrics = finite_values(CLOSED_SET_METRICS, metrics) if measurable(embeddings) else {}
     return ClosedSet(metrics, recall, predicted, target_angle, other_angle)

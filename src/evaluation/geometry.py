@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .metrics import Metric, by_name, settled
+from .metrics import Metric, by_name, finite_values
 
 GEOMETRY_METRICS = by_name(
     Metric.angle("intra_angle_mean", higher_is_better=False),
@@ -56,7 +56,7 @@ def geometry(embeddings: Tensor, labels: Tensor, prototypes: Tensor | None = Non
     if len(x) > 1:
         metrics["uniformity"] = _uniformity(x)
     metrics["effective_dimension"] = _effective_dimension(x)
-    return settled(GEOMETRY_METRICS, metrics)
+    return finite_values(GEOMETRY_METRICS, metrics)
 
 
 def directions(embeddings: Tensor) -> Tensor:

@@ -111,9 +111,9 @@ class Metric:
         numbers = [counts.get(name) for name in self.counted]
         return 1 / min(numbers) if numbers and all(numbers) else None
 
-    def settled(self, value: float) -> float:
-        """Return the value, or the bound that rounding took it past, as π in float32 is above π. A value
-        further outside is a bug, and stays as it is."""
+    def within_bounds(self, value: float) -> float:
+        """Undo rounding past a bound, as π in float32 is above π. A value further outside is a bug, and
+        is returned unchanged."""
         inside = min(max(value, self.lowest), self.highest)
         return inside if abs(inside - value) < ROUNDING else value
 
@@ -122,9 +122,10 @@ class Metric:
         return max(low, self.lowest), min(high, self.highest)
 
 
-def settled(known: Mapping[str, Metric], values: Mapping[str, float]) -> dict[str, float]:
-    """Return the values that are finite numbers, within the bounds of the metrics that are `known`."""
-    return {name: known[name].settled(value) for name, value in values.items() if math.isfinite(value)}
+def finite_values(known: Mapping[str, Metric], values: Mapping[str, float]) -> dict[str, float]:
+    """Drop values that are not finite, and bring the others within the bounds of the `known` metrics."""
+    finite = {name: value for name, value in values.items() if math.isfinite(value)}
+    return {name: known[name].within_bounds(value) for name, value in finite.items()}
 
 
 def by_name(*metrics: Metric) -> dict[str, Metric]:

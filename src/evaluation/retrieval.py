@@ -10,6 +10,7 @@ from .geometry import directions, measurable
 from .metrics import Metric, by_name
 
 RANKS = (1, 5, 10)
+# In the order of `values` in `retrieval`.
 RETRIEVAL_METRICS = by_name(
     *(Metric.share(f"recall_at_{k}", "queries") for k in RANKS),
     Metric.share("r_precision", "queries"),

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from .geometry import directions
-from .metrics import Metric, by_name, settled
+from .metrics import Metric, by_name, finite_values
 
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4")
 VERIFICATION_METRICS = by_name(
@@ -192,7 +192,7 @@ def verification(scores: PairScores) -> dict[str, float]:
         folded = fold >= 0
         accuracies = fold_accuracies(cosines[folded], same[folded], fold[folded])
         metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
-    return settled(VERIFICATION_METRICS, {name: metrics[name] for name in names})
+    return finite_values(VERIFICATION_METRICS, {name: metrics[name] for name in names})
 
 
 def pair_curves(scores: PairScores) -> PairCurves:

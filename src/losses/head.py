@@ -280,7 +280,7 @@ class CosineHead(Head):
 
     @staticmethod
     def check_scale(scale: float) -> float:
-        """Return the scale. Raise BadArgument unless it is a number above 0 that float32 holds."""
+        """Return the scale. Raise BadArgument unless it is a number above 0 in float32's range."""
         single = torch.finfo(torch.float32)
         if not (is_number(scale) and single.tiny <= scale <= single.max):
             raise BadArgument("scale", scale, "expected a finite number above 0, in float32's range")

@@ -22,7 +22,7 @@ HANDFUL = 30  # test images; of fewer, each moves a share by more than three poi
 
 def check_finite(run: Run, epoch: int, split: str, embeddings: Tensor, metrics: dict) -> None:
     """Raise Diverged unless embeddings (N, D), and the metric that the run is judged by, are finite
-    numbers. Metrics that are none are absent."""
+    numbers. Non-finite metrics were dropped earlier, so a missing objective was not finite."""
     objective = run.config.objective
     if not torch.isfinite(embeddings).all():
         what = f"embeddings of {split} images are not finite numbers"

@@ -135,7 +135,7 @@ def dataset_splits(
     run: Trained, source: str, overrides: list[str], part: str, config_dir: Path | None
 ) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The `train`, `validation` or `test` part of a data set, or `all`, by name, and the files that were
-    left out. By its name alone the run's own is where it was."""
+    left out. The run's own data set is read from where the run read it, unless `overrides` place it."""
     placed = any(o.lstrip("+").startswith(("dataset.root=", "dataset.file=")) for o in overrides)
     own = source == run.config.name("dataset") and not placed
     config = with_overrides(run, [*([] if own else [f"dataset={source}"]), *overrides], config_dir)

@@ -22,7 +22,8 @@ NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row 
 
 def train(run: Run, tracker: tracking.Tracker) -> float | None:
     """Train all epochs that are left, each evaluated, logged, tracked and saved; return the median of
-    their images per second. Raises Diverged, and Pruned after an epoch that left a file `stop`."""
+    their images per second. Raises Diverged, and Pruned after an epoch if the folder has a file
+    `stop`."""
     config, epochs, speeds = run.config, run.config.epochs, []
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None

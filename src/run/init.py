@@ -34,12 +34,12 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
     log.info(f"the backbone starts from {path}: {fitting} of {len(backbone.state_dict())} tensors")
     if left_out:
         some = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:NAMED])
-        log.warning(f"not from there: {some}" + " …" * (len(left_out) > NAMED))
+        log.warning(f"left as initialised: {some}" + " …" * (len(left_out) > NAMED))
     same_classes = tuple(saved.get("classes", ())) == classes
     if same_classes and isinstance(saved.get("head"), dict):
         trained = {key: value for key, value in saved["head"].items() if key not in CONFIGURED}
         missing = set(load_fitting(head, trained)) - set(CONFIGURED)
-        log.info("the class weights are new" if missing else "the class weights start from there too")
+        log.info("the class weights are new" if missing else "the class weights start from it too")
 
 
 def freeze(what: str | list, backbone: nn.Module) -> None:
@@ -92,17 +92,17 @@ def flat_weights(saved: dict) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_fitting(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, str]:
-    """Copy the weights whose names and shapes `module` has; return why others of its own were left."""
+    """Copy the weights that fit `module` by name and shape; return, by name, why others were not set."""
     left_out = {}
     for name, own in module.state_dict().items():
         found = weights.get(name)
         if found is None:
-            left_out[name] = "is not there"
+            left_out[name] = "not in the file"
         elif found.shape != own.shape:
             there, here = (tuple(tensor.shape) for tensor in (found, own))
-            left_out[name] = f"{there} there, {here} here"
+            left_out[name] = f"shape {there} in the file, {here} in the model"
         elif not found.isfinite().all():
-            left_out[name] = "is not finite there"
+            left_out[name] = "not finite in the file"
         else:
             own.copy_(found)
     return left_out

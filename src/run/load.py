@@ -71,8 +71,8 @@ class Trained:
         return self.is_unchanged(config)
 
     def is_unchanged(self, config: Config) -> bool:
-        """Whether there, at its root, are the very images that this model was trained and tested
-        with."""
+        """Return whether the configuration's `dataset.root` holds exactly the images that this model was
+        trained and tested with."""
         dataset = config.dataset
         place = {"root": dataset.root}
         place |= {"file": dataset.arguments["file"]} if "file" in dataset.arguments else {}

@@ -46,8 +46,8 @@ def check_tested_classes(config: Config, images: Split, trained_on: tuple[str, .
     trained = sorted(set(images.classes) & set(trained_on))
     if trained:
         raise UserError(
-            f"evaluation={name}: class {trained[0]} of dataset={source} was trained on, and is to be "
-            "tested as one that was not: use evaluation=closed_set, or other classes"
+            f"evaluation={name}: class {trained[0]} of dataset={source} is in the training set, but "
+            f"{name} tests unseen classes: use evaluation=closed_set, or other classes"
         )
     if images.pairs is not None and name == "open_set":
         raise UserError(f"evaluation=open_set: dataset={source} is pairs, use evaluation=verification")

@@ -46,12 +46,12 @@ def save_run(run: Run, epoch: int, name: str) -> None:
         | random_states(),
         **{part: getattr(run, part).state_dict() for part in STATEFUL},
         **{part: module.state_dict() for part, module in zip(MODEL, run.model, strict=True)},
-        **trained_beside(run),
+        **weights_in_training(run),
     )
 
 
-def trained_beside(run: Run) -> dict:
-    """What goes on training, where the model that is kept is an average of it."""
+def weights_in_training(run: Run) -> dict:
+    """Return the state dicts of the weights in training, if the model that is kept is their average."""
     if not run.average:
         return {}
     return {"trained": {part: getattr(run, part).state_dict() for part in MODEL}}

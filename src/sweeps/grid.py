@@ -15,10 +15,10 @@ from .sweeper import PlannedSweeper, Stale
 
 
 class GridSweeper(PlannedSweeper):
-    """Runs the product of all values given on the command line; with `grids`, lists of overrides as they
-    would be typed, the union of them, each times the command line's. Of a key in both, a grid keeps the
-    values that the command line has too. With `plan_only`, nothing runs: the terminal says how much
-    there is to do, and what it could find."""
+    """Runs every combination of the values on the command line or, with `grids` (lists of overrides as
+    they would be typed), the combinations of each grid with the command line. A key given in both is
+    restricted to the common values. With `plan_only`, nothing runs: the terminal says how much there is
+    to do, and what it could find."""
 
     def __init__(
         self,
@@ -39,14 +39,14 @@ class GridSweeper(PlannedSweeper):
         jobs = combinations(overrides, grids)
         say_excluded(overrides, grids)
         asked, twice = described(self.composer, planning(jobs))
-        beside = self.beside(asked) if len(asked) > 1 else []
-        runs = self.settled([*asked, *beside])
+        baselines = self.baselines_for(asked) if len(asked) > 1 else []
+        runs = self.settled([*asked, *baselines])
         todo = InOrder(run for run in runs if run.objective is None)
         done = len(runs) - len(todo.runs)
         console.print(
             counted(len(asked), "run")
             + (f" ({counted(twice, 'duplicate')} dropped)" if twice else "")
-            + (f" and {len(beside)} of baselines" if beside else "")
+            + (f" and {len(baselines)} of baselines" if baselines else "")
             + (f", {done} finished already, {len(todo.runs)} to go" if done else "")
             + f" -> {self.shown_folder}"
         )

@@ -207,9 +207,9 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
 
 
 def settle_finished(run: Planned, summary: Summary, stale: str) -> None:
-    """Whether a finished run counts: not if the sources that compute, the images or its own files have
-    changed since, unless the user wants to keep it; and if only the commit has, then only with
-    `stale=rerun` it does not. Raises UserError for one that counts and lacks the objective."""
+    """Give a finished run its objective if it counts, so that it does not run again. It counts with
+    `stale=keep`, and otherwise if nothing has changed since; `stale=auto` ignores a change of the commit
+    alone. Raises UserError for one that counts and lacks the objective."""
     run.differs = run.folder.differences(summary, run.config, run.code)
     marks = {"files": "incomplete", "images": "other-images"}
     run.mark = next((m for what, m in marks.items() if what in run.differs), summary.code.sources)

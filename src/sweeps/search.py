@@ -256,7 +256,7 @@ class SearchSweeper(PlannedSweeper):
             return []
         overrides = self.space.suggest(FixedTrial(self.study.best_params))
         asked, _ = described(self.composer, ([*overrides, *repeat] for repeat in self.repeats))
-        return self.launch_beside(asked)
+        return self.launch_baselines(asked)
 
     def answer(self, beside: list[str]) -> float | None:
         from optuna.trial import TrialState

@@ -28,7 +28,7 @@ class Space:
     def of(
         cls, overrides: list[Override], grids: list[list[Override]], parse: Callable[[list[str]], list]
     ) -> "Space":
-        """As in a sweep over grids, a key in both keeps of a grid's values what the command line has."""
+        """As in a sweep over grids, a key given in both is restricted to the common values."""
         line, lines = {override.key_or_group: override for override in overrides}, {}
         for grid in grids or [[]]:
             label = " ".join(
@@ -67,7 +67,7 @@ class Space:
         return {label: [override.input_line for override in line] for label, line in self.lines.items()}
 
     def suggest(self, trial: "optuna.Trial") -> list[str]:
-        """The overrides of a trial; what it has been given before, it is given again."""
+        """Return the overrides of a trial; values that it already has are returned again."""
         several = len(self.lines) > 1
         label = trial.suggest_categorical(LINE, list(self.lines)) if several else next(iter(self.lines))
         return [

@@ -35,18 +35,17 @@ from .loop import InOrder, Launcher, Loop, OtherLauncher, Source, check_subdir
 from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
-Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
+Stale = Literal["auto", "keep", "rerun"]  # what to do with finished runs of other code
 
 
 class PlannedSweeper(Sweeper):
     """Holds a launcher; a kind of sweeper says in `run` what is launched.
 
-    `grids` are lists of overrides as they would be typed; `compare` says whether a comparison is written
-    at the end; `stale` what is done with finished runs that are not what would be computed now: keep
-    them, rerun them, or auto, rerun those whose computing sources, images or files differ. With
-    `baselines`, softmax and pixels run beside what was asked for. `fail_fast` ends the sweep with its
-    first failure. `params` are overrides by their keys,
-    which those of the command line replace."""
+    `grids` are lists of overrides as they would be typed. `compare` writes a comparison at the end.
+    `stale` decides about finished runs of other code or other images, or with missing files: keep,
+    rerun, or auto, which keeps those where only the commit differs. `baselines` adds runs of softmax and
+    pixels. `fail_fast` ends the sweep with its first failure. `params` are overrides by key; the command
+    line wins."""
 
     config: DictConfig
     context: HydraContext
@@ -101,9 +100,9 @@ class PlannedSweeper(Sweeper):
             check_online(run.config.logger)  # asks the server once
         return runs
 
-    def beside(self, runs: list[Planned]) -> list[Planned]:
-        """The baselines that runs are to be compared with. One that cannot run with what was typed is
-        named, with the reason."""
+    def baselines_for(self, runs: list[Planned]) -> list[Planned]:
+        """Return the runs of the baselines to compare `runs` with. A baseline that cannot run with the
+        given overrides is named, with the reason."""
         if not self.baselines:
             return []
         found, refused = baselines_of(self.composer, runs)
@@ -111,10 +110,10 @@ class PlannedSweeper(Sweeper):
             console.print(f"without the baseline {name}: {why}", markup=False)
         return found
 
-    def launch_beside(self, runs: list[Planned]) -> list[str]:
-        """Run the baselines of runs that are there; a line for each that failed."""
-        self.varied |= {"loss", "model"}  # from those
-        todo = InOrder(run for run in self.settled(self.beside(runs)) if run.objective is None)
+    def launch_baselines(self, runs: list[Planned]) -> list[str]:
+        """Run the baselines of finished runs; return a line for each that failed."""
+        self.varied |= {"loss", "model"}  # baselines differ from the runs in these
+        todo = InOrder(run for run in self.settled(self.baselines_for(runs)) if run.objective is None)
         self.launch(todo, len(todo.runs))
         return [
             f"baseline {run.name} failed: {outcome.error}"

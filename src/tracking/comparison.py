@@ -7,7 +7,7 @@ from pathlib import Path
 from ..config.tree import PACKAGES, Logger
 from ..durable import write_text
 from ..errors import UserError
-from .session import Session, names, note_of
+from .session import Session, init_arguments, note_of
 from .settings import PROJECT, mode_of, own_settings, reason, why_not_online
 
 log = logging.getLogger(__name__)
@@ -15,16 +15,16 @@ log = logging.getLogger(__name__)
 
 def track_comparison(logger: Logger, folder: Path, group: str | None = None) -> None:
     """Show a comparison's folder as a run `comparison` in the sweep's group: its table of settings, its
-    figures, and its page as an artifact. Comparing again goes on with the same run. What fails costs the
-    upload, in one line."""
+    figures, and its page as an artifact. A later comparison updates the same run. A failure costs only
+    the upload, and is logged in one line."""
     try:
         if mode_of(logger) == "disabled":
             return
         settings, earlier = own_settings(), note_of(folder)
         name = f"{settings.run_name or group}/comparison"
-        about = names(logger, settings, name, group, ["comparison"])
+        about = init_arguments(logger, settings, name, group, ["comparison"])
         about = earlier.about if earlier and group is None else about
-        session = Session(logger, folder, own_id=False, about=about)
+        session = Session(logger, folder, id_from_environment=False, about=about)
         session.begin(job_type="comparison")
         if session.run is None:
             return

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..config.tree import Logger
 from ..errors import Pruned
-from .session import Session, names
+from .session import Session, init_arguments
 from .settings import mode_of, own_settings, reason
 
 log = logging.getLogger(__name__)
@@ -175,10 +175,10 @@ def track(
     session = Session(
         logger,
         folder,
-        own_id=group is None,
+        id_from_environment=group is None,
         identity=config.get("identity"),
         split=split,
-        about=about or names(logger, settings, name, group, tags),
+        about=about or init_arguments(logger, settings, name, group, tags),
     )
     session.begin(config)
     if session.run is None:

@@ -30,7 +30,7 @@ from .settings import (
 
 log = logging.getLogger(__name__)
 PATIENCE = 3  # seconds of waiting before the log says so
-LOOKS = 3  # at what the server has, a second apart: it may take a moment
+LOOKS = 3  # requests for what the server has, a second apart: uploads take a moment to show
 
 
 @dataclass
@@ -52,23 +52,27 @@ def note_of(folder: Path) -> Note | None:
 
 
 class Session:
-    """A W&B run that shows a folder. `own_id`: WANDB_RUN_ID and a W&B agent's id are meant for it; they
-    are not for a run of a sweep, which would share them with the others. `about` goes to wandb.init."""
+    """A W&B run that shows a folder. `id_from_environment`: use the id in WANDB_RUN_ID or from a W&B
+    agent; False for a run of a sweep, which would share that id with the others. `about` goes to
+    wandb.init."""
 
     def __init__(
         self,
         logger: Logger,
         folder: Path,
         *,
-        own_id: bool,
+        id_from_environment: bool,
         about: dict,
         identity: str | None = None,
         split: str | None = None,
     ):
         self.folder, self.timeout = folder, logger.timeout
-        self.own_id = own_id
+        self.id_from_environment = id_from_environment
         settings, kept = self._settings(), note_of(folder)
-        if kept and kept.identity not in (None, identity):  # refused there, and mended now
+        if kept and kept.identity not in (
+            None,
+            identity,
+        ):  # that configuration was refused, and is corrected now
             kept = None
         self.goes_on = kept is not None
         self.note = Note(self._id(settings, kept), identity, about, split)
@@ -77,13 +81,13 @@ class Session:
 
     def _settings(self):
         settings = own_settings()
-        if not self.own_id:
+        if not self.id_from_environment:
             settings.run_id = settings.sweep_id = settings.sweep_param_path = None
         return settings
 
     @staticmethod
     def _id(settings, kept: Note | None) -> str:
-        if settings.sweep_id and settings.run_id:  # an agent's
+        if settings.sweep_id and settings.run_id:  # from an agent
             return settings.run_id
         return kept.id if kept else settings.run_id or secrets.token_hex(6)
 
@@ -200,9 +204,11 @@ def left_in_sweep(folder: Path) -> str | None:
     return f"{number} not in W&B ({why}): {command('sync', os.path.relpath(folder))}"
 
 
-def names(logger: Logger, settings, name: str, group: str | None, tags: list[str]) -> dict:
-    """What a run is called and where it belongs, for wandb.init. WANDB_NAME takes the place of the
-    folder's name before a run's own."""
+def init_arguments(
+    logger: Logger, settings, name: str, group: str | None, tags: list[str]
+) -> dict[str, object]:
+    """Return the arguments of wandb.init that name a run and place it: project, entity, group, name,
+    tags. The `logger` group comes first, then WANDB_… variables, then defaults."""
     tags = [str(tag)[:LONGEST_TAG] for tag in tags if str(tag)]
     return {
         "project": logger.project or settings.project or PROJECT,

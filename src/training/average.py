@@ -21,7 +21,7 @@ class Average:
 
     @torch.no_grad()
     def update(self, backbone: nn.Module, head: nn.Module) -> None:
-        """After a step."""
+        """Update the average after a training step."""
         averaged, followed = [], []
         for own, theirs, buffers in ((self.backbone, backbone, True), (self.head, head, False)):
             pairs = zip(own.parameters(), theirs.parameters(), strict=True)
@@ -37,7 +37,7 @@ class Average:
             own.copy_(theirs)
 
     def load(self, backbone: dict[str, Tensor], head: dict[str, Tensor]) -> None:
-        """Go on from the average's own state dicts."""
+        """Load the average from its state dicts."""
         self.backbone.load_state_dict(backbone)
         self.head.load_state_dict(head)
         self.begun = True

@@ -123,7 +123,7 @@ def find_device(
 
 
 def set_up_cuda(tf32: bool, deterministic: bool) -> None:
-    """For this process, in which other runs may have had it otherwise."""
+    """Set torch's CUDA flags for this run; an earlier run in this process may have set others."""
     torch.cuda.reset_peak_memory_stats()
     # Half of the kernels of a step would fill memory that is written right afterwards.
     torch.utils.deterministic.fill_uninitialized_memory = False

@@ -67,11 +67,11 @@ def build_optimizer(
     layer_decay: Annotated[float, Field(gt=0, le=1)] = 1.0,
     **options,
 ) -> Optimizer:
-    """One optimizer whose last two groups are the backbone and the head: the best rate of the class
-    weights, `head_lr`, can be far from `lr`. Where the body's differ from that of the embedding layer,
-    each of its layers is a group before those: `backbone_lr`, times `layer_decay` for each layer that
-    another follows in the body. None is `lr`. Raises BadArgument for either, where the backbone has no
-    embedding layer."""
+    """Build an optimizer whose last two parameter groups are the backbone and the head: the best rate of
+    the class weights, `head_lr`, can be far from `lr`. With `backbone_lr` or `layer_decay`, the backbone
+    group keeps the embedding layer alone, and each layer of the body is a group before it: the last at
+    `backbone_lr`, each earlier one at `layer_decay` times the rate of the next. A rate of None is `lr`.
+    Raises BadArgument for these two if the backbone has no embedding layer."""
     own, layers = list(backbone.parameters()), []
     if backbone_lr not in (None, lr) or layer_decay != 1:
         given = ("backbone_lr", backbone_lr) if layer_decay == 1 else ("layer_decay", layer_decay)

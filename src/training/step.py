@@ -15,11 +15,10 @@ from .device import Device
 
 @dataclass
 class Step:
-    """What a step changes, and how. `data` are what it is `fed` from, a split or something else that has
-    a length and its `feed` and `prepare`; `augment` changes a batch of images. The gradient is the mean
-    of those of `accumulate` batches; `clip_norm` is the most that its norm, over all weights together,
-    may be, and it is scaled down to it. `average` follows the weights. Parameters that require no
-    gradient stay, and so do the running statistics beside them."""
+    """One step of training. `data` provides the batches: a split, or anything with a length, `feed` and
+    `prepare`. `augment` changes a batch of images. The gradient is the mean over `accumulate` batches,
+    scaled down if its norm over all weights exceeds `clip_norm`. `average` follows the weights. Frozen
+    parameters keep their values, and their modules keep their running statistics."""
 
     data: object
     backbone: nn.Module

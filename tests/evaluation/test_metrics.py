@@ -117,8 +117,8 @@ def test_embeddings_of_length_zero_count_as_one_direction():
 
 def test_rounding_alone_is_put_back_onto_a_bound():
     angle = METRICS["inter_angle_min"]
-    assert angle.settled(math.pi + 1e-7) == math.pi and angle.settled(-1e-7) == 0
-    assert angle.settled(1.5) == 1.5 and METRICS["uniformity"].settled(-75.8) == -75.8
+    assert angle.within_bounds(math.pi + 1e-7) == math.pi and angle.within_bounds(-1e-7) == 0
+    assert angle.within_bounds(1.5) == 1.5 and METRICS["uniformity"].within_bounds(-75.8) == -75.8
 
 
 @pytest.mark.parametrize("name", METRICS)

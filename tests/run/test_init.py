@@ -33,7 +33,7 @@ def test_a_run_starts_where_another_ended(composed, patterns, trained_on_pattern
     saved = load_checkpoint(trained_on_patterns / "checkpoint.pt")
     for part, state in weights_of(run).items():  # the same classes: the class weights too
         assert all(torch.equal(value, saved[part][key]) for key, value in state.items()), part
-    assert "the class weights start from there too" in caplog.text
+    assert "the class weights start from it too" in caplog.text
 
 
 def test_what_does_not_fit_stays_as_it_was_drawn_and_is_named(
@@ -50,7 +50,7 @@ def test_what_does_not_fit_stays_as_it_was_drawn_and_is_named(
         assert torch.equal(value, expected), key
     assert torch.equal(run.head.weight, drawn.head.weight)  # other classes
     for key in new:
-        assert f"{key}: {tuple(saved[key].shape)} there" in caplog.text
+        assert f"{key}: shape {tuple(saved[key].shape)} in the file" in caplog.text
 
 
 @pytest.mark.parametrize("nesting", ["plain", "state_dict", "module."])

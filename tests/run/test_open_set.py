@@ -175,7 +175,7 @@ def test_the_command_a_user_types_for_a_folder_of_grey_images(command, folder_of
     [
         (
             ["dataset.split=closed_set", "dataset.val_fraction=0.2"],
-            " was trained on, and is to be tested as one that was not",
+            " is in the training set, but open_set tests unseen classes",
         ),
         (["dataset.split=banana"], "dataset.split=banana: expected one of closed_set"),
         (["dataset.root=null"], "dataset.root=null: expected text"),
