@@ -120,18 +120,11 @@ class Optimizer(ClassGroup):
     )
     clip_norm: Rate | None = key(None, "largest norm of the gradient; null: no clipping")
 
-    @model_validator(mode="before")
-    @classmethod
-    def one_rate(cls, given: Any) -> Any:
+    @model_validator(mode="after")
+    def one_rate(self) -> "Optimizer":
         """A rate that equals lr is the rate that null means."""
-        if not isinstance(given, dict):
-            return given
-        same = [
-            name
-            for name in ("head_lr", "backbone_lr")
-            if name in given and given[name] == given.get("lr")
-        ]
-        return given | dict.fromkeys(same)
+        same = [name for name in ("head_lr", "backbone_lr") if getattr(self, name) == self.lr]
+        return self.model_copy(update=dict.fromkeys(same)) if same else self
 
 
 class Schedule(ClassGroup):

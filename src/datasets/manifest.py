@@ -1,6 +1,7 @@
 """Images that a table lists with their labels."""
 
 import os
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ from .parts import NOT_SPLIT
 from .samples import Samples, source_of_images
 from .splits import Source
 from .tables import Table, column, found, part_at, read_table, text_at
+
+WINDOWS = re.compile(r"^[A-Za-z]:/|\\")
 
 
 def manifest(
@@ -105,6 +108,9 @@ def read_listed(
     for row in range(len(table.numbers)):
         typed = text_at(table, paths, row, path_column)
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(typed)))
+        if WINDOWS.search(typed) and os.sep == "/" and not os.path.exists(path):
+            why = "a path of Windows: write / for \\, and where the images are on this machine"
+            raise ValueError(f"{table.place(row)}: {typed[:200]} is {why}")
         other = first_row.setdefault(path, row)
         if other != row:
             raise ValueError(

@@ -52,11 +52,12 @@ def usable(
     headers, broken = samples.images.examine(whole=skip_broken)
     if broken and not skip_broken:
         row, why = next(iter(broken.items()))
-        others = f" (and {len(broken) - 1} more)" if len(broken) > 1 else ""
-        raise ValueError(
-            f"{samples.images.called(row)}: not an image that can be read{others}: {why}; "
-            "skip_broken=true leaves such files out"
-        )
+        every = len(broken) == len(headers)
+        more = f"{len(broken) - 1} more" + ", all there are" * every
+        others = f" (and {more})" if len(broken) > 1 else ""
+        hint = "" if every else "; skip_broken=true leaves such files out"
+        called = samples.images.called(row)
+        raise ValueError(f"{called}: not an image that can be read{others}: {why}{hint}")
     good = np.array([row for row, header in enumerate(headers) if header], int)
     left_out = samples.names[list(broken)].tolist()
     samples, kept, small = without_small_classes(samples.pick(good), where, min_images)

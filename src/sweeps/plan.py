@@ -133,9 +133,9 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     Raises UserError, and what Hydra raises."""
     check_group_values(overrides)
     composed = composer.compose(overrides)
-    folds = OmegaConf.select(composed, "dataset.folds")
-    if type(folds) is int and folds > 1 and OmegaConf.select(composed, "dataset.fold") is None:
-        each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
+    folds = str(OmegaConf.select(composed, "dataset.folds"))  # text, if a variable says it
+    if folds.isdecimal() and int(folds) > 1 and OmegaConf.select(composed, "dataset.fold") is None:
+        each = ([*overrides, f"dataset.fold={fold}"] for fold in range(int(folds)))
         return [run for one in each for run in runs_of(composer, one)]
     config = read_and_check(composed, overrides, composer.check)
     check_typed(config, overrides)
