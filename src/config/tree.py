@@ -19,6 +19,7 @@ PACKAGES = {
     "optimizer": "src.training",
     "schedule": "src.training",
 }
+FILLED_IN = ("choices", "start")  # what nobody types
 SOFTMAX, PIXELS = "src.losses.Softmax", "src.models.Pixels"  # the classes of the baselines
 NumberOrNumbers = Number | list[Number]
 
@@ -276,6 +277,7 @@ class Config(Group):
     plots: Plots = Field(Plots(), json_schema_extra={"identity": False})
     logger: Logger = Field(Logger(), json_schema_extra={"identity": False})
     choices: dict[str, str] = key({}, "the choice of each group, as Hydra knows it", identity=False)
+    start: str | None = key(None, "a hash of the weights that init.from names", identity=False)
 
     @model_validator(mode="after")
     def defaults_of_others(self) -> "Config":
@@ -353,4 +355,4 @@ def base() -> dict[str, Any]:
                 values[field.alias or name] = field.default
         return values
 
-    return {name: value for name, value in of(Config).items() if name != "choices"}
+    return {name: value for name, value in of(Config).items() if name not in FILLED_IN}
