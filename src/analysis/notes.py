@@ -17,6 +17,7 @@ def notes(comparison: Comparison) -> list[str]:
     return [
         *lost_runs(comparison),
         *handful(comparison),
+        *duplicates(comparison),
         *one_rate(comparison),
         *at_an_edge(comparison),
         *differences(comparison),
@@ -53,6 +54,12 @@ def handful(comparison: Comparison) -> list[str]:
     moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
     fold = " of each fold" * bool(comparison.best.folds)
     return [f"Note that the test split{fold} is a handful, {in_words(counts)}{moves if step else ''}."]
+
+
+def duplicates(comparison: Comparison) -> list[str]:
+    """That images are there more than once, or have two labels."""
+    summary = comparison.best.runs[0].summary
+    return [f"Note that {line}." for line in summary.duplicates]
 
 
 def one_rate(comparison: Comparison) -> list[str]:

@@ -258,6 +258,8 @@ def record_data_and_device(run: Run, summary: Summary) -> None:
         summary.dealt = run.data.dealt._asdict()
     if run.data.skipped:
         summary.skipped = list(run.data.skipped)
+    if run.data.duplicates:
+        summary.duplicates = list(run.data.duplicates)
 
 
 def announce(run: Run, summary: Summary) -> None:
@@ -267,6 +269,10 @@ def announce(run: Run, summary: Summary) -> None:
     for note in run.data.notes:
         log.info(note)
     log.info(sizes_in_words(run, summary.counts))
+    for line in run.data.duplicates:
+        log.warning(line)
+    if run.data.duplicates:
+        log.warning("dataset.duplicates=drop leaves copies and images with two labels out")
     dealt = run.data.dealt
     if dealt:
         log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")

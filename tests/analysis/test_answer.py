@@ -323,6 +323,12 @@ def test_a_test_split_of_a_handful_is_called_that(plant, tmp_path):
     )
 
 
+def test_images_that_are_trained_on_and_tested_are_said(plant, tmp_path):
+    line = "64 of 80 test images are training images too, as a.png and b.png"
+    plant("arcface", 0.2, 0, 0.9, duplicates=[line]), plant("cosface", 0.2, 0, 0.5, duplicates=[line])
+    assert " ".join(ranked(tmp_path)[1]).count(f"Note that {line}.") == 1
+
+
 # One learning rate
 
 
