@@ -42,6 +42,7 @@ bench: $(READY) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.sweep
 	$(RUN) -m benchmarks.threads
 	$(RUN) -m benchmarks.start
+	$(RUN) -m benchmarks.verdict
 	$(RUN) -m benchmarks.step small_cnn
 	$(RUN) -m benchmarks.step convnet 64
 	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script small_cnn

@@ -18,8 +18,9 @@ def main() -> None:
     parser = parser_of("compare", __doc__)
     parser.add_argument("folders", nargs="+", type=Path, help="sweeps' folders, or single runs'")
     parser.add_argument("--metric", help=f"one of {', '.join(METRICS)}; default: the runs' objective")
+    parser.add_argument("--baseline", help="a loss; default: softmax, else normface")
     parser.add_argument(
-        "--baseline", help="a loss or a setting's label; default: softmax, else normface"
+        "--detect", type=float, help="a difference, as 0.01: say how many seeds of each loss find it"
     )
     parser.add_argument("--out", type=Path, help="default: comparison/ in the first folder")
     parser.add_argument("--wandb", action="store_true", help="log it as a run in the sweep's W&B group")
@@ -31,6 +32,7 @@ def main() -> None:
             given.metric,
             given.baseline,
             given.out,
+            detect=given.detect,
             log_to_wandb=given.wandb,
             wandb_report=given.wandb_report,
         )

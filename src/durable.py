@@ -8,6 +8,7 @@ that now holds the name is synced too.
 import csv
 import errno
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 UNSYNCABLE = (errno.EINVAL, errno.EACCES, errno.EPERM, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)
 TEXT = {"encoding": "utf-8", "errors": "backslashreplace"}  # a file may be called anything
 # With these a formula begins; some programs take wide characters too, or drop what is not printed first.
-FORMULA = tuple("=+-@\t\r\n＝＋－＠|%")
+# Where columns are told apart by semicolons, as in much of Europe, a cell can also begin behind one.
+FORMULA = re.compile("(^|[;\t\r\n])(?= *[=+\\-@\t\r\n＝＋－＠|%])")
 
 
 @contextmanager
@@ -28,6 +30,7 @@ def written_aside(path: Path) -> Iterator[Path]:
     beside = path.with_name(f".unfinished.{path.stem[:40]}{path.suffix}")
     with naming(path):
         make_folder(path.parent)
+        beside.unlink(missing_ok=True)  # of a killed process, or somebody's link to another file
         try:
             yield beside
             sync(beside)
@@ -62,8 +65,8 @@ def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
 
 
 def harmless(text: str) -> str:
-    """A cell that begins as a formula does, with an apostrophe before it."""
-    return f"'{text}" if text.lstrip(" ")[:1] in FORMULA else text
+    """A cell with an apostrophe before what begins as a formula does."""
+    return FORMULA.sub(r"\1'", text)
 
 
 def append(path: Path, text: str) -> None:

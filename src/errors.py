@@ -2,12 +2,17 @@
 
 import atexit
 import gc
+import io
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 INTERRUPTED = 130  # exit code, as shells have it
+# Windows has no SIGHUP.
+ENDINGS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 interrupted = False  # whether this process was asked to end: libraries may replace a KeyboardInterrupt
 
@@ -33,21 +38,51 @@ class Pruned(UserError):
 
 def begin_command() -> None:
     """What every command does before its imports, which take seconds: Ctrl-C or SIGTERM end it at once,
-    and characters that the terminal lacks are replaced. Torch's threads that wait for each other soon
+    and output that cannot be written ends nothing. Torch's threads that wait for each other soon
     sleep: where they spin on cores that others want, all of them wait (benchmarks/threads.py)."""
     if not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & set(os.environ):
         os.environ["GOMP_SPINCOUNT"] = "1000"  # read once, when torch loads its OpenMP
     on_interrupt(end_command)
     # An interpreter that ends looks through all objects for cycles, which takes it a second after torch.
     atexit.register(gc.freeze)
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")
+    lenient_streams()
+
+
+class Lenient(io.FileIO):
+    """A file that writing to never fails. A full disk, a terminal or a pipe that has ended costs what is
+    said there, never the work: runs and sweeps have their logs."""
+
+    def write(self, content: bytes) -> int:
+        with suppress(OSError):
+            return super().write(content) or self.later(content)
+        return len(content)
+
+    def later(self, content: bytes) -> int:
+        """Write once a terminal that does not block has room again; give up after a second."""
+        select.select([], [self], [], 1)
+        return super().write(content) or len(content)
+
+
+def lenient_streams() -> None:
+    """Let standard output and error take whatever is written there, also where they are closed; what a
+    notebook has put in their place stays."""
+    while (free := os.open(os.devnull, os.O_RDWR)) <= 2:  # else the next file is taken for one of them
+        os.set_inheritable(free, True)
+    os.close(free)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name)
+        if stream is not None and type(stream) is not io.TextIOWrapper:
+            continue
+        buffered = io.BufferedWriter(Lenient(number, "wb", closefd=False))
+        encoding = stream.encoding if stream else "utf-8"
+        at_once = number == 2 or os.isatty(number) or (stream is not None and stream.write_through)
+        setattr(sys, name, io.TextIOWrapper(buffered, encoding, "replace", line_buffering=at_once))
 
 
 def on_interrupt(handler: Callable) -> None:
-    """What Ctrl-C does, and SIGTERM, as a cluster's notice; not where they are ignored, as of a shell's
-    background jobs."""
-    for asked in (signal.SIGINT, signal.SIGTERM):
+    """What Ctrl-C does, SIGTERM, as a cluster's notice, and SIGHUP, as of a terminal that is closed; not
+    where they are ignored, as of a shell's background jobs."""
+    for asked in ENDINGS:
         if signal.getsignal(asked) is not signal.SIG_IGN:
             signal.signal(asked, handler)
 
@@ -56,7 +91,7 @@ def interrupt_once(*_) -> None:
     """Ctrl-C while there is something to put in order: pressing it again must not tear that."""
     global interrupted
     interrupted = True
-    for asked in (signal.SIGINT, signal.SIGTERM):
+    for asked in ENDINGS:
         signal.signal(asked, signal.SIG_IGN)
     sys.unraisablehook = interrupt_again
     raise KeyboardInterrupt
@@ -73,5 +108,6 @@ def interrupt_again(lost: object) -> None:
 
 def end_command(*_) -> None:
     """Not as an exception: libraries that are being imported catch those."""
-    os.write(2, b"interrupted\n")
+    with suppress(OSError):
+        os.write(2, b"interrupted\n")
     os._exit(INTERRUPTED)

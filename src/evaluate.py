@@ -15,11 +15,12 @@ from rich.table import Table
 from .config import Config
 from .datasets.files import left_out, name_some
 from .evaluation import EVALUATIONS, METRICS
+from .foreign import own_folder
 from .run.build import check_config
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
 from .run.load import REBUILT, Trained
 from .run.using import add_config_dir, model_parser, use_model
-from .words import counted
+from .words import counted, file_name
 
 
 def main() -> None:
@@ -34,8 +35,8 @@ def evaluate(run: Trained, given: Namespace) -> None:
     config = check_config(config, REBUILT)
     if config.device != run.config.device:
         run = run.on(config.device)
-    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{config.name('dataset')}"
-    out = given.out or run.folder / "evaluations" / name
+    name = f"{time.strftime('%Y%m%d-%H%M%S')}-{file_name(config.name('dataset'))[:80]}"
+    out = given.out or own_folder(run.folder / "evaluations") / name
     evaluation = evaluate_run(run, config)
     write_evaluation(run, config, evaluation, out)
     print_evaluation(config, evaluation, out)

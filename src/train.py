@@ -3,14 +3,17 @@
 import sys
 
 if __name__ == "__main__":
-    from src.errors import begin_command
+    from contextlib import suppress
+
+    from src.errors import UserError, begin_command
 
     begin_command()
     others = any(argument.startswith("hydra/launcher=") for argument in sys.argv)
     if {"-m", "--multirun"} & set(sys.argv) and not others and "--cfg" not in sys.argv:
         from src.sweeps import forkserver
 
-        forkserver.workers_context()  # workers import what they need while the sweep does
+        with suppress(UserError):  # which the sweep says
+            forkserver.workers_context()  # workers import what they need while the sweep does
 
 import logging
 import os

@@ -13,8 +13,9 @@ OUTER |= {"sync"}
 MIDDLE = {"config", "run", "analysis", "sweeps", "tracking"}
 INNER = {"training", "models", "datasets", "evaluation", "plots", "losses"}
 SHARED = {
-    "errors": MIDDLE | OUTER | {"commands"},
+    "errors": MIDDLE | OUTER | {"commands", "foreign"},
     "durable": MIDDLE | INNER,
+    "foreign": MIDDLE | INNER | OUTER,
     "commands": MIDDLE | OUTER,
     "words": OUTER | MIDDLE | INNER,
     "torchvision_compat": INNER,

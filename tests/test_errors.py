@@ -1,5 +1,6 @@
 """How commands begin and end: Ctrl-C before anything is imported, terminals with few characters."""
 
+import io
 import os
 import signal
 import subprocess
@@ -8,7 +9,7 @@ import sys
 import pytest
 
 from src.config.errors import Mistakes, Refused
-from src.errors import UserError, begin_command
+from src.errors import UserError, begin_command, lenient_streams
 from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
@@ -23,8 +24,18 @@ except BaseException:
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("command", [["train"], ["train", "-m"], ["compare", "x"], ["embed", "x", "y"]])
+@pytest.mark.parametrize(
+    ("command", "how"),
+    [
+        (["train"], signal.SIGINT),
+        (["train"], signal.SIGTERM),
+        (["train"], signal.SIGHUP),
+        (["train", "-m"], signal.SIGINT),
+        (["train", "-m"], signal.SIGHUP),
+        (["compare", "x"], signal.SIGTERM),
+        (["embed", "x", "y"], signal.SIGINT),
+    ],
+)
 def test_ctrl_c_during_imports_ends_a_command_without_a_traceback(command, how, tmp_path):
     (tmp_path / "torch.py").write_text(SLOW_TORCH)
     environment = {"PYTHONPATH": str(tmp_path), "MARK": str(tmp_path / "mark")}
@@ -74,6 +85,45 @@ def test_characters_that_a_terminal_lacks_are_replaced(encoding):
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
     assert done.returncode == 1 and b"Traceback" not in done.stderr, done.stderr
     assert done.stdout.startswith(b"1 ") and b" ? ?" in done.stdout and b"? ?" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "where", ["> /dev/full 2> /dev/full", ">&- 2>&- <&-", ">&-", "2>&-", "| true", "2>&1 | true"]
+)
+def test_output_that_cannot_be_written_ends_nothing(where, tmp_path):
+    code = """
+import os, sys, time
+from src.errors import begin_command
+begin_command()
+for _ in range(3):  # so that a pipe has ended
+    print("x" * 100_000, flush=True)
+    print("y" * 100_000, file=sys.stderr)
+    time.sleep(0.02)
+from src.sweeps.console import console
+console.print("z")
+with open(sys.argv[1], "w") as file:
+    file.write(f"{file.fileno()} {os.system('true')}")
+sys.exit("the end")
+"""
+    out = tmp_path / "out"
+    line = f'"$0" -c "$1" "$2" {where}; exit ${{PIPESTATUS[0]}}'
+    shell = ["bash", "-c", line, sys.executable, code, str(out)]
+    done = subprocess.run(shell, cwd=ROOT, capture_output=True)
+    assert done.returncode == 1 and b"Traceback" not in done.stderr + done.stdout, done.stderr[-500:]
+    descriptor, rc = out.read_text().split()
+    assert int(descriptor) > 2 and rc == "0"
+
+
+def test_a_notebooks_streams_stay(monkeypatch):
+    class Cell(io.StringIO):
+        encoding = "utf-8"
+
+    cell = Cell()
+    monkeypatch.setattr(sys, "stdout", cell)
+    monkeypatch.setattr(sys, "stderr", cell)
+    lenient_streams()
+    print("said")
+    assert sys.stdout is sys.stderr is cell and cell.getvalue() == "said\n"
 
 
 def test_mistakes_are_collected_each_once():

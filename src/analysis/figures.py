@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from .. import plots
 from ..evaluation import METRICS, Metric
+from ..foreign import array_shape, read_arrays
 from ..run.folder import RunFolder
-from .foreign import array_shape, read_arrays
 from .phrases import INTERVAL
 from .ranking import Comparison, Setting
 from .shared import split_shared
@@ -38,8 +38,18 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
     figures = {}
     if len(comparison.settings) > 1:
         figures["ranking.png"] = Captioned(
-            "Test results, from the setting that is chosen first to the last.",
+            "Test results, in the order of the validation split; filled: the setting to use, and those "
+            "of its loss that are no worse.",
             partial(ranking_figure, comparison, labels, shared),
+        )
+    which, matters = comparison.facts.which_loss, comparison.facts.what_matters
+    if which:
+        draw = partial(losses_figure, comparison)
+        figures["losses.png"] = Captioned(f"What each loss loses against {which.leader}.", draw)
+    if matters:
+        figures["effects.png"] = Captioned(
+            "What matters: each factor's effect, where all else is equal.",
+            partial(effects_figure, comparison),
         )
     figures |= margin_figures(comparison)
     rates = losses_by_rate(comparison)
@@ -106,20 +116,61 @@ def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Fi
     settings, metric = comparison.settings, METRICS[comparison.metric]
     intervals = [drawn_interval(comparison.metric, setting) for setting in settings]
     lows, highs = (
-        [d[end] if s.test.n > 1 else None for d, s in zip(intervals, settings, strict=True)]
+        [d[end] if s.test.low is not None else None for d, s in zip(intervals, settings, strict=True)]
         for end in (1, 2)
     )
     means = [mean for mean, _, _ in intervals]
+    to_use = comparison.facts.which_setting
+    as_good = {to_use.setting, *to_use.no_worse} if to_use else set()
     return plots.plot_ranking(
         labels,
         means,
         lows,
         highs,
-        [s is comparison.best or not (s.to_best and s.to_best.separable) for s in settings],
+        [s.label in as_good for s in settings],
         f"{axis_label(comparison.metric)} on the test split, mean and {INTERVAL}",
         drawn(metric, bounds_of(metric)),
         shared,
     )
+
+
+def losses_figure(comparison: Comparison) -> Figure:
+    """The leader minus each other loss, with the widest interval that is known."""
+    which, metric = comparison.facts.which_loss, METRICS[comparison.metric]
+    rows = []
+    for gap in which.differences:
+        ends = (gap.low, gap.high) if gap.classes_low is None else (gap.classes_low, gap.classes_high)
+        rows.append((gap.loss, gap.estimate, *ends, gap.separable))
+    return plots.plot_differences(
+        scaled(rows, metric), f"{which.leader} minus the loss, {difference_unit(metric)}"
+    )
+
+
+def effects_figure(comparison: Comparison) -> Figure:
+    metric = METRICS[comparison.metric]
+    rows = [
+        (
+            f"{effect.factor}{f' of {effect.loss}' if effect.loss else ''}: {effect.level} rather than "
+            f"{effect.other}\n{effect.where}",
+            *(effect.estimate, effect.low, effect.high, effect.separable),
+        )
+        for effect in comparison.facts.what_matters
+    ]
+    return plots.plot_differences(scaled(rows, metric), f"difference in {difference_unit(metric)}")
+
+
+def scaled(rows: list[tuple], metric: Metric) -> list[tuple]:
+    """Rows of label, estimate, ends and whether it is separable, in the unit that is drawn."""
+    factor = metric.display_factor
+    return [
+        (label, *(None if v is None else v * factor for v in values), separable)
+        for label, *values, separable in rows
+    ]
+
+
+def difference_unit(metric: Metric) -> str:
+    unit = "points" if metric.unit == "share" else "degrees" if metric.unit == "angle" else ""
+    return f"{metric.label}{f' ({unit})' if unit else ''}, {INTERVAL}"
 
 
 def margin_figures(comparison: Comparison) -> dict[str, Captioned]:

@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image
 
 from ..plots import Sphere, class_colours
+from .phrases import number
 from .ranking import Comparison, shown_values
-from .wording import number
 
 SPHERES, POINTS = 6, 300
 

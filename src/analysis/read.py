@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from ..config import Config, setting
 from ..errors import UserError
 from ..evaluation import EVALUATIONS
+from ..foreign import printable
 from ..run.folder import RunFolder, Summary, first_mistake
 from .statistics import Repeat
 
@@ -94,6 +95,9 @@ def read_runs(folders: list[Path]) -> tuple[list[RunRecord], list[str]]:
         count = 0
         for folder in candidates:
             if not folder.is_dir() or folder.name in BESIDE_RUNS or folder.name.startswith("."):
+                continue
+            if folder.name != printable(folder.name):
+                problems.append(f"{printable(folder)}: skipped, control characters in its name")
                 continue
             try:
                 runs.append(read_run(folder))

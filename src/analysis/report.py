@@ -6,25 +6,25 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
-from PIL import Image
 
-from ..commands import command, is_command
+from ..commands import is_command
+from ..datasets.images import opened
+from ..datasets.limits import regular_file
 from ..durable import TEXT, write_text
 from ..words import counted
-from .foreign import plain_yaml
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
-from .settings import label_part
+from .settings import data_name, label_part
 from .shared import split_shared
-from .tables import ranking_cells, ranking_header
-from .wording import method, number
+from .tables import loss_rows, ranking_cells, ranking_header
+from .typed import run_command, sweep_commands
+from .wording import TEMPLATES, method
 
-TEMPLATES = Path(__file__).with_name("templates")
 SETTINGS = 200  # rows of the table of settings; summary.csv has all
+MOST_BYTES, MOST_PIXELS = 2**25, 2**26  # of a picture
 WIDE = 1000  # pixels from which a picture takes the page's whole width
 # What settings may share and a reader wants to know.
 SHARED = (
@@ -47,9 +47,10 @@ def write_report(
         projects=wandb_projects(comparison.runs),
         problems=comparison.problems,
         shared=shared_values(comparison.settings),
+        losses=loss_rows(comparison),
         settings=settings_table(comparison),
         method=method(comparison),
-        baseline=comparison.baseline,
+        chosen_on=comparison.chosen_on,
         pictures=list(drawn_pictures(comparison, figures)),
         commands=sweep_commands(comparison.runs),
         failures=failures(comparison.failures),
@@ -83,7 +84,7 @@ def plotly() -> Markup:
 def title(comparison: Comparison) -> str:
     config = comparison.best.runs[0].config
     others = " and others" * (len({setting.loss for setting in comparison.settings}) > 1)
-    return f"{comparison.best.loss}{others} on {config.name('dataset')}, {config.name('model')}"
+    return f"{comparison.best.loss}{others} on {data_name(config)}, {config.name('model')}"
 
 
 def counts(comparison: Comparison) -> str:
@@ -115,10 +116,8 @@ def shared_values(settings: list[Setting]) -> list[str]:
 
 
 def settings_table(comparison: Comparison) -> dict:
-    """Its `header` with the place of the `named` column, its `rows` of cells (text, whether it is
-    separable), and how many `more` there are."""
-    gaps = {"to the first": "to_best"} if len(comparison.settings) > 1 else {}
-    gaps |= {"to the baseline": "to_baseline"} if gaps and comparison.baseline else {}
+    """Its `header` with the place of the `named` column, its `rows` of cells, and how many `more` there
+    are."""
     header, rows = ranking_header(comparison), []
     named = header.index("setting")
     _, labels = split_shared([setting.label for setting in comparison.settings])
@@ -126,22 +125,13 @@ def settings_table(comparison: Comparison) -> dict:
     for rank, (setting, label) in enumerate(shown, 1):
         cells = ranking_cells(comparison, rank, setting)
         cells[named] = cells[named].replace(setting.label, label, 1)
-        row = [(cell, False) for cell in cells]
-        row += [difference_cell(comparison.metric, getattr(setting, gap)) for gap in gaps.values()]
-        rows.append(row)
-    more = len(comparison.settings) - len(rows)
-    return {"header": [*header, *gaps], "named": named, "rows": rows, "more": more}
-
-
-def difference_cell(metric: str, gap) -> tuple[str, bool]:
-    """A difference with its interval, and whether it is separable."""
-    if gap is None:
-        return "", False
-    text = number(metric, gap.mean, signed=True)
-    if gap.low is not None:
-        low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
-        text += f" ({low}\u00a0…\u00a0{high})"
-    return text, bool(gap.separable)
+        rows.append(cells)
+    return {
+        "header": header,
+        "named": named,
+        "rows": rows,
+        "more": len(comparison.settings) - len(rows),
+    }
 
 
 def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator[dict]:
@@ -155,10 +145,11 @@ def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator
     }
     for path, caption in (figures | own).items():
         try:
-            with Image.open(path) as image:
+            regular_file(path, MOST_BYTES)
+            with opened(path, MOST_PIXELS) as image:
                 image.verify()
                 size = image.size
-        except (OSError, ValueError, SyntaxError):  # none, or damaged
+        except Exception:  # none, damaged, or somebody's trap: Pillow raises anything
             continue
         content = base64.b64encode(path.read_bytes()).decode()
         shown = {"name": path.stem, "caption": caption, "wide": size[0] > WIDE}
@@ -176,29 +167,3 @@ def failures(runs: list[RunRecord]) -> dict:
 
 def first_line(text: str | None) -> str:
     return text.splitlines()[0] if text else "no reason was recorded"
-
-
-def read_yaml(path: Path):
-    """What is in a YAML file, by libyaml where it is there (ten times faster); None if nothing can be
-    read."""
-    try:
-        return yaml.load(plain_yaml(path), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-
-
-def run_command(run: RunRecord) -> str:
-    given = read_yaml(run.folder / ".hydra" / "overrides.yaml")
-    return command("train", *map(str, given if isinstance(given, list) else []))
-
-
-def sweep_commands(runs: list[RunRecord]) -> list[str]:
-    commands = []
-    for folder in dict.fromkeys(run.folder.parent for run in runs):
-        try:
-            given = read_yaml(folder / "multirun.yaml")["hydra"]["overrides"]
-            how = [override for override in given["hydra"] if override != "hydra.mode=MULTIRUN"]
-            commands.append(command("train", "-m", *given["task"], *how))
-        except (KeyError, TypeError):  # single runs, or a foreign file
-            continue
-    return commands

@@ -2,17 +2,20 @@
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..config import Config
 from ..config.identity import PLACES, normalised
 from ..config.tree import PACKAGES, PIXELS, leaves
 from ..errors import UserError
 from .read import RunRecord
-from .statistics import Difference, Interval, Repeat, by_fold, interval
+from .statistics import Family, Interval, Repeat
 
 SHORT = {"margin.value": "m", "scale.value": "s", "optimizer.lr": "lr"}
 # Besides keys that change no computation, those that do not set runs apart for a reader.
 HIDDEN = ("seed", "dataset.fold", *PLACES, *(f"{group}._target_" for group in PACKAGES))
+# Data sets whose name says nothing of whose images they are.
+OWN_DATA = ("image_folder", "manifest", "embeddings", "recordio", "webdataset")
 # What runs must have in common, or their numbers are about different things.
 COMPARABLE = ("dataset", "dataset.val_fraction", "dataset.folds", "evaluation.protocol")
 
@@ -27,10 +30,8 @@ class Setting:
     label: str
     differs: dict[str, object]
     runs: list[RunRecord]
-    chosen: Interval = None  # the metric on the split that settings are chosen by
+    chosen: float = None  # the metric's mean on the split that settings are chosen by
     test: Interval = None  # and on the test split
-    to_baseline: Difference | None = None
-    to_best: Difference | None = None
 
     @property
     def collapsed(self) -> list[RunRecord]:
@@ -57,15 +58,14 @@ class Setting:
         except (KeyError, ZeroDivisionError):  # of k folds one is tested
             return 1 / max(1, (self.runs[0].config.dataset.folds or 2) - 1)
 
-    def values(self, metric: str, split: str = "test") -> dict[Repeat, float]:
-        """The metric on the `test` or the `validation` split, by seed and fold. Raises KeyError if a run
-        has none."""
-        if split == "test":
-            return {run.repeat: run.metrics[metric] for run in self.runs}
-        return {run.repeat: (run.validation or {})[metric] for run in self.runs}
+    def values(self, metric: str) -> dict[Repeat, float]:
+        """The metric on the test split, by seed and fold."""
+        return {run.repeat: run.metrics[metric] for run in self.runs}
 
-    def interval(self, metric: str, split: str = "test") -> Interval:
-        return interval(by_fold(self.values(metric, split)), shared=self.shared)
+    def validation(self, metric: str) -> dict[Repeat, float]:
+        """What the metric counts by when a setting is chosen, by seed and fold: its value on the
+        validation split, or where none was held out on the test split."""
+        return {run.repeat: run.chosen_by(metric) for run in self.runs}
 
 
 def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
@@ -106,6 +106,12 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
     return settings
 
 
+def family_of(settings: list[Setting], metric: str) -> Family:
+    """The test results of settings, compared with each other."""
+    groups = {setting.label: setting.values(metric) for setting in settings}
+    return Family(groups, max((setting.shared for setting in settings), default=0.0))
+
+
 def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:
     """What differs between losses, besides the loss, its margin and its scale, as epochs would."""
     flat = [shown_values(setting.runs[0].config) for setting in settings]
@@ -127,6 +133,14 @@ def shown_values(config: Config) -> dict[str, object]:
         for leaf in leaves(config)
         if leaf.identity and leaf.key not in HIDDEN
     }
+
+
+def data_name(config: Config) -> str:
+    """The name of the data of a run: its choice or, of somebody's own data, the folder's or file's."""
+    name = config.name("dataset")
+    if name in OWN_DATA:
+        return Path(config.dataset.place).name or name
+    return name
 
 
 def label_part(key: str, value: object) -> str:

@@ -1,16 +1,23 @@
-"""Means and differences with their intervals, over seeds and folds, and how many seeds it would take."""
+"""Means, differences and their intervals over seeds and folds, and how much a comparison can find."""
 
-from functools import cache
+from bisect import bisect_left
+from collections.abc import Mapping
+from functools import cache, cached_property
+from itertools import combinations
 from math import comb, sqrt
 from typing import NamedTuple
 
 import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import dunnett, nct, studentized_range
+from scipy.stats import f as variance_ratio
 from scipy.stats import t as student
 
-CONFIDENCE = 0.95  # of every interval, and of the differences in a table together
-POWER = 0.8  # with which a difference as large as the one seen should be found
+CONFIDENCE = 0.95  # of every interval, and of all differences of one family together
+POWER = 0.8  # with which the smallest detectable difference is found
+FEWEST_DEGREES = 4  # of freedom; with fewer, an interval is so wide that it says nothing
+NOISY = 0.01  # risk of calling any of equally noisy groups noisier than the others
 MOST_SEEDS = 100  # nobody trains more
-FEWEST_PAIRS = 3  # below, metrics that count samples agree too often by chance
 NO_SPREAD = 1e-9  # a standard deviation that is none
 
 
@@ -22,8 +29,8 @@ class Repeat(NamedTuple):
 
 
 class Interval(NamedTuple):
-    """Mean of n values, their standard deviation, and the t interval of the mean; with one value the
-    latter three are None."""
+    """The mean of n values, their standard deviation, and the interval of the mean; None where there are
+    too few values to say."""
 
     n: int
     mean: float
@@ -32,28 +39,31 @@ class Interval(NamedTuple):
     high: float | None
 
 
-def interval(values: list[float], confidence: float = CONFIDENCE, shared: float = 0.0) -> Interval:
-    """Student's t interval of the mean of values, which are independent if `shared` is 0. Results on
-    folds are not, since any two folds train on much the same samples: then `shared` is the number of
-    test samples for each training sample, and the variance of the mean is (1/n + shared) s² instead of
-    s²/n, the corrected resampled t (Nadeau & Bengio 2003)."""
-    n, mean = len(values), float(np.mean(values))
-    if n == 1:
-        return Interval(1, mean, None, None, None)
-    sd = float(np.std(values, ddof=1))
-    half = _quantile(confidence, n) * sd * sqrt(1 / n + shared)
-    return Interval(n, mean, sd, mean - half, mean + half)
+class Difference(NamedTuple):
+    """An estimated difference, its interval, and whether the interval leaves out 0. Without an interval,
+    `low` and `high` are None and nothing is separable."""
+
+    estimate: float
+    low: float | None
+    high: float | None
+    separable: bool
+
+    @classmethod
+    def of(cls, estimate: float, half: float | None) -> "Difference":
+        """A difference whose interval is estimate ± half."""
+        if half is None:
+            return cls(estimate, None, None, False)
+        return cls(estimate, estimate - half, estimate + half, abs(estimate) > half)
+
+    def __neg__(self) -> "Difference":
+        low, high = (None, None) if self.low is None else (-self.high, -self.low)
+        return Difference(-self.estimate, low, high, self.separable)
 
 
-@cache
-def _quantile(confidence: float, n: int) -> float:
-    return float(student.ppf((1 + confidence) / 2, n - 1))
-
-
-def by_fold(values: dict[Repeat, float]) -> list[float]:
-    """What `interval` takes: the values of the seeds or, in a cross-validation, the mean over the seeds
-    of each fold. Seeds on one fold have all of their images in common, so they do not add to the number
-    of values; they make each more precise."""
+def by_fold(values: Mapping[Repeat, float]) -> list[float]:
+    """The values of the seeds or, in a cross-validation, the mean over the seeds of each fold. Seeds on
+    one fold have all of their images in common, so they do not add to the number of values; they make
+    each more precise."""
     folds: dict[int | None, list[float]] = {}
     for repeat in sorted(values, key=lambda r: (r.fold is not None, r.fold, r.seed)):
         folds.setdefault(repeat.fold, []).append(values[repeat])
@@ -62,58 +72,217 @@ def by_fold(values: dict[Repeat, float]) -> list[float]:
     return [float(np.mean(own)) for own in folds.values()]
 
 
-class Difference(NamedTuple):
-    """Of two settings, paired by seed and fold: n pairs (folds, if there are any), the mean difference
-    with its interval, whether that leaves out 0, and about how many more seeds would (None: no finite
-    number in sight, or too few pairs or folds, of which no number of seeds makes more)."""
+class Family:
+    """Groups of results that are compared with each other: the results of each group, by seed and fold.
+    All differences of one family hold together with 95% confidence.
 
-    n: int
-    mean: float
-    low: float | None
-    high: float | None
-    separable: bool
-    more_seeds: int | None
+    Seeds are independent, so their variance is pooled over the groups, and pairs are tested by Tukey's
+    studentized range. Where groups spread differently, pooling would understate the noisier ones, so
+    there are three guards. `spread` gives a standard deviation of each group that is known from more
+    than its few results, up to one factor for all groups; without it, all are taken to be equal. A pair
+    whose own variance is larger than the pooled one gets its own. And a group that is clearly noisier
+    than the others (an F test) is left out of the pool, and compared by Games and Howell's test.
+    benchmarks/verdict.py simulates the errors and the power of this.
+
+    Folds share training images, and every group sees the same ones. So their differences are paired by
+    fold, with Bonferroni's correction, and the variance of the mean is (1/n + shared) s², where `shared`
+    is the number of test images per training image (the corrected resampled t, Nadeau & Bengio 2003)."""
+
+    def __init__(
+        self,
+        groups: Mapping[str, Mapping[Repeat, float]],
+        shared: float = 0.0,
+        spread: Mapping[str, float] | None = None,
+    ):
+        self.groups, self.shared = dict(groups), shared
+        self.names = list(self.groups)
+        self.folded = any(repeat.fold is not None for own in groups.values() for repeat in own)
+        self.values = {name: by_fold(own) for name, own in self.groups.items()}
+        self.known_spread = bool(spread)
+        self.spread = dict(spread or {}) or dict.fromkeys(self.names, 1.0)
+        scaled = {name: np.array(own) / self.spread[name] for name, own in self.values.items()}
+        self.variances = {n: float(np.var(own, ddof=1)) for n, own in scaled.items() if len(own) > 1}
+        self.noisy = set() if self.folded or self.known_spread else noisier_than_others(scaled)
+
+    @cached_property
+    def pooled(self) -> tuple[float, int]:
+        """The variance of results divided by their spread, pooled over the groups that are not noisy,
+        and its degrees of freedom."""
+        own = {name: len(self.values[name]) - 1 for name in self.variances if name not in self.noisy}
+        degrees = sum(own.values())
+        return sum(self.variances[name] * n for name, n in own.items()) / max(degrees, 1), degrees
+
+    def interval(self, name: str) -> Interval:
+        """The mean of a group with its own interval."""
+        values = self.values[name]
+        n, mean = len(values), float(np.mean(values))
+        sd = float(np.std(values, ddof=1)) if n > 1 else None
+        variance, degrees = (sd or 0.0) ** 2, n - 1
+        if n > 1 and not self.folded and name not in self.noisy:
+            variance, degrees = max(variance, self.pooled[0] * self.spread[name] ** 2), self.pooled[1]
+        if n < 2 or degrees < FEWEST_DEGREES:
+            return Interval(n, mean, sd, None, None)
+        half = t_quantile(CONFIDENCE, degrees) * sqrt(variance * (1 / n + self.shared))
+        return Interval(n, mean, sd, mean - half, mean + half)
+
+    def difference(self, ours: str, theirs: str) -> Difference:
+        """Our mean minus theirs."""
+        if self.folded:
+            return self._paired(ours, theirs)
+        mine, other = self.values[ours], self.values[theirs]
+        error, degrees = self.error(ours, theirs)
+        estimate = float(np.mean(mine) - np.mean(other))
+        if degrees < FEWEST_DEGREES or error < NO_SPREAD:
+            return Difference.of(estimate, None)
+        return Difference.of(estimate, range_quantile(len(self.names), degrees) / sqrt(2) * error)
+
+    def error(self, ours: str, theirs: str) -> tuple[float, float]:
+        """The standard error of a difference of two means, and its degrees of freedom."""
+        mine, other = self.values[ours], self.values[theirs]
+        if min(len(mine), len(other)) < 2 or self.noisy & {ours, theirs}:
+            return welch(mine, other)
+        variance, degrees = self.pooled
+        if not self.known_spread:
+            variance = max(variance, (self.variances[ours] + self.variances[theirs]) / 2)
+        parts = (self.spread[n] ** 2 / len(self.values[n]) for n in (ours, theirs))
+        return sqrt(variance * sum(parts)), degrees
+
+    def _paired(self, ours: str, theirs: str) -> Difference:
+        both = self.groups[ours].keys() & self.groups[theirs].keys()
+        if not both:
+            gap = float(np.mean(self.values[ours]) - np.mean(self.values[theirs]))
+            return Difference.of(gap, None)
+        gaps = by_fold({each: self.groups[ours][each] - self.groups[theirs][each] for each in both})
+        n, sd = len(gaps), float(np.std(gaps, ddof=1)) if len(gaps) > 1 else 0.0
+        if n - 1 < FEWEST_DEGREES or sd < NO_SPREAD:
+            return Difference.of(float(np.mean(gaps)), None)
+        confidence = 1 - (1 - CONFIDENCE) / max(1, comb(len(self.names), 2))
+        half = t_quantile(confidence, n - 1) * sd * sqrt(1 / n + self.shared)
+        return Difference.of(float(np.mean(gaps)), half)
+
+    def against(self, baseline: str) -> dict[str, Difference]:
+        """Each other group minus a baseline that was fixed before anything was seen: Dunnett's test,
+        which needs no correction for the pairs without the baseline. The guards of the family hold here,
+        too."""
+        others = [name for name in self.names if name != baseline]
+        enough = not self.folded and self.pooled[1] >= FEWEST_DEGREES and self.pooled[0] > NO_SPREAD**2
+        if not enough or self.noisy or min(map(len, self.values.values())) < 2:
+            return {name: self.difference(name, baseline) for name in others}
+        control = self.values[baseline]
+        found = dunnett(*(self.values[name] for name in others), control=control, rng=0)
+        interval = found.confidence_interval(CONFIDENCE)
+        squares = sum(np.var(own) * len(own) for own in self.values.values())
+        pooled = squares / sum(len(own) - 1 for own in self.values.values())
+        gaps = {}
+        for name, low, high in zip(others, interval.low, interval.high, strict=True):
+            error = sqrt(pooled * (1 / len(self.values[name]) + 1 / len(control)))
+            wider = self.error(name, baseline)[0] / error
+            gaps[name] = Difference.of(float(low + high) / 2, float(high - low) / 2 * wider)
+        return gaps
+
+    def smallest_detectable(self, repeats: int | None = None) -> float | None:
+        """The smallest difference between two groups that this family finds with a power of 80%, with as
+        many `repeats` of each as there are, or another number; None where it has no intervals."""
+        k, n = len(self.names), min(map(len, self.values.values()))
+        if k < 2 or n < 2:
+            return None
+        if self.folded:
+            return self._detectable_by_folds()
+        variance, degrees = self.pooled
+        if k - len(self.noisy) < 2 or variance < NO_SPREAD**2 or degrees < FEWEST_DEGREES:
+            return None
+        variance *= float(np.mean([spread**2 for spread in self.spread.values()]))
+        if repeats:
+            n, degrees = repeats, round(degrees / (n - 1)) * (repeats - 1)
+        return detectable(range_quantile(k, degrees) / sqrt(2), degrees) * sqrt(2 * variance / n)
+
+    def _detectable_by_folds(self) -> float | None:
+        spreads = []
+        for ours, theirs in combinations(self.names, 2):
+            both = self.groups[ours].keys() & self.groups[theirs].keys()
+            gaps = by_fold({r: self.groups[ours][r] - self.groups[theirs][r] for r in both})
+            if len(gaps) - 1 < FEWEST_DEGREES:
+                return None
+            spreads.append(np.var(gaps, ddof=1))
+        n, confidence = len(gaps), 1 - (1 - CONFIDENCE) / len(spreads)
+        error = sqrt(float(np.mean(spreads)) * (1 / n + self.shared))
+        return detectable(t_quantile(confidence, n - 1), n - 1) * error or None
+
+    def repeats_to_detect(self, difference: float) -> int | None:
+        """How many seeds of each group find a difference of this size with a power of 80%; None if more
+        than anybody trains, or where no variance is known."""
+        if self.folded or self.smallest_detectable() is None:
+            return None
+
+        def found(n: int) -> bool:
+            smallest = self.smallest_detectable(n)
+            return smallest is not None and smallest <= abs(difference)
+
+        # More seeds find smaller differences.
+        n = bisect_left(range(MOST_SEEDS + 1), True, lo=2, key=found)
+        return n if n <= MOST_SEEDS else None
 
 
-def paired_difference(
-    ours: dict[Repeat, float], theirs: dict[Repeat, float], compared: int = 1, shared: float = 0.0
-) -> Difference | None:
-    """Ours minus theirs over the repeats that both have; None if they share none. The interval holds for
-    all of `compared` differences together (Bonferroni); `shared` as for `interval`."""
-    both = ours.keys() & theirs.keys()
-    if not both:
+def in_standard_deviations(groups: int, repeats: int) -> float | None:
+    """The smallest difference that a family of so many groups, with so many results each, finds with a
+    power of 80%, in standard deviations; None where it has no intervals."""
+    degrees = groups * (repeats - 1)
+    if groups < 2 or degrees < FEWEST_DEGREES:
         return None
-    confidence = 1 - (1 - CONFIDENCE) / max(1, compared)
-    paired = interval(
-        by_fold({repeat: ours[repeat] - theirs[repeat] for repeat in both}), confidence, shared
-    )
-    if paired.sd is None:
-        return Difference(1, paired.mean, None, None, False, None)
-    # Counts of samples: the same difference in every seed is a coincidence, not a certainty.
-    known = paired.n >= FEWEST_PAIRS and paired.sd > NO_SPREAD
-    separable = known and (paired.low > 0 or paired.high < 0)
-    more = None
-    if known and not separable and not shared:
-        more = more_seeds(paired.mean, paired.sd, paired.n, confidence)
-    return Difference(paired.n, paired.mean, paired.low, paired.high, separable, more)
+    return detectable(range_quantile(groups, degrees) / sqrt(2), degrees) * sqrt(2 / repeats)
 
 
-def more_seeds(mean: float, sd: float, n: int, confidence: float = CONFIDENCE) -> int | None:
-    """Seeds beyond n that a paired t test would need to find a difference of this mean and standard
-    deviation, with a power of 80%; None if that is more than MOST_SEEDS in all."""
-    if mean == 0:
-        return None
-    totals, detectable = _detectable(confidence)
-    enough = totals[(totals > n) & (abs(mean) >= detectable * sd)]
-    return int(enough[0]) - n if len(enough) else None
+def noisier_than_others(groups: Mapping[str, list[float]]) -> set[str]:
+    """The groups whose variance is clearly larger than that of the others, the largest first, each
+    tested with Bonferroni's correction."""
+    left = {name: values for name, values in groups.items() if len(values) > 1}
+    found: set[str] = set()
+    while len(left) > 2:
+        noisiest = max(left, key=lambda name: np.var(left[name], ddof=1))
+        rest = [values for name, values in left.items() if name != noisiest]
+        degrees = sum(len(values) - 1 for values in rest)
+        pooled = sum(np.var(values, ddof=1) * (len(values) - 1) for values in rest) / degrees
+        limit = variance_ratio.ppf(1 - NOISY / len(left), len(left[noisiest]) - 1, degrees)
+        if np.var(left[noisiest], ddof=1) <= max(limit * pooled, NO_SPREAD**2):
+            break
+        found.add(noisiest)
+        del left[noisiest]
+    return found
+
+
+def welch(ours: list[float], theirs: list[float]) -> tuple[float, float]:
+    """The standard error of a difference of two means of unequal variance, and Welch's degrees of
+    freedom; none where a group has one value."""
+    if min(len(ours), len(theirs)) < 2:
+        return 0.0, 0.0
+    parts = [float(np.var(values, ddof=1)) / len(values) for values in (ours, theirs)]
+    total = sum(parts)
+    if total == 0:
+        return 0.0, 0.0
+    spread = sum(part**2 / (len(v) - 1) for part, v in zip(parts, (ours, theirs), strict=True))
+    return sqrt(total), total**2 / spread
 
 
 @cache
-def _detectable(confidence: float) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of seeds, and the difference that each finds, in standard deviations."""
-    totals = np.arange(2, MOST_SEEDS + 1)
-    quantiles = student.ppf((1 + confidence) / 2, totals - 1) + student.ppf(POWER, totals - 1)
-    return totals, quantiles / np.sqrt(totals)
+def t_quantile(confidence: float, degrees: float) -> float:
+    return float(student.ppf((1 + confidence) / 2, degrees))
+
+
+def range_quantile(groups: int, degrees: float, confidence: float = CONFIDENCE) -> float:
+    """The quantile of the studentized range of so many groups."""
+    return _range_quantile(groups, int(10 * degrees), confidence)
+
+
+@cache
+def _range_quantile(groups: int, tenths: int, confidence: float) -> float:
+    return float(studentized_range.ppf(confidence, groups, tenths / 10))
+
+
+@cache
+def detectable(critical: float, degrees: float) -> float:
+    """The difference, in standard errors, of which a two-sided test with this critical value of t finds
+    80%."""
+    return float(brentq(lambda d: nct.sf(critical, degrees, d) - POWER, 0, 10 * critical + 10))
 
 
 def expected_best(chosen: list[float], reported: list[float], budget: int) -> float:

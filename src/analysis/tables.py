@@ -1,16 +1,17 @@
-"""The comparison as tables: `results.csv`, a row a run, and `summary.csv`, a row a setting."""
+"""The comparison as tables: of runs, of settings and of losses."""
 
 from pathlib import Path
 
-from ..durable import write_csv
+from ..durable import TEXT, write_csv, write_text
 from ..evaluation import METRICS
 from .phrases import INTERVAL, interval_ends, number
-from .ranking import Comparison, Setting, shown_values
-from .statistics import Difference, Interval
+from .ranking import Comparison
+from .settings import Setting, shown_values
+from .statistics import Interval
 
 
 def write_tables(comparison: Comparison, out: Path) -> None:
-    """`results.csv`, a row a run, and `summary.csv`, a row a setting."""
+    """`results.csv`, a row a run; `summary.csv`, a row a setting; and `facts.json`, the answer."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
     had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
@@ -27,44 +28,84 @@ def write_tables(comparison: Comparison, out: Path) -> None:
     ]
     write_csv(out / "results.csv", rows)
     write_csv(out / "summary.csv", settings_rows(comparison))
+    write_text(out / "facts.json", comparison.facts.to_json() + "\n", **TEXT)
 
 
 def settings_rows(comparison: Comparison) -> list[list]:
-    """A row a setting, from the best down, after a header."""
+    """A row a setting, from the best down, after a header. `no_worse` tells of the settings of the loss
+    to use whether they are as good as the one to use, as far as the runs tell."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     chosen = f"{comparison.chosen_on.split()[0]}_mean"
-    header = ["rank", "setting", *keys, "metric", "seeds", "folds", chosen, *Interval._fields]
-    header += [f"{which}_{name}" for which in ("to_baseline", "to_best") for name in Difference._fields]
-    rows = []
+    header = [
+        "rank",
+        "setting",
+        *keys,
+        "metric",
+        "seeds",
+        "folds",
+        chosen,
+        *Interval._fields,
+        "no_worse",
+    ]
+    rows, to_use = [], comparison.facts.which_setting
     for rank, setting in enumerate(comparison.settings, 1):
-        row = [rank if ranked(comparison, setting) else None, setting.label]
+        row = [rank if setting not in comparison.pixels else None, setting.label]
         row += [*(setting.differs.get(key) for key in keys), comparison.metric]
-        row += [len(setting.seeds), len(setting.folds) or None, setting.chosen.mean, *setting.test]
-        for difference in (setting.to_baseline, setting.to_best):
-            row += list(difference) if difference else [None] * len(Difference._fields)
-        rows.append(row)
+        row += [len(setting.seeds), len(setting.folds) or None, setting.chosen, *setting.test]
+        known = to_use and setting.label in (to_use.setting, *to_use.no_worse, *to_use.worse)
+        rows.append([*row, setting.label not in to_use.worse if known else None])
     return [header, *rows]
 
 
+def loss_rows(comparison: Comparison) -> list[list[str]]:
+    """The losses as people read them, the leader first, after a header; nothing with one loss."""
+    which, metric = comparison.facts.which_loss, comparison.metric
+    if not which:
+        return []
+    title = METRICS[metric].label
+    rows = [["loss", "settings", "folds" if comparison.facts.folds else "seeds", f"test {title}"]]
+    rows[0] += [INTERVAL, f"{which.leader} minus it"]
+    gaps = {gap.loss: gap for gap in which.differences}
+    for result in which.losses:
+        ends = (
+            ""
+            if result.low is None
+            else " … ".join(number(metric, e) for e in (result.low, result.high))
+        )
+        lost = f" ({result.collapsed} of {result.runs} runs collapsed)" * bool(result.collapsed)
+        row = [result.loss + lost, f"{result.settings}", f"{result.repeats}"]
+        row += [number(metric, result.mean), ends, difference_text(metric, gaps.get(result.loss))]
+        rows.append(row)
+    return rows
+
+
+def difference_text(metric: str, gap) -> str:
+    """A difference with its interval, the wider one where other classes are known; a star where it is
+    separable from 0."""
+    if gap is None:
+        return ""
+    text = number(metric, gap.estimate, signed=True)
+    low, high = (gap.low, gap.high) if gap.classes_low is None else (gap.classes_low, gap.classes_high)
+    if low is not None:
+        low, high = (number(metric, end, signed=True).split()[0] for end in (low, high))
+        text += f" ({low}\u00a0…\u00a0{high})"
+    return text + "\u00a0*" * gap.separable
+
+
 def ranking_header(comparison: Comparison) -> list[str]:
-    """The columns of the table that people read, in the terminal and in the report."""
+    """The columns of the table of settings, in the terminal and in the report."""
     chosen = f"{comparison.chosen_on.split()[0]} (chosen by)"
     repeats = "folds × seeds" if comparison.best.folds else "seeds"
     return ["", "setting", repeats, chosen, "test", INTERVAL]
-
-
-def ranked(comparison: Comparison, setting: Setting) -> bool:
-    """Whether a setting has a rank: baselines have none, and nobody has where the metric cannot tell."""
-    return comparison.undecided is None and setting not in comparison.baselines
 
 
 def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[str]:
     """A setting's row under `ranking_header`."""
     metric, test = comparison.metric, setting.test
     spread = "" if test.low is None else " … ".join(interval_ends(metric, test))
-    means = number(metric, setting.chosen.mean), number(metric, test.mean)
+    means = number(metric, setting.chosen), number(metric, test.mean)
     label = setting.label + f" ({len(setting.collapsed)} collapsed)" * bool(setting.collapsed)
-    label += " (baseline)" * (setting in comparison.baselines)
+    label += " (to use)" * (setting is comparison.winner)
     folds = f"{len(setting.folds)} × " if setting.folds else ""
-    place = str(rank) if ranked(comparison, setting) else ""
+    place = str(rank) if setting not in comparison.pixels else ""
     return [place, label, f"{folds}{len(setting.seeds)}", *means, spread]

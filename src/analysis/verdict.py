@@ -3,9 +3,11 @@
 import math
 from typing import Literal, NamedTuple
 
+import numpy as np
+
 from ..evaluation import METRICS, Metric
-from .settings import Setting
-from .statistics import paired_difference
+from .settings import Setting, family_of
+from .statistics import by_fold
 
 SAME = 1e-9  # what is left of means that are the same
 BY_OWN_MARGIN = ("margin_satisfied",)  # each setting is measured by its own
@@ -63,9 +65,16 @@ def flat(
 def means_on(split: str, settings: list[Setting], metric: str) -> list[float] | None:
     """The settings' means on a split; None if some have none there."""
     try:
-        return [setting.interval(metric, split).mean for setting in settings]
+        return [mean_on(split, setting, metric) for setting in settings]
     except KeyError:
         return None
+
+
+def mean_on(split: str, setting: Setting, metric: str) -> float:
+    """A setting's mean on a split. Raises KeyError if a run has none there."""
+    if split == "test":
+        return float(np.mean(by_fold(setting.values(metric))))
+    return float(np.mean(by_fold({r.repeat: (r.validation or {})[metric] for r in setting.runs})))
 
 
 def resolution(settings: list[Setting], metric: Metric, split: str) -> float | None:
@@ -103,13 +112,8 @@ def other_metric(settings: list[Setting], metric: str) -> Other | None:
             reverse=METRICS[name].higher_is_better,
         )
         first = order[0][1]
-        gaps = [
-            paired_difference(
-                setting.values(name), first.values(name), len(settings) - 1, setting.shared
-            )
-            for _, setting in order[1:]
-        ]
-        separable = sum(gap is not None and gap.separable for gap in gaps)
+        family = family_of(settings, name)
+        separable = sum(family.difference(first.label, s.label).separable for _, s in order[1:])
         spread = (max(means) - min(means)) / (steps[split] or 1.0)
         if (separable, spread) > most:
             best = Other(name, split, [(s.label, mean) for mean, s in order], separable)

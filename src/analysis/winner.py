@@ -3,6 +3,7 @@
 import os
 
 from ..commands import command
+from ..errors import UserError
 from ..run.best import name_of, point_to
 from ..words import counted
 from .ranking import Comparison
@@ -23,9 +24,12 @@ def winning_run(comparison: Comparison) -> RunRecord | None:
 
 
 def point_to_winner(comparison: Comparison) -> None:
-    """Leave `best` in the comparison's folder."""
+    """Leave `best` in the comparison's folder; where something else is, that is a problem to name."""
     run = winning_run(comparison)
-    point_to(run.folder if run else None, comparison.folder)
+    try:
+        point_to(run.folder if run else None, comparison.folder)
+    except UserError as error:
+        comparison.problems.append(str(error))
 
 
 def next_steps(comparison: Comparison) -> list[str]:

@@ -1,168 +1,132 @@
-"""The answer in sentences: which setting, how good, against the baselines, and how sure that is."""
+"""The facts in words: the template of the answer, and the filters that it takes."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..evaluation import METRICS
 from ..words import counted
-from .certainty import against_baselines, how_sure
+from .facts import Facts, LossDifference
 from .notes import notes
-from .phrases import between, enumerate_labels, number, repeats
+from .phrases import enumerate_labels, number
 from .ranking import Comparison
-from .statistics import CONFIDENCE, FEWEST_PAIRS, POWER
-from .verdict import SAME, Other
+from .statistics import CONFIDENCE, FEWEST_DEGREES, POWER
 from .winner import next_steps
 
-FEWEST_TRIED = 3  # settings of a loss that its best is worth a line
+LITTLE = 0.02  # 2 points of a share: a smaller difference matters to few
+TEMPLATES = Path(__file__).with_name("templates")
 
 
 def answer_sentences(comparison: Comparison) -> list[str]:
-    """The answer, a sentence or two each: what collapsed; what each loss reaches where all had equal
-    budgets; which setting ranks first, or why none does; against the baselines; how sure that is; what
-    else a reader must know; and how to use the model."""
-    lines = [*collapsed_settings(comparison), *best_of_each_loss(comparison)]
-    lines += [headline(comparison), *against_baselines(comparison)]
-    if comparison.undecided:
-        lines += what_to_do(comparison)
-    elif len(comparison.candidates) > 1:
-        lines += how_sure(comparison)
-    return [*lines, *notes(comparison), *next_steps(comparison)]
+    """The answer, a sentence or a command a line, the two that matter most and the next step first; an
+    empty line parts them from all else."""
+    facts = comparison.facts
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,  # plain text
+    )
+    env.filters |= filters(comparison)
+    words = env.get_template("answer.txt").render(
+        facts=facts,
+        title=METRICS[comparison.metric].label,
+        best_value=METRICS[comparison.metric].best,
+        chosen_on=comparison.chosen_on,
+        repeats=repeats(facts),
+        sure=facts.which_setting is not None and facts.which_setting.low is not None,
+        range=spread_of_losses(facts),
+        no_difference=no_difference(facts),
+    )
+    first, _, rest = words.partition("\n\n")
+    rest = [line for line in rest.splitlines() if line.strip()]
+    return [*first.splitlines(), "", *rest, *notes(comparison), *next_steps(comparison)]
 
 
-def best_of_each_loss(comparison: Comparison) -> list[str]:
-    """What each loss reaches, if each had as many settings to choose from, three at least: then none
-    leads because it was tried more often. Otherwise nothing."""
-    by_loss = comparison.by_loss
-    tried = {len(settings) for settings in by_loss.values()}
-    if len(by_loss) < 2 or len(tried) > 1 or min(tried) < FEWEST_TRIED or comparison.undecided:
-        return []
-    metric, sign = comparison.metric, 1 if comparison.higher_is_better else -1
-    firsts = sorted((own[0] for own in by_loss.values()), key=lambda first: -sign * first.chosen.mean)
-    reached = [
-        f"{first.label} {number(metric, first.test.mean)}{between(metric, first.test)}"
-        for first in firsts
-    ]
-    chosen = f"chosen on the {comparison.chosen_on}"
-    return [f"Best of {tried.pop()} settings of each loss, {chosen}, by {metric}: {'; '.join(reached)}."]
+def filters(comparison: Comparison) -> dict[str, Callable]:
+    metric = METRICS[comparison.metric]
+    sign = 1 if comparison.higher_is_better else -1
+
+    def value(number_: float, name: str | None = None) -> str:
+        return number(name or comparison.metric, number_)
+
+    def apart(difference: float) -> str:
+        """The size of a difference that is an advantage; with its sign where it is none."""
+        return metric.format(sign * difference, True).lstrip("+")
+
+    def step(resolution: float | None, split: str) -> str:
+        if not resolution:
+            return "nothing"
+        shown = metric.format(resolution, True).lstrip("+")
+        return f"the {shown} that one {metric.counted_noun} more or less changes"
+
+    def pick(differences: list[LossDifference], test: Callable) -> list[LossDifference]:
+        return [gap for gap in differences if test(gap)]
+
+    return {
+        "value": value,
+        "apart": apart,
+        "end": lambda difference: metric.format(difference, True).split()[0],
+        "gap": lambda difference: metric.format(difference, True),
+        "size": lambda difference: apart(difference).split()[0],
+        "step": step,
+        "title": lambda name: METRICS[name].label,
+        "names": lambda labels: enumerate_labels(labels),
+        "nearest": lambda gaps: min(gaps, key=lambda gap: sign * gap.estimate),
+        "ahead": partial(pick, test=lambda gap: gap.separable and sign * gap.estimate < 0),
+        "behind": partial(pick, test=lambda gap: gap.separable and sign * gap.estimate > 0),
+        "rivals": partial(pick, test=lambda gap: not gap.separable),
+        "of": lambda count, all_: (
+            f"{'It' if all_ == 1 else f'{count} of the {all_} others'} {'is' if count == 1 else 'are'}"
+            if all_ > 1
+            else "The other is"
+        ),
+    }
 
 
-def headline(comparison: Comparison) -> str:
-    best, metric, n = comparison.best, comparison.metric, len(comparison.candidates)
-    lower = "" if comparison.higher_is_better else " (lower is better)"
-    flatters = ", which flatters it" if comparison.chosen_on_test else ""
-    if comparison.undecided:
-        return why_undecided(comparison)
-    ends = f"{number(metric, best.test.mean)} on the test split{between(metric, best.test)}, "
-    ends += f"{repeats(best)}."
-    name = best.label
-    if best.collapsed:
-        name += f" ({len(best.collapsed)} of {counted(len(best.runs), 'run')} collapsed)"
-    if n == 1:
-        besides = enumerate_labels([setting.label for setting in comparison.baselines])
-        only = f"the only setting besides {besides}" if besides else "the only setting"
-        return f"{name}, {only}: {metric}{lower} {ends}"
-    level = [setting.label for setting in comparison.equals]
-    first = f"shares the first rank with {enumerate_labels(level)}" if level else "ranks first"
-    where = f"by {metric}{lower} on the {comparison.chosen_on}{flatters}"
-    return f"{name} {first} of {n} settings {where}: {ends}"
+def repeats(facts: Facts) -> str:
+    return counted(facts.repeats, "fold" if facts.folds else "seed")
 
 
-def why_undecided(comparison: Comparison) -> str:
-    """That nobody ranks first, and why."""
-    found, metric, n = comparison.undecided, METRICS[comparison.metric], len(comparison.candidates)
-    first = f"No setting ranks first of {n}: "
-    if found.why == "collapsed":
-        return f"{first}all of their runs collapsed."
-    low, high = number(metric.name, found.low), number(metric.name, found.high)
-    at = low if low == high else f"{low} to {high}"
-    one = one_sample(comparison, found.split)
-    if found.why == "saturated":
-        limit = number(metric.name, metric.best)
-        within = f", all within {one} of {limit}" if found.resolution else f" at {limit}"
-        said = f"{first}{metric.name} is saturated on the {found.split} split{within}"
-    else:
-        said = f"{first}all of them tie by {metric.name} on the {found.split} split"
-        said += f", less apart than {one}" if found.high - found.low > SAME else ""
-    said += f" ({at})"
-    if found.split == "validation":
-        tests = [setting.test.mean for setting in comparison.candidates]
-        low, high = (number(metric.name, end) for end in (min(tests), max(tests)))
-        said += f"; on the test split they have {low if low == high else f'{low} to {high}'}"
-    return f"{said}, {repeats(comparison.best)}."
+def spread_of_losses(facts: Facts) -> float | None:
+    """How far apart the best and the worst loss are."""
+    if not facts.which_loss:
+        return None
+    means = [result.mean for result in facts.which_loss.losses]
+    sign = 1 if METRICS[facts.metric].higher_is_better else -1
+    return sign * (max(means) - min(means))
 
 
-def one_sample(comparison: Comparison, split: str) -> str:
-    """`the 3.3 points that one of 30 queries changes`."""
-    metric, step = METRICS[comparison.metric], comparison.undecided.resolution
-    if not step:
-        return ""
-    apart = number(metric.name, step, signed=True).lstrip("+")
-    return f"the {apart} that one {metric.counted_noun} more or less changes"
-
-
-def what_to_do(comparison: Comparison) -> list[str]:
-    """What would tell settings apart that the metric cannot."""
-    found = comparison.undecided
-    if found.why == "collapsed":
-        return ["To get an answer: a smaller optimizer.lr or scale.value, as each run's log says."]
-    ways, config = [], comparison.best.runs[0].config
-    if found.other:
-        ways.append(other_metric(found.other))
-    closed = config.evaluation.protocol == "closed_set"
-    what, share = ("images" if closed else "classes"), config.dataset.val_fraction
-    if found.split == "validation":
-        ways.append(f"more validation {what} (dataset.val_fraction, now {share:g})")
-    else:
-        ways.append(f"more {found.split} {what}")
-    if not comparison.best.folds:
-        ways.append("folds, which test each in turn (dataset.folds=5)")
-    if found.resolution is None and found.split == "test" and comparison.best.test.n == 1:
-        ways.append("more seeds (seed=0,1,2)")
-    none = "" if found.other else "No other recorded metric tells them apart. "
-    return [f"{none}What would: {'; '.join(ways)}."]
-
-
-def other_metric(other: Other) -> str:
-    shown = [f"{label} {number(other.metric, mean)}" for label, mean in other.means]
-    if len(shown) > 4:
-        shown = [*shown[:2], "…", shown[-1]]
-    if other.separable:
-        does = f"on the test split separates {other.separable} of {len(other.means) - 1} from its first"
-    else:
-        does = "spreads them, though not separably"
-    return f"--metric {other.metric}, which {does} (on the {other.split} split {', '.join(shown)})"
-
-
-def collapsed_settings(comparison: Comparison) -> list[str]:
-    """Which settings have runs that collapsed: their numbers count, and mislead where nobody says so."""
-    settings = [setting for setting in comparison.settings if setting.collapsed]
-    if not settings:
-        return []
-    counts = [f"{s.label} ({len(s.collapsed)} of {counted(len(s.runs), 'run')})" for s in settings]
-    why = settings[0].collapsed[0].error
-    return [
-        f"Collapsed: {enumerate_labels(counts)}, as in {settings[0].label}: {why}. Their numbers count, "
-        "and say nothing about the loss at a learning rate or scale that suits it."
-    ]
+def no_difference(facts: Facts) -> bool:
+    """Whether the losses are closer than what would have been found, and that is little."""
+    which = facts.which_loss
+    if not which or which.smallest_detectable is None or any(gap.separable for gap in which.differences):
+        return False
+    return abs(spread_of_losses(facts)) <= which.smallest_detectable <= LITTLE
 
 
 def method(comparison: Comparison) -> str:
     """How the numbers came about, and what the intervals are about."""
-    folds = bool(comparison.best.folds)
-    word = "fold" if folds else "seed"
-    means = (
-        "Student's t over folds, whose seeds are averaged, with the variance corrected for the training "
-        "images that folds share (Nadeau & Bengio 2003)"
-        if folds
-        else "Student's t over seeds"
+    chosen = (
+        f"Every loss chooses its setting anew with each seed, on the {comparison.chosen_on}, and is "
+        "judged by that run's result on the test split."
     )
-    about = (
-        "they say how much training and the images vary"
-        if folds
-        else "they say how much training varies, not how much another test set would"
-    )
-    power = "" if folds else f" Seeds needed are for a power of {POWER:.0%}."
+    if comparison.facts.folds:
+        how = (
+            "Differences between losses are paired by fold, corrected for the number of pairs "
+            "(Bonferroni) and for the training images that folds share (Nadeau & Bengio 2003)."
+        )
+    else:
+        how = (
+            f"Differences between losses hold together with {CONFIDENCE:.0%}: Tukey's studentized range "
+            "with a pooled variance, Games and Howell's test for a loss that is much noisier than the "
+            "others, Dunnett's test against the baseline. They say how much training varies; where "
+            "classes are unseen, the interval for other classes is from a bootstrap over classes."
+        )
     return (
-        f"Ranked by the mean on the {comparison.chosen_on}, reported on the test split. Intervals of a "
-        f"mean are {means}, {CONFIDENCE:.0%}: {about}. Differences are paired by seed"
-        f"{' and fold' * folds}; their intervals hold for all of a column together (Bonferroni), and "
-        f"with fewer than {FEWEST_PAIRS} {word}s, or the same difference in each, nothing is called "
-        f"separable.{power}"
+        f"{chosen} {how} An interval needs {FEWEST_DEGREES} degrees of freedom. The smallest difference "
+        f"that would have been found has a power of {POWER:.0%}. * separable from 0."
     )

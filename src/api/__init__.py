@@ -24,7 +24,7 @@ os.environ[PROGRAM] = NAME  # commands that are printed can be typed anywhere
 
 import numpy as np
 
-from src.analysis import Comparison, compare_sweeps
+from src.analysis import Across, Comparison, compare_sweeps
 from src.config.compose import quoted
 from src.errors import UserError
 from src.run.embedding import images_split
@@ -52,7 +52,9 @@ def sweep(*overrides: str, folder: str | Path | None = None) -> Path:
     return place
 
 
-def compare(*folders: str | Path, metric: str | None = None, baseline: str | None = None) -> Comparison:
+def compare(
+    *folders: str | Path, metric: str | None = None, baseline: str | None = None
+) -> Comparison | Across:
     """Compare the runs in sweeps' folders, print the answer and write `comparison/` into the first.
     Raises UserError if there is nothing to compare."""
     return compare_sweeps([Path(folder) for folder in folders], metric, baseline)

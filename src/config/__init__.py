@@ -4,8 +4,18 @@ Hydra composes YAML, `read` makes the typed tree of it, and everything else says
 """
 
 from .errors import BadKey, Mistakes
-from .identity import computed, identity, setting
+from .identity import computed, differences, identity, setting
 from .read import checked, read
 from .tree import Config
 
-__all__ = ["BadKey", "Config", "Mistakes", "checked", "computed", "identity", "read", "setting"]
+__all__ = [
+    "BadKey",
+    "Config",
+    "Mistakes",
+    "checked",
+    "computed",
+    "differences",
+    "identity",
+    "read",
+    "setting",
+]

@@ -9,6 +9,7 @@ from typing import Any
 
 from .classes import arguments, converted, is_own, locate
 from .errors import BadKey
+from .fields import spelled
 from .tree import PACKAGES, Config, leaves
 
 # Arguments of this project's own readers that say where data lie. Like dataset.root they do not count:
@@ -50,6 +51,17 @@ def computed(config: Config) -> dict[str, Any]:
     if config.init.source:
         kept["init.from"] = config.start or absolute(config.init.source)
     return kept
+
+
+def differences(there: Config, here: Config) -> dict[str, str]:
+    """What two configurations compute otherwise, by keys, in words: `epochs=3 there, 6 here`."""
+    both = computed(there), computed(here)
+    found = {}
+    for key in sorted({*both[0], *both[1]}):
+        values = [spelled(values[key]) if key in values else "not given" for values in both]
+        if values[0] != values[1]:
+            found[key] = f"{key}={values[0]} there, {values[1]} here"
+    return found
 
 
 def own_arguments(config: Config) -> dict[str, tuple[Any, Any]]:

@@ -32,7 +32,8 @@ def plain(composed: DictConfig) -> dict[str, Any]:
     try:
         values = {name: resolved(composed, name) for name in groups}
     except InterpolationToMissingValueError:
-        values = OmegaConf.to_container(composed, resolve=False)
+        whole = OmegaConf.to_container(composed, resolve=False)
+        values = {name: whole[name] for name in groups}
     mistakes = Mistakes()
     for name in sorted(missing_in(values)):
         example = "<file>" if name.endswith("file") else "0.3"

@@ -1,6 +1,5 @@
-"""How good embeddings are, for classes trained on and for new ones: tensors in, numbers out."""
+"""Metrics of embeddings, for classes trained on and for new ones: tensors in, numbers out."""
 
-import math
 from typing import NamedTuple
 
 from torch import Tensor
@@ -8,7 +7,7 @@ from torch import Tensor
 from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
 from .collapse import collapse
 from .counts import counts
-from .geometry import GEOMETRY_METRICS, geometry, widest_angle
+from .geometry import GEOMETRY_METRICS, geometry, measurable, widest_angle
 from .metrics import Metric
 from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
 from .verification import (
@@ -23,7 +22,7 @@ from .verification import (
     verification,
 )
 
-# Each evaluation that `evaluate` knows, and the names of its metrics.
+# The names of each evaluation's metrics.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
     "closed_set": (*CLOSED_SET_METRICS, *GEOMETRY_METRICS),
     "open_set": (*RETRIEVAL_METRICS, *VERIFICATION_METRICS, *GEOMETRY_METRICS),
@@ -48,6 +47,7 @@ __all__ = [
     "evaluate",
     "geometry",
     "lowest_far",
+    "measurable",
     "retrieval",
     "roc",
     "sample_pairs",
@@ -59,7 +59,7 @@ __all__ = [
 
 
 class Evaluated(NamedTuple):
-    """The result of an evaluation: `metrics` by name, and the details behind them, where it has any."""
+    """The result of an evaluation: `metrics` by name, and the details of those that were computed."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None
@@ -74,29 +74,25 @@ def evaluate(
     labels: Tensor,
     pairs: tuple[Tensor, ...] | None = None,
 ) -> Evaluated:
-    """The evaluation `name`, one of EVALUATIONS, of embeddings (N, D) with labels (N,). A closed set is
-    judged by the head's prototypes (C, D), verification by `pairs` (first, second, same, fold; each
-    (P,)), and an open set by `pairs` and by nearest neighbours. Metrics that are not finite numbers are
-    absent, and all are if an embedding is not one: NaN would be ranked as something. Raises ValueError
-    for another name, and for missing pairs."""
+    """Return the evaluation `name`, one of EVALUATIONS, of embeddings (N, D) with labels (N,).
+
+    A closed set is judged by the head's prototypes (C, D), verification by `pairs` (first, second, same,
+    fold; each (P,)), and an open set by `pairs` and by nearest neighbours. A metric that is not a finite
+    number is absent; so are all unless the embeddings are `measurable`. Raises ValueError for another
+    name, and for missing pairs."""
     if name not in EVALUATIONS:
         raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
     if name != "closed_set" and pairs is None:
         raise ValueError(f"evaluation {name!r} needs pairs")
-    if not embeddings.isfinite().all():
+    if not measurable(embeddings):
         return Evaluated({})
     if name == "closed_set":
         closed = closed_set(head, embeddings, labels)
         metrics = closed.metrics | geometry(embeddings, labels, head.prototypes)
-        return Evaluated(finite(metrics), closed)
+        return Evaluated(metrics, closed)
     scores = score_pairs(embeddings, *pairs)
     if name == "verification":
-        return Evaluated(finite(verification(scores)), scores=scores)
+        return Evaluated(verification(scores), scores=scores)
     retrieved = retrieval(embeddings, labels)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, head.prototypes)
-    return Evaluated(finite(metrics), retrieved=retrieved, scores=scores)
-
-
-def finite(metrics: dict[str, float]) -> dict[str, float]:
-    """Those metrics that are finite numbers."""
-    return {name: value for name, value in metrics.items() if math.isfinite(value)}
+    return Evaluated(metrics, retrieved=retrieved, scores=scores)

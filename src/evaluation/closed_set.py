@@ -5,10 +5,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .metrics import Metric, by_name
+from .geometry import measurable
+from .metrics import Metric, by_name, settled
 
 PERCENTILES = (5, 50, 95)
 _STATISTICS = ("mean", *(f"p{p:02d}" for p in PERCENTILES))
+ROWS = 4096  # samples at a time, at most
+TILE = 2**24  # logits at a time: 64 MiB
 CLOSED_SET_METRICS = by_name(
     Metric.share("accuracy", "images"),
     Metric.share("worst_recall", "smallest_class"),
@@ -19,7 +22,8 @@ CLOSED_SET_METRICS = by_name(
 
 
 class ClosedSet(NamedTuple):
-    """`metrics`, CLOSED_SET_METRICS by name, angles in radians; `recall` (C,) of each class, nan for one
+    """`metrics`, CLOSED_SET_METRICS by name, angles in radians, none unless the embeddings are
+    `measurable`; `recall` (C,) of each class, nan for one
     without samples; `predicted` (N,), the class of the largest logit; `target_angle` and `other_angle`
     (N,) of each sample, to its own prototype and to the nearest other one."""
 
@@ -31,8 +35,9 @@ class ClosedSet(NamedTuple):
 
 
 @torch.no_grad()
-def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> ClosedSet:
-    """Evaluate embeddings (N, D) with labels (N,) against a head's prototypes (C, D).
+def closed_set(head, embeddings: Tensor, labels: Tensor, tile: int = TILE) -> ClosedSet:
+    """Evaluate embeddings (N, D) with labels (N,) against a head's prototypes (C, D), with about `tile`
+    logits in memory at a time.
 
     accuracy          share of samples whose target logit, without margin, is the largest
     worst_recall      the smallest recall of a class
@@ -41,21 +46,24 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     other_angle_*     angle to the nearest other prototype: mean and percentiles
     """
     classes = head.num_classes
-    correct, satisfied, predicted, target_angle, other_angle = [], [], [], [], []
-    for x, y in zip(embeddings.split(chunk), labels.split(chunk), strict=True):
-        prediction = head.logits(x).argmax(1)
-        predicted.append(prediction)
-        correct.append(prediction == y)
-        satisfied.append(head.margin_logits(x, y).argmax(1) == y)
+    chunk = min(ROWS, max(1, tile // classes))
+    # Allocated before the loop: small results between large blocks that are freed fragment the memory.
+    predicted, satisfied = torch.empty_like(labels), torch.empty_like(labels, dtype=torch.bool)
+    target_angle, other_angle = torch.empty(
+        2, len(labels), dtype=head.weight.dtype, device=labels.device
+    )
+    for first in range(0, len(labels), chunk):
+        rows = slice(first, first + chunk)
+        x, y = embeddings[rows], labels[rows]
+        predicted[rows] = head.logits(x).argmax(1)
+        satisfied[rows] = head.margin_logits(x, y).argmax(1) == y
         angle, own = head.cosines(x).clamp(-1, 1).acos(), y[:, None]
-        target_angle.append(angle.gather(1, own).squeeze(1))
-        other_angle.append(angle.scatter_(1, own, torch.inf).amin(1))
+        target_angle[rows] = angle.gather(1, own).squeeze(1)
+        other_angle[rows] = angle.scatter_(1, own, torch.inf).amin(1)
 
     # The rest is on the CPU: only a few numbers are left, and not every device has float64.
-    correct, satisfied, predicted, target_angle, other_angle = (
-        torch.cat(parts).cpu() for parts in (correct, satisfied, predicted, target_angle, other_angle)
-    )
-    labels = labels.cpu()
+    labels, predicted, satisfied = labels.cpu(), predicted.cpu(), satisfied.cpu()
+    target_angle, other_angle, correct = target_angle.cpu(), other_angle.cpu(), predicted == labels
     right = torch.bincount(labels[correct], minlength=classes)
     # The recall of a class without samples is nan, and does not count as the worst.
     recall = right.double() / torch.bincount(labels, minlength=classes)
@@ -63,4 +71,5 @@ def closed_set(head, embeddings: Tensor, labels: Tensor, chunk: int = 4096) -> C
     for angle in (target_angle.double(), other_angle.double()):
         values += [angle.mean(), *(angle.quantile(p / 100) for p in PERCENTILES)]
     metrics = dict(zip(CLOSED_SET_METRICS, torch.stack(values).tolist(), strict=True))
+    metrics = settled(CLOSED_SET_METRICS, metrics) if measurable(embeddings) else {}
     return ClosedSet(metrics, recall, predicted, target_angle, other_angle)

@@ -1,4 +1,4 @@
-"""Has training ended where nothing is told apart?"""
+"""Find out whether training has collapsed: nothing is told apart."""
 
 import math
 
@@ -8,20 +8,14 @@ from torch import Tensor
 
 from .geometry import angles_between
 
-NARROW = math.radians(5)  # directions within so much of their mean are one place
-SAMPLES = 2000  # embeddings that are looked at
+NARROW = math.radians(5)  # vectors all within this angle of their mean count as one direction
+SAMPLES = 2000  # embeddings to look at
 
 
-def collapse(
-    metrics: dict[str, float], embeddings: Tensor, prototypes: Tensor, *, angular: bool
-) -> str | None:
-    """Why a model with these `metrics`, embeddings (N, D) and prototypes (C, D) has collapsed, in words;
-    None if it has not. `angular` says that the loss works on angles, so that a sample belongs within 90°
-    of its prototype."""
-    reasons = []
-    angle, accuracy = metrics.get("target_angle_mean"), metrics.get("accuracy")
-    if angular and angle is not None and angle > math.pi / 2:
-        reasons.append(f"samples are {math.degrees(angle):.0f}° from their own prototype on average")
+def collapse(metrics: dict[str, float], embeddings: Tensor, prototypes: Tensor) -> str | None:
+    """Return in words why a model with these `metrics`, embeddings (N, D) and prototypes (C, D) tells
+    nothing apart, or None if it does. A model that is merely bad has not collapsed."""
+    reasons, accuracy = [], metrics.get("accuracy")
     if accuracy is not None and accuracy <= 1 / len(prototypes):
         reasons.append(f"accuracy {accuracy:.1%} is no better than chance")
     step = max(1, len(embeddings) // SAMPLES)
@@ -33,6 +27,6 @@ def collapse(
 
 @torch.no_grad()
 def spread(vectors: Tensor) -> float:
-    """The largest angle, in radians, between vectors (N, D) and their mean direction."""
+    """Return the largest angle, in radians, between vectors (N, D) and their mean direction."""
     directions = F.normalize(vectors.float(), dim=1)
     return float(angles_between(directions, F.normalize(directions.mean(0), dim=0)).max())

@@ -1,4 +1,4 @@
-"""What is known of a metric besides its values: unit, direction and bounds, and how people read it."""
+"""What a metric is: its unit, direction, bounds, and the form in which people read it."""
 
 import math
 from collections.abc import Mapping
@@ -22,7 +22,11 @@ _DISPLAY = {
 }
 
 
-# What a metric can be a share of, by the name of the count (see counts.py): one of them, in words.
+# How papers write the names that are no plain words.
+_TITLES = {"map_at_r": "MAP@R", "r_precision": "R-precision", "auc": "AUC", "eer": "EER"}
+ROUNDING = 1e-4  # of sums in float32, in a metric's unit
+
+# What a metric can be a share of: the name of the count (see counts.py), and the noun for one.
 COUNTED = {
     "images": "image",
     "smallest_class": "image of the smallest class",
@@ -35,9 +39,9 @@ COUNTED = {
 
 @dataclass(frozen=True)
 class Metric:
-    """Values are shares of 1, angles in radians, or plain numbers, from `lowest` to `highest`. People
-    read shares in percent and angles in degrees, which `display_factor` converts to. `counted` names
-    what it is a share of, in COUNTED; empty for one that counts nothing."""
+    """A metric, whose values are shares of 1, angles in radians, or plain numbers, from `lowest` to
+    `highest`. People read shares in percent and angles in degrees, see `display_factor`. `counted` has
+    the names in COUNTED of what it is a share of; empty for a metric that counts nothing."""
 
     name: str
     unit: Unit
@@ -48,18 +52,22 @@ class Metric:
 
     @classmethod
     def share(cls, name: str, *counted: str, higher_is_better: bool = True) -> "Metric":
-        """A share, from 0 to 1, of what is `counted`."""
+        """Make a metric that is a share, from 0 to 1, of what is `counted`."""
         return cls(name, "share", higher_is_better, 0.0, 1.0, counted)
 
     @classmethod
     def angle(cls, name: str, *, higher_is_better: bool) -> "Metric":
-        """An angle in radians, from 0 to π."""
+        """Make a metric that is an angle in radians, from 0 to π."""
         return cls(name, "angle", higher_is_better, 0.0, math.pi)
 
     @property
     def label(self) -> str:
-        """The name in words: "worst recall"."""
-        return self.name.replace("_", " ")
+        """The name as papers write it: "worst recall", "MAP@R", "Recall@1", "TAR@FAR=1e-3"."""
+        if self.name.startswith("recall_at_"):
+            return f"Recall@{self.name.removeprefix('recall_at_')}"
+        if self.name.startswith("tar_at_far_"):
+            return f"TAR@FAR={self.name.removeprefix('tar_at_far_')}"
+        return _TITLES.get(self.name, self.name.replace("_", " "))
 
     @property
     def axis_label(self) -> str:
@@ -73,21 +81,23 @@ class Metric:
 
     @property
     def display_factor(self) -> float:
-        """Takes a value to the number that people read: 100 for shares, 180/π for angles, else 1."""
+        """The factor from a value to the number that people read: 100 for shares, 180/π for angles, or
+        1."""
         return _DISPLAY[self.unit].factor
 
     def format(self, value: float, signed: bool = False) -> str:
-        """A value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference between two
-        values: "+1.2 points", "-3.0°", "+0.10"."""
+        """Return a value as people read it: "97.7%", "12.3°", "0.53". With `signed`, a difference
+        between two values: "+1.2 points", "-3.0°", "+0.10"."""
         factor, _, symbol, decimals = _DISPLAY[self.unit]
+        shown = round(value * factor, decimals) + 0.0  # never -0.0
         if signed:
             symbol = " points" if self.unit == "share" else symbol
-            return f"{value * factor:+.{decimals}f}{symbol}"
-        return f"{value * factor:.{decimals}f}{symbol}"
+            return f"{shown:+.{decimals}f}{symbol}"
+        return f"{shown:.{decimals}f}{symbol}"
 
     @property
     def best(self) -> float:
-        """The best value that there is, which may be infinite."""
+        """The best possible value, which may be infinite."""
         return self.highest if self.higher_is_better else self.lowest
 
     @property
@@ -96,16 +106,27 @@ class Metric:
         return COUNTED[self.counted[0]]
 
     def resolution(self, counts: Mapping[str, int]) -> float | None:
-        """How far one more image, query or pair that goes wrong can move the metric, on a split with
-        these `counts`; None for a metric that counts nothing, or if the count is not known."""
+        """Return how far one more wrong image, query or pair can move the metric, on a split with these
+        `counts`; None for a metric that counts nothing, or whose count is not known."""
         numbers = [counts.get(name) for name in self.counted]
         return 1 / min(numbers) if numbers and all(numbers) else None
 
+    def settled(self, value: float) -> float:
+        """Return the value, or the bound that rounding took it past, as π in float32 is above π. A value
+        further outside is a bug, and stays as it is."""
+        inside = min(max(value, self.lowest), self.highest)
+        return inside if abs(inside - value) < ROUNDING else value
+
     def clip(self, low: float, high: float) -> tuple[float, float]:
-        """The part of an interval that the metric can reach, of which a t interval knows nothing."""
+        """Cut an interval to the metric's bounds, which a t interval does not know."""
         return max(low, self.lowest), min(high, self.highest)
 
 
+def settled(known: Mapping[str, Metric], values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that are finite numbers, within the bounds of the metrics that are `known`."""
+    return {name: known[name].settled(value) for name, value in values.items() if math.isfinite(value)}
+
+
 def by_name(*metrics: Metric) -> dict[str, Metric]:
-    """Metrics by their names, in their order."""
+    """Return metrics by their names, in their order."""
     return {metric.name: metric for metric in metrics}

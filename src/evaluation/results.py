@@ -1,4 +1,4 @@
-"""What an evaluation leaves in `embeddings.npz`: embeddings, and all that its figures show."""
+"""The content of `embeddings.npz`: embeddings, and all that an evaluation's figures show."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -7,6 +7,7 @@ import numpy as np
 
 from ..datasets.splits import Split
 from ..durable import written_aside
+from ..foreign import read_arrays
 from . import Evaluated
 from .verification import pair_curves
 
@@ -16,18 +17,17 @@ QUERIES, NEIGHBOURS = 8, 8  # rows and columns of images in a figure
 
 @dataclass
 class Results:
-    """The arrays of an `embeddings.npz`, by their names there; None where an evaluation has none."""
+    """The arrays of an `embeddings.npz`, by their names in it; None where an evaluation has none."""
 
     embeddings: np.ndarray  # (N, D)
     labels: np.ndarray  # (N,)
     prototypes: np.ndarray  # (C, D)
     classes: np.ndarray  # their names
     names: np.ndarray | None = None  # (N,) file names, of images that come from files
-    # Rows (n,) of the images, evenly picked, and these as uint8 (n, height, width, channels); features
-    # have none.
+    # Rows (n,), picked evenly, and their images as uint8 (n, height, width, channels); none of features.
     shown: np.ndarray | None = None
     thumbnails: np.ndarray | None = None
-    # Of a closed set (N,): the predicted class, and angles in radians to the own prototype and the
+    # Of a closed set (N,): the predicted class, and angles in radians to the target's prototype and the
     # nearest other one.
     predicted: np.ndarray | None = None
     target_angle: np.ndarray | None = None
@@ -39,7 +39,9 @@ class Results:
     pair_medians: np.ndarray | None = None
     far: np.ndarray | None = None
     tar: np.ndarray | None = None
-    # Of an open set: rows (Q,) of some queries and (Q, K) of the nearest to each, and their images.
+    # Of an open set (N, M): what each image as a query adds to each of RETRIEVAL_METRICS.
+    per_query: np.ndarray | None = None
+    # Of an open set: rows (Q,) of some queries and (Q, K) of their nearest neighbours, and their images.
     queries: np.ndarray | None = None
     neighbours: np.ndarray | None = None
     query_images: np.ndarray | None = None
@@ -49,7 +51,7 @@ class Results:
     def of(
         cls, evaluated: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray
     ) -> "Results":
-        """The results of an evaluation of a split's embeddings (N, D)."""
+        """Collect the results of an evaluation of a split's embeddings (N, D)."""
         labels = split.labels.cpu().numpy()
         found = cls(embeddings, labels, prototypes, np.array(split.classes, dtype=str))
         if split.names is not None:
@@ -65,13 +67,15 @@ class Results:
         if "auc" in evaluated.metrics:
             for name, values in pair_curves(evaluated.scores)._asdict().items():
                 setattr(found, name, values)
+        if evaluated.retrieved and evaluated.retrieved.metrics:
+            found.per_query = evaluated.retrieved.per_query.cpu().numpy()
         if evaluated.retrieved and evaluated.retrieved.metrics and split.pictures:
             found.pick_neighbours(evaluated.retrieved.nearest.cpu().numpy(), split)
         return found
 
     def pick_neighbours(self, nearest: np.ndarray, split: Split) -> None:
-        """Keep some queries and what is nearest to them, of `nearest` (N, K) rows: half of them, where
-        possible, with a wrong nearest neighbour."""
+        """Keep some queries and their nearest neighbours, from rows `nearest` (N, K): where possible,
+        half of the queries have a wrong nearest neighbour."""
         correct = self.labels[nearest[:, 0]] == self.labels
         picked = [evenly(np.flatnonzero(mask), QUERIES // 2) for mask in (correct, ~correct)]
         self.queries = np.concatenate(picked)
@@ -90,9 +94,7 @@ class Results:
     def load(cls, path: Path) -> "Results":
         """Read what `save` wrote. Raises OSError, and ValueError for a file of something else."""
         try:
-            with np.load(path) as kept:  # without unpickling
-                known = {field.name for field in fields(cls)}
-                return cls(**{name: kept[name] for name in kept.files if name in known})
+            return cls(**read_arrays(path, *(field.name for field in fields(cls))))
         except OSError:
             raise
         except Exception as error:  # numpy and zlib raise anything
@@ -100,5 +102,5 @@ class Results:
 
 
 def evenly(values: np.ndarray, most: int) -> np.ndarray:
-    """At most `most` of the values (n,), evenly spaced."""
+    """Return at most `most` of the values (n,), evenly spaced."""
     return values[np.linspace(0, len(values) - 1, min(len(values), most)).astype(int)]

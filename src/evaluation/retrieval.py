@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .geometry import directions, measurable
 from .metrics import Metric, by_name
 
 RANKS = (1, 5, 10)
@@ -14,22 +15,25 @@ RETRIEVAL_METRICS = by_name(
     Metric.share("r_precision", "queries"),
     Metric.share("map_at_r", "queries"),
 )
-TILE = 2**26  # cosines in memory at a time: 256 MiB; matrix products of fewer rows are slower
-BLOCK = 64  # columns whose maximum is taken first
+TILE = 2**26  # cosines in memory at a time: 256 MiB; products of fewer rows are slower
+BLOCK = 64  # columns of which the maximum is taken first
 
 
 class Retrieval(NamedTuple):
-    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `nearest` (N, K), the
-    rows nearest to each sample, nearest first, K = min(10, N − 1)."""
+    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `per_query` (N, M), what
+    each sample adds to their means, NaN for one that is no query; `nearest` (N, K), the rows nearest to
+    each sample, nearest first, K = min(10, N − 1). Of embeddings that are not `measurable` there are no
+    metrics, and K = 0."""
 
     metrics: dict[str, float]
+    per_query: Tensor
     nearest: Tensor
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
-    """Columns (rows, k) of the `k` largest of values (rows, columns) in each row, largest first; columns
-    is a multiple of BLOCK. The k largest are in the k blocks with the largest maxima, and a search in
-    those alone takes a fraction of the time."""
+    """Return the columns (rows, k) of the `k` largest values in each row of (rows, columns), largest
+    first; the number of columns is a multiple of BLOCK. The k largest are in the k blocks with the
+    largest maxima, and a search in those alone takes a fraction of the time."""
     blocks = values.unflatten(1, (-1, BLOCK))
     if 4 * k > blocks.shape[1]:
         return values.topk(k).indices
@@ -50,8 +54,13 @@ def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval
                  query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
 
     A sample alone in its class is searched, but is no query."""
-    x = F.normalize(embeddings.float(), dim=1)
-    count = len(x)
+    count = len(embeddings)
+    per_query = torch.full((count, len(RETRIEVAL_METRICS)), torch.nan, device=embeddings.device)
+    if not measurable(embeddings):
+        return Retrieval(
+            {}, per_query, torch.empty(count, 0, dtype=torch.int64, device=per_query.device)
+        )
+    x = directions(embeddings)
     relevant = torch.bincount(labels)[labels] - 1  # (N,) R of each query
     depth = min(max(*RANKS, int(relevant.max())), count - 1)
     ranks = torch.arange(1, depth + 1, device=x.device)
@@ -74,7 +83,9 @@ def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval
         r = relevant[rows].clamp(min=1)
         values = [same_class[:, :k].any(1).float() for k in RANKS]
         values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
-        totals += torch.stack(values)[:, relevant[rows] > 0].sum(1).cpu().double()
+        found = torch.stack(values)[:, relevant[rows] > 0]
+        per_query[rows[relevant[rows] > 0]] = found.T
+        totals += found.sum(1).cpu().double()
     queries = int((relevant > 0).sum())
     metrics = dict(zip(RETRIEVAL_METRICS, (totals / queries).tolist(), strict=True)) if queries else {}
-    return Retrieval(metrics, nearest)
+    return Retrieval(metrics, per_query, nearest)

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from .metrics import Metric, by_name
+from .geometry import directions
+from .metrics import Metric, by_name, settled
 
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4")
 VERIFICATION_METRICS = by_name(
@@ -17,10 +17,10 @@ VERIFICATION_METRICS = by_name(
     Metric.share("ten_fold_accuracy", "folded_pairs"),
 )
 FOLDS = 10
-FALSE_ACCEPTS = 10  # fewer pairs than these say next to nothing of a false accept rate
+FALSE_ACCEPTS = 10  # with fewer, a false accept rate is not measured
 LFW_PAIRS = 3000  # same pairs, and as many different ones, in LFW's protocol
-MATRIX = 2**24  # cosines, 64 MiB: up to here, all of them are computed in one product
-BINS, CURVE_POINTS = 90, 2000  # of figures
+MATRIX = 2**24  # cosines, 64 MiB: up to this many, all are computed in one product
+BINS, CURVE_POINTS = 90, 2000  # in figures
 MOST_PAIRS = 2 * 10**8  # more do not fit in memory
 
 
@@ -34,9 +34,9 @@ class PairScores(NamedTuple):
 
 
 class PairCurves(NamedTuple):
-    """What figures show of pairs, in a few thousand numbers, of same pairs and then of different ones:
+    """What figures show of pairs, in a few thousand numbers. First same pairs, then different ones: the
     `pair_shares` (2, BINS) of their angles between `pair_edges` (BINS + 1,), `pair_counts` (2,) and
-    `pair_medians` (2,), angles in radians; and true accept rates `tar` (K,) over rising false accept
+    `pair_medians` (2,), angles in radians. Then true accept rates `tar` (K,) over rising false accept
     rates `far` (K,)."""
 
     pair_edges: np.ndarray
@@ -58,10 +58,10 @@ class Roc(NamedTuple):
 def score_pairs(
     embeddings: Tensor, first: Tensor, second: Tensor, same: Tensor, fold: Tensor, chunk: int = 2**13
 ) -> PairScores:
-    """Cosines of the pairs of rows `first` and `second` (P,) of embeddings (N, D)."""
-    x = F.normalize(embeddings.float(), dim=1)
+    """Return the cosines of pairs of rows, `first` and `second` (P,), of embeddings (N, D)."""
+    x = directions(embeddings)
     first, second = first.to(x.device), second.to(x.device)
-    if len(x) ** 2 <= MATRIX:  # then all cosines cost less than gathering two rows a pair
+    if len(x) ** 2 <= MATRIX:  # all cosines then cost less than gathering two rows per pair
         cosines = (x @ x.T)[first, second]
     else:
         pairs = zip(first.split(chunk), second.split(chunk), strict=True)
@@ -70,10 +70,11 @@ def score_pairs(
 
 
 def sample_pairs(labels: Tensor, count: int | None, seed: int = 0) -> tuple[Tensor, ...]:
-    """Pairs (first, second, same, fold), each (P,), of samples with labels (N,): up to `count` of the
-    same class and up to `count` of different classes, drawn by `seed`; all pairs if `count` is None. Up
-    to 3000 of each kind are in ten folds, equally many of each kind in every fold. Raises ValueError if
-    all pairs are more than memory holds."""
+    """Draw pairs (first, second, same, fold), each (P,), of samples with labels (N,).
+
+    They are up to `count` of the same class and up to `count` of different classes, drawn by `seed`; all
+    pairs if `count` is None. Up to 3000 of each kind are in ten folds, as many of each kind in every
+    fold. Raises ValueError if all pairs are more than memory holds."""
     y = labels.cpu().numpy()
     rng = np.random.default_rng(seed)
     total = len(y) * (len(y) - 1) // 2
@@ -106,8 +107,8 @@ def _draw(rows: np.ndarray, count: int | None, rng: np.random.Generator) -> np.n
 
 
 def _same_pairs(y: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """All pairs within classes if they are at most `count`; else `count` of them, each equally likely,
-    with repetition."""
+    """Return all pairs within classes if they are at most `count`; else draw `count` of them, each
+    equally likely, with repetition."""
     order = np.argsort(y, kind="stable")
     sizes = np.unique(y, return_counts=True)[1]
     starts = np.cumsum(sizes) - sizes
@@ -126,7 +127,7 @@ def _same_pairs(y: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np
 def _different_pairs(
     y: np.ndarray, count: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """`count` pairs of different classes, each equally likely, with repetition."""
+    """Draw `count` pairs of different classes, each equally likely, with repetition."""
     pairs = np.empty((2, 0), int)
     if len(np.unique(y)) < 2:
         return pairs[0], pairs[1]
@@ -137,10 +138,10 @@ def _different_pairs(
 
 
 def roc(cosines: Tensor, same: Tensor) -> Roc:
-    """The ROC curve of `cosines` (P,) of pairs, `same` (P,) or not, over all distinct thresholds; pairs
-    with equal cosines are accepted together."""
+    """Return the ROC curve of `cosines` (P,) of pairs, `same` (P,) or not, over all distinct thresholds;
+    pairs with equal cosines are accepted together."""
     # NumPy sorts values with vector instructions, several times faster than torch sorts them with their
-    # order: so those of the same class are counted by a search, not by following the order.
+    # order. So same pairs are counted by a search, not by following the order.
     falling = np.sort(cosines.numpy())[::-1]
     last = np.append(falling[1:] != falling[:-1], True)  # of equal cosines
     thresholds, accepted = falling[last], np.flatnonzero(last) + 1
@@ -152,13 +153,14 @@ def roc(cosines: Tensor, same: Tensor) -> Roc:
 
 
 def lowest_far(different: int) -> float:
-    """The smallest false accept rate that so many pairs of different classes can measure; above 1 if
-    they are too few for any."""
+    """Return the smallest false accept rate that this many pairs of different classes can measure; above
+    1 if they are too few for any."""
     return FALSE_ACCEPTS / different if different else float("inf")
 
 
 def supported_metrics(same: Tensor, fold: Tensor) -> tuple[str, ...]:
-    """The names in VERIFICATION_METRICS that pairs are enough for: `same` (P,), `fold` (P,)."""
+    """Return the names in VERIFICATION_METRICS for which there are enough pairs: `same` (P,), `fold`
+    (P,)."""
     negatives = int((~same).sum())
     if not negatives or negatives == len(same):
         return ()
@@ -168,7 +170,8 @@ def supported_metrics(same: Tensor, fold: Tensor) -> tuple[str, ...]:
 
 
 def verification(scores: PairScores) -> dict[str, float]:
-    """How well cosines tell same pairs from different ones, in the `supported_metrics`.
+    """Return how well cosines tell same pairs from different ones, in the `supported_metrics`; none if a
+    cosine is not a number.
 
     auc                area under the ROC curve, ties count half
     eer                equal error rate: false accept rate = false reject rate, interpolated
@@ -179,7 +182,7 @@ def verification(scores: PairScores) -> dict[str, float]:
     """
     cosines, same, fold = scores
     names = supported_metrics(same, fold)
-    if not names:
+    if not names or not cosines.isfinite().all():
         return {}
     far, tar = roc(cosines, same)
     metrics = {"auc": float(torch.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
@@ -189,11 +192,11 @@ def verification(scores: PairScores) -> dict[str, float]:
         folded = fold >= 0
         accuracies = fold_accuracies(cosines[folded], same[folded], fold[folded])
         metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
-    return {name: metrics[name] for name in names}
+    return settled(VERIFICATION_METRICS, {name: metrics[name] for name in names})
 
 
 def pair_curves(scores: PairScores) -> PairCurves:
-    """The curves of pairs of both kinds."""
+    """Return the curves of same and different pairs."""
     same = scores.same.numpy()
     angles = np.arccos(scores.cosines.double().clamp(-1, 1).numpy())
     span = (0, max(np.radians(10), angles.max()))
@@ -213,8 +216,8 @@ def pair_curves(scores: PairScores) -> PairCurves:
 
 
 def equal_error_rate(far: Tensor, tar: Tensor) -> float:
-    """The rate at which false accepts, `far` (K,), equal false rejects, 1 − `tar` (K,); linear between
-    thresholds."""
+    """Return the rate at which false accepts, `far` (K,), equal false rejects, 1 − `tar` (K,); linear
+    between thresholds."""
     gap = far - (1 - tar)
     after = int((gap >= 0).nonzero()[0])  # at least 1: at first nothing is accepted
     fraction = -gap[after - 1] / (gap[after] - gap[after - 1])
@@ -222,7 +225,7 @@ def equal_error_rate(far: Tensor, tar: Tensor) -> float:
 
 
 def fold_accuracies(cosines: Tensor, same: Tensor, fold: Tensor) -> list[float]:
-    """The accuracy on each fold at the threshold that is best on all others."""
+    """Return the accuracy on each fold at the threshold that is best on all others."""
     accuracies = []
     for number in fold.unique():
         inside = fold == number
@@ -232,8 +235,8 @@ def fold_accuracies(cosines: Tensor, same: Tensor, fold: Tensor) -> list[float]:
 
 
 def best_threshold(cosines: Tensor, same: Tensor) -> float:
-    """The threshold with the fewest errors, halfway between two neighbouring cosines; infinite if it is
-    best to accept no pair."""
+    """Return the threshold with the fewest errors, halfway between two neighbouring cosines; infinite if
+    it is best to accept no pair."""
     cosines, order = cosines.double().sort(descending=True)
     gain = torch.where(same[order], 1, -1).cumsum(0)
     last = torch.cat([cosines[1:] != cosines[:-1], torch.tensor([True])])

@@ -1,4 +1,4 @@
-"""Members without a softmax: every class is a decision of its own."""
+"""Members without a softmax: each class is a separate decision."""
 
 import math
 from typing import Literal
@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import psi
-from .head import CosineHead
+from .errors import BadArgument, check_choice, check_number
+from .geometry import psi, real
+from .head import CosineHead, full_precision
 from .margin import CosFace, MarginHead
 from .targets import Targets
 
@@ -37,12 +37,10 @@ class UniFace(CosFace):
 
     def __init__(self, *args, negative_weight: float = 1.0, r: float = 1.0, **options):
         super().__init__(*args, **options)
-        if not 0 < negative_weight < math.inf:
-            raise BadArgument("negative_weight", negative_weight, "expected a finite number above 0")
-        if not 0 < r <= 1:
-            raise BadArgument("r", r, "expected a number above 0, at most 1")
+        check_number("negative_weight", negative_weight, above=0)
+        check_number("r", r, above=0, most=1)
         self.negative_weight = negative_weight
-        self.bias = nn.Parameter(torch.tensor(math.log(10 * r * self.num_classes)))
+        self.bias = nn.Parameter(torch.tensor(math.log(10 * r * self.num_classes), dtype=real()))
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         z = self.margin_logits(embeddings, labels) - self.bias
@@ -84,6 +82,7 @@ class SphereFace2(MarginHead):
         self,
         *args,
         margin: float | None = None,
+        scale: float | None = None,
         kind: Literal["C", "A", "M"] = "C",
         alpha: float = 0.7,
         power: float = 3.0,
@@ -92,13 +91,11 @@ class SphereFace2(MarginHead):
         **options,
     ):
         margin = self.published_margin if margin is None else margin
-        super().__init__(*args, margin=margin, gradient=gradient, **options)
-        if kind not in ("C", "A", "M"):
-            raise BadArgument("kind", kind, "expected C, A or M")
-        if not 0 < alpha < 1:
-            raise BadArgument("alpha", alpha, "expected a number above 0 and below 1")
-        if not power >= 1:
-            raise BadArgument("power", power, "expected a number from 1")
+        scale = self.published_scale if scale is None else scale
+        super().__init__(*args, margin=margin, scale=scale, gradient=gradient, **options)
+        check_choice("kind", kind, "C", "A", "M")
+        check_number("alpha", alpha, above=0, below=1)
+        check_number("power", power, least=1)
         low, high = {"C": (0, 2), "A": (0, math.pi), "M": (1, math.inf)}[kind]
         if not low <= margin <= high:
             limit = "" if high == math.inf else f" and ≤ {high:.4g}"
@@ -110,11 +107,11 @@ class SphereFace2(MarginHead):
             raise BadArgument("beyond_pi", beyond_pi, f"expected {forms}")
         self.kind, self.alpha, self.power, self.beyond_pi = kind, alpha, power, beyond_pi
         self.no_margin = 1.0 if kind == "M" else 0.0
-        self.bias = nn.Parameter(torch.tensor(self._first_bias(margin)))
+        self.bias = nn.Parameter(torch.tensor(self._first_bias(margin, scale), dtype=real()))
 
-    def _first_bias(self, m: float) -> float:
+    def _first_bias(self, m: float, s: float) -> float:
         # Where dL/db = 0 at c = 0: α σ(−z_y − b) = (1 − α)(C − 1) σ(z_j + b), a quadratic in e^b.
-        s, zero = self.scale.item(), torch.zeros(())
+        zero = torch.zeros((), dtype=real(), device="cpu")
         angle = {"C": math.pi / 2, "A": math.pi / 2 + m, "M": math.pi / 2 * m}[self.kind]
         shift = m if self.kind == "C" else 0.0
         own = s * (self.g(self.cosine_of(zero + angle)).item() - shift)
@@ -131,7 +128,7 @@ class SphereFace2(MarginHead):
         return 2 * half.detach().sign() * half.abs() ** self.power - 1
 
     def cosine_of(self, phi: Tensor) -> Tensor:
-        """What stands for cos φ, φ in radians, any shape."""
+        """Return ψ(φ), or cos(min(φ, π)) with beyond_pi=paper; φ in radians, any shape."""
         return psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi.clamp_max(math.pi))
 
     def target_cosine(self, targets: Targets) -> Tensor:
@@ -168,6 +165,7 @@ class P2SGrad(CosineHead):
     def __init__(self, embedding_dim: int, num_classes: int):
         super().__init__(embedding_dim, num_classes, scale=1.0)
 
+    @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         cosine = self.cosines(embeddings)
         one_hot = torch.zeros_like(cosine).scatter(1, labels.unsqueeze(1), 1.0)

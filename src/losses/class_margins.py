@@ -5,10 +5,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import arccos
+from .errors import BadArgument, check_number, is_number
+from .geometry import arccos, real
 from .head import CosineHead, full_precision
-from .margin import ArcFace, MarginHead, is_number
+from .margin import ArcFace, MarginHead
 from .targets import Targets
 
 
@@ -50,9 +50,8 @@ class AdaMSoftmax(CosineHead):
             why = "expected two numbers, 0 ≤ first ≤ second ≤ 1"
             raise BadArgument("first_margins", first_margins, why)
         low, high = first_margins
-        if not (is_number(margin_weight) and 0 <= margin_weight < math.inf):
-            raise BadArgument("margin_weight", margin_weight, "expected a finite number ≥ 0")
-        self.margins = nn.Parameter(torch.empty(self.num_classes).uniform_(low, high))
+        check_number("margin_weight", margin_weight, least=0)
+        self.margins = nn.Parameter(torch.empty(self.num_classes, dtype=real()).uniform_(low, high))
         self.margin_weight = margin_weight
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
@@ -96,14 +95,13 @@ class DynArcFace(ArcFace):
 
     def __init__(self, *args, least_angle: float = 1.0, growth: float = 0.1, **options):
         super().__init__(*args, **options)
-        if not (is_number(least_angle) and 0 <= least_angle <= math.pi):
-            raise BadArgument("least_angle", least_angle, "expected an angle from 0 to π")
-        if not (is_number(growth) and 0 <= growth < math.inf):
-            raise BadArgument("growth", growth, "expected a finite number ≥ 0")
+        check_number("least_angle", least_angle, least=0, most=math.pi)
+        check_number("growth", growth, least=0)
         self.least_angle, self.growth = least_angle, growth
 
     def neighbour_angle(self, labels: Tensor) -> Tensor:
-        """δ (B,): from each label's class weights to the nearest other class's, in radians."""
+        """Return δ (B,), the angle in radians from each label's class weights to the nearest other
+        ones."""
         prototypes = self.prototypes
         cosine = prototypes[labels] @ prototypes.T
         return arccos(cosine.scatter_(1, labels.unsqueeze(1), -1.0).amax(1))
@@ -132,6 +130,7 @@ class QAMFace(MarginHead):
 
     published_margin = 0.5
     published_scale = 6.0
+    other_logits = True
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return quadratic(targets.angle + self.margin)

@@ -1,8 +1,7 @@
-"""The calls of the small public repository that this project grew out of, with right losses."""
+"""The interface of the small public repository that this project grew out of, with corrected losses."""
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
 from .errors import BadArgument
@@ -56,19 +55,11 @@ class AngularPenaltySMLoss(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar."""
-        if x.ndim != 2 or x.size(1) != self.in_features:
-            raise BadArgument("x.shape", tuple(x.shape), f"expected (B, {self.in_features})")
-        if labels.shape != x.shape[:1]:
-            raise BadArgument(
-                "labels.shape", tuple(labels.shape), f"expected ({len(x)},), one for each row of x"
-            )
-        if labels.dtype != torch.int64:
-            raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
         return self.head(x, labels)
 
 
 def _read_the_originals(loss: AngularPenaltySMLoss, state_dict: dict, prefix: str, *_) -> None:
-    """The original's only entry, `fc.weight`, becomes the head's; margin and scale stay as given."""
+    """Turn the original's only entry, `fc.weight`, into the head's; keep margin and scale as given."""
     if f"{prefix}fc.weight" not in state_dict:
         return
     state_dict[f"{prefix}head.weight"] = state_dict.pop(f"{prefix}fc.weight")

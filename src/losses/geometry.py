@@ -1,12 +1,52 @@
 """Unit vectors, cosines and angles whose values and gradients stay exact to both ends."""
 
+import functools
 import math
 
 import torch
 from torch import Tensor
 
-TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines are 0, and so are their gradients
-TINY_SINE = 1e-6  # float32 knows a unit vector's direction no better than this
+TINY_NORM = 1e-12  # shorter vectors have no direction: their cosines and gradients are 0
+TINY_SINE = 1e-6  # the accuracy of a unit vector's direction in float32
+
+
+def real() -> torch.dtype:
+    """Return the type of parameters and buffers: torch's default, at least float32."""
+    return torch.promote_types(torch.get_default_dtype(), torch.float32)
+
+
+class _Refuse(torch.autograd.Function):
+    """Return the first `count` tensors, whose derivative in any of the tensors is refused."""
+
+    @staticmethod
+    def forward(ctx, count: int, *tensors: Tensor):
+        return tuple(tensor.clone() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx, *_):
+        raise RuntimeError("heads have first derivatives only: their gradients have none")
+
+
+def first_derivatives_only(backward):
+    """Make a Function's backward refuse to be differentiated in what it is given and has saved.
+
+    torch's `once_differentiable` cuts the graph instead: where a loss has a second path to the same
+    tensor, as the one by ‖x‖, second derivatives would be that path's alone, without a word.
+    """
+
+    @functools.wraps(backward)
+    def wrapper(ctx, *grads):
+        with torch.no_grad():
+            found = backward(ctx, *grads)
+        if not torch.is_grad_enabled():
+            return found
+        found = found if isinstance(found, tuple) else (found,)
+        of = [t for t in (*grads, *ctx.saved_tensors) if t is not None and t.requires_grad]
+        given = [g for g in found if g is not None]
+        refused = iter(_Refuse.apply(len(given), *given, *of))
+        return tuple(None if g is None else next(refused) for g in found)
+
+    return wrapper
 
 
 def lengths(vectors: Tensor) -> Tensor:
@@ -16,14 +56,14 @@ def lengths(vectors: Tensor) -> Tensor:
 
 @torch.no_grad()
 def follow(average: Tensor, value: Tensor, weight: float = 1.0) -> None:
-    """Move a running average by a batch's `value`, in place. What is not a finite number does not count:
-    a GradScaler skips that batch's step, and one NaN would stay in the average for ever."""
+    """Move a running average towards a batch's `value`, in place. A value that is not finite does not
+    count: a GradScaler skips that batch's step, and one NaN would stay in the average for ever."""
     average.lerp_(torch.where(value.isfinite(), value, average), weight)
 
 
 def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows (N, D) scaled to length 1, and what each was divided by (N, 1). Autograd would not keep a
-    zero row's gradient at zero; `cosines` does. A row without a direction is divided by infinity."""
+    """Return rows (N, D) scaled to length 1, and their divisors (N, 1). A row without a direction is
+    divided by infinity. Autograd would not keep such a row's gradient at zero; `cosines` does."""
     norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
     norms = torch.threshold(norms, TINY_NORM, math.inf)
     return vectors / norms, norms
@@ -32,18 +72,19 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
 class _Cosines(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor):
+        given = a, b
         (a, a_norms), (b, b_norms) = unit(a), unit(b)
-        ctx.save_for_backward(a, a_norms, b, b_norms)
+        ctx.save_for_backward(a, a_norms, b, b_norms, *given)  # those are for `first_derivatives_only`
         ctx.mark_non_differentiable(a, b)
         ctx.set_materialize_grads(False)  # else zeros are made for a and b
         return a @ b.T, a, b
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor | None, *_):
         if grad is None:
             return None, None
-        a, a_norms, b, b_norms = ctx.saved_tensors
+        a, a_norms, b, b_norms, *_ = ctx.saved_tensors
         to_a, to_b = ctx.needs_input_grad
         return (
             _through_unit(grad @ b, a, a_norms) if to_a else None,
@@ -52,8 +93,8 @@ class _Cosines(torch.autograd.Function):
 
 
 def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
-    """The gradient (N, D) of unit rows turned, in place, into that of the rows they came from: without
-    its part along them, and divided by their length."""
+    """Turn the gradient (N, D) of unit rows, in place, into that of the rows before they were scaled:
+    without its part along them, and divided by their length."""
     radial = (grad * units).sum(1, keepdim=True)
     return grad.addcmul_(units, radial, value=-1).div_(norms)
 
@@ -86,7 +127,7 @@ class _Arccos(torch.autograd.Function):
         return angle
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor) -> Tensor:
         (angle,) = ctx.saved_tensors
         # Angles below √ε have the cosine 1, so a sine of 0 means no more than "below √ε".
@@ -95,10 +136,8 @@ class _Arccos(torch.autograd.Function):
 
 
 def arccos(cosine: Tensor) -> Tensor:
-    """cos θ -> θ in [0, π] radians, any shape, with a finite gradient everywhere.
-
-    A cosine that rounding has put outside [−1, 1] has the angle 0 or π.
-    """
+    """cos θ -> θ in [0, π] radians, any shape, with a finite gradient everywhere. A cosine that rounding
+    put outside [−1, 1] has the angle 0 or π."""
     return _Arccos.apply(cosine)
 
 

@@ -1,12 +1,12 @@
-"""Members that weigh the non-targets: those that compete with a sample's own class count for more."""
+"""Members that give non-targets more weight the more they compete with the target."""
 
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from .errors import BadArgument
-from .geometry import follow
+from .errors import check_choice, check_number
+from .geometry import follow, real
 from .margin import AddedMarginHead, ArcFace, MarginHead
 from .targets import Targets
 
@@ -24,7 +24,7 @@ class CurricularFace(ArcFace):
     beyond_pi=linear.
 
     Args:
-        momentum: weight of a batch in the running average.
+        momentum: weight of a batch in the running average, in (0, 1].
 
     Source: CurricularFace, arXiv 2004.00288.
     """
@@ -34,8 +34,9 @@ class CurricularFace(ArcFace):
 
     def __init__(self, *args, momentum: float = 0.01, **options):
         super().__init__(*args, **options)
+        check_number("momentum", momentum, above=0, most=1)
         self.momentum = momentum
-        self.register_buffer("easiness", torch.tensor(0.0))
+        self.register_buffer("easiness", torch.tensor(0.0, dtype=real()))
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         super().update_statistics(targets, cosine)
@@ -63,7 +64,7 @@ class MVSoftmax(AddedMarginHead):
     Args:
         margin: m in [0, π]; radians for kind arc, a difference of cosines for kind am.
         kind: arc adds the margin to the target's angle, am subtracts it from its cosine.
-        emphasis: e, how much hard non-targets count in addition.
+        emphasis: e ≥ 0, how much hard non-targets count in addition.
 
     Source: Mis-classified Vector Guided Softmax, arXiv 1912.00833.
     """
@@ -73,8 +74,8 @@ class MVSoftmax(AddedMarginHead):
 
     def __init__(self, *args, kind: Literal["arc", "am"] = "arc", emphasis: float = 0.2, **options):
         super().__init__(*args, **options)
-        if kind not in ("arc", "am"):
-            raise BadArgument("kind", kind, "expected arc or am")
+        check_choice("kind", kind, "arc", "am")
+        check_number("emphasis", emphasis, least=0)
         self.kind, self.emphasis = kind, emphasis
         if kind == "am":
             self.check_form(("monotone", "easy"), " of kind am, which moves no angle")

@@ -17,31 +17,48 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import arccos, cosines, follow, psi, unit
+from .errors import BadArgument, check_choice, check_number, check_whole, is_number
+from .geometry import arccos, cosines, follow, psi, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
+
+HALVES = (torch.half, torch.bfloat16)
 
 
 def full_precision(method):
-    """Run a head's method outside autocast, on embeddings of the head's type, at least float32."""
+    """Run a head's method outside autocast, on embeddings of the head's type, at least float32, after
+    `check_shapes`."""
 
     @functools.wraps(method)
-    def wrapper(self, embeddings: Tensor, *args):
-        limit = torch.finfo(embeddings.dtype).max
+    def wrapper(self, embeddings: Tensor, *labels: Tensor):
+        check_shapes(self.embedding_dim, embeddings, *labels)
         embeddings = embeddings.to(self.weight.dtype)
-        if limit < 1e5 and embeddings.requires_grad:  # float16 cannot hold the gradient of a tiny vector
-            embeddings.register_hook(lambda grad: grad.clamp(-limit, limit))
         kind = embeddings.device.type
         if not torch.is_autocast_enabled(kind):
-            return method(self, embeddings, *args)
+            return method(self, embeddings, *labels)
         with torch.autocast(kind, enabled=False):
-            return method(self, embeddings, *args)
+            return method(self, embeddings, *labels)
 
     return wrapper
 
 
+def check_shapes(embedding_dim: int, embeddings: Tensor, labels: Tensor | None = None) -> None:
+    """Raise BadArgument unless embeddings are (B, D) and labels, if given, (B,) int64 with B ≥ 1: the
+    mean over other labels may be a number all the same."""
+    if embeddings.ndim != 2 or embeddings.size(1) != embedding_dim:
+        raise BadArgument("embeddings.shape", tuple(embeddings.shape), f"expected (B, {embedding_dim})")
+    if labels is None:
+        return
+    if labels.shape != embeddings.shape[:1]:
+        why = f"expected ({len(embeddings)},), one for each embedding"
+        raise BadArgument("labels.shape", tuple(labels.shape), why)
+    if labels.dtype != torch.int64:
+        raise BadArgument("labels.dtype", labels.dtype, "expected torch.int64")
+    if len(labels) == 0:
+        raise BadArgument("labels.shape", (0,), "expected at least one sample")
+
+
 def in_digits(values: Tensor) -> str:
-    """A few numbers as `print` shows them: `0.35`, `(1, 0.3, 0.2)`; the shape of many."""
+    """Return up to three numbers as `print` shows them, `0.35` or `(1, 0.3, 0.2)`; the shape of more."""
     if values.is_meta or values.numel() > 3:
         return f"tensor{tuple(values.shape)}"
     digits = [f"{value:.6g}" for value in values.flatten().tolist()]
@@ -49,8 +66,8 @@ def in_digits(values: Tensor) -> str:
 
 
 def check_unread(owner: type, why: str, **options) -> None:
-    """Raise BadArgument for an option that another one switches off and that is not `owner`'s default:
-    it would do nothing, and a sweep over it would compare equals."""
+    """Raise BadArgument for an option that another one switches off, unless it has `owner`'s default: it
+    would do nothing, and a sweep over it would compare equals."""
     defaults = inspect.signature(owner).parameters
     for name, value in options.items():
         if value != defaults[name].default:
@@ -83,31 +100,31 @@ class Head(nn.Module):
     ):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
-        self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim))[0])
+        self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim, dtype=real()))[0])
         if not self.softmax_type:
             no_entropy = f"{type(self).__name__} has no cross entropy"
             if label_smoothing:
                 raise BadArgument("label_smoothing", label_smoothing, f"{no_entropy} to smooth")
             if class_weights is not None:
                 raise BadArgument("class_weights", class_weights, f"{no_entropy} to weigh")
-        if not 0 <= label_smoothing < 1:
-            raise BadArgument("label_smoothing", label_smoothing, "expected a number from 0 to below 1")
+        check_number("label_smoothing", label_smoothing, least=0, below=1)
         if class_weights == "balanced":
-            class_weights = torch.full((num_classes,), math.nan)
+            class_weights = torch.full((num_classes,), math.nan, dtype=real())
         elif class_weights is not None:
             given = class_weights
-            class_weights = torch.tensor(given, dtype=torch.float32)
+            class_weights = torch.tensor(given, dtype=real(), device="cpu")
             positive = (class_weights > 0) & class_weights.isfinite()
             if class_weights.shape != (num_classes,) or not positive.all():
                 why = f"expected {num_classes} finite numbers above 0, one for each class"
                 raise BadArgument("class_weights", given, why)
+            class_weights = class_weights.to(self.weight.device)
         self.label_smoothing = label_smoothing
         self.register_buffer("class_weights", class_weights)
 
     @torch.no_grad()
     def balance(self, labels: Tensor) -> None:
-        """Weigh the classes by what they have of the training labels (N,): N / (C · samples of a class),
-        or of one, where it has none."""
+        """Weigh each class by N / (C · its samples) in the training labels (N,), as if a class without
+        samples had one."""
         counts = torch.bincount(labels, minlength=self.num_classes).clamp(min=1)
         self.class_weights.copy_(len(labels) / (self.num_classes * counts))
 
@@ -119,17 +136,26 @@ class Head(nn.Module):
         return {"embedding_dim": self.embedding_dim, "num_classes": self.num_classes}
 
     def _apply(self, fn, recurse: bool = True):
-        """Under `model.half()` or `.to(bfloat16)` a head moves along and stays float32."""
+        """Stay in float32 under `model.half()` or `.to(bfloat16)`, and move along otherwise."""
 
         def at_least_float32(tensor: Tensor) -> Tensor:
             moved = fn(tensor)
-            return tensor.to(moved.device) if moved.dtype in (torch.half, torch.bfloat16) else moved
+            if moved.dtype not in HALVES:
+                return moved
+            return tensor.to(moved.device, torch.promote_types(tensor.dtype, torch.float32))
 
         return super()._apply(at_least_float32, recurse)
 
+    def _load_from_state_dict(self, *args) -> None:
+        """Load, and return to float32 where `load_state_dict(assign=True)` has put in halves."""
+        super()._load_from_state_dict(*args)
+        own = [*self.parameters(recurse=False), *self.buffers(recurse=False)]
+        if any(tensor.dtype in HALVES for tensor in own):
+            self._apply(lambda tensor: tensor)
+
     @property
     def prototypes(self) -> Tensor:
-        """(C, D), a direction of length 1 for each class."""
+        """(C, D), one direction of length 1 for each class."""
         return unit(self.weight.detach())[0]
 
     @full_precision
@@ -141,22 +167,28 @@ class Head(nn.Module):
         """(B, D) -> (B, C) without margin: what inference and accuracy use."""
         raise NotImplementedError
 
+    @full_precision
     def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """(B, D), (B,) -> (B, C) as the loss sees them; equal to `logits` where there is no margin."""
         return self.logits(embeddings)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar. Labels are not checked here: that
-        would stop a GPU at every step; check them once per data set."""
+        """(B, D), (B,) int64 in [0, C) -> mean loss, a scalar. Raise BadArgument for other shapes or
+        types. Whether labels are in [0, C) is not checked here: that would stop a GPU at every step;
+        check them once per data set."""
         return self.cross_entropy(self.margin_logits(embeddings, labels), labels)
 
     def cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """(B, C), (B,) -> scalar. For few classes on a CPU, log-softmax over C leaves the vector unit
-        half empty, so it runs along the batch instead (2.7× faster at C = 10)."""
+        """(B, C), (B,) -> scalar. For few classes on a CPU, log-softmax over C would leave the vector
+        unit half empty, so it runs along the batch (2.7 times faster at C = 10)."""
         if logits.device.type == "cpu" and logits.size(1) <= 32:
             logits, labels = logits.T.unsqueeze(0), labels.unsqueeze(0)
         return F.cross_entropy(
-            logits, labels, weight=self.class_weights, label_smoothing=self.label_smoothing
+            logits,
+            labels,
+            weight=self.class_weights,
+            ignore_index=torch.iinfo(torch.int64).min,  # torch's −100 is no class here either
+            label_smoothing=self.label_smoothing,
         )
 
 
@@ -183,6 +215,7 @@ class CosineHead(Head):
 
     published_scale: float | None = None
     plain_slopes = False  # every logit is a cosine times the factor, plus a constant
+    other_logits = False  # not cosines: AdaCos's scale, which is derived for those, would be meaningless
 
     def __init__(
         self,
@@ -199,26 +232,28 @@ class CosineHead(Head):
     ):
         super().__init__(embedding_dim, num_classes, **options)
         scale = self.published_scale if scale is None else scale
-        log_scale = torch.tensor(float(self.check_scale(scale))).log()
+        start = torch.tensor(float(self.check_scale(scale)), dtype=real())
         if learnable_scale:
-            self.log_scale = nn.Parameter(log_scale)
+            self.log_scale = nn.Parameter(start.log())
         else:
-            self.register_buffer("fixed_scale", torch.tensor(float(scale)))
+            self.register_buffer("fixed_scale", start)
+        if not self.has_scale:
+            why = f"for {type(self).__name__}, which has no scale"
+            check_unread(CosineHead, why, learnable_scale=learnable_scale, dynamic_scale=dynamic_scale)
+        if dynamic_scale and self.other_logits:
+            why = f"AdaCos's scale is that of cosines, which the logits of {type(self).__name__} are not"
+            raise BadArgument("dynamic_scale", dynamic_scale, why)
         if dynamic_scale and learnable_scale:
             raise BadArgument(
                 "dynamic_scale", dynamic_scale, "a scale is learnable or dynamic, not both"
             )
         self.learnable_scale, self.dynamic_scale = learnable_scale, dynamic_scale
-        if not isinstance(inter_topk, int) or not 0 <= inter_topk < num_classes:
-            why = f"expected a whole number from 0 to {num_classes - 1}"
-            raise BadArgument("inter_topk", inter_topk, why)
-        if not 0 <= inter_topk_margin <= math.pi:
-            raise BadArgument("inter_topk_margin", inter_topk_margin, "expected an angle from 0 to π")
+        check_whole("inter_topk", inter_topk, 0, num_classes - 1)
+        check_number("inter_topk_margin", inter_topk_margin, least=0, most=math.pi)
         if not inter_topk:
             check_unread(CosineHead, "with inter_topk=0", inter_topk_margin=inter_topk_margin)
         self.inter_topk, self.inter_topk_margin = inter_topk, inter_topk_margin
-        if gradient not in ("exact", "detached"):
-            raise BadArgument("gradient", gradient, "expected exact or detached")
+        check_choice("gradient", gradient, "exact", "detached")
         self.gradient = gradient
         self.check_detachable(self.plain_slopes)
 
@@ -246,27 +281,26 @@ class CosineHead(Head):
     @staticmethod
     def check_scale(scale: float) -> float:
         """Return the scale. Raise BadArgument unless it is a number above 0 that float32 holds."""
-        number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
         single = torch.finfo(torch.float32)
-        if not (number and single.tiny <= scale <= single.max):
+        if not (is_number(scale) and single.tiny <= scale <= single.max):
             raise BadArgument("scale", scale, "expected a finite number above 0, in float32's range")
         return scale
 
-    # What a member can change, each with what most do.
+    # What a member can override.
 
     def factor(self, embeddings: Tensor) -> Tensor:
-        """What cosines are multiplied by: the scale, unless a member needs a (B, 1) or a (B, C)."""
-        return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer moves on
+        """Return what cosines are multiplied by: the scale, or a member's (B, 1) or (B, C)."""
+        return self.scale.clone() if self.dynamic_scale else self.scale  # the buffer changes in place
 
     def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, D), (B,) -> cosines (B, C), and as constants the unit embeddings (B, D) and the unit
-        weights of the labels (B, D)."""
+        """(B, D), (B,) -> cosines (B, C), and the unit embeddings (B, D) and unit weights of the labels
+        (B, D), both as constants."""
         cosine, x, w = cosines(embeddings, self.weight)
         return cosine, x, w.index_select(0, labels)
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        """Move running statistics by one training step, given the cosines (B, C). Called in training
-        mode only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
+        """Update running statistics by one training step with cosines (B, C). Called in training mode
+        only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
         if self.dynamic_scale:
             others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
             log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
@@ -274,15 +308,15 @@ class CosineHead(Head):
             follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        """t (B,), what stands for the target's cosine in its logit; autograd differentiates it."""
+        """Return t (B,), which replaces the target's cosine in its logit; autograd differentiates it."""
         return targets.cosine
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
-        """g(cos θ_j) (B, C) of `cosine` (B, C), where t (B,) is what `target_cosine` gave. The targets'
+        """Return g(cos θ_j) (B, C) of `cosine` (B, C), given t (B,) from `target_cosine`. The targets'
         entries are not used."""
         return cosine
 
-    # What all share.
+    # What all members share.
 
     @full_precision
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -312,7 +346,7 @@ class CosineHead(Head):
         return (factor * others).scatter(1, column, factor.gather(1, column) * t.unsqueeze(1))
 
     def _raise_hardest(self, cosine: Tensor, labels: Tensor) -> Tensor:
-        """Cosines (B, C), with the k hardest non-targets of each row `inter_topk_margin` nearer."""
+        """Move the k hardest non-targets of each row of cosines (B, C) nearer by `inter_topk_margin`."""
         rivals = cosine.detach().scatter(1, labels.unsqueeze(1), -math.inf)
         columns = rivals.topk(self.inter_topk, dim=1).indices  # (B, k)
         hardest = arccos(cosine.gather(1, columns))

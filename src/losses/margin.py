@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import arccos, cosines, psi, unit
+from .errors import BadArgument, check_whole, is_number
+from .geometry import arccos, cosines, psi, real, unit
 from .head import CosineHead, full_precision, in_digits
 from .targets import Targets
 
@@ -32,7 +32,7 @@ class MarginHead(CosineHead):
     def __init__(self, *args, margin: float | Sequence[float] | None = None, **options):
         super().__init__(*args, **options)
         margin = self.published_margin if margin is None else margin
-        self.register_buffer("margin", torch.tensor(self.check_margin(margin)))
+        self.register_buffer("margin", torch.tensor(self.check_margin(margin), dtype=real()))
 
     def described(self) -> dict[str, object]:
         return super().described() | {"margin": in_digits(self.margin)}
@@ -51,10 +51,6 @@ class MarginHead(CosineHead):
             why = f"expected a finite number ≥ {low:g}{limit} for {cls.__name__}"
             raise BadArgument("margin", margin, why)
         return float(margin)
-
-
-def is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 class AngularMarginHead(MarginHead):
@@ -95,15 +91,16 @@ class AngularMarginHead(MarginHead):
         return torch.cos(phi)
 
     def target_cosine(self, targets: Targets) -> Tensor:
+        if self.beyond_pi == "linear":  # of an added angle, which is asked for once: it may be drawn
+            m = self.added_angle(targets)
+            phi = targets.angle + m
+            return torch.where(phi > math.pi, targets.cosine - m * torch.sin(m), torch.cos(phi))
         phi = self.angle_with_margin(targets)
         if self.beyond_pi == "monotone":
             return psi(phi)
         if self.beyond_pi == "paper":
             return self.published_cosine(phi)
-        if self.beyond_pi == "easy":
-            return torch.where(targets.cosine > 0, torch.cos(phi), targets.cosine)
-        m = self.added_angle(targets)
-        return torch.where(phi > math.pi, targets.cosine - m * torch.sin(m), torch.cos(phi))
+        return torch.where(targets.cosine > 0, torch.cos(phi), targets.cosine)  # easy
 
 
 class AddedMarginHead(AngularMarginHead):
@@ -180,6 +177,7 @@ class LiArcFace(MarginHead):
 
     published_margin = 0.45
     published_scale = 64.0
+    other_logits = True
 
     def target_cosine(self, targets: Targets) -> Tensor:
         return linear(targets.angle + self.margin)
@@ -239,9 +237,9 @@ class CombinedMargin(AngularMarginHead):
     no_margin = (1.0, 0.0, 0.0)
     forms = ("monotone", "paper", "easy", "linear")
 
-    def __init__(self, *args, **options):
-        super().__init__(*args, **options)
-        if self.margin[0] != 1:
+    def __init__(self, *args, margin: Sequence[float] | None = None, **options):
+        super().__init__(*args, margin=margin, **options)
+        if (self.published_margin if margin is None else margin)[0] != 1:
             self.check_form(AngularMarginHead.forms, " with m1 ≠ 1")
 
     @classmethod
@@ -289,9 +287,8 @@ class SubCenterArcFace(ArcFace):
 
     def __init__(self, embedding_dim: int, num_classes: int, *, centres: int = 3, **options):
         super().__init__(embedding_dim, num_classes, **options)
-        if not centres >= 1:
-            raise BadArgument("centres", centres, "expected a whole number from 1")
-        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
+        check_whole("centres", centres, 1)
+        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim, dtype=real()))
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centres, dtype=torch.long))
 

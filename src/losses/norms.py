@@ -1,4 +1,4 @@
-"""Members in which the length of an embedding counts: ‖x‖ as scale, or as the sample's quality."""
+"""Members that use the length of an embedding, as the scale or as the sample's quality."""
 
 import math
 from typing import Literal
@@ -6,10 +6,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .errors import BadArgument
-from .geometry import arccos, follow, lengths, psi
+from .errors import BadArgument, check_choice, check_number, is_number
+from .geometry import arccos, follow, lengths, psi, real
 from .head import check_unread, full_precision
-from .margin import AddedMarginHead, MarginHead, SphereFace, is_number
+from .margin import AddedMarginHead, MarginHead, SphereFace
 from .targets import Targets
 
 
@@ -31,17 +31,13 @@ class AnnealedSphereFace(SphereFace):
         self, *args, margin: float | None, lambda_min: float, lambda_base: float, gamma: float, **options
     ):
         super().__init__(*args, margin=margin, scale=1.0, **options)
-        for name, value in {
-            "lambda_min": lambda_min,
-            "lambda_base": lambda_base,
-            "gamma": gamma,
-        }.items():
-            if not value >= 0:
-                raise BadArgument(name, value, "expected a number ≥ 0")
+        check_number("lambda_min", lambda_min, least=0)
+        check_number("lambda_base", lambda_base, least=0)
+        check_number("gamma", gamma, least=0)
         if lambda_base <= lambda_min:
             check_unread(type(self), "unless lambda_base is above lambda_min", gamma=gamma)
         self.lambda_min, self.lambda_base, self.gamma = lambda_min, lambda_base, gamma
-        self.register_buffer("steps", torch.tensor(0.0))
+        self.register_buffer("steps", torch.tensor(0.0, dtype=real()))
 
     @property
     def annealing(self) -> Tensor:
@@ -93,8 +89,7 @@ class LSoftmax(AnnealedSphereFace):
     ):
         annealed = {"lambda_min": lambda_min, "lambda_base": lambda_base, "gamma": gamma}
         super().__init__(embedding_dim, num_classes, margin=margin, **annealed, **options)
-        if not power >= 0:
-            raise BadArgument("power", power, "expected a number ≥ 0")
+        check_number("power", power, least=0)
         if lambda_base <= lambda_min:
             check_unread(LSoftmax, "unless lambda_base is above lambda_min", power=power)
         self.power = power
@@ -157,7 +152,7 @@ class SphereFaceR(SphereFace):
     Args:
         version: v1 or v2, see the equation.
         norm: hard, s is the scale; soft, the length of the embedding is.
-        soft_weight: weight of the length's distance from s, with norm soft.
+        soft_weight: ≥ 0, the weight of the length's distance from s, with norm soft.
 
     Source: SphereFace-R, arXiv 2109.05565.
     """
@@ -175,10 +170,9 @@ class SphereFaceR(SphereFace):
         **options,
     ):
         super().__init__(*args, gradient=gradient, **options)
-        if version not in ("v1", "v2"):
-            raise BadArgument("version", version, "expected v1 or v2")
-        if norm not in ("hard", "soft"):
-            raise BadArgument("norm", norm, "expected hard or soft")
+        check_choice("version", version, "v1", "v2")
+        check_choice("norm", norm, "hard", "soft")
+        check_number("soft_weight", soft_weight, least=0)
         if norm == "hard":
             check_unread(SphereFaceR, "with norm=hard", soft_weight=soft_weight)
         self.version, self.norm, self.soft_weight = version, norm, soft_weight
@@ -222,7 +216,7 @@ class MagFace(AddedMarginHead):
         margin: (m_l, m_u), the margins at l_a and at u_a, 0 ≤ m_l ≤ m_u ≤ π radians.
         l_a: least length, above 0.
         u_a: greatest length, above l_a.
-        lambda_g: λ_g, the weight of the term that lets embeddings grow.
+        lambda_g: λ_g ≥ 0, the weight of the term that lets embeddings grow.
 
     Source: MagFace, arXiv 2103.06627.
     """
@@ -233,10 +227,9 @@ class MagFace(AddedMarginHead):
 
     def __init__(self, *args, l_a: float = 10.0, u_a: float = 110.0, lambda_g: float = 35.0, **options):
         super().__init__(*args, **options)
-        if not l_a > 0:
-            raise BadArgument("l_a", l_a, "expected a length above 0")
-        if not u_a > l_a:
-            raise BadArgument("u_a", u_a, f"expected a length above l_a={l_a}")
+        check_number("l_a", l_a, above=0)
+        check_number("u_a", u_a, above=l_a)
+        check_number("lambda_g", lambda_g, least=0)
         self.l_a, self.u_a, self.lambda_g = l_a, u_a, lambda_g
 
     @classmethod
@@ -272,8 +265,8 @@ class AdaFace(MarginHead):
 
     Args:
         margin: m in [0, 1]; radians in the angle, a difference of cosines outside.
-        h: how strongly the length counts.
-        momentum: weight of a batch in μ and σ.
+        h: h ≥ 0, how strongly the length counts.
+        momentum: weight of a batch in μ and σ, in (0, 1].
         beyond_pi: monotone, ψ(θ_y − m ẑ); paper, the authors' code: θ_y − m ẑ is clipped to [0, π],
             where the gradient ends.
 
@@ -293,11 +286,12 @@ class AdaFace(MarginHead):
         **options,
     ):
         super().__init__(*args, **options)
-        if beyond_pi not in ("monotone", "paper"):
-            raise BadArgument("beyond_pi", beyond_pi, "expected monotone or paper")
+        check_number("h", h, least=0)
+        check_number("momentum", momentum, above=0, most=1)
+        check_choice("beyond_pi", beyond_pi, "monotone", "paper")
         self.h, self.momentum, self.beyond_pi = h, momentum, beyond_pi
-        self.register_buffer("mean", torch.tensor(20.0))  # the authors' starting values
-        self.register_buffer("deviation", torch.tensor(100.0))
+        self.register_buffer("mean", torch.tensor(20.0, dtype=real()))  # the authors' starting values
+        self.register_buffer("deviation", torch.tensor(100.0, dtype=real()))
 
     def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
         super().update_statistics(targets, cosine)

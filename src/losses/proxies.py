@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument
-from .geometry import cosines, unit
+from .errors import check_number, check_whole
+from .geometry import cosines, real, unit
 from .head import check_unread, full_precision
-from .margin import CosFace, MarginHead, is_number
+from .margin import CosFace, MarginHead
 from .softmax import NormFace
 from .targets import Targets
 
@@ -111,16 +111,13 @@ class SoftTriple(CosFace):
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
-        if not (isinstance(centres, int) and centres >= 1):
-            raise BadArgument("centres", centres, "expected a whole number from 1")
-        if not (is_number(gamma) and 0 < gamma < math.inf):
-            raise BadArgument("gamma", gamma, "expected a finite number above 0")
-        if not (is_number(tau) and 0 <= tau < math.inf):
-            raise BadArgument("tau", tau, "expected a finite number ≥ 0")
+        check_whole("centres", centres, 1)
+        check_number("gamma", gamma, above=0)
+        check_number("tau", tau, least=0)
         if centres == 1:
             check_unread(SoftTriple, "with one centre", gamma=gamma, tau=tau)
         self.centres, self.gamma, self.tau = centres, gamma, tau
-        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim))
+        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim, dtype=real()))
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
 
     @property

@@ -1,14 +1,14 @@
-"""Members that give each cosine a weight of its own, held constant: it steers the gradient."""
+"""Members that weigh each cosine, by a weight without a gradient."""
 
 import math
 
 import torch
 from torch import Tensor
 
-from .errors import BadArgument
+from .errors import BadArgument, check_number
 from .geometry import arccos, psi
 from .head import CosineHead, full_precision
-from .margin import AngularMarginHead, ArcFace, is_number
+from .margin import AngularMarginHead, ArcFace
 from .targets import Targets
 
 
@@ -56,11 +56,9 @@ class SFace(CosineHead):
                     name, given, "SFace's loss is proportional to its scale, which is fixed"
                 )
         super().__init__(embedding_dim, num_classes, scale=scale)
-        if not (is_number(k) and 0 < k < math.inf):
-            raise BadArgument("k", k, "expected a finite number above 0")
-        for name, angle in (("a", a), ("b", b)):
-            if not (is_number(angle) and 0 <= angle <= math.pi):
-                raise BadArgument(name, angle, "expected an angle from 0 to π")
+        check_number("k", k, above=0)
+        check_number("a", a, least=0, most=math.pi)
+        check_number("b", b, least=0, most=math.pi)
         self.k, self.a, self.b = k, a, b
 
     @full_precision
@@ -98,9 +96,8 @@ class ArcNegFace(ArcFace):
 
     def __init__(self, *args, alpha: float = 1.2, sigma: float = 2.0, **options):
         super().__init__(*args, **options)
-        for name, value in (("alpha", alpha), ("sigma", sigma)):
-            if not (is_number(value) and 0 < value < math.inf):
-                raise BadArgument(name, value, "expected a finite number above 0")
+        check_number("alpha", alpha, above=0)
+        check_number("sigma", sigma, above=0)
         self.alpha, self.sigma = alpha, sigma
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:
@@ -145,19 +142,15 @@ class NPCFace(AngularMarginHead):
         **options,
     ):
         super().__init__(*args, **options)
-        if not (is_number(growth) and 0 <= growth <= math.pi):
-            raise BadArgument("growth", growth, "expected an angle from 0 to π")
-        if not (is_number(hard_margin) and 0 <= hard_margin <= math.pi):
-            raise BadArgument("hard_margin", hard_margin, "expected an angle from 0 to π")
-        if not (is_number(factor) and 0 < factor < math.inf):
-            raise BadArgument("factor", factor, "expected a finite number above 0")
-        if not (is_number(offset) and math.isfinite(offset)):
-            raise BadArgument("offset", offset, "expected a finite number")
+        check_number("growth", growth, least=0, most=math.pi)
+        check_number("hard_margin", hard_margin, least=0, most=math.pi)
+        check_number("factor", factor, above=0)
+        check_number("offset", offset)
         self.growth, self.hard_margin = growth, hard_margin
         self.emphasis = factor, offset
 
     def hard(self, cosine: Tensor, targets: Targets) -> Tensor:
-        """Which of the cosines (B, C) are those of hard non-targets, (B, C)."""
+        """Return which of the cosines (B, C) are of hard non-targets, as booleans (B, C)."""
         phi = targets.angle.detach() + self.hard_margin
         least = psi(phi) if self.beyond_pi == "monotone" else torch.cos(phi)
         return cosine > least.unsqueeze(1)

@@ -4,7 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .errors import BadArgument
+from .errors import check_number
+from .geometry import real
 from .head import CosineHead, Head, full_precision
 from .targets import Targets
 
@@ -24,7 +25,7 @@ class Softmax(Head):
 
     def __init__(self, embedding_dim: int, num_classes: int, **options):
         super().__init__(embedding_dim, num_classes, **options)
-        self.bias = nn.Parameter(torch.zeros(num_classes))
+        self.bias = nn.Parameter(torch.zeros(num_classes, dtype=real()))
 
     @full_precision
     def logits(self, embeddings: Tensor) -> Tensor:
@@ -66,10 +67,9 @@ class X2Softmax(CosineHead):
 
     def __init__(self, *args, a: float = -0.9, h: float = 0.0, k: float = 0.65, **options):
         super().__init__(*args, **options)
-        if not a < 0:
-            raise BadArgument("a", a, "expected a number below 0")
-        if not h <= 0:
-            raise BadArgument("h", h, "expected a number ≤ 0")
+        check_number("a", a, below=0)
+        check_number("h", h, most=0)
+        check_number("k", k)
         self.a, self.h, self.k = a, h, k
 
     def target_cosine(self, targets: Targets) -> Tensor:

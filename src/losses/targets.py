@@ -1,20 +1,18 @@
-"""The B target cosines are taken out of the B×C, changed by a member, and put back as logits.
+"""Take the B target cosines out of the B×C, let a member change them, and put them back as logits.
 
-Both steps know that a margin changes the targets alone, so it costs one pass over B×C each way, as
-plain scaling would. What a member does in between, on B numbers, autograd differentiates.
+A margin changes the targets alone, so taking out and putting back cost one pass over B×C each way, as
+plain scaling would. Autograd differentiates what a member does in between, on B numbers.
 """
-
-import functools
 
 import torch
 from torch import Tensor
 
-from .geometry import angle_of_chords, chords, lengths
+from .geometry import angle_of_chords, chords, first_derivatives_only, lengths
 
 
 class _TakeTargets(torch.autograd.Function):
-    """Cosines (B, C), the targets' columns (B, 1) -> the cosines again, and the targets' (B,). The
-    former are for the logits only: the gradient that those make is completed here in place."""
+    """Cosines (B, C), the targets' columns (B, 1) -> the same cosines, and the targets' (B,). The former
+    are for the logits only: their gradient is completed here in place."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, column: Tensor):
@@ -22,14 +20,14 @@ class _TakeTargets(torch.autograd.Function):
         return cosine.view_as(cosine), cosine.gather(1, column).squeeze(1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor, grad_target: Tensor):
         return grad.scatter_(1, ctx.saved_tensors[0], grad_target.unsqueeze(1)), None
 
 
 class _PutTargets(torch.autograd.Function):
-    """z_j = s c_j (B, C), and z_y = s t from t (B,). The targets' places in the gradient of the
-    cosines are 0, since t has their gradient."""
+    """Cosines c (B, C), s, columns (B, 1), t (B,) -> logits (B, C), z_j = s c_j and z_y = s t. The
+    targets' entries in the gradient of the cosines are 0: t has their gradient."""
 
     @staticmethod
     def forward(ctx, cosine: Tensor, scale: Tensor, column: Tensor, t: Tensor) -> Tensor:
@@ -38,7 +36,7 @@ class _PutTargets(torch.autograd.Function):
         return logits
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @first_derivatives_only
     def backward(ctx, grad: Tensor):
         scale, column, logits = ctx.saved_tensors
         grad_scale = None if logits is None else (grad * logits).sum() / scale
@@ -64,7 +62,7 @@ take_targets, put_targets, with_slope_of = _TakeTargets.apply, _PutTargets.apply
 
 
 class Targets:
-    """B samples beside the weights of their own classes: what a member computes t from.
+    """B samples and the weights of their classes, from which a member computes t.
 
     `labels` (B,); `cosine`, cos θ_y (B,); `unit_embeddings` (B, D), without a gradient.
     """
@@ -73,14 +71,13 @@ class Targets:
         """`x` and `w` (B, D) are the unit embeddings and the unit weights of the labels."""
         self.labels, self.cosine, self.unit_embeddings = labels, cosine, x
         self._embeddings, self._unit_weights = embeddings, w
-
-    @functools.cached_property
-    def _chords(self) -> tuple[Tensor, Tensor]:
-        return chords(self.unit_embeddings, self._unit_weights)
+        self._chords: tuple[Tensor, Tensor] | None = None
 
     @property
     def angle(self) -> Tensor:
         """θ_y (B,) in [0, π] radians; π/2 where one vector has no direction."""
+        if self._chords is None:  # no cached_property: its lock breaks the graph of torch.compile
+            self._chords = chords(self.unit_embeddings, self._unit_weights)
         return angle_of_chords(self.cosine, *self._chords)
 
     @property

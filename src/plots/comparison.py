@@ -71,7 +71,7 @@ def plot_ranking(
     shared: str = "",
 ) -> Figure:
     """Settings from the best down: means with intervals, None for a setting with one seed. `rivals`
-    says which settings are not separable from the best; the best is one of them. `shared` is what all
+    says which settings are to be used, or are no worse. `shared` is what all
     labels would begin with."""
     count = min(len(labels), MOST_ROWS)
     labels = [wrapped(label) for label in labels]
@@ -88,11 +88,34 @@ def plot_ranking(
         drawn = [value for value in [*means[:count], *lows[:count], *highs[:count]] if value is not None]
         fit_axis(axes, "x", drawn, bounds)
         axes.set_xlabel(label)
-        order = "in the order chosen; filled: the first, and what is not separable from it"
+        order = "in the order of validation; filled: to use, or no worse"
         fig.suptitle(f"{shared}: {order}" if shared else order, x=0.01, ha="left", fontsize=12)
         if len(labels) > count:
             more = f"and {len(labels) - count} more in summary.csv"
             axes.annotate(more, (1, 0), xycoords="axes fraction", ha="right", va="bottom", color=INK)
+    return fig
+
+
+def plot_differences(
+    rows: list[tuple[str, float, float | None, float | None, bool]], label: str
+) -> Figure:
+    """Differences from the top down: rows (name, estimate, low, high, separable), with a line at 0. What
+    is separable from 0 is filled; an estimate without an interval has None for its ends."""
+    rows = rows[:MOST_ROWS]
+    names = [wrapped(name) if "\n" not in name else name for name, *_ in rows]
+    with matplotlib.rc_context(STYLE):
+        fig = new_figure(8, 1.2 + row_heights(names))
+        axes = fig.subplots()
+        axes.axvline(0, color="#555555", lw=1)
+        for i, (_, estimate, low, high, separable) in enumerate(rows):
+            colour = COLOURS[0] if separable else "#8a8a8a"
+            if low is not None:
+                axes.plot([low, high], [i, i], color=colour, lw=2.5, solid_capstyle="butt")
+            axes.plot(estimate, i, "o", color=colour, mfc=colour if separable else "white", ms=7)
+        axes.set_yticks(range(len(rows)), names)
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(label)
+        fig.suptitle("filled: separable from 0", x=0.01, ha="left", fontsize=12)
     return fig
 
 

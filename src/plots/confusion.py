@@ -1,4 +1,7 @@
-"""Which classes are mistaken for which."""
+"""The figure of which classes are mistaken for which."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import matplotlib
 import numpy as np
@@ -8,65 +11,111 @@ from matplotlib.figure import Figure, SubFigure
 from .style import INK, NAMED_CLASSES, STYLE, new_figure, short_names
 
 MOST_NAMED = 100  # more names do not fit beside the rows
+PICKED = 40  # classes that are drawn of more than those
 MOST_LISTED = 12  # confusions in words
 LETTER = 0.075  # inches, about, in the list
 LINE = 0.2  # inches
 RIGHT, WRONG = "Blues", "Oranges"
 
 
-def plot_confusion(confusion: np.ndarray, classes: tuple[str, ...], title: str = "") -> Figure:
-    """Counts (C, C), a row for each true class, coloured by their share of the row: what is right in
-    blue, what is wrong in orange, which is darkest at the largest such share. Up to 100 classes are
-    named, and the largest confusions are listed below."""
-    count, few = len(classes), len(classes) <= NAMED_CLASSES
-    names = short_names(classes)
-    side = 5.6 if few or count > MOST_NAMED else max(6.5, 0.125 * count)
-    beside = (0.09 if few else 0.07) * max(map(len, names)) if count <= MOST_NAMED else 0.3
-    lines, width = largest_confusions(confusion, names), max(8.0, side + beside + 1)
+class Confusions(NamedTuple):
+    """Counts of wrong predictions, the largest first, for the pairs of classes that occur: `samples`
+    (P,) of the class `true` (P,) are taken for the class `taken` (P,). And of each class, how many
+    samples are `right` (C,), of how many in `total` (C,)."""
+
+    true: np.ndarray
+    taken: np.ndarray
+    samples: np.ndarray
+    right: np.ndarray
+    total: np.ndarray
+
+    @classmethod
+    def of(cls, labels: np.ndarray, predicted: np.ndarray, classes: int) -> "Confusions":
+        """Count labels and predictions (N,) in [0, C), without a matrix of C × C."""
+        wrong = labels != predicted
+        pairs, samples = np.unique(labels[wrong] * classes + predicted[wrong], return_counts=True)
+        order = np.argsort(-samples, kind="stable")
+        true, taken = np.divmod(pairs[order], classes)
+        right, total = (np.bincount(of, minlength=classes) for of in (labels[~wrong], labels))
+        return cls(true, taken, samples[order], right, total)
+
+    def matrix(self, shown: np.ndarray) -> np.ndarray:
+        """Return the counts (K, K) among some classes (K,), a row for each true class."""
+        place = np.full(len(self.total), -1)
+        place[shown] = np.arange(len(shown))
+        row, column = place[self.true], place[self.taken]
+        inside = (row >= 0) & (column >= 0)
+        counts = np.diag(self.right[shown])
+        counts[row[inside], column[inside]] = self.samples[inside]
+        return counts
+
+
+def plot_confusion(
+    labels: np.ndarray, predicted: np.ndarray, classes: tuple[str, ...], title: str = ""
+) -> Figure:
+    """Draw labels and predictions (N,) as a matrix of counts, a row for each true class.
+
+    Colours show the share of the true class: what is right in blue, what is wrong in orange, darkest at
+    the largest such share. The largest confusions are listed below. Of more than 100 classes, only 40
+    are drawn: those in the largest confusions."""
+    confusions = Confusions.of(labels, predicted, len(classes))
+    shown = np.arange(len(classes))
+    if len(classes) > MOST_NAMED:
+        shown = most_confused(confusions, PICKED)
+        title += f"\n{PICKED} of {len(classes):,} classes"
+        title += ": those in the largest confusions" if len(confusions.samples) else ""
+    counts, totals = confusions.matrix(shown), confusions.total[shown]
+    count, few = len(shown), len(shown) <= NAMED_CLASSES
+    names = short_names([classes[label] for label in shown])
+    side = 5.6 if few else max(6.5, 0.125 * count)
+    beside = (0.09 if few else 0.07) * max(map(len, names))
+    named = dict(zip(shown.tolist(), names, strict=True))
+    lines, width = largest_confusions(confusions, named), max(8.0, side + beside + 1)
     columns = 2 if 2 * LETTER * max(map(len, lines), default=0) < width else 1
     below = LINE * (2.5 + -(-len(lines) // columns))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         fig = new_figure(width, side + beside + 0.9 + below)
         above, under = fig.subfigures(2, 1, height_ratios=[fig.get_figheight() - below, below])
         axes = above.subplots()
-        share, most = _draw_shares(axes, confusion)
+        share, most = _draw_shares(axes, counts, totals)
         axes.set(xlabel="predicted class", ylabel="true class")
         axes.set_title(title)
         axes.spines[:].set_visible(False)
-        if count <= MOST_NAMED:
-            _name(axes, names, fontsize=11 if few else 8)
+        _name(axes, names, fontsize=11 if few else 8)
         if few:
-            for row, column in np.argwhere(confusion):
+            for row, column in np.argwhere(counts):
                 colour = "white" if share[row, column] > 0.55 else INK
-                number = str(confusion[row, column])
+                number = str(counts[row, column])
                 axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=9)
         _write(under, lines, columns, below, most)
     return fig
 
 
-def largest_confusions(confusion: np.ndarray, names: list[str]) -> list[str]:
-    """The confusions (C, C) in words, "12 × cat taken for dog, 24%", which is a share of all cats; the
-    largest first. At the end stands how many more there are."""
-    wrong = confusion * (1 - np.eye(len(confusion), dtype=confusion.dtype))
-    rows, columns = np.nonzero(wrong)
-    order = np.lexsort([columns, rows, -wrong[rows, columns]])
-    totals, lines = confusion.sum(1), []
-    for row, column in zip(rows[order[:MOST_LISTED]], columns[order[:MOST_LISTED]], strict=True):
-        count = wrong[row, column]
-        lines.append(f"{count} × {names[row]} taken for {names[column]}, {count / totals[row]:.0%}")
-    rest = order[MOST_LISTED:]
+def most_confused(confusions: Confusions, most: int) -> np.ndarray:
+    """Return `most` classes (K,): those in the largest confusions, side by side, then the first."""
+    pairs = np.stack([confusions.true[:most], confusions.taken[:most]], 1).ravel().tolist()
+    return np.array(list(dict.fromkeys([*pairs, *range(len(confusions.total))[:most]]))[:most])
+
+
+def largest_confusions(confusions: Confusions, names: Mapping[int, str]) -> list[str]:
+    """Return the largest confusions in words, "12 × cat taken for dog, 24%", a share of all cats, and
+    how many more there are. `names` has the names of the classes in them, by label."""
+    lines = []
+    for true, taken, count in zip(*(part[:MOST_LISTED] for part in confusions[:3]), strict=True):
+        share = count / confusions.total[true]
+        lines.append(f"{count} × {names[true]} taken for {names[taken]}, {share:.0%}")
+    rest = confusions.samples[MOST_LISTED:]
     if len(rest):
-        largest = wrong[rows[rest[0]], columns[rest[0]]]
-        each = "1 sample" if largest == 1 else f"at most {largest} samples"
-        lines.append(f"and {len(rest)} more of {each} each")
+        each = "1 sample" if rest[0] == 1 else f"at most {rest[0]} samples"
+        lines.append(f"and {len(rest):,} more of {each} each")
     return lines
 
 
-def _draw_shares(axes: Axes, confusion: np.ndarray) -> tuple[np.ndarray, float]:
-    """Draw the shares as two images, right and wrong. Returned are the shares (C, C) as they are
-    coloured, where 1 is the darkest, and the largest that is wrong."""
-    share = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
-    right = np.eye(len(confusion), dtype=bool)
+def _draw_shares(axes: Axes, counts: np.ndarray, totals: np.ndarray) -> tuple[np.ndarray, float]:
+    """Draw counts (K, K) as shares of their rows' totals (K,), in two images, right and wrong. Return
+    the shares (K, K) as they are coloured, where 1 is the darkest, and the largest that is wrong."""
+    share = counts / np.maximum(totals[:, None], 1)
+    right = np.eye(len(counts), dtype=bool)
     most = share[~right].max(initial=0.0)
     for hidden, colours, darkest in ((~right, RIGHT, 1.0), (right, WRONG, most or 1.0)):
         axes.imshow(np.ma.masked_where(hidden, share), cmap=colours, vmin=0, vmax=darkest)

@@ -27,14 +27,12 @@ def evaluation_figures(
     embeddings, labels, classes = results.embeddings, results.labels, tuple(results.classes.tolist())
     if protocol == "closed_set":
         headline = f"{title}: {metrics['accuracy']:.1%} of test samples right"
-        confusion = np.zeros((len(results.prototypes), len(results.prototypes)), int)
-        np.add.at(confusion, (labels, results.predicted), 1)
         return {
             "embedding.png": partial(
                 _embedding_figure, embeddings, labels, results.prototypes, classes, headline
             ),
             "angles.png": partial(plot_angles, results.target_angle, results.other_angle, title),
-            "confusion.png": partial(plot_confusion, confusion, classes, title),
+            "confusion.png": partial(plot_confusion, labels, results.predicted, classes, title),
         }
     figures = _pair_figures(results, metrics, title)
     if protocol == "open_set":

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..errors import Diverged
 from ..evaluation import METRICS, counts
-from ..losses import sufficient_scale
 from ..training import bf16_cost
 from ..words import counted
 from .build import Run
@@ -17,7 +16,6 @@ from .command_line import continue_command
 from .folder import RunFolder
 
 log = logging.getLogger(__name__)
-FEW_STEPS = 10  # an epoch of so few hardly trains
 FEW_CLASSES, FEW_IMAGES = 10, 100  # of which a metric is soon the same for every setting
 HANDFUL = 30  # test images; of fewer, each moves a share by more than three points
 
@@ -49,21 +47,6 @@ def likely_causes(run: Run) -> str:
     if run.device.amp:
         causes.append("device.precision=bf16")
     return "usual causes are " + ", ".join(causes)
-
-
-def remedies(run: Run) -> str:
-    """What usually helps a run that collapsed, with values to type."""
-    head, lr = run.head, run.config.optimizer.lr
-    remedy = [f"a smaller rate (optimizer.lr={lr / 10:g})"]
-    size = run.config.batch_size
-    if run.steps < FEW_STEPS and size >= 4:
-        remedy.append(f"more than {run.steps} steps an epoch (batch_size={size // 4})")
-    if getattr(head, "gradient", None) == "exact" and not head.plain_slopes:  # else it is refused
-        remedy.append("a gradient that always pulls (loss.gradient=detached)")
-    if head.has_scale and head.scale.item() > 2 * sufficient_scale(head.num_classes):
-        smaller = sufficient_scale(head.num_classes)
-        remedy.append(f"a smaller scale (scale.value={smaller:.0f})")
-    return f"try {' or '.join(remedy)}"
 
 
 def after_interrupt(folder: Path, typed_in: str | Path) -> str:

@@ -10,15 +10,19 @@ from pathlib import Path
 from ..commands import command
 from ..durable import write_text
 from ..errors import UserError
+from ..foreign import text_of
 
 PREFIX, LINK = "best:", "best"
 
 
 def point_to(run: Path | None, comparison: Path) -> None:
-    """Let `best` in a comparison's folder lead to a run's folder; with None, to nothing."""
+    """Let `best` in a comparison's folder lead to a run's folder; with None, to nothing. Raises
+    UserError if something else is there."""
     link = comparison / LINK
     if link.is_symlink() or link.is_file():
         link.unlink()
+    elif link.exists():
+        raise UserError(f"{link}: in the place of the link to the best run; remove it")
     if run is None:
         return
     target = os.path.relpath(run.resolve(), comparison.resolve())
@@ -50,7 +54,10 @@ def run_folder(given: Path) -> Path:
             f"{given}: no comparison there names a best run; {compare} does, unless it ranks nobody "
             "first: then name a run's folder"
         )
-    path = os.readlink(link) if link.is_symlink() else link.read_text(encoding="utf-8").strip()
+    try:
+        path = os.readlink(link) if link.is_symlink() else text_of(link).strip()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{given}: {link} does not lead to a run ({error})") from None
     target = (link.parent.resolve() / path).resolve()
     if not target.is_dir():
         raise UserError(

@@ -14,7 +14,7 @@ from ..config.classes import parameters, target_of
 from ..config.tree import PACKAGES
 from ..datasets import Augmentation, Dataset, Split
 from ..evaluation import Evaluated, collapse, evaluate
-from ..losses import BadArgument, CosineHead, Head, MarginHead, adacos_scale, sufficient_scale
+from ..losses import BadArgument, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..tracking import check_logger
 from ..training import (
@@ -147,8 +147,7 @@ class Run:
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
         """In words, why the model tells nothing apart; None if it does."""
         _, head = self.model
-        angular = isinstance(head, CosineHead)
-        return collapse(result.metrics, embeddings, head.prototypes, angular=angular)
+        return collapse(result.metrics, embeddings, head.prototypes)
 
 
 def build_run(

@@ -93,9 +93,7 @@ class KeepRuns(Callback):
         if there != identity(config):
             if not folder.holds_work:  # a mistake was refused there, and is mended now
                 return
-            sys.exit(
-                f"hydra.run.dir={path}: holds another run, which would be overwritten; name a new one"
-            )
+            sys.exit(f"hydra.run.dir={path}: {folder.holds_another(config)}")
         summary = folder.summary()
         if summary and summary.done:
             why = folder.refusal(summary, config, code_of(config))

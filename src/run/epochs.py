@@ -9,8 +9,9 @@ from ..config import BadKey, Config
 from ..errors import Diverged, Pruned, UserError
 from ..losses import Head, MarginHead
 from ..training import NotFinite, NotRecorded, Step, TrainingBar, fit
-from .advice import check_finite, likely_causes, remedies
+from .advice import check_finite, likely_causes
 from .build import Run
+from .causes import gentler, in_words
 from .figures import animation_frame
 from .folder import BEST, LAST
 from .resume import best_epoch, keeps_best, save_run
@@ -77,7 +78,8 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         collapsed = run.collapsed(result, embeddings)
         if collapsed:
             run.warned_of_collapse = True
-            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; {remedies(run)}")
+            remedy = in_words(gentler(run.config))
+            log.warning(f"epoch {epoch.number}: training has collapsed: {collapsed}; try {remedy}")
     if run.config.plots.animate:
         run.frames.append(animation_frame(run, embeddings))
     run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))

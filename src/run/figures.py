@@ -15,6 +15,7 @@ from ..durable import written_aside
 from ..errors import UserError
 from ..evaluation import METRICS
 from ..evaluation.results import Results
+from ..foreign import own_folder, read_arrays
 from .build import Run
 from .folder import RunFolder, Summary
 
@@ -50,7 +51,7 @@ def draw_run(folder: RunFolder) -> list[Path]:
     figures["curves.png"] = partial(curves, summary, rows, title)
     if (folder.path / FRAMES).exists():
         figures["training.gif"] = partial(animation, folder.path / FRAMES, title)
-    paths = list(plots.draw(figures, folder.path / "plots").values())
+    paths = list(plots.draw(figures, own_folder(folder.path / "plots")).values())
     summary.figures = [f"plots/{path.name}" for path in paths]
     if (folder.path / "summary.json").exists():
         folder.write_summary(summary)
@@ -67,9 +68,9 @@ def curves(summary: Summary, rows: list[dict], title: str) -> "Figure":
 def animation(path: Path, title: str) -> bytes:
     from .. import plots
 
-    with np.load(path) as kept:
-        frames = list(zip(kept["points"], kept["directions"], strict=True))
-        return plots.animate(frames, kept["labels"], tuple(kept["classes"].tolist()), title)
+    kept = read_arrays(path)
+    frames = list(zip(kept["points"], kept["directions"], strict=True))
+    return plots.animate(frames, kept["labels"], tuple(kept["classes"].tolist()), title)
 
 
 def save_frames(run: Run) -> None:

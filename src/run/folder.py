@@ -17,22 +17,25 @@ import io
 import itertools
 import json
 import logging
+import os
 import platform
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from filelock import FileLock, Timeout
+from filelock import FileLock, SoftFileLock, Timeout
 from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
 
 from .. import durable
-from ..config import Config, identity, setting
+from ..config import Config, differences, identity, setting
 from ..errors import Diverged, Pruned, UserError, in_one_line
+from ..foreign import printable, read_json, text_of
 from .code import Code
 
 log = logging.getLogger(__name__)
@@ -50,9 +53,11 @@ PACKAGES = (
     "pillow",
     "hydra-core",
 )
+SHOWN = 5  # keys that differ, in a line
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of network drives without a lock server
+MOST_LOCK_BYTES = 2**10
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
-MOST_BYTES = 2**28  # of a summary.json
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
 DONE = ("finished", "collapsed")
@@ -160,10 +165,10 @@ class RunFolder:
         """Return what summary.json says. Raises OSError where there is none, and ValueError, in one
         sentence, for one that no run of this version left."""
         try:
-            return Summary.model_validate(json.loads(text_of(self.path / "summary.json")))
+            return Summary.model_validate(read_json(self.path / "summary.json"))
         except ValidationError as error:
             raise ValueError(f"summary.json is not that of a run: {first_mistake(error)}") from None
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ValueError(f"summary.json cannot be read: {error}") from None
 
     def summary(self) -> Summary | None:
@@ -187,8 +192,8 @@ class RunFolder:
         try:
             if not (self.path / ".lock").exists():
                 return False
-            with FileLock(self.path / ".lock", blocking=False):
-                return False
+            locked(self.path / ".lock", 0).release()
+            return False
         except Timeout:
             return True
         except OSError:  # nobody may look: then nobody trains there either
@@ -213,8 +218,8 @@ class RunFolder:
     def begun(self) -> dict[str, Any]:
         """`identity` and `config` of the run that has begun here; empty if none has."""
         try:
-            found = json.loads(text_of(self.path / ".hydra" / "run.json"))
-        except (OSError, ValueError, RecursionError):
+            found = read_json(self.path / ".hydra" / "run.json")
+        except (OSError, ValueError):
             return {}
         return found if isinstance(found, dict) and isinstance(found.get("identity"), str) else {}
 
@@ -227,6 +232,20 @@ class RunFolder:
             durable.sync(path)
         for leftover in ("summary.json", "stop"):  # of an attempt that did not finish; its log stays
             (self.path / leftover).unlink(missing_ok=True)
+
+    def holds_another(self, config: Config) -> str:
+        """In words, what is other about the run here, which is not the one of `config`, and how a run of
+        more epochs takes it further."""
+        with suppress(ValidationError):
+            summary = self.summary()
+            there = summary.config if summary else Config.model_validate(self.begun()["config"])
+            found = differences(there, config)
+            some = "; ".join(list(found.values())[:SHOWN]) + " …" * (len(found) > SHOWN)
+            text = f"holds another run ({some}), which would be overwritten; name a new folder"
+            if "epochs" in found and (self.path / LAST).exists():
+                text += f", in which init.from={self.path} begins with its weights"
+            return text
+        return "holds another run, which would be overwritten; name a new folder"
 
     def holds_foreign_files(self) -> bool:
         """Whether files lie here under a run's names that no run of this project left."""
@@ -364,15 +383,47 @@ class RunFolder:
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
     """Hold a folder for one process, until the block or the process ends. Raises UserError if another
-    process has it."""
+    process has it, on whatever machine, or if its file system has no locks."""
     durable.make_folder(folder)
     for above in folder.absolute().parents[:3]:  # Hydra makes outputs/<date>/<time>, and syncs nothing
         durable.sync_folder(above)
+    path = folder / ".lock"
     try:
-        with FileLock(folder / ".lock", timeout=LOCK_SECONDS):
-            yield
+        lock = locked(path, LOCK_SECONDS)
+        if not isinstance(lock, SoftFileLock):  # which says as much
+            with suppress(OSError):  # a full disk is found out soon enough
+                path.write_text(f"{os.getpid()}\n{platform.node()}\n", encoding="utf-8")
     except Timeout:
-        raise UserError(f"{folder}: another process is at work in this folder") from None
+        raise UserError(
+            f"{folder}: another process is at work in this folder{holder(path)}; if that is lost, as "
+            f"with a node of a cluster, remove {path}"
+        ) from None
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        why = "its file system has no locks, which runs need: give them a folder elsewhere"
+        raise UserError(f"{path}: {error.strerror}: {why}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def locked(path: Path, seconds: float) -> FileLock:
+    """Lock a file, waiting so long. Raises Timeout, and OSError."""
+    lock = FileLock(path, timeout=seconds)
+    with warnings.catch_warnings():  # where there is no flock, a file that is there is the lock
+        warnings.filterwarnings("ignore", message="flock not supported")
+        lock.acquire()
+    return lock
+
+
+def holder(lock: Path) -> str:
+    """In words, the process that has locked a file, as far as it says."""
+    with suppress(OSError, ValueError):
+        process, host, *_ = text_of(lock, MOST_LOCK_BYTES).splitlines()
+        return f" (process {printable(process)} on {printable(host)})"
+    return ""
 
 
 @contextmanager
@@ -445,16 +496,6 @@ def first_mistake(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
     return ": ".join(filter(None, [".".join(map(str, first["loc"])), said]))
-
-
-def text_of(path: Path) -> str:
-    """Return what is in a file. Raises OSError, at once also for a pipe, from which nothing may ever
-    come, and for a file too large to be a run's."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "a folder, pipe, socket or device, not a file", str(path))
-    if path.stat().st_size > MOST_BYTES:
-        raise OSError(errno.EFBIG, f"more than {MOST_BYTES:,} bytes", str(path))
-    return path.read_text(encoding="utf-8")
 
 
 def free_name(path: Path) -> Path:

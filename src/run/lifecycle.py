@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
@@ -20,13 +21,13 @@ from ..words import counted
 from .advice import (
     check_finite,
     counts_of,
-    remedies,
     sizes_in_words,
     too_few,
     warn_of_few,
     warn_of_slow_bf16,
 )
 from .build import Run, build_run, check_config, warn_of_large_scale
+from .causes import causes, changed, gentler, in_words, smaller_batch
 from .code import code_of
 from .epochs import (
     NOT_METRICS,
@@ -49,7 +50,6 @@ from .start import with_start
 from .upload import shown_of, tracked_run
 
 log = logging.getLogger(__name__)
-FEW_STEPS = 3  # an epoch of so few is mostly evaluation
 # What says most about a run in one line.
 HEADLINE_METRICS = ("map_at_r", "recall_at_1", "auc", "eer", "tar_at_far_1e-3", "ten_fold_accuracy")
 
@@ -106,14 +106,11 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
     """Return what an earlier attempt at this very run left: a checkpoint to go on from, "finished", or
     nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
     other images, or without some of its files."""
-    another = UserError(
-        f"{folder.path} holds another run, which would be overwritten; name a new folder"
-    )
     if folder.holds_foreign_files():
         raise UserError(f"{folder.path} holds files of something else; name a new folder")
     summary = folder.summary()
     if summary and summary.identity != now.identity and folder.holds_work:
-        raise another
+        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
     if summary and summary.done:
         why = folder.refusal(summary, now.config, now.code)
         if why:
@@ -134,7 +131,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
         folder.set_attempt_aside("unreadable")
         return None
     if identity(config) != now.identity:
-        raise another
+        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
@@ -197,7 +194,17 @@ def train_and_evaluate(
         f"{config.name('loss')}: {headline(config.evaluation.protocol, summary.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder.path)}"
     )
+    if group is None:  # a sweep's answer says it of all runs
+        say_next_step(run, summary)
     return tracker
+
+
+def say_next_step(run: Run, summary: Summary) -> None:
+    """Log the most useful thing to try next, if there is one, with the command."""
+    found = causes(run.config, run.rows, summary.counts, summary.collapse, run.config.objective)
+    for cause in found[:1]:
+        again = command("train", *changed(sys.argv[1:], cause.changes))
+        log.info(f"next, since {cause.because}: {again}")
 
 
 def shown(folder: Path) -> str:
@@ -235,7 +242,7 @@ def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) ->
     if collapsed:
         summary.state, summary.collapse = "collapsed", collapsed
         tracker.tag("collapsed")
-        log.warning(f"collapsed: {collapsed}; {remedies(run)}")
+        log.warning(f"collapsed: {collapsed}; try {in_words(gentler(run.config))}")
     if run.watched == "validation":
         row = run.rows[summary.epochs.kept - 1]  # measured after that epoch
         summary.validation = {key: row[key] for key in row if key not in NOT_METRICS}
@@ -282,10 +289,10 @@ def announce(run: Run, summary: Summary) -> None:
         name = run.config.name("loss")
         warn_of_large_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
     warn_of_slow_bf16(run)
-    if run.steps < FEW_STEPS:
-        size = run.config.batch_size
-        few = "1 step an epoch is" if run.steps == 1 else f"{run.steps} steps an epoch are"
-        log.warning(f"{few} few: a batch_size below {size} takes more")
+    smaller = smaller_batch(summary.counts["training"]["images"], run.config.batch_size)
+    if smaller:
+        steps = counted(run.steps, "step")
+        log.warning(f"an epoch has {steps}, which hardly train: batch_size={smaller} has more")
     if run.data.skipped:
         log.warning(f"{left_out(run.data.skipped)} left out: {name_some(run.data.skipped)}")
 

@@ -17,6 +17,7 @@ from ..config.identity import is_published
 from ..config.tree import Device as DeviceKeys
 from ..datasets import BrokenImage, Dataset, Split
 from ..errors import UserError
+from ..foreign import plain
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
 from .best import run_folder
@@ -213,7 +214,7 @@ def check_saved(saved: object) -> None:
         raise ValueError("its normalisation is of other channels than its images")
     try:
         json.dumps(saved["config"])  # tensors would not pass
-        saved["config"] = checked(saved["config"])
+        saved["config"], saved["classes"] = checked(plain(saved["config"])), plain(saved["classes"])
     except (UserError, TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"its configuration is not a run's: {str(error).splitlines()[0]}") from None
 

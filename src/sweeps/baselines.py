@@ -2,9 +2,11 @@
 
 from collections.abc import Iterable
 
+import numpy as np
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from ..config import setting
 from ..config.classes import locate, parameters
 from ..config.compose import Composer, explain
 from ..config.errors import Refused
@@ -14,7 +16,9 @@ from ..config.tree import PIXELS, leaves
 from ..errors import UserError
 from .plan import Planned, runs_of
 
-LOSS = ("loss", "margin", "scale")
+LOSS, RATE = ("loss", "margin", "scale"), "optimizer.lr"
+MOST_RATES = 12  # of softmax
+AROUND = 5  # how far below and above the swept rates softmax looks for a better one
 # Groups and keys that are about a backbone, or about training it, or about more epochs than pixels have.
 BACKBONE = (
     *("neck", "init", "ema", "optimizer.backbone_lr", "optimizer.layer_decay"),
@@ -39,8 +43,36 @@ def baselines_of(composer: Composer, runs: list[Planned]) -> tuple[list[Planned]
 
 
 def softmax(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
-    """Softmax with everything else that is swept: the same learning rates, seeds and folds."""
-    return [[*without(composer, run.overrides, LOSS), "loss=softmax"] for run in runs]
+    """Softmax with everything else that is swept: the same learning rates, seeds and folds. It has
+    neither margin nor scale to choose; where a loss has more settings to choose from, softmax gets as
+    many by further learning rates, since the best of more settings looks better by chance alone."""
+    groups: dict[tuple, list[Planned]] = {}
+    for run in runs:
+        rest = without(composer, run.overrides, (*LOSS, RATE, "seed", "dataset.fold"))
+        groups.setdefault(tuple(rest), []).append(run)
+    jobs = []
+    for group in groups.values():
+        rates = {run.config.optimizer.lr for run in group}
+        settings: dict[str, set[str]] = {}
+        for run in group:
+            settings.setdefault(run.config.name("loss"), set()).add(setting(run.config))
+        more = further_rates(sorted(rates), max(map(len, settings.values())))
+        for run in group:
+            plain = [*without(composer, run.overrides, LOSS), "loss=softmax"]
+            jobs.append(plain)
+            rateless = without(composer, plain, (RATE,))
+            jobs += [[*rateless, f"{RATE}={rate:g}"] for rate in more]
+    return jobs
+
+
+def further_rates(rates: list[float], wanted: int) -> list[float]:
+    """Learning rates besides some, between and around them, until there are as many as wanted."""
+    missing = min(wanted, MOST_RATES) - len(rates)
+    if missing < 1:
+        return []
+    # An even number of points has none in the middle, where the one rate of a sweep is.
+    around = np.geomspace(rates[0] / AROUND, rates[-1] * AROUND, missing + missing % 2)
+    return [rate for each in around if (rate := float(f"{each:.2g}")) not in rates][-missing:]
 
 
 def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
@@ -65,9 +97,13 @@ def pixels(composer: Composer, runs: Iterable[Planned]) -> list[list[str]]:
 
 
 def without(composer: Composer, overrides: list[str], groups: Iterable[str]) -> list[str]:
-    """Overrides but for those of whole groups, or of keys in them."""
+    """Overrides but for those of whole groups, of keys in them, or of keys by their whole names."""
     places = {override: composer.parse(override).key_or_group for override in overrides}
-    return [o for o, place in places.items() if place.split(".")[0].split("@")[0] not in groups]
+    return [
+        o
+        for o, place in places.items()
+        if place not in groups and place.split(".")[0].split("@")[0] not in groups
+    ]
 
 
 def fitted(composer: Composer, overrides: list[str], name: str) -> list[Planned]:

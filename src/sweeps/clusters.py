@@ -4,16 +4,22 @@ The plugins of Hydra do the work; here a run that its machine lost is a failed r
 are shown as they come, and Ctrl-C takes back what was handed out.
 """
 
+import io
+import signal
 import time
+from contextlib import redirect_stderr
 from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..errors import UserError
+from ..errors import ENDINGS, UserError
+from ..foreign import printable
 from .loop import Ended, PlannedLauncher, ended_in_hydra
 from .plan import Planned
+
+ARRAY_REFUSED = "Invalid job array specification"  # Slurm's MaxArraySize, 1001 where nobody has set it
 
 
 class ClusterLauncher(PlannedLauncher):
@@ -29,8 +35,8 @@ class ClusterLauncher(PlannedLauncher):
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.waiting: list[Planned] = []
         self.jobs: dict[Any, Planned] = {}  # by what the cluster knows them by
-        self.killed: list[Planned] = []
-        self.handed_out = 0
+        self.refused: list[Planned] = []  # by the cluster
+        self.killed: list[Ended] = []
         try:
             self.prepare()
         except ImportError as error:
@@ -43,25 +49,28 @@ class ClusterLauncher(PlannedLauncher):
 
     def start(self, run: Planned) -> None:
         with open_dict(run.composed):
-            run.composed.hydra.job.num = self.handed_out
             run.composed.device.threads = run.composed.device.threads or self.threads
-        self.handed_out += 1
         self.waiting.append(run)
 
     def poll(self, seconds: float) -> list[Ended]:
         if self.waiting:
             runs, self.waiting = self.waiting, []
-            self.hand_out(runs)
+            try:
+                self.hand_out(runs)
+            except BaseException:
+                taken = {run.identity for run in self.jobs.values()}
+                self.refused = [run for run in runs if run.identity not in taken]
+                raise
         ended = [self.outcome(job, self.jobs.pop(job)) for job in self.finished_jobs(seconds)]
         killed, self.killed = self.killed, []
-        return ended + [Ended(run) for run in killed]
+        return ended + killed
 
     def kill(self, run: Planned) -> None:
         for job in [job for job, own in self.jobs.items() if own is run]:
             self.cancel(job)
             del self.jobs[job]
         self.waiting = [each for each in self.waiting if each is not run]
-        self.killed.append(run)  # its machine is not waited for
+        self.killed.append(Ended(run, begun=run not in self.refused))  # its machine is not waited for
 
     def close(self) -> None:
         for job in self.jobs:
@@ -119,14 +128,37 @@ class SlurmLauncher(ClusterLauncher):
         self.executor.update_parameters(**own, **{k: parameters[k] for k in shared if k in parameters})
 
     def hand_out(self, runs: list[Planned]) -> None:
+        """Submit an array, or two of half as many runs each where Slurm says that it is too long."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            self.submit(runs)
+        except (FailedJobError, FailedSubmissionError) as error:
+            said = "; ".join(printable(error).split("\n"))
+            if ARRAY_REFUSED in said and len(runs) > 1:
+                half = len(runs) // 2
+                self.hand_out(runs[:half])
+                self.hand_out(runs[half:])
+                return
+            taken = ", ".join(str(job.job_id) for job in self.jobs)
+            before = f"; taken back is what it had accepted: {taken}" if taken else ""
+            raise UserError(f"hydra/launcher=slurm: {said}{before}") from None
+
+    def submit(self, runs: list[Planned]) -> None:
         jobs = []
-        with self.executor.batch():
-            for run in runs:
-                number, threads = run.composed.hydra.job.num, run.composed.device.threads
-                overrides = [*run.overrides, f"device.threads={threads or 'null'}"]
-                where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
-                jobs.append(self.executor.submit(self.inner, overrides, *where))
-        self.jobs |= dict(zip(jobs, runs, strict=True))  # they have no number before the batch ends
+        # What Slurm accepts has a number here before Ctrl-C is heard; sbatch's words are ours to say.
+        held = ENDINGS if self.cluster == "slurm" else []
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+        try:
+            with redirect_stderr(io.StringIO()), self.executor.batch():
+                for run in runs:
+                    number, threads = run.composed.hydra.job.num, run.composed.device.threads
+                    overrides = [*run.overrides, f"device.threads={threads or 'null'}"]
+                    where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
+                    jobs.append(self.executor.submit(self.inner, overrides, *where))
+            self.jobs |= dict(zip(jobs, runs, strict=True))  # they have no number before the batch ends
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def finished_jobs(self, seconds: float) -> list:
         time.sleep(self.poll_seconds)

@@ -4,10 +4,27 @@ and does the same ones on another core, so this module imports nothing slow itse
 import multiprocessing
 import multiprocessing.forkserver
 import signal
+import tempfile
 import threading
 from multiprocessing.context import BaseContext
 
+from ..errors import ENDINGS, UserError
+
+MANY_FILES = 4096
 PRELOAD = ["src.train", "src.sweeps.preload"]
+
+
+def allow_files(count: int) -> int:
+    """Let this process, and those that it starts, open `count` files, or as many as the machine allows;
+    return how many it may."""
+    import resource  # which Windows lacks
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    allowed = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    if soft == resource.RLIM_INFINITY or soft >= allowed:
+        return count if soft == resource.RLIM_INFINITY else soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def workers_context() -> BaseContext:
@@ -17,8 +34,18 @@ def workers_context() -> BaseContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     if threading.current_thread() is threading.main_thread():
-        # Ctrl-C is for the sweep, which ends its runs itself.
-        handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        multiprocessing.forkserver.ensure_running()
-        signal.signal(signal.SIGINT, handler)
+        # Ctrl-C is for the sweep, which ends its runs itself; so is a terminal that is closed.
+        ignored = [asked for asked in ENDINGS if asked != signal.SIGTERM]
+        handlers = {asked: signal.signal(asked, signal.SIG_IGN) for asked in ignored}
+        allow_files(MANY_FILES)
+        try:
+            multiprocessing.forkserver.ensure_running()
+        except OSError as error:
+            if "AF_UNIX path too long" not in str(error):
+                raise
+            why = "too long for the sockets of a sweep's processes; name a shorter one"
+            raise UserError(f"TMPDIR={tempfile.gettempdir()}: {why}") from None
+        finally:
+            for asked, handler in handlers.items():
+                signal.signal(asked, handler)
     return context

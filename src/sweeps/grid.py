@@ -8,6 +8,7 @@ from ..errors import UserError
 from ..run.command_line import continue_command
 from ..words import counted
 from .console import console, count_states, planning, show_failures
+from .forecast import forecast
 from .loop import InOrder
 from .plan import described
 from .sweeper import PlannedSweeper, Stale
@@ -16,7 +17,8 @@ from .sweeper import PlannedSweeper, Stale
 class GridSweeper(PlannedSweeper):
     """Runs the product of all values given on the command line; with `grids`, lists of overrides as they
     would be typed, the union of them, each times the command line's. Of a key in both, a grid keeps the
-    values that the command line has too."""
+    values that the command line has too. With `plan_only`, nothing runs: the terminal says how much
+    there is to do, and what it could find."""
 
     def __init__(
         self,
@@ -25,10 +27,12 @@ class GridSweeper(PlannedSweeper):
         stale: Stale,
         baselines: bool,
         fail_fast: bool,
+        plan_only: bool,
         params: dict | None = None,
     ):
         self.grids, self.compare, self.stale = grids, compare, stale
         self.baselines, self.fail_fast, self.params = baselines, fail_fast, params
+        self.plan_only = plan_only
 
     def run(self, overrides: list[Override]) -> None:
         grids = self.parse_grids()
@@ -37,7 +41,6 @@ class GridSweeper(PlannedSweeper):
         asked, twice = described(self.composer, planning(jobs))
         beside = self.beside(asked) if len(asked) > 1 else []
         runs = self.settled([*asked, *beside])
-        self.save_command()
         todo = InOrder(run for run in runs if run.objective is None)
         done = len(runs) - len(todo.runs)
         console.print(
@@ -48,6 +51,11 @@ class GridSweeper(PlannedSweeper):
             + f" -> {self.shown_folder}"
         )
         self.say_stale(runs)
+        if self.plan_only:
+            for line in forecast(runs, len(todo.runs), self.launcher.slots):
+                console.print(line, markup=False)
+            return
+        self.save_command()
         self.launch(todo, len(todo.runs))
         ended = zip(todo.runs, todo.all_outcomes(), strict=True)
         failures = [(run, outcome) for run, outcome in ended if outcome.objective is None]

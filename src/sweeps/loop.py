@@ -14,8 +14,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher as HydraLauncher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ..config import BadKey
 from ..config.compose import Composer
 from ..errors import UserError, in_one_line
 from ..run.build import check_config, check_config_here
@@ -23,6 +24,7 @@ from ..words import counted
 from .console import Board, console
 from .plan import Outcome, Planned, plan
 
+SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
 LOOK_SECONDS = 0.2  # between looks at the runs under way
 # A finished run that still draws its figures or waits for W&B gives its slot to the next run after so
 # many seconds, or such a share of what the run took.
@@ -33,11 +35,12 @@ PATIENCE = 3  # seconds of waiting for figures before the terminal says so
 
 class Ended(NamedTuple):
     """A run whose process has ended. `error` is what the process raised, or, if it `died`, what is known
-    of its death, which it could not record itself."""
+    of its death, which it could not record itself. One that is not `begun` never had a process."""
 
     run: Planned
     error: str | None = None
     died: bool = False
+    begun: bool = True
 
 
 @runtime_checkable
@@ -117,10 +120,18 @@ class Live:
 
 class Loop:
     """Runs what a source gives, with a launcher, until there is nothing left. With `fail_fast`, the
-    first failure ends the sweep."""
+    first failure ends the sweep. `number` is the first run's."""
 
-    def __init__(self, source: Source, launcher: Launcher, board: Board, fail_fast: bool = False):
+    def __init__(
+        self,
+        source: Source,
+        launcher: Launcher,
+        board: Board,
+        fail_fast: bool = False,
+        number: int = 0,
+    ):
         self.source, self.launcher, self.board, self.fail_fast = source, launcher, board, fail_fast
+        self.number = number
         self.live: dict[str, Live] = {}  # by identity
         self.stopping, self.said_after = False, math.inf
 
@@ -153,6 +164,10 @@ class Loop:
                 self.board.started()
                 self.conclude(run, Outcome("failed", error=f"cannot be set aside: {in_one_line(error)}"))
                 continue
+            with open_dict(run.composed):  # as Hydra's own launchers number them
+                run.composed.hydra.job.num = self.number
+                run.composed.hydra.job.id = f"{run.composed.hydra.job.name}_{self.number}"
+            self.number += 1
             self.launcher.start(run)
             self.live[run.identity] = Live(run)
             self.board.started()
@@ -169,6 +184,8 @@ class Loop:
         """See which runs have ended, and which have a result and only draw."""
         for ended in self.launcher.poll(LOOK_SECONDS):
             live = self.live.pop(ended.run.identity)
+            if not ended.begun:
+                continue
             if live.outcome is None:
                 self.conclude(live.run, outcome_of(live, ended))
             if (ended.died or live.killed) and live.run.result():
@@ -227,6 +244,14 @@ def outcome_of(live: Live, ended: Ended) -> Outcome:
     return Outcome("failed", error=ended.error)
 
 
+def check_subdir(config: DictConfig) -> None:
+    """Raise BadKey if a sweep's runs are to have other names than their own."""
+    subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
+    if subdir != SUBDIR:
+        why = "a sweep names its runs by what differs, leave it out"
+        raise BadKey("hydra.sweep.subdir", subdir, why)
+
+
 class PlannedLauncher(HydraLauncher):
     """A launcher that a sweeper of Hydra's can use as well."""
 
@@ -235,6 +260,7 @@ class PlannedLauncher(HydraLauncher):
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        check_subdir(config)
         self.context, self.task, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: list[list[str]], initial_job_idx: int) -> list[JobReturn]:
@@ -243,7 +269,7 @@ class PlannedLauncher(HydraLauncher):
         try:
             with Board(len(job_overrides)) as board:
                 source = InOrder(plan(composer, job_overrides))
-                Loop(source, self, board).run()
+                Loop(source, self, board, number=initial_job_idx).run()
         finally:
             self.close()
         return [as_hydra_has_it(outcome) for outcome in source.all_outcomes()]

@@ -20,12 +20,15 @@ from ..config.compose import Composer, check_group_values, explain, quoted
 from ..config.identity import is_published
 from ..config.read import read_and_check
 from ..errors import UserError
+from ..foreign import printable
 from ..run.code import Code, code_of
 from ..run.folder import RunFolder, Summary
+from ..words import file_name
 
 # Bytes of a run's name, of the 255 that a file name may have: as it is, and, where that is too long,
 # with a hash behind it.
 NAME_LENGTH, LONGEST_NAME = 120, 200
+OF_HYDRA = re.compile(r"\$\{hydra[:.]")
 SHORTENED = 24  # characters of a value in a name that is too long even so
 FIRST = ("seed", "dataset.fold", "margin", "margin.value")  # in a name that is too long for everything
 UNNAMED = ("hydra", "logger", "plots", "objective")  # groups that set no run apart
@@ -125,13 +128,21 @@ def check_same_place(run: Planned, same: Planned) -> None:
     whether they are one, and runs on different images do not compare."""
     places = [each.config.dataset.place for each in (run, same)]
     if places[0] != places[1] and not is_published(run.config):
-        raise UserError(f"{' and '.join(places)}: a sweep is of one data set, so start one for each")
+        raise UserError(
+            f"{' and '.join(places)}: a sweep is of one data set: start one for each, and compare "
+            "them together"
+        )
 
 
 def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     """The run that overrides describe, or one for each fold where they give `dataset.folds` and no fold.
     Raises UserError, and what Hydra raises."""
     check_group_values(overrides)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if OF_HYDRA.search(value) and not key.startswith("hydra"):
+            why = "what Hydra says of a run that starts is no part of what it computes: give values"
+            raise BadKey(key.lstrip("+"), value, why)
     composed = composer.compose(overrides)
     folds = str(OmegaConf.select(composed, "dataset.folds"))  # text, if a variable says it
     if folds.isdecimal() and int(folds) > 1 and OmegaConf.select(composed, "dataset.fold") is None:
@@ -160,6 +171,8 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
     `names`, by identity."""
     taken, existing, unmeasured = {}, {}, {}
     for path in sorted(path for path in sweep_dir.glob("[!.]*") if path.is_dir()):
+        if path.name != printable(path.name):  # no sweep of ours has named it
+            continue
         folder = RunFolder(path)
         there, summary = folder.identity(), folder.summary()
         if there:
@@ -226,7 +239,7 @@ def run_name(overrides: list[Override], varied: Collection[str] = ()) -> str:
         if key not in varied or key.split(".")[0] in UNNAMED or key.startswith("hydra/"):
             continue
         value = "none" if override.is_delete() else override.get_value_element_as_str()
-        parts[key] = key.removesuffix(".value"), re.sub(r"[^\w.+-]", "_", value.strip("[]"))
+        parts[key] = key.removesuffix(".value"), file_name(value.strip("[]"))
     name = joined(sorted(parts.values()))
     if len(name.encode()) <= NAME_LENGTH:
         return name or "run"

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import yaml
+from pydantic import BaseModel, ValidationError
 
 from ..errors import UserError
+from ..foreign import printable, read_yaml
 from ..run.data import data_fingerprint
 from ..run.folder import RunFolder
 
@@ -19,6 +20,29 @@ if TYPE_CHECKING:
 NAME = "search"
 LOCKED_SECONDS = 10  # that another program may hold the file
 AWAY = "name a new folder, or move that one away"
+
+
+class Asked(BaseModel):
+    """What was asked of a search. Another is another search."""
+
+    direction: str
+    objective: str
+    seeds: list[str]
+    space: dict[str, list[str]]
+
+
+class Noted(BaseModel):
+    """What a search notes in its study."""
+
+    search: Asked | None = None
+    sources: list[str] = []
+
+
+class NotedOfTrial(BaseModel):
+    """What a search notes of a trial: the names of its runs, and why it failed."""
+
+    runs: list[str] = []
+    ended: str | None = None
 
 
 def check_file(path: Path) -> None:
@@ -48,14 +72,15 @@ def check_file(path: Path) -> None:
 def searched(folder: Path) -> bool:
     """Whether the last sweep in a folder was a search."""
     try:
-        saved = yaml.safe_load((folder / "multirun.yaml").read_text(encoding="utf-8"))
+        saved = read_yaml(folder / "multirun.yaml")
         return str(saved["hydra"]["sweeper"]["_target_"]).endswith(".SearchSweeper")
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+    except (OSError, ValueError, KeyError, TypeError):
         return False
 
 
 def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
-    """The study in a file, begun if there is none. Raises UserError as `check_file` does."""
+    """The study in a file, begun if there is none. Raises UserError as `check_file` does, and for a
+    study that this Optuna cannot use, or that no search of ours has made."""
     import optuna
 
     def connect() -> sqlite3.Connection:  # a URL could hold no path with a question mark
@@ -63,13 +88,23 @@ def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
 
     check_file(path)
     names = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
-    return optuna.create_study(
-        study_name=NAME,
-        storage=optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}),
-        direction=direction,
-        pruner=getattr(optuna.pruners, names[pruner])(),
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            study_name=NAME,
+            storage=optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}),
+            direction=direction,
+            pruner=getattr(optuna.pruners, names[pruner])(),
+            load_if_exists=True,
+        )
+        Noted.model_validate(study.user_attrs)
+        for trial in study.get_trials(deepcopy=False):
+            NotedOfTrial.model_validate(trial.user_attrs)
+    except ValidationError:
+        raise UserError(f"{path}: is not a search's study but something else's; {AWAY}") from None
+    except Exception as error:  # whatever Optuna makes of a file that another version left
+        why = printable(error).splitlines()[0]
+        raise UserError(f"{path}: Optuna {optuna.__version__} cannot use it ({why}); {AWAY}") from None
+    return study
 
 
 def sampler(name: str, startup_trials: int, seed: int) -> "optuna.samplers.BaseSampler":

@@ -3,7 +3,6 @@
 import logging
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,7 +23,7 @@ from ..config.classes import checked_node
 from ..config.compose import Composer
 from ..datasets.files import name_some
 from ..durable import written_aside
-from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once
+from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once, on_interrupt
 from ..run.build import check_config, check_config_here
 from ..run.command_line import continue_command
 from ..run.folder import RunFolder, claimed
@@ -32,13 +31,11 @@ from ..tracking import check_online, left_in_sweep
 from ..words import counted
 from .baselines import baselines_of
 from .console import Board, console
-from .loop import InOrder, Launcher, Loop, OtherLauncher, Source
+from .loop import InOrder, Launcher, Loop, OtherLauncher, Source, check_subdir
 from .plan import Planned, described, settle
 
 log = logging.getLogger(__name__)
 Stale = Literal["auto", "keep", "rerun"]  # what is done with finished runs of other code
-SUBDIR = "${hydra.job.num}"  # as conf/train.yaml has it
-ENDINGS = (signal.SIGINT, signal.SIGTERM)
 
 
 class PlannedSweeper(Sweeper):
@@ -62,16 +59,14 @@ class PlannedSweeper(Sweeper):
     params: dict[str, object] | None
     started = False  # whether runs may have been started
     stopped = False  # by the first failure
+    number = 0  # of the next run
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
         # Again, with the values converted to the types of the signature.
         self.__init__(**checked_node(type(self), config.hydra.sweeper, "hydra.sweeper."))
-        subdir = OmegaConf.to_container(config.hydra.sweep)["subdir"]
-        if subdir != SUBDIR:
-            why = "a sweep names its runs by what differs, leave it out"
-            raise BadKey("hydra.sweep.subdir", subdir, why)
+        check_subdir(config)
         self.config, self.context = config, hydra_context
         self.varied: set[str] = set()  # keys that differ in the sweep
         self.folder = Path(config.hydra.sweep.dir)
@@ -130,11 +125,12 @@ class PlannedSweeper(Sweeper):
     def launch(self, source: Source, expected: int) -> None:
         """Run everything that a source gives."""
         with Board(expected) as self.board:
-            loop = Loop(source, self.launcher, self.board, self.fail_fast)
+            loop = Loop(source, self.launcher, self.board, self.fail_fast, self.number)
             try:
                 loop.run()
             finally:
                 self.stopped |= loop.stopping
+                self.number = loop.number
 
     @property
     def shown_folder(self) -> str:
@@ -147,8 +143,7 @@ class PlannedSweeper(Sweeper):
         self.started = True
 
     def sweep(self, arguments: list[str]) -> Any:
-        for asked in ENDINGS:
-            signal.signal(asked, end_once)
+        on_interrupt(end_once)
         try:
             with claimed(self.folder):
                 try:
@@ -208,7 +203,7 @@ class PlannedSweeper(Sweeper):
 
     def write_comparison(self) -> None:
         """The comparison at a sweep's end; whatever is wrong with it, the sweep is done."""
-        if not (self.started and self.compare):
+        if not (self.started and self.compare and any(self.folder.glob("[!.]*/.hydra"))):
             return
         from ..analysis import compare_sweeps  # its imports take a second, needed only now
 

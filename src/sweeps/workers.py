@@ -33,9 +33,10 @@ from pydantic import Field
 
 from ..config.classes import checked_node
 from ..datasets import share_images
-from ..errors import UserError
+from ..errors import ENDINGS, UserError, lenient_streams
 from ..training import available_cores
-from .forkserver import workers_context
+from ..words import counted
+from .forkserver import allow_files, workers_context
 from .loop import Ended, PlannedLauncher
 from .plan import Planned
 
@@ -85,7 +86,9 @@ class WorkersLauncher(PlannedLauncher):
         self.__init__(**checked_node(WorkersLauncher, config.hydra.launcher, "hydra.launcher."))
         super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
         self.most, self.threads = shares(self.asked, config.device.kind, config.device.threads)
-        workers_context()  # the server imports while the sweep is being planned
+        context = workers_context()  # the server imports while the sweep is being planned
+        if context.get_start_method() == "forkserver":
+            check_files(self.most)
         # What processes are sent is found by its module's name; without this they would run the main
         # script again to have it in their __main__.
         vars(sys.modules["__main__"])["__spec__"] = None
@@ -242,6 +245,19 @@ def log_to_file_alone(config: DictConfig) -> None:
 # ------------------------------------------------------------------------------- how many at a time
 
 
+def check_files(runs: int) -> None:
+    """Raise UserError if this process may not open the files that so many runs at a time take: three
+    each, and twice as many runs while half of them draw."""
+    needed = 16 + 2 * 3 * runs
+    allowed = allow_files(needed)
+    if allowed < needed:
+        at_a_time = f"{counted(runs, 'run')} at a time"
+        raise UserError(
+            f"ulimit -n {allowed}: too few open files for {at_a_time}, which take {needed}: raise it or "
+            "give a smaller hydra.launcher.workers"
+        )
+
+
 def gpus_for(device: str) -> int:
     return torch.cuda.device_count() if device in ("auto", "cuda") else 0
 
@@ -293,9 +309,10 @@ def live(pipe: Connection, environment: dict[str, str], images: Path, job: tuple
     """The life of a run's process. What the run raised goes through the pipe."""
     gc.freeze()  # a collection would copy what this process shares with the server
     os.environ.update(environment)
-    signal.signal(signal.SIGTERM, end_run)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the sweep, which ends its runs itself
+    for asked in ENDINGS:  # Ctrl-C is for the sweep, which ends its runs itself, by SIGTERM
+        signal.signal(asked, signal.SIG_IGN if asked != signal.SIGTERM else end_run)
     faulthandler.enable()  # a crash writes to stderr, which is the run's log
+    lenient_streams()
     for stream in (sys.stdout, sys.stderr):  # the log's, whatever the terminal's characters are
         stream.reconfigure(encoding="utf-8", line_buffering=True)
     threading.Thread(target=die_with_parent, daemon=True).start()

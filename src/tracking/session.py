@@ -16,6 +16,7 @@ from pathlib import Path
 from ..commands import command
 from ..config.tree import Logger
 from ..durable import write_text
+from ..foreign import read_json
 from .settings import (
     LONGEST,
     LONGEST_TAG,
@@ -45,7 +46,7 @@ class Note:
 
 def note_of(folder: Path) -> Note | None:
     try:
-        return Note(**json.loads((folder / "wandb" / "run.json").read_text(encoding="utf-8")))
+        return Note(**read_json(folder / "wandb" / "run.json"))
     except (OSError, ValueError, TypeError):
         return None
 

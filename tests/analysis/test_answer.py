@@ -1,7 +1,7 @@
-"""What the answer says where something is planted: a saturated metric, ties, collapse, a winner,
-baselines, folds, few images, one learning rate for all."""
+"""What the answer says where something is planted: a winner, a tie, a collapse, a saturated metric, an
+edge, few seeds, unequal budgets, folds."""
 
-import re
+import json
 
 import numpy as np
 import pytest
@@ -9,6 +9,7 @@ import pytest
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.winner import next_steps
 from src.analysis.wording import answer_sentences, method
+from src.commands import is_command
 from src.errors import UserError
 
 from .conftest import edit
@@ -33,7 +34,9 @@ def plant(make):
             summary["config"]["objective"] = "recall_at_1"
             summary["validation"], summary["metrics"] = both
             if counts:
-                summary["counts"] = {"training": counts, "validation": counts, "test": counts}
+                summary["counts"] = {"training": counts | {"images": 3000}} | dict.fromkeys(
+                    ("validation", "test"), counts
+                )
 
         edit(folder, change)
         return folder
@@ -46,72 +49,201 @@ def ranked(tmp_path, metric="recall_at_1"):
     return found, answer_sentences(found)
 
 
-def test_a_saturated_metric_ranks_nobody_and_names_one_that_separates(plant, tmp_path):
-    for seed in range(3):
-        for margin, fine in ((0.1, 0.80), (0.2, 0.70), (0.3, 0.60)):
-            right = 1.0 if margin < 0.3 else 1 - 1 / 30  # one of thirty queries wrong
-            plant("arcface", margin, seed, right, more={"map_at_r": fine + 0.001 * (seed * margin)})
+def first(lines: list[str]) -> list[str]:
+    """The sentences above the empty line, without the command."""
+    return [line for line in lines[: lines.index("")] if not is_command(line)]
+
+
+NOISE = (0.0, 0.004, -0.004)
+
+
+def plant_losses(plant, **means: float) -> None:
+    for i, (loss, mean) in enumerate(means.items()):
+        margin = None if loss == "softmax" else 0.2
+        for seed in range(3):
+            plant(loss, margin, seed, mean + NOISE[(seed + i) % 3], mean + NOISE[seed])
+
+
+# Which loss
+
+
+def test_a_winner_is_to_be_used_and_what_it_beats_is_said(plant, tmp_path):
+    plant_losses(plant, arcface=0.90, cosface=0.80, softmax=0.75)
     found, lines = ranked(tmp_path)
-    assert found.winner is None and found.undecided.why == "saturated"
-    assert lines[0].startswith("No setting ranks first of 3: recall_at_1 is saturated on the validation")
-    assert "within the 3.3 points that one query more or less changes of 100.0%" in lines[0]
-    todo = next(line for line in lines if line.startswith("What would: "))
-    assert "--metric map_at_r, which on the test split separates 2 of 2 from its first" in todo
-    assert "arcface m=0.1 80.0%, arcface m=0.2 70.0%, arcface m=0.3 60.0%" in todo
-    assert (
-        "more validation classes (dataset.val_fraction, now 0.1)" in todo and "dataset.folds=5" in todo
-    )
-    assert not any("ranks first of 3 settings" in line or "Its model" in line for line in lines)
+    assert first(lines)[0].startswith("Use arcface: it beat cosface by 10.0 points (")
+    assert first(lines)[0].endswith(" of Recall@1, and softmax too.")
+    assert first(lines)[1].startswith("The setting to use, arcface, reaches 90.0% (")
+    facts = found.facts.which_loss
+    assert facts.leader == "arcface" and [gap.loss for gap in facts.differences] == [
+        "cosface",
+        "softmax",
+    ]
+    assert all(gap.separable and gap.low > 0 for gap in facts.differences)
+    against = {gap.loss: gap.estimate for gap in facts.against_baseline}
+    assert facts.baseline == "softmax"
+    assert against == {"arcface": pytest.approx(0.15), "cosface": pytest.approx(0.05)}
 
 
-def test_more_wrong_than_one_query_is_not_saturated(plant, tmp_path):
+@pytest.mark.parametrize("noise", [0.2, 2.0])
+def test_losses_that_are_alike_do_not_matter_if_little_would_have_been_found(noise, plant, tmp_path):
     for seed in range(3):
-        plant("arcface", 0.1, seed, 1.0), plant("arcface", 0.2, seed, 1 - 2 / 30)
-    assert ranked(tmp_path)[0].winner.label == "arcface m=0.1"
-
-
-@pytest.mark.parametrize("bound", [0.0, 1.0])
-def test_zero_saturates_a_metric_that_should_be_small_and_only_ties_another(bound, plant, tmp_path):
-    for margin in (0.1, 0.2):
-        plant("arcface", margin, 0, 0.5, more={"eer": bound, "map_at_r": bound})
-    assert ranked(tmp_path, "eer")[0].undecided.why == ("saturated" if bound == 0 else "tied")
-    assert ranked(tmp_path, "map_at_r")[0].undecided.why == ("saturated" if bound == 1 else "tied")
-
-
-def test_a_test_split_at_its_bound_ranks_nobody_though_validation_would(plant, tmp_path):
-    for margin, validation in ((0.1, 0.9), (0.2, 0.7)):
-        plant("arcface", margin, 0, validation, 1.0)
+        for i, loss in enumerate(("arcface", "cosface", "softmax")):
+            value = 0.80 + 0.001 * i + noise * NOISE[(seed + i) % 3]
+            margin = None if loss == "softmax" else 0.2
+            plant(loss, margin, seed, value + 0.1 * (i == 0), value, counts=None)
     found, lines = ranked(tmp_path)
-    assert found.undecided.split == "test" and "saturated on the test split" in lines[0]
-    assert "more test classes" in " ".join(lines)
+    said, smallest = first(lines)[0], 100 * found.facts.which_loss.smallest_detectable
+    if noise < 1:
+        assert said.startswith(
+            "It does not matter here which loss you use: the 3 losses are within 0.2 "
+        )
+        assert said.endswith(f"and a difference of {smallest:.1f} points would have been found.")
+    else:
+        assert said.startswith("No loss is shown to be better: arcface leads ")
+        assert said.endswith(f"only a difference of {smallest:.1f} points would have been found.")
 
 
-def test_ties_rank_nobody_and_without_another_metric_say_so(plant, tmp_path):
-    for seed in range(3):
-        for margin in (0.1, 0.2):
-            plant("arcface", margin, seed, 0.8 + 0.005 * margin, 0.6 + margin)
-    found, lines = ranked(tmp_path)
-    assert found.undecided.why == "tied" and found.winner is None
-    assert (
-        "all of them tie by recall_at_1 on the validation split, less apart than the 3.3 points"
-        in lines[0]
-    )
-    assert "on the test split they have 70.0% to 80.0%" in lines[0]
-    plant("softmax", None, 0, 0.7)
-    assert ranked(tmp_path)[1][1].startswith("arcface m=0.2 against the baseline softmax: ")
-    assert any(line.startswith("No other recorded metric tells them apart.") for line in lines)
-
-
-def test_without_counts_only_what_is_equal_ties(plant, tmp_path):
-    for margin in (0.1, 0.2):
-        plant("arcface", margin, 0, 0.8 + 0.001 * margin, counts=None)
-    assert ranked(tmp_path)[0].winner.label == "arcface m=0.2"
-
-
-def test_who_is_level_on_validation_shares_the_first_rank_and_test_does_not_choose(plant, tmp_path):
-    plant("arcface", 0.1, 0, 0.9, 0.7), plant("arcface", 0.2, 0, 0.9, 0.8), plant("cosface", 0.2, 0, 0.5)
+def test_a_lead_within_the_noise_names_who_may_be_as_good(plant, tmp_path):
+    plant_losses(plant, arcface=0.90, cosface=0.895, softmax=0.60)
     lines = ranked(tmp_path)[1]
-    assert lines[0].startswith("arcface m=0.1 shares the first rank with arcface m=0.2 of 3 settings")
+    assert first(lines)[0].startswith(
+        "Use arcface or cosface: arcface beat softmax, but its lead over cosface, 0.5 points ("
+    )
+    assert "is within the noise" in first(lines)[0]
+
+
+def test_tuning_is_repeated_with_every_seed(plant, tmp_path):
+    """Each seed's validation chooses its own setting, and that run's test result counts."""
+    validation = {0.1: (0.9, 0.7, 0.7), 0.2: (0.8, 0.8, 0.6), 0.3: (0.7, 0.7, 0.8)}
+    for margin, values in validation.items():
+        for seed, value in enumerate(values):
+            plant("arcface", margin, seed, value, margin + 0.01 * seed)
+            plant("cosface", margin, seed, 0.5, 0.5)
+    result = next(r for r in ranked(tmp_path)[0].facts.which_loss.losses if r.loss == "arcface")
+    assert result.mean == pytest.approx((0.10 + 0.21 + 0.32) / 3) and result.settings == 3
+
+
+def test_who_is_ahead_on_test_of_what_validation_chose_is_named(plant, tmp_path):
+    for seed in range(4):
+        plant("arcface", 0.1, seed, 0.99, 0.90 + 0.001 * seed)
+        plant("cosface", 0.2, seed, 0.90, 0.97 - 0.001 * seed)
+    said = first(ranked(tmp_path)[1])[0]
+    assert said.startswith("Validation chose arcface, but on the test split cosface is ahead of it by ")
+
+
+def test_one_seed_says_that_it_cannot_say(plant, tmp_path):
+    plant("arcface", 0.2, 0, 0.9), plant("cosface", 0.2, 0, 0.5)
+    found, lines = ranked(tmp_path)
+    assert first(lines)[0] == (
+        "arcface leads cosface by 40.0 points of Recall@1, but 1 seed cannot say how sure that is."
+    )
+    assert found.facts.which_loss.smallest_detectable is None
+    advice = found.facts.advice[0]
+    assert advice.cause == "few_seeds" and "seed=0,1,2" in advice.command
+
+
+def test_two_seeds_of_few_losses_have_no_interval_and_of_four_they_have(plant, tmp_path):
+    for seed in range(2):
+        for loss, mean in (("arcface", 0.9), ("cosface", 0.8), ("magface", 0.7)):
+            plant(loss, 0.2, seed, mean + 0.01 * seed)
+    found, lines = ranked(tmp_path)
+    assert "2 seeds cannot say how sure that is" in lines[0]
+    assert all(gap.low is None for gap in found.facts.which_loss.differences)
+    for seed in range(2):
+        plant("normface", None, seed, 0.6 + 0.01 * seed)
+    assert all(gap.low is not None for gap in ranked(tmp_path)[0].facts.which_loss.differences)
+
+
+def test_unequal_budgets_are_told(plant, tmp_path):
+    plant_losses(plant, arcface=0.9, cosface=0.8)
+    for seed in range(3):
+        plant("arcface", 0.4, seed, 0.85 + NOISE[seed])
+    found, lines = ranked(tmp_path)
+    assert not found.facts.which_loss.equal_budgets
+    assert "The losses had unequal numbers of settings to choose from: arcface 2, cosface 1." in lines
+
+
+def test_a_difference_that_is_asked_for_takes_so_many_seeds(plant, tmp_path):
+    plant_losses(plant, arcface=0.9, cosface=0.8, softmax=0.7)
+    runs = read_runs([tmp_path / "sweep"])
+    found = rank_runs(*runs, "recall_at_1", detect=0.005)
+    wanted = found.facts.which_loss.seeds_to_detect
+    assert wanted > 3 and f"A difference of 0.5 points takes {wanted} seeds of each loss." in (
+        answer_sentences(found)
+    )
+
+
+def test_a_metric_that_should_be_small_is_won_by_the_smallest(plant, tmp_path):
+    for seed in range(3):
+        for loss, error in (("arcface", 0.10), ("cosface", 0.20)):
+            plant(loss, 0.2, seed, 0.5 + 0.1 * (loss == "cosface"), more={"eer": error + NOISE[seed]})
+    lines = ranked(tmp_path, "eer")[1]
+    assert lines[0].startswith("Use arcface: it beat cosface by 10.0 points (") and "of EER." in lines[0]
+
+
+def test_the_facts_are_data_for_scripts(plant, tmp_path):
+    plant_losses(plant, arcface=0.90, cosface=0.80)
+    compare_sweeps([tmp_path / "sweep"], "recall_at_1")
+    facts = json.loads((tmp_path / "sweep" / "comparison" / "facts.json").read_text())
+    gap = facts["which_loss"]["differences"][0]
+    assert facts["which_loss"]["leader"] == "arcface" and gap["loss"] == "cosface" and gap["separable"]
+    assert gap["estimate"] == pytest.approx(0.1) and gap["low"] < 0.1 < gap["high"]
+    assert facts["which_loss"]["smallest_detectable"] > 0 and facts["what_matters"] == []
+    assert set(facts["advice"][0]) == {"cause", "because", "command"} if facts["advice"] else True
+
+
+def test_losses_that_share_a_rate_are_said_to(plant, tmp_path):
+    plant_losses(plant, arcface=0.90, cosface=0.80)
+    assert any("All losses share one learning rate" in line for line in ranked(tmp_path)[1])
+    edit(
+        plant("cosface", 0.2, 0, 0.5, name="fast"),
+        lambda s: s["config"]["optimizer"].update(lr=0.1),
+    )
+    assert not any("All losses share one learning rate" in line for line in ranked(tmp_path)[1])
+
+
+# Which setting
+
+
+def test_of_one_loss_the_settings_are_compared(plant, tmp_path):
+    for margin, mean in ((0.1, 0.90), (0.2, 0.899), (0.3, 0.60)):
+        for seed in range(3):
+            plant("arcface", margin, seed, mean + NOISE[seed])
+    found, lines = ranked(tmp_path)
+    assert lines[0].startswith("Use arcface m=0.1, the best of 3 settings on the validation split: ")
+    assert lines[1].startswith(
+        "1 of the 2 others is no worse as far as these runs tell: arcface m=0.2; "
+    )
+    assert found.facts.which_loss is None
+    assert found.facts.which_setting.worse == ["arcface m=0.3"]
+
+
+def test_a_setting_that_beats_all_others_is_said_to(plant, tmp_path):
+    for margin, mean in ((0.1, 0.90), (0.2, 0.80), (0.3, 0.60)):
+        for seed in range(3):
+            plant("arcface", margin, seed, mean + NOISE[seed])
+    assert ranked(tmp_path)[1][0].startswith("Use arcface m=0.1: it beat arcface m=0.2 by 10.0 points (")
+
+
+def test_a_single_setting_is_reported(plant, tmp_path):
+    for seed in range(5):
+        plant("softmax", None, seed, 0.8 + NOISE[seed % 3])
+    plant("softmax", None, 0, 0.9, model="pixels")
+    found, lines = ranked(tmp_path)
+    assert found.winner.label == "softmax" and [s.label for s in found.pixels] == ["pixels"]
+    assert lines[0].startswith("softmax reaches 80.1% (") and "with 5 seeds." in lines[0]
+
+
+def test_the_images_themselves_are_reported_and_no_candidate(plant, tmp_path):
+    plant_losses(plant, arcface=0.8, cosface=0.7)
+    plant("arcface", 0.2, 0, 0.99, 0.81, model="pixels")
+    found, lines = ranked(tmp_path)
+    assert found.winner.label == "arcface" and "pixels" not in found.budgets
+    assert any(
+        line.endswith("reach 81.0%: the setting to use is not shown to be better.") for line in lines
+    )
+    edit(found.pixels[0].runs[0].folder, lambda s: s["metrics"].update(recall_at_1=0.3))
+    assert any(line.endswith("(pixels), reach 30.0%.") for line in ranked(tmp_path)[1])
 
 
 def test_a_planted_winner_is_named_with_its_run_and_three_commands(plant, tmp_path, monkeypatch, capsys):
@@ -122,7 +254,7 @@ def test_a_planted_winner_is_named_with_its_run_and_three_commands(plant, tmp_pa
     found = compare_sweeps([tmp_path / "sweep"])
     out = tmp_path / "sweep" / "comparison"
     said = capsys.readouterr().out
-    assert "It is the best of these settings" in said
+    assert "Use arcface: it beat cosface by 20.3 points" in said
     name = "loss=arcface,margin=0.2,scale=64,seed=1"  # the best on validation
     assert found.winner.loss == "arcface" and (out / "best").resolve().name == name
     page = (out / "report.html").read_text()
@@ -156,90 +288,148 @@ def test_a_comparison_without_a_winner_leaves_none_behind(plant, tmp_path):
     assert not link.is_symlink() and not link.exists()
 
 
-def test_settings_that_all_collapsed_rank_nobody(plant, tmp_path):
-    for margin, value in ((0.1, 0.3), (0.2, 0.4)):
-        plant(
-            "arcface",
-            margin,
-            0,
-            value,
-            state="collapsed",
-            collapse="all embeddings lie in one direction",
-        )
+# Nothing to be decided
+
+
+def test_a_saturated_metric_decides_nothing_and_names_one_that_separates(plant, tmp_path):
+    for seed in range(3):
+        for margin, fine in ((0.1, 0.80), (0.2, 0.70), (0.3, 0.60)):
+            right = 1.0 if margin < 0.3 else 1 - 1 / 30  # one of thirty queries wrong
+            plant("arcface", margin, seed, right, more={"map_at_r": fine + NOISE[seed]})
     found, lines = ranked(tmp_path)
-    assert found.winner is None and lines[0].startswith("Collapsed: ")
-    assert lines[1] == "No setting ranks first of 2: all of their runs collapsed."
-
-
-def test_a_first_setting_that_collapsed_in_part_says_so_in_the_headline(plant, tmp_path):
-    plant("arcface", 0.1, 0, 0.9), plant("arcface", 0.2, 0, 0.5)
-    plant("arcface", 0.1, 1, 0.8, state="collapsed", collapse="all embeddings lie in one direction")
-    lines = ranked(tmp_path)[1]
-    assert lines[0].startswith("Collapsed: arcface m=0.1 (1 of 2 runs)")
-    assert lines[1].startswith("arcface m=0.1 (1 of 2 runs collapsed) ranks first of 2 settings")
-
-
-# Baselines
-
-
-def test_pixels_and_softmax_are_never_first_and_the_second_sentence_is_against_them(plant, tmp_path):
-    for seed, noise in enumerate((0.0, 0.02, -0.02)):
-        plant("arcface", 0.2, seed, 0.80, 0.80 + noise), plant("cosface", 0.2, seed, 0.70, 0.70)
-        plant("softmax", None, seed, 0.95, 0.60 + 0.9 * noise)
-    plant("arcface", 0.2, 0, 0.99, 0.81, model="pixels")  # one seed stands for all
-    found, lines = ranked(tmp_path)
-    assert [setting.label for setting in found.settings] == ["arcface", "cosface", "pixels", "softmax"]
-    assert lines[0].startswith("arcface ranks first of 2 settings")
-    assert lines[1].startswith(
-        "Against the baseline pixels, the images themselves without any training: -1.0"
+    assert found.winner is None and found.facts.undecided.why == "saturated"
+    assert lines[0] == (
+        "Recall@1 cannot tell the settings apart: on the validation split all are within the 3.3 points "
+        "that one query more or less changes of 100.0%."
     )
-    assert "not separable with these seeds: no better than pixels" in lines[1]
-    assert "Against the baseline softmax: +20.0 points" in lines[1] and "separable." in lines[1]
-    assert "pixels" not in found.budgets and not found.also_differ
+    assert lines[1] == "MAP@R does: arcface m=0.1 80.0%, arcface m=0.3 60.0%."
+    advice = found.facts.advice[0]
+    assert advice.cause == "saturated" and advice.command.endswith("--metric map_at_r")
+    assert not any("To use it" in line for line in lines)
 
 
-@pytest.mark.parametrize(
-    ("pixels", "said"),
-    [
-        (0.5, " separable."),
-        (0.9, "separable: worse than pixels."),
-        (0.78, "not separable with these seeds: not shown to be better than pixels, "),
-        (0.81, "not separable with these seeds: no better than pixels, "),
-    ],
-)
-def test_pixels_are_said_to_be_beaten_only_where_the_interval_clears_zero(pixels, said, plant, tmp_path):
-    for seed, noise in enumerate((0.0, 0.03, -0.02)):
-        plant("arcface", 0.2, seed, 0.80, 0.80 + noise), plant("cosface", 0.2, seed, 0.70, 0.70)
-        plant("arcface", 0.2, seed, 0.5, pixels, model="pixels")
-    assert said in ranked(tmp_path)[1][1]
+def test_more_wrong_than_one_query_is_not_saturated(plant, tmp_path):
+    for seed in range(3):
+        plant("arcface", 0.1, seed, 1.0), plant("arcface", 0.2, seed, 1 - 2 / 30)
+    assert ranked(tmp_path)[0].winner.label == "arcface m=0.1"
 
 
-def test_one_seed_no_better_than_pixels_is_said_to_be(plant, tmp_path):
-    plant("arcface", 0.2, 0, 0.8), plant("arcface", 0.3, 0, 0.7)
-    plant("arcface", 0.2, 0, 0.9, model="pixels")
-    assert "with one seed in common: no better than pixels, as far as" in ranked(tmp_path)[1][1]
-
-
-def test_softmax_alone_and_pixels_alone_are_settings_like_others(plant, tmp_path):
-    for seed in range(2):
-        plant("softmax", None, seed, 0.8 + 0.1 * seed)
-    found, lines = ranked(tmp_path)
-    assert found.winner.label == "softmax" and not found.baselines
-    plant("softmax", None, 0, 0.9, model="pixels")
-    found, lines = ranked(tmp_path)
-    assert found.winner.label == "softmax" and [s.label for s in found.baselines] == ["pixels"]
-    assert lines[0].startswith("softmax, the only setting besides pixels: ")
-
-
-def test_baselines_have_rows_of_their_own_without_a_rank(plant, tmp_path, capsys):
+@pytest.mark.parametrize("bound", [0.0, 1.0])
+def test_zero_saturates_a_metric_that_should_be_small_and_only_ties_another(bound, plant, tmp_path):
     for margin in (0.1, 0.2):
-        plant("arcface", margin, 0, margin, more={"accuracy": 0.5})
-    plant("softmax", None, 0, 0.9, more={"accuracy": 0.5})
-    compare_sweeps([tmp_path / "sweep"])
-    row = next(line for line in capsys.readouterr().out.splitlines() if "softmax (baseline)" in line)
-    assert not re.search(r"\d.*softmax", row)
-    summary = (tmp_path / "sweep" / "comparison" / "summary.csv").read_text().splitlines()
-    assert summary[1].startswith("1,arcface m=0.2") and summary[3].startswith(",softmax")
+        plant("arcface", margin, 0, 0.5, more={"eer": bound, "map_at_r": bound})
+    why = ranked(tmp_path, "eer")[0].facts.undecided.why
+    assert why == ("saturated" if bound == 0 else "tied")
+    why = ranked(tmp_path, "map_at_r")[0].facts.undecided.why
+    assert why == ("saturated" if bound == 1 else "tied")
+
+
+def test_a_test_split_at_its_bound_decides_nothing_though_validation_would(plant, tmp_path):
+    for margin, validation in ((0.1, 0.9), (0.2, 0.7)):
+        plant("arcface", margin, 0, validation, 1.0)
+    found, lines = ranked(tmp_path)
+    assert found.facts.undecided.split == "test" and "on the test split all are within" in lines[0]
+
+
+def test_ties_decide_nothing_and_folds_are_proposed(plant, tmp_path):
+    for seed in range(3):
+        for margin in (0.1, 0.2):
+            plant("arcface", margin, seed, 0.8 + 0.005 * margin, 0.6 + margin)
+    found, lines = ranked(tmp_path)
+    assert found.facts.undecided.why == "tied" and found.winner is None
+    assert (
+        "on the validation split they tie, from 80.0% to 80.1%, less apart than the 3.3 points"
+        in lines[0]
+    )
+    assert "five folds test every image once" in " ".join(lines)
+
+
+def test_without_counts_only_what_is_equal_ties(plant, tmp_path):
+    for margin in (0.1, 0.2):
+        plant("arcface", margin, 0, 0.8 + 0.001 * margin, counts=None)
+    assert ranked(tmp_path)[0].winner.label == "arcface m=0.2"
+
+
+COLLAPSED = {"state": "collapsed", "collapse": "all embeddings lie in one direction"}
+
+
+def test_settings_that_all_collapsed_are_not_recommended_and_a_smaller_scale_is(plant, tmp_path):
+    for margin, value in ((0.1, 0.3), (0.2, 0.4)):
+        plant("arcface", margin, 0, value, **COLLAPSED)
+    found, lines = ranked(tmp_path)
+    assert found.winner is None
+    assert lines[0] == "No setting can be recommended: all runs collapsed."
+    assert lines[1] == "Next, since 2 of 2 runs collapsed (arcface 2):"
+    assert lines[2].endswith("scale=adacos") and is_command(lines[2])
+
+
+def test_runs_that_collapsed_are_counted_first_of_all(plant, tmp_path):
+    plant_losses(plant, arcface=0.9, cosface=0.8)
+    plant("cosface", 0.4, 0, 0.1, **COLLAPSED)
+    found, _ = ranked(tmp_path)
+    assert found.facts.advice[0].because == "1 of 7 runs collapsed (cosface 1)"
+
+
+# Advice
+
+
+def overridden(folder, *overrides: str):
+    (folder / ".hydra" / "overrides.yaml").write_text("".join(f"- {each}\n" for each in overrides))
+    return folder
+
+
+def test_the_best_at_an_edge_is_to_be_looked_for_beyond_it(plant, tmp_path):
+    for margin, mean in ((0.1, 0.5), (0.2, 0.7), (0.4, 0.9)):
+        for seed in range(3):
+            folder = plant("arcface", margin, seed, mean + NOISE[seed])
+            overridden(folder, "loss=arcface", f"margin.value={margin}", f"seed={seed}")
+    advice = next(a for a in ranked(tmp_path)[0].facts.advice if a.cause == "edge")
+    assert advice.because == "arcface m=0.4 has the highest margin that was tried of arcface"
+    assert " -m loss=arcface seed=0,1,2 margin.value=0.6 hydra.sweep.dir=" in advice.command
+
+
+def test_no_margin_at_all_is_no_edge(plant, tmp_path):
+    for margin in (0.0, 0.2):
+        for seed in range(3):
+            plant("arcface", margin, seed, 0.9 - margin + NOISE[seed])
+    assert not any(advice.cause == "edge" for advice in ranked(tmp_path)[0].facts.advice)
+
+
+def curve(folder, losses, metric) -> None:
+    rows = [f"{e},{loss},{value}" for e, (loss, value) in enumerate(zip(losses, metric, strict=True), 1)]
+    (folder / "metrics.csv").write_text("\n".join(["epoch,loss,recall_at_1", *rows]) + "\n")
+
+
+@pytest.mark.parametrize("what", ["training loss was still falling", "Recall@1 was still improving"])
+def test_a_best_that_still_improves_is_to_be_trained_longer(what, plant, tmp_path):
+    epochs = np.arange(20)
+    flat, falling, rising = 5 * np.exp(-epochs) + 0.1, 5 - 0.2 * epochs, 0.1 + 0.03 * epochs
+    for seed in range(3):
+        folder = plant("arcface", 0.2, seed, 0.9 + NOISE[seed])
+        overridden(folder, "loss=arcface", "epochs=20", f"seed={seed}")
+        curve(folder, *((falling, 0.9 - flat) if "loss" in what else (flat, rising)))
+        curve(plant("cosface", 0.2, seed, 0.5 + NOISE[seed]), falling, rising)
+    advice = ranked(tmp_path)[0].facts.advice[0]
+    assert advice.cause == "still_improving" and advice.because == f"arcface: its {what} at the end"
+    assert advice.command.endswith("-m loss=arcface seed=0,1,2 epochs=90")
+
+
+def test_few_steps_an_epoch_want_a_smaller_batch(plant, tmp_path):
+    for loss in ("arcface", "cosface"):
+        for seed in range(3):
+            folder = plant(loss, 0.2, seed, 0.5 + 0.4 * (loss == "arcface") + NOISE[seed])
+            edit(folder, lambda s: s["counts"]["training"].update(images=400))
+    advice = next(a for a in ranked(tmp_path)[0].facts.advice if a.cause == "few_steps")
+    assert advice.because == "arcface: an epoch has 7 steps" and "batch_size=16" in advice.command
+
+
+def test_a_loss_far_below_softmax_at_a_large_scale_wants_a_smaller_one(plant, tmp_path):
+    plant_losses(plant, arcface=0.45, softmax=0.9)
+    for run in read_runs([tmp_path / "sweep"])[0]:
+        edit(run.folder, lambda s: s.update(trained_classes=[str(i) for i in range(10)]))
+    advice = ranked(tmp_path)[0].facts.advice[0]
+    assert advice.because == "arcface is 45.0 points below softmax: scale 64 is large for 10 classes"
+    assert advice.cause == "far_below_softmax" and advice.command.endswith("scale=adacos")
 
 
 # Folds and small numbers
@@ -255,33 +445,15 @@ def test_folds_are_repeats_and_differences_are_paired_by_seed_and_fold(plant, tm
                       counts=None)  # fmt: skip
     found, lines = ranked(tmp_path)
     assert [len(setting.runs) for setting in found.settings] == [10, 10]
-    assert "5 folds × 2 seeds." in lines[0] and "seeds" not in " ".join(lines[1:])
     gaps = [
-        np.mean([values["cosface", seed, fold] - values["arcface", seed, fold] for seed in range(2)])
+        np.mean([values["arcface", seed, fold] - values["cosface", seed, fold] for seed in range(2)])
         for fold in range(5)
     ]
     half = 2.776445 * np.std(gaps, ddof=1) * np.sqrt(1 / 5 + 1 / 4)
-    gap = found.settings[1].to_best
-    assert (gap.n, gap.mean) == (5, pytest.approx(np.mean(gaps))) and gap.separable
+    gap = found.facts.which_loss.differences[0]
+    assert gap.estimate == pytest.approx(np.mean(gaps)) and gap.separable
     assert (gap.low, gap.high) == pytest.approx((np.mean(gaps) - half, np.mean(gaps) + half))
-    assert "Nadeau" in method(found) and "paired by seed and fold" in method(found)
-
-
-@pytest.mark.parametrize(("folds", "way"), [(3, "more folds (dataset.folds=5"), (10, "images of more")])
-def test_folds_that_tell_nothing_apart_say_what_a_query_changes_and_what_would_help(
-    folds, way, plant, tmp_path
-):
-    for fold in range(folds):
-        up, down = 0.2 * (fold % 2), 0.1 * (fold % 3)
-        plant("arcface", 0.2, 0, 0.80, 0.6 + up, folds=folds, fold=fold)
-        plant("cosface", 0.2, 0, 0.70, 0.6 + down, folds=folds, fold=fold)
-        plant("magface", 0.2, 0, 0.65, 0.6 + down, folds=folds, fold=fold)
-        plant("softmax", None, 0, 0.90, 0.7 + down, folds=folds, fold=fold)
-    words = " ".join(ranked(tmp_path)[1])
-    assert "all 2 others may be as good" in words and "no better than softmax" in words
-    step = f"{100 / 30 / folds:.1f} points"
-    assert f"settings are 15.0 points apart on the validation split, where one query is {step}" in words
-    assert f"What would tell them apart: {way}" in words
+    assert "Nadeau" in method(found) and lines[0].startswith("Use arcface: it beat cosface by ")
 
 
 def test_sizes_that_are_recorded_correct_for_what_folds_really_share(plant, tmp_path):
@@ -297,28 +469,12 @@ def test_runs_with_and_without_folds_do_not_compare(plant, tmp_path):
         ranked(tmp_path)
 
 
-def test_two_seeds_are_too_few_to_say_how_many_it_takes(plant, tmp_path):
-    for seed in range(2):
-        plant("arcface", 0.2, seed, 0.9, 0.9 + 0.01 * seed), plant("cosface", 0.2, seed, 0.8, 0.85)
-    words = " ".join(ranked(tmp_path)[1])
-    assert "2 seeds are too few to say how many more would tell" in words
-    assert "more seeds each" not in words and "would take" not in words
-
-
-def test_one_is_singular_everywhere(plant, tmp_path):
-    plant("arcface", 0.2, 0, 0.9), plant("cosface", 0.2, 0, 0.5)
-    plant("softmax", None, 0, 0.8, state="collapsed", collapse="x")
-    words = " ".join(ranked(tmp_path)[1])
-    assert "1 seed." in words and "(1 of 1 run)" in words
-    assert not re.search(r"\b1 (seeds|settings|runs|folds|images|others)\b", words)
-
-
 def test_a_test_split_of_a_handful_is_called_that(plant, tmp_path):
     few = COUNTS | {"images": 8, "classes": 2, "queries": 8}
     plant("arcface", 0.2, 0, 0.9, counts=few), plant("cosface", 0.2, 0, 0.5, counts=few)
     words = " ".join(ranked(tmp_path)[1])
     assert (
-        "the test split is a handful, 8 images of 2 classes: one query more or less is 12.5 points"
+        "The test split is a handful, 8 images of 2 classes: one query more or less is 12.5 points"
         in words
     )
 
@@ -326,55 +482,48 @@ def test_a_test_split_of_a_handful_is_called_that(plant, tmp_path):
 def test_images_that_are_trained_on_and_tested_are_said(plant, tmp_path):
     line = "64 of 80 test images are training images too, as a.png and b.png"
     plant("arcface", 0.2, 0, 0.9, duplicates=[line]), plant("cosface", 0.2, 0, 0.5, duplicates=[line])
-    assert " ".join(ranked(tmp_path)[1]).count(f"Note that {line}.") == 1
+    assert ranked(tmp_path)[1].count(f"{line}.") == 1
 
 
-# One learning rate
+# Other classes
 
 
-def curve(folder, losses, metric) -> None:
-    rows = [f"{e},{loss},{value}" for e, (loss, value) in enumerate(zip(losses, metric, strict=True), 1)]
-    (folder / "metrics.csv").write_text("\n".join(["epoch,loss,recall_at_1", *rows]) + "\n")
-
-
-def test_losses_at_one_rate_are_said_to_be_and_whom_it_did_not_suit(plant, tmp_path):
-    epochs = np.arange(20)
-    flat, falling = 5 * np.exp(-epochs) + 0.1, 5 - 0.2 * epochs
-    curve(plant("arcface", 0.2, 0, 0.9), flat, 0.9 - flat / 10)
-    curve(plant("cosface", 0.2, 0, 0.8), falling, 0.9 - flat / 10)
-    curve(plant("sphereface", 1.3, 0, 0.7), flat, 0.1 + 0.03 * epochs)
-    folder = plant(
-        "circle", 0.2, 0, 0.1, state="collapsed", collapse="all embeddings lie in one direction"
-    )
-    curve(folder, flat, 0.9 - flat / 10)
-    note = next(line for line in ranked(tmp_path)[1] if "share one learning rate" in line)
-    assert "optimizer.lr=0.003" in note and "arcface" not in note
-    assert "cosface (its training loss was still falling at the end)" in note
-    assert "sphereface (its recall at 1 was still improving at the end)" in note
-    assert "circle (1 of 1 run collapsed)" in note
-
-
-def test_losses_that_had_a_choice_of_rates_are_not_said_to_share_one(plant, tmp_path):
-    for rate in (0.01, 0.1):
+def test_a_lead_that_holds_for_other_seeds_only_is_no_lead(plant, tmp_path):
+    """One class of six makes all of the difference."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(6), 20)
+    for seed in range(4):
         for loss in ("arcface", "cosface"):
-            folder = plant(loss, 0.2, 0, 0.5 + rate, name=f"{loss},{rate}")
-            edit(folder, lambda s, rate=rate: s["config"]["optimizer"].update(lr=rate))
-    assert "share one learning rate" not in " ".join(ranked(tmp_path)[1])
+            right = 0.5 + 0.3 * (labels == 0) * (loss == "arcface") + rng.normal(0, 0.01, len(labels))
+            folder = plant(loss, 0.2, seed, float(right.mean()))
+            np.savez(folder / "embeddings.npz", per_query=np.tile(right[:, None], 5), labels=labels)
+    found, lines = ranked(tmp_path)
+    gap = found.facts.which_loss.differences[0]
+    assert gap.with_seeds and gap.low > 0 and not gap.separable and gap.classes_low < 0
+    assert "No loss is shown to be better" in lines[0] or "does not matter" in lines[0]
+    assert any("it holds for other seeds, not for other classes" in line for line in lines)
 
 
-def test_losses_with_equal_budgets_are_compared_by_their_best_first_of_all(plant, tmp_path):
-    for tried, margin in enumerate((0.1, 0.2, 0.3)):
-        for seed, noise in enumerate((0.0, 0.01, -0.01)):
-            plant("arcface", margin, seed, 0.80 + 0.02 * tried, 0.70 + 0.02 * tried + noise)
-            plant("cosface", margin, seed, 0.70 - 0.02 * tried, 0.90 + noise)  # chosen by validation
-            plant("softmax", None, seed, 0.60, 0.55, scale=tried + 1)
-    first, second, *_ = ranked(tmp_path)[1]
-    assert first.startswith(
-        "Best of 3 settings of each loss, chosen on the validation split, by recall_"
-    )
-    said = re.search(
-        r": arcface m=0.3 74\.0% \(95% interval 71\.5% to 76\.5%\); cosface m=0.1 90", first
-    )
-    assert said and "softmax" in first and second.startswith("arcface m=0.3 ranks first of 6 settings")
-    plant("arcface", 0.4, 0, 0.1)  # one more try than the others had
-    assert ranked(tmp_path)[1][0].startswith("arcface m=0.3 ranks first")
+# Several data sets
+
+
+def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_path, capsys):
+    for data in ("digits", "synthetic"):
+        for i, (loss, mean) in enumerate((("arcface", 0.90), ("cosface", 0.80), ("softmax", 0.70))):
+            for seed in range(3):
+                name = f"{data},{loss},{seed}"
+                value = mean + NOISE[(seed + i) % 3] - 0.1 * (data == "digits")
+                folder = plant(loss, None if loss == "softmax" else 0.2, seed, value, name=name)
+                edit(folder, lambda s, d=data: s["config"]["choices"].update(dataset=d))
+    found = compare_sweeps([tmp_path / "sweep"])
+    assert list(found.comparisons) == ["digits", "synthetic"]
+    assert found.sentences() == [
+        "arcface leads on all 2 data sets and beat cosface and softmax on each.",
+        "Better than softmax on all data sets: arcface and cosface.",
+        "Worse than softmax on all data sets: no loss.",
+    ]
+    assert found.rows()[1] == ["arcface", "80.0% (1)", "90.0% (1)", "1.0"]
+    out = tmp_path / "sweep" / "comparison"
+    assert (out / "digits" / "report.html").exists() and (out / "synthetic" / "best").exists()
+    assert (out / "answer.txt").read_text().startswith("arcface leads on all 2 data sets")
+    assert "digits:\nUse arcface" in capsys.readouterr().out

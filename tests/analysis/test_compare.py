@@ -33,41 +33,15 @@ def test_the_tables_hold_what_scipy_computes(make, tmp_path):
     out = tmp_path / "sweep" / "comparison"
     table = {row["setting"]: row for row in rows(out / "summary.csv")}
     assert list(table) == ["arcface m=0.3", "arcface m=0.5", "softmax"]
-    best, other, base = values.values()
+    pooled = np.mean([own.var(ddof=1) for own in values.values()])
     for row, own in zip(table.values(), values.values(), strict=True):
-        interval = stats.t.interval(0.95, 3, loc=own.mean(), scale=stats.sem(own))
+        spread = np.sqrt(max(pooled, own.var(ddof=1)) / 4)
+        interval = stats.t.interval(0.95, 9, loc=own.mean(), scale=spread)
         said = [float(row[key]) for key in ("mean", "sd", "low", "high", "validation_mean")]
         assert said == pytest.approx([own.mean(), own.std(ddof=1), *interval, own.mean()])
-    for row, pair, key in (
-        (table["arcface m=0.5"], (other, best), "to_best"),
-        (table["arcface m=0.3"], (best, base), "to_baseline"),
-    ):
-        expected = stats.ttest_rel(*pair)
-        bounds = expected.confidence_interval(1 - 0.05 / 2)
-        said = [float(row[f"{key}_{what}"]) for what in ("mean", "low", "high")]
-        assert said == pytest.approx([np.mean(pair[0] - pair[1]), bounds.low, bounds.high])
-        assert (row[f"{key}_separable"] == "True") == (expected.pvalue < 0.025)
     results = rows(out / "results.csv")
     assert len(results) == 12 and {row["state"] for row in results} == {"finished"}
     assert float(results[0]["accuracy"]) == values["arcface", 0.3][0]
-
-
-def test_a_planted_difference_is_found_and_a_planted_tie_is_not(make, tmp_path):
-    shared = RNG.normal(0, 0.01, 5)  # what a seed does to every setting alike: pairing takes it out
-    for seed in range(5):
-        noise = RNG.normal(0, 0.001, 3)
-        make("arcface", 0.3, seed, 0.9510 + shared[seed] + noise[0])
-        make("cosface", 0.2, seed, 0.9508 + shared[seed] + noise[1])
-        make("softmax", None, seed, 0.9300 + shared[seed] + noise[2])
-        make("normface", None, seed, 0.9200 + shared[seed] + noise[0])
-    found = rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")
-    gaps = {setting.loss: setting.to_best for setting in found.settings[1:]}
-    tie = next(gap for loss, gap in gaps.items() if loss in ("arcface", "cosface"))
-    assert gaps["softmax"].separable and not tie.separable
-    words = " ".join(answer_sentences(found))
-    assert "Against the baseline softmax: +2" in words and "points), separable." in words
-    assert "Separably behind it (95% for all of them together): normface." in words
-    assert "telling them apart would take" in words and "1 of the 2 others may be as good" in words
 
 
 def test_the_best_is_chosen_by_validation_and_reported_on_test(make, tmp_path):
@@ -92,39 +66,22 @@ def test_of_settings_that_score_the_same_no_seeds_are_asked_to_tell_them_apart(m
         make("arcface", 0.3, seed, 0.90 + 0.01 * seed)
         make("cosface", 0.2, seed, 0.92 - 0.01 * seed)
     words = words_of(tmp_path)
-    assert words.startswith("No setting ranks first of 2: all of them tie by accuracy on the validation")
-    assert "would take" not in words
+    assert words.startswith("Accuracy cannot tell the settings apart: on the validation split they tie")
+    assert not any(cause in words for cause in ("too few", "takes"))
 
 
-def test_one_that_is_separably_better_on_test_is_not_called_beaten(make, tmp_path):
-    for seed in range(4):
-        edit(
-            make("arcface", 0.1, seed, 0.90 + 0.001 * seed),
-            lambda s: s["validation"].update(accuracy=0.99),
-        )
-        edit(
-            make("cosface", 0.2, seed, 0.97 - 0.001 * seed),
-            lambda s: s["validation"].update(accuracy=0.98),
-        )
-    words = words_of(tmp_path)
-    assert "Do not take it for the best" in words and "Separably behind" not in words
-    assert "Separably ahead of it on the test split: cosface." in words
-
-
-def test_settings_without_common_seeds_are_not_called_beaten(make, tmp_path):
+def test_losses_without_common_seeds_are_compared_all_the_same(make, tmp_path):
     for seed in range(3):
-        make("arcface", 0.1, seed, 0.95 + 0.001 * seed), make("cosface", 0.1, seed + 3, 0.94)
-    words = words_of(tmp_path)
-    assert "Too few seeds in common with it to say anything: cosface" in words
-    assert "That does not make it the best: the other may be as good" in words
+        make("arcface", 0.1, seed, 0.95 + 0.001 * seed)
+        make("cosface", 0.1, seed + 3, 0.90 + 0.001 * seed)
+    assert words_of(tmp_path).startswith("Use arcface: it beat cosface by 5.0 points (")
 
 
-def test_the_same_difference_in_every_seed_is_no_certainty(make, tmp_path):
+def test_the_same_result_with_every_seed_has_no_interval(make, tmp_path):
     for seed in range(3):
         make("arcface", 0.1, seed, 0.95), make("cosface", 0.1, seed, 0.945)
     words = words_of(tmp_path)
-    assert "Not separable from it with these seeds: cosface" in words
-    assert "0.5 points behind it, the same in every seed, as counts of samples can be by chance" in words
+    assert words.startswith("arcface leads cosface by 0.5 points of accuracy, but 3 seeds cannot say")
 
 
 def test_runs_that_were_lost_or_trained_otherwise_are_not_passed_over(make, tmp_path):
@@ -160,10 +117,7 @@ def test_lower_is_better_is_said_of_angles_that_should_be_small(make, tmp_path):
                 lambda s, c=change: [s[k].update(c) for k in ("metrics", "validation")],
             )
     words = words_of(tmp_path, "target_angle_mean")
-    assert words.startswith(
-        "arcface m=0.2 ranks first of 2 settings by target_angle_mean (lower is better)"
-    )
-    assert "It is the best of these settings" in words
+    assert words.startswith("Use arcface m=0.2: it beat arcface m=0.1 by 11.5° (")
 
 
 def spoil_config(summary) -> None:
@@ -237,7 +191,7 @@ def test_runs_of_several_codes_are_said_to_be(make, tmp_path):
 def test_a_single_seed_is_called_one(make, tmp_path):
     make("arcface", 0.3, 0, 0.9), make("cosface", 0.3, 0, 0.8)
     words = " ".join(answer_sentences(rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy")))
-    assert "test split, 1 seed." in words and "nothing can be said of how sure" in words
+    assert "but 1 seed cannot say how sure that is" in words
 
 
 def test_what_is_no_whole_run_is_named_and_skipped(make, tmp_path, capsys):
@@ -295,9 +249,7 @@ def test_bad_questions_are_answered_with_what_would_be_right(make, tmp_path):
     make("arcface", 0.3, 0, 0.9)
     with pytest.raises(UserError, match="--metric speed: choose one of accuracy"):
         rank_runs(*read_runs([tmp_path / "sweep"]), "speed")
-    with pytest.raises(
-        UserError, match="--baseline triplet: no such loss or setting here, there are arcface"
-    ):
+    with pytest.raises(UserError, match="--baseline triplet: no such loss here, there are arcface"):
         rank_runs(*read_runs([tmp_path / "sweep"]), "accuracy", "triplet")
 
 

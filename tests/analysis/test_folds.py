@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.analysis.statistics import Repeat, by_fold, interval, paired_difference
+from src.analysis.statistics import Family, Interval, Repeat, by_fold
 
 FOLDS = 5
 SHARED = 1 / (FOLDS - 1)
@@ -19,12 +19,23 @@ def folds(values) -> dict[Repeat, float]:
     return {Repeat(0, fold): value for fold, value in enumerate(values)}
 
 
-@pytest.mark.parametrize("n", [3, 5, 10])
+def interval(values, shared: float = SHARED) -> Interval:
+    """The interval of one group of results by fold."""
+    return Family({"a": folds(values)}, shared).interval("a")
+
+
+def claims(groups, shared: float = SHARED) -> list[bool]:
+    """Whether each other group differs from the first."""
+    found = Family({str(i): own for i, own in enumerate(groups)}, shared)
+    return [found.difference("0", name).separable for name in found.names[1:]]
+
+
+@pytest.mark.parametrize("n", [5, 10])
 def test_the_interval_is_nadeau_and_bengios(n):
     """Equation 9 of "Inference for the Generalization Error" (2003): t with n − 1 degrees of freedom and
     variance (1/n + n_test/n_train) S²."""
     values = np.random.default_rng(0).normal(0.8, 0.03, n)
-    found = interval(list(values), shared=1 / (n - 1))
+    found = interval(values, 1 / (n - 1))
     scale = np.sqrt((1 / n + 1 / (n - 1)) * values.var(ddof=1))
     low, high = stats.t.interval(0.95, n - 1, loc=values.mean(), scale=scale)
     assert (found.low, found.high) == pytest.approx((low, high))
@@ -34,13 +45,24 @@ def test_seeds_on_one_fold_are_averaged_and_do_not_count_as_more_folds():
     values = {Repeat(seed, fold): fold + seed / 10 for seed in range(3) for fold in range(4)}
     assert by_fold(values) == pytest.approx([0.1, 1.1, 2.1, 3.1])
     assert by_fold({Repeat(2): 0.2, Repeat(1): 0.1}) == [0.1, 0.2]
-    none = dict.fromkeys(values, 0.0)
-    assert paired_difference(values, none, shared=1 / 3).n == 4
+    assert Family({"a": values}, 1 / 3).interval("a").n == 4
 
 
-def test_no_seeds_are_asked_for_where_folds_are_the_repeats():
-    gap = paired_difference(folds([0.9, 0.8, 0.85]), folds([0.8, 0.85, 0.86]), shared=0.5)
-    assert not gap.separable and gap.more_seeds is None
+def test_differences_are_paired_by_fold_and_corrected_for_the_number_of_pairs():
+    rng = np.random.default_rng(0)
+    groups = rng.normal(0.8, 0.01, (3, 5)) + rng.normal(0, 0.1, 5)  # what a fold does to all alike
+    found = Family({name: folds(own) for name, own in zip("abc", groups, strict=True)}, SHARED)
+    gaps = groups[0] - groups[1]
+    half = stats.t.ppf(1 - 0.025 / 3, 4) * gaps.std(ddof=1) * np.sqrt(1 / 5 + SHARED)
+    gap = found.difference("a", "b")
+    assert (gap.low, gap.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
+    assert found.repeats_to_detect(0.1) is None  # no number of seeds makes more folds
+    assert found.smallest_detectable() > 0
+
+
+def test_three_folds_are_too_few_for_an_interval():
+    found = Family({"a": folds([0.9, 0.8, 0.85]), "b": folds([0.8, 0.85, 0.86])}, shared=0.5)
+    assert found.difference("a", "b").low is None and found.interval("a").low is None
 
 
 def correlated(rng, trials: int, correlation: float, seeds: int = 1) -> np.ndarray:
@@ -57,11 +79,12 @@ def test_intervals_over_correlated_folds_cover_the_truth(seeds):
     draws = correlated(np.random.default_rng(1), 3000, 1 / FOLDS, seeds)
 
     def coverage(shared: float) -> float:
-        values = (
-            by_fold({Repeat(s, f): run[s, f] for s in range(seeds) for f in range(FOLDS)})
+        found = [
+            Family(
+                {"a": {Repeat(s, f): run[s, f] for s in range(seeds) for f in range(FOLDS)}}, shared
+            ).interval("a")
             for run in draws
-        )
-        found = [interval(own, shared=shared) for own in values]
+        ]
         return float(np.mean([each.low <= 0 <= each.high for each in found]))
 
     assert 0.935 <= coverage(SHARED) <= 0.985
@@ -71,17 +94,14 @@ def test_intervals_over_correlated_folds_cover_the_truth(seeds):
 def test_among_correlated_ties_a_difference_is_claimed_in_5_of_100_sweeps_at_most():
     rng, claimed, trials, others = np.random.default_rng(2), 0, 600, 6
     for _ in range(trials):
-        first, *rest = correlated(rng, 1 + others, 1 / FOLDS)[:, 0]
-        gaps = [paired_difference(folds(own), folds(first), others, SHARED) for own in rest]
-        claimed += any(gap.separable for gap in gaps)
+        claimed += any(claims(map(folds, correlated(rng, 1 + others, 1 / FOLDS)[:, 0])))
     assert claimed / trials <= 0.07
 
 
 def test_a_difference_that_is_large_is_found_in_spite_of_the_correction():
     rng = np.random.default_rng(6)
     pairs = [correlated(rng, 2, 1 / FOLDS)[:, 0] for _ in range(300)]
-    gaps = [paired_difference(folds(a + 6), folds(b), 1, SHARED) for a, b in pairs]
-    assert np.mean([gap.separable and gap.mean > 0 for gap in gaps]) >= 0.8
+    assert np.mean([claims([folds(a + 6), folds(b)])[0] for a, b in pairs]) >= 0.8
 
 
 # A learner, really trained.
@@ -127,7 +147,7 @@ def test_the_interval_covers_what_a_cross_validated_learner_really_reaches():
         [accuracy(trained(*draw(rng, train), features), *fresh, features) for _ in range(1500)]
     )
     found = [cross_validated(rng, [features])[0] for _ in range(800)]
-    intervals = [interval(by_fold(values), shared=SHARED) for values in found]
+    intervals = [Family({"a": values}, SHARED).interval("a") for values in found]
     assert np.mean([each.low <= truth <= each.high for each in intervals]) >= 0.935
 
 
@@ -136,7 +156,5 @@ def test_learners_that_are_equally_good_are_seldom_told_apart():
     rng, claimed, trials = np.random.default_rng(4), 0, 400
     learners = list(np.arange(DIMENSIONS).reshape(6, 4))
     for _ in range(trials):
-        first, *rest = cross_validated(rng, learners)
-        gaps = [paired_difference(own, first, len(rest), SHARED) for own in rest]
-        claimed += any(gap.separable for gap in gaps)
+        claimed += any(claims(cross_validated(rng, learners)))
     assert claimed / trials <= 0.07

@@ -147,7 +147,7 @@ def test_what_all_rows_share_is_said_once_above_them(write, tmp_path):
     parts = re.findall("<code>(.*?)</code>", said)
     assert {"loss=arcface", "dataset=digits", "lr=0.01", "seed=0,1"} <= set(parts)
     names = re.findall(r'<td class="name"[^>]*>(.*?)</td>', page)
-    assert names == ["m=0.3", "m=0.1"]
+    assert names == ["m=0.3 (to use)", "m=0.1"]
     data = data_in(page)
     assert data["columns"] == [
         "margin", "seed", "state", "validation accuracy", "test accuracy", "seconds",
@@ -202,8 +202,6 @@ def test_losses_by_learning_rate_show_what_validation_chooses_at_each(write, tmp
     assert chosen == [2, 1, 1] and losses_at_an_edge(ranked(tmp_path)) == ["arcface", "softmax"]
     page = page_of(tmp_path)
     assert "a better one may lie beyond: arcface, softmax." in page
-    said = "Note that arcface does best at the lowest or the highest learning rate tried"
-    assert said in page, "softmax was tried at one"
     assert (tmp_path / "sweep" / "comparison" / "rates.png").exists()
 
 
@@ -282,7 +280,7 @@ def test_the_comparison_marks_the_mean_angle_that_the_log_says(write, tmp_path):
 def test_the_page_shows_which_classes_the_best_run_takes_for_which(write, tmp_path):
     for margin, accuracy in ((0.1, 0.8), (0.3, 0.9)):
         folder = write("arcface", margin, 0.01, 0, accuracy)
-        fig = plots.plot_confusion(np.eye(2, dtype=int), ("cat", "dog"))
+        fig = plots.plot_confusion(np.arange(2), np.arange(2), ("cat", "dog"))
         plots.save(fig, folder / "plots" / "confusion.png")
     (folder / "plots" / "neighbours.png").write_bytes(b"no picture")
     page = page_of(tmp_path)

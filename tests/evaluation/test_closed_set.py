@@ -8,7 +8,7 @@ import torch
 from sklearn.metrics import accuracy_score, recall_score
 
 from src.evaluation import closed_set
-from src.evaluation.closed_set import CLOSED_SET_METRICS
+from src.evaluation.closed_set import CLOSED_SET_METRICS, TILE
 from src.losses import ArcFace, NormFace, Softmax
 
 
@@ -17,7 +17,7 @@ def test_counts_agree_with_scikit_learn():
     head = NormFace(5, 4, scale=30.0)
     y = torch.randint(4, (500,))
     x = head.weight.detach()[y] + 0.6 * torch.randn(500, 5)
-    result = closed_set(head, x, y, chunk=64)
+    result = closed_set(head, x, y, tile=64 * 4)
     predicted = (torch.nn.functional.normalize(x) @ head.weight.T).argmax(1)
     assert result.metrics["accuracy"] == pytest.approx(accuracy_score(y, predicted))
     recall = recall_score(y, predicted, average=None)
@@ -41,6 +41,16 @@ def test_angles_and_the_margin_are_what_they_are_called():
     assert result.metrics["accuracy"] == pytest.approx(2 / 3)  # 1.0 is nearer to the other
     assert result.metrics["margin_satisfied"] == pytest.approx(1 / 3)  # 0.6 + 0.5 > π/2 − 0.6
     assert result.recall[1].isnan() and result.metrics["worst_recall"] == pytest.approx(2 / 3)
+
+
+def test_many_classes_are_judged_a_few_rows_at_a_time():
+    classes = 100_000
+    head, labels, rows = ArcFace(4, classes), torch.arange(0, classes, 500), []
+    logits = head.logits
+    head.logits = lambda x: rows.append(len(x)) or logits(x)
+    result = closed_set(head, head.weight.detach()[labels], labels)
+    assert max(rows) * classes <= TILE < (max(rows) + 1) * classes
+    assert result.metrics["accuracy"] == 1 and len(result.recall) == classes
 
 
 def test_softmax_predicts_by_logit_with_its_bias():

@@ -11,13 +11,16 @@ from src.evaluation import (
     METRICS,
     Evaluated,
     Metric,
+    closed_set,
     counts,
     evaluate,
     geometry,
     retrieval,
     sample_pairs,
+    score_pairs,
+    verification,
 )
-from src.losses import ArcFace
+from src.losses import ArcFace, Softmax
 
 LOWER_IS_BETTER = {
     *("target_angle_mean", "target_angle_p05", "target_angle_p50", "target_angle_p95"),
@@ -53,6 +56,69 @@ def test_every_metric_has_an_entry_and_is_given_by_some_evaluation():
 def test_values_are_within_a_metrics_bounds(name, evaluated):
     values = [one.metrics[name] for one in evaluated.values() if name in one.metrics]
     assert values and all(METRICS[name].lowest <= value <= METRICS[name].highest for value in values)
+
+
+def odd_embeddings() -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    """Embeddings (N, 8) and labels (N,) of which some have no direction, no size or no partner."""
+    x, y = torch.randn(30, 8, generator=torch.Generator().manual_seed(0)), torch.arange(30) % 5
+    third = torch.tensor([3])
+    opposite = (1.0 - 2 * (torch.arange(30) % 2))[:, None] * torch.ones(8)
+    return {
+        "zeros": (0 * x, y),
+        "some zeros": (x * (torch.arange(30) > 9)[:, None], y),
+        "one direction": (torch.ones(30, 8), y),
+        "two opposite directions": (opposite, torch.arange(30) % 2),
+        "a NaN": (x.index_fill(0, third, math.nan), y),
+        "all NaN": (x * math.nan, y),
+        "an infinity": (x.index_fill(0, third, math.inf), y),
+        "huge": (x * 1e38, y),
+        "lengths that overflow": (x * 1e20, y),
+        "tiny": (x * 1e-30, y),
+        "one class": (x, 0 * y),
+        "a class each": (x[:5], y[:5]),
+        "one image": (x[:1], y[:1]),
+        "two images": (x[:2], y[:2]),
+        "two images of a class": (x[:2], 0 * y[:2]),
+        "two opposite images": (opposite[:2], y[:2]),
+        "one dimension": (x * torch.eye(8)[0], y),
+    }
+
+
+UNMEASURABLE = ("a NaN", "all NaN", "an infinity", "huge", "lengths that overflow")
+
+
+@pytest.mark.parametrize("name", odd_embeddings())
+@pytest.mark.parametrize("member", [ArcFace, Softmax])
+def test_no_metric_leaves_its_bounds_on_odd_embeddings(name, member):
+    (x, y), head = odd_embeddings()[name], member(8, 5)
+    pairs = sample_pairs(y, None)
+    for prototypes in (1, 0):
+        head.weight.data.mul_(prototypes)
+        for metrics in (
+            closed_set(head, x, y).metrics,
+            geometry(x, y, head.prototypes),
+            retrieval(x, y).metrics,
+            verification(score_pairs(x, *pairs)),
+            *(evaluate(each, head, x, y, pairs).metrics for each in EVALUATIONS),
+        ):
+            assert not (metrics and name in UNMEASURABLE)
+            for metric, value in metrics.items():
+                assert METRICS[metric].lowest <= value <= METRICS[metric].highest, metric
+            assert metrics.get("effective_dimension", 0) <= 8
+
+
+def test_embeddings_of_length_zero_count_as_one_direction():
+    zeros, labels = torch.zeros(30, 8), torch.arange(30) % 5
+    assert set(geometry(zeros, labels).values()) == {0.0}
+    for name in EVALUATIONS:  # nothing to judge is no score
+        pairs = sample_pairs(labels[:0], None)
+        assert evaluate(name, ArcFace(8, 5), zeros[:0], labels[:0], pairs).metrics == {}
+
+
+def test_rounding_alone_is_put_back_onto_a_bound():
+    angle = METRICS["inter_angle_min"]
+    assert angle.settled(math.pi + 1e-7) == math.pi and angle.settled(-1e-7) == 0
+    assert angle.settled(1.5) == 1.5 and METRICS["uniformity"].settled(-75.8) == -75.8
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -101,7 +167,7 @@ def test_values_and_differences_are_written_in_the_unit_that_people_read(name, v
     ("name", "label", "factor", "tick"),
     [
         ("worst_recall", "worst recall (%)", 100, "12.5%"),
-        ("tar_at_far_1e-3", "tar at far 1e-3 (%)", 100, "12.5%"),
+        ("tar_at_far_1e-3", "TAR@FAR=1e-3 (%)", 100, "12.5%"),
         ("target_angle_p05", "target angle p05 (degrees)", 57.29577951308232, "12.5°"),
         ("effective_dimension", "effective dimension", 1, "12.5"),
     ],

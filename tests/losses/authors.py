@@ -18,13 +18,15 @@ SOURCES = {
     "arcface_first": "code: the same, at first",
     "cosface": "code: deepinsight/insightface, recognition/arcface_torch",
     "combined": "paper: arXiv 1801.07698, printed; the code has only (1, m2, 0) and (1, 0, m3)",
-    "combined_linear": "code: deepinsight/insightface, CombinedMarginLoss's two cases, together",
-    "subcenter": "paper: ECCV 2020",
+    "combined_linear": "code: deepinsight/insightface, CombinedMarginLoss's two cases, at one time",
+    "subcenter": "code: deepinsight/insightface, recognition/subcenter_arcface",
+    "intertopk_subcenter": "code: wenet-e2e/wespeaker",
     "sphereface": "code: ydwen/opensphere",
     "sphereface_r": "code: ydwen/opensphere, its history of April 2022",
     "sphereface2": "code: ydwen/opensphere, main; A and M on branch SphereFace2_ICLR21",
     "sphereface2_c_exact": "code: ydwen/opensphere, branch SphereFace2_ICLR21",
-    "asoftmax": "code: wy1iu/sphereface",
+    "asoftmax": "paper: arXiv 1704.08063, with the λ of wy1iu/sphereface",
+    "asoftmax_layer": "code: wy1iu/sphereface, its CUDA layer for m 4, gradients as written there",
     "lsoftmax": "code: wy1iu/LargeMargin_Softmax_Loss",
     "curricularface": "code: HuangYG123/CurricularFace",
     "mv": "code: xiaoboCASIA/SV-X-Softmax, easy_margin",
@@ -40,6 +42,9 @@ SOURCES = {
     "li_arcface": "paper: arXiv 1907.12256",
     "normface": "paper: arXiv 1704.06369",
     "p2sgrad": "paper: arXiv 1905.02479, equation 11",
+    "arcnegface": "code: sciencefans/trojans-face-recognizer; the same in JDAI-CV/FaceX-Zoo",
+    "dyn_arcface": "code: XieZixiUSTC/X2-Softmax",
+    "adacos_dynamic": "code: JDAI-CV/FaceX-Zoo",
 }
 
 
@@ -239,3 +244,56 @@ def p2sgrad(x, w, y):
     c = all_cosines(x, w)
     bracket = (c - F.one_hot(y, c.size(1))).detach()
     return (bracket * c).sum() / len(y), c
+
+
+def asoftmax_layer(x, w, y, lam: float):
+    """Loss, logits, and the layer's gradients by x and w, for m 4, w of length 1, softmax loss on top.
+
+    w's gradient is that of plain inner products: it knows no margin. x's has the two coefficients of ψ,
+    of w_y and of x, divided by their root sum of squares. Both are without the gradient of the division
+    by ‖w‖, which happens outside of autograd."""
+    c, length = all_cosines(x, w), x.norm(dim=1, keepdim=True)
+    cy = own(c, y)[:, None]
+    sign3 = cy.sign() * (2 * cy**2 - 1).sign()
+    sign4 = 2 * cy.sign() + sign3 - 3
+    t = (lam * cy + sign3 * (8 * cy**4 - 8 * cy**2 + 1) + sign4) / (1 + lam)
+    z = length * onto(c, y, t[:, 0])
+    slope = (F.softmax(z, 1) - F.one_hot(y, c.size(1))) / len(y)
+    of_w = sign3 * (32 * cy**3 - 16 * cy)
+    of_x = -(sign3 * (24 * cy**4 - 8 * cy**2 - 1) - sign4) / length
+    root = (of_w**2 + of_x**2).sqrt()
+    margin = (of_w / root * w[y] + of_x / root * x + lam * w[y]) / (1 + lam)
+    others = onto(slope, y, torch.zeros_like(own(slope, y)))
+    return F.cross_entropy(z, y), z, others @ w + own(slope, y)[:, None] * margin, slope.T @ x
+
+
+def arcnegface(x, w, y, s, m):
+    c = all_cosines(x, w)
+    t = with_margin(c, y, m, "linear")
+    weight = 1.2 * torch.exp(-((c - t[:, None]) ** 2) / 2).detach()
+    z = s * onto(weight * c + weight - 1, y, t)
+    return F.cross_entropy(z, y), z
+
+
+def dyn_arcface(x, w, y, s, m, least_angle=1.0, growth=0.1):
+    c, between = all_cosines(x, w), all_cosines(w, w).fill_diagonal_(-1)
+    beyond = between.amax(1).acos()[y] - least_angle
+    margin = growth * beyond.clamp_min(0) + m + 0.03 * m / (1 + (20 * beyond.abs()) ** 1.1)
+    z = s * detached(c, onto(c, y, torch.cos(own(c, y).acos() + margin)))
+    return F.cross_entropy(z, y), z
+
+
+def intertopk_subcenter(x, w, y, s, m, k=5, penalty=0.06):
+    """Before θ + m = π, where theirs goes on with cos θ − (1 − cos m)."""
+    c = torch.stack([all_cosines(x, w[:, centre]) for centre in range(w.size(1))]).amax(0)
+    hardest = (c - 2 * F.one_hot(y, c.size(1))).topk(k, 1).indices
+    nearer = c * math.cos(penalty) + (1 - c**2).sqrt() * math.sin(penalty)
+    z = s * onto(c.scatter(1, hardest, nearer.gather(1, hardest)), y, with_margin(c, y, m, "cos"))
+    return F.cross_entropy(z, y), z
+
+
+def adacos_scale(c, y, s):
+    """Their scale after a batch with these cosines."""
+    others = torch.exp(s * c) * (1 - F.one_hot(y, c.size(1)))
+    median = own(c, y).acos().median()
+    return torch.log(others.sum() / len(y)) / torch.cos(median.clamp(max=PI / 4))

@@ -90,8 +90,24 @@ MEMBERS = {
     "combined_cosface": member(
         L.CombinedMargin, simple(authors.combined, "linear"), (1.0, 0.0, 0.4), 64.0, beyond_pi="linear"
     ),
+    "combined_now": member(
+        L.CombinedMargin,
+        lambda x, h: authors.arcface(x, h.weight, h.labels, 64, h.margin[1], "now"),
+        (1.0, 0.5, 0.0),
+        64.0,
+        beyond_pi="paper",
+        **D,
+    ),
     "subcenter": member(L.SubCenterArcFace, sub("cos"), 0.5, 64.0, beyond_pi="paper"),
     "subcenter_linear": member(L.SubCenterArcFace, sub("linear"), 0.5, 64.0, beyond_pi="linear"),
+    "intertopk_subcenter": member(
+        L.SubCenterArcFace,
+        simple(authors.intertopk_subcenter),
+        0.2,
+        64.0,
+        ("all", "random"),  # past π theirs has a form of its own
+        inter_topk=5,
+    ),
     "sphereface": member(
         L.SphereFace, lambda x, h: authors.sphereface(x, h.weight, h.labels, 30, 1.5), 1.5, 30.0, **D
     ),
@@ -130,6 +146,8 @@ MEMBERS = {
         ("all", "random"),  # their logits are cut at ±s, where the gradient ends
     ),
     "x2softmax": member(L.X2Softmax, simple(authors.x2softmax), None, 64.0, **D),
+    "arcnegface": member(L.ArcNegFace, simple(authors.arcnegface), 0.5, 64.0, beyond_pi="linear"),
+    "dyn_arcface": member(L.DynArcFace, simple(authors.dyn_arcface), 0.5, 64.0, beyond_pi="paper", **D),
     "circle": member(L.CircleLoss, simple(authors.circle), 0.25, 64.0),
     "li_arcface": member(L.LiArcFace, simple(authors.li_arcface), 0.45, 64.0),
     "p2sgrad": member(L.P2SGrad, lambda x, h: authors.p2sgrad(x, h.weight, h.labels)),
@@ -186,6 +204,7 @@ class Theirs:
     def __init__(self, name, dimension=16, classes=10):
         self.name, self.step = name, 0
         self.t, self.mean, self.deviation = 0.0, 20.0, 100.0
+        self.scale = math.sqrt(2) * math.log(classes - 1)
         self.means = torch.zeros(classes, dimension).double()
         self.counts = torch.zeros(classes).double()
 
@@ -197,6 +216,10 @@ class Theirs:
         if self.name == "curricularface":
             self.t = 0.01 * c.mean() + 0.99 * self.t
             return authors.curricularface(x, w, y, 64, 0.5, self.t)[0]
+        if self.name == "adacos_dynamic":
+            cosines = authors.all_cosines(x, w)
+            self.scale = authors.adacos_scale(cosines.detach(), y, self.scale)
+            return F.cross_entropy(self.scale * cosines, y)
         if self.name == "adaface":
             norms = x.norm(dim=1).clamp(0.001, 100)
             self.mean = 0.01 * norms.mean() + 0.99 * self.mean
@@ -222,6 +245,10 @@ STATEFUL = {
     "asoftmax": (L.ASoftmax, {"margin": 4.0}),
     "lsoftmax": (L.LSoftmax, {"margin": 4.0}),
     "curricularface": (L.CurricularFace, {"margin": 0.5, "scale": 64.0, "beyond_pi": "linear"}),
+    "adacos_dynamic": (
+        L.NormFace,
+        {"scale": math.sqrt(2) * math.log(9), "dynamic_scale": True},
+    ),
     "adaface": (L.AdaFace, {"margin": 0.4, "scale": 64.0, "beyond_pi": "paper"}),
     "kappaface": (
         L.KappaFace,
@@ -242,6 +269,8 @@ def test_thirty_steps_of_training_are_the_authors(name):
     with torch.no_grad():  # numbers that float32 rounded when they were buffers
         if hasattr(head, "margin"):
             head.margin.fill_(given["margin"])
+        if "scale" in given:
+            head.fixed_scale.fill_(given["scale"])
     x = 10 * torch.randn(64, 16).double()
     y = torch.randint(10, (64,))
     w = head.weight.detach().clone().requires_grad_()
@@ -249,6 +278,24 @@ def test_thirty_steps_of_training_are_the_authors(name):
     found = train(lambda x, y, w: head(x, y), x, y, head.weight)
     assert close(found, expected) and close(head.weight, w)
     assert (found.diff() != 0).all()
+
+
+def test_asoftmax_has_the_values_of_the_authors_layer_and_of_its_gradients_only_one():
+    """The layer's gradients are not the derivatives of its values: see docs/losses_and_authors.md."""
+    head = L.ASoftmax(16, 10).double().eval()
+    head.steps.fill_(5000)
+    plain = L.ASoftmax(16, 10, **D).double().eval()
+    plain.load_state_dict(head.state_dict())
+    x = 3 * batch(np.random.default_rng(0), RANGES["mid"], head).double().requires_grad_()
+    y, w = head.labels, head.weight.detach()
+    w /= w.norm(dim=1, keepdim=True)
+    with torch.no_grad():
+        loss, z, of_x, of_w = authors.asoftmax_layer(x, w, y, head.annealing.item())
+    assert close(head(x, y), loss) and close(head.margin_logits(x, y), z)
+    of_w = of_w - (of_w * w).sum(1, keepdim=True) * w  # the part along w goes when w is scaled again
+    assert close(gradients(plain(x, y), x, plain)[1], of_w)
+    exact_x, exact_w = gradients(head(x, y), x, head)
+    assert (exact_w - of_w).norm() > 0.1 * of_w.norm() and (exact_x - of_x).norm() > 0.1 * of_x.norm()
 
 
 def test_lsoftmax_anneals_as_its_authors_do():
@@ -274,7 +321,7 @@ def test_uniface_starts_its_bias_where_they_do():
 
 
 EVERY = {name: (cls, given) for name, (cls, given, *_) in MEMBERS.items()} | STATEFUL
-PLAIN = ("normface", "cosface", "elasticface_cos", "uniface", "p2sgrad")
+PLAIN = ("normface", "cosface", "elasticface_cos", "uniface", "p2sgrad", "adacos_dynamic")
 
 
 @pytest.mark.parametrize("name", [name for name in EVERY if name not in PLAIN])

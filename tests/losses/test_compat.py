@@ -75,8 +75,8 @@ def test_the_originals_state_dicts_load_alone_and_inside_a_model(loss_type):
 @pytest.mark.parametrize(
     ("x", "labels", "said"),
     [
-        (torch.zeros(4, 5), torch.zeros(4).long(), r"x.shape=\(4, 5\): expected \(B, 3\)"),
-        (torch.zeros(3), torch.zeros(1).long(), r"x.shape=\(3,\): expected \(B, 3\)"),
+        (torch.zeros(4, 5), torch.zeros(4).long(), r"embeddings.shape=\(4, 5\): expected \(B, 3\)"),
+        (torch.zeros(3), torch.zeros(1).long(), r"embeddings.shape=\(3,\): expected \(B, 3\)"),
         (torch.zeros(4, 3), torch.zeros(5).long(), r"labels.shape=\(5,\): expected \(4,\)"),
         (torch.zeros(4, 3), torch.zeros(4, 1).long(), r"labels.shape=\(4, 1\): expected \(4,\)"),
         (torch.zeros(4, 3), torch.zeros(4), "labels.dtype=torch.float32: expected torch.int64"),

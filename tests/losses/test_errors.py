@@ -4,8 +4,11 @@ import math
 import pickle
 import re
 
+import numpy as np
 import pytest
+import torch
 
+from docs.api import heads
 from src import losses
 from src.losses import BadArgument, MarginHead
 
@@ -61,14 +64,16 @@ BAD_OPTIONS = [
     ("UniFace", {"gradient": "detached"}, "changes nothing for UniFace"),
     ("ElasticFace", {"gradient": "detached", "kind": "cos"}, "changes nothing for ElasticFace"),
     ("KappaFace", {"formula": "none"}, "authors or paper"),
-    ("KappaFace", {"first_samples": -1}, "a number from 0"),
+    ("KappaFace", {"first_samples": -1}, "a whole number from 0"),
+    ("KappaFace", {"gamma": 1.5}, "≥ 0 and ≤ 1"),
+    ("KappaFace", {"temperature": -0.4}, "above 0"),
     ("KappaFace", {"first_samples": 1, "formula": "paper"}, "changes nothing with formula=paper"),
     ("KappaFace", {"momentum": 0}, "above 0 and below 1"),
     ("LSoftmax", {"lambda_min": -1.0}, "≥ 0"),
     ("LSoftmax", {"lambda_base": -1.0}, "≥ 0"),
     ("ASoftmax", {"gamma": -1.0}, "≥ 0"),
     ("LSoftmax", {"power": -1.0}, "≥ 0"),
-    ("UniFace", {"r": 0.0}, "above 0, at most 1"),
+    ("UniFace", {"r": 0.0}, "above 0 and ≤ 1"),
     ("UniFace", {"negative_weight": 0.0}, "above 0"),
     ("SphereFaceR", {"version": "v3"}, "v1 or v2"),
     ("SphereFaceR", {"norm": "none"}, "hard or soft"),
@@ -76,44 +81,59 @@ BAD_OPTIONS = [
     ("SphereFace2", {"margin": 0.4, "kind": "M"}, "a finite number ≥ 1 for kind M"),
     ("SphereFace2", {"margin": 2.5, "kind": "C"}, "≥ 0 and ≤ 2 for kind C"),
     ("SphereFace2", {"alpha": 1.0}, "above 0 and below 1"),
-    ("SphereFace2", {"power": 0.5}, "from 1"),
+    ("SphereFace2", {"power": 0.5}, "≥ 1"),
+    ("SphereFace2", {"power": math.inf}, "a finite number"),
     ("MVSoftmax", {"kind": "cos"}, "arc or am"),
     ("ElasticFace", {"kind": "am"}, "arc or cos"),
     ("ElasticFace", {"sigma": -1.0}, "≥ 0"),
     ("ElasticFace", {"plus": "no"}, "true or false"),
+    ("AdaFace", {"momentum": 2.0}, "above 0 and ≤ 1"),
+    ("AdaFace", {"h": -1.0}, "≥ 0"),
+    ("CurricularFace", {"momentum": 0}, "above 0 and ≤ 1"),
+    ("MVSoftmax", {"emphasis": -0.2}, "≥ 0"),
+    ("SphereFaceR", {"soft_weight": -0.1, "norm": "soft"}, "≥ 0"),
     ("MagFace", {"l_a": 0.0}, "above 0"),
-    ("MagFace", {"u_a": 2.0, "l_a": 5.0}, "above l_a=5.0"),
+    ("MagFace", {"u_a": 2.0, "l_a": 5.0}, "above 5"),
+    ("MagFace", {"u_a": math.inf}, "a finite number"),
+    ("MagFace", {"lambda_g": -5.0}, "≥ 0"),
     ("X2Softmax", {"a": 1.0}, "below 0"),
     ("X2Softmax", {"h": 1.0}, "≤ 0"),
+    ("X2Softmax", {"a": -math.inf}, "a finite number"),
+    ("X2Softmax", {"k": math.nan}, "a finite number"),
     ("SubCenterArcFace", {"centres": 0}, "a whole number from 1"),
-    ("ArcFace", {"label_smoothing": 1.0}, "from 0 to below 1"),
+    ("SubCenterArcFace", {"centres": 2.5}, "a whole number from 1"),
+    ("ArcFace", {"label_smoothing": 1.0}, "≥ 0 and below 1"),
     ("UniFace", {"label_smoothing": 0.1}, "UniFace has no cross entropy to smooth"),
     ("UniFace", {"class_weights": "balanced"}, "UniFace has no cross entropy to weigh"),
     ("ArcFace", {"class_weights": [1.0]}, "10 finite numbers above 0"),
     ("ArcFace", {"class_weights": [0.0] * 10}, "10 finite numbers above 0"),
     ("ArcFace", {"inter_topk": -1}, "a whole number from 0 to 9"),
-    ("ArcFace", {"inter_topk_margin": 4.0, "inter_topk": 2}, "an angle from 0 to π"),
+    ("ArcFace", {"inter_topk_margin": 4.0, "inter_topk": 2}, "≥ 0 and ≤ π"),
     ("ArcFace", {"inter_topk_margin": 0.3}, "changes nothing with inter_topk=0"),
     ("SphereFaceR", {"soft_weight": 0.1}, "changes nothing with norm=hard"),
     ("LSoftmax", {"power": 5.0, "lambda_base": 0.0}, "changes nothing unless lambda_base is above"),
     ("ASoftmax", {"gamma": 1.0, "lambda_base": 5.0}, "changes nothing unless lambda_base is above"),
     ("ElasticFace", {"plus": True, "sigma": 0.0}, "changes nothing with sigma=0"),
     ("ArcFace", {"dynamic_scale": True, "learnable_scale": True}, "not both"),
+    ("ASoftmax", {"learnable_scale": True}, "changes nothing for ASoftmax, which has no scale"),
+    ("LSoftmax", {"dynamic_scale": True}, "changes nothing for LSoftmax, which has no scale"),
+    ("QAMFace", {"dynamic_scale": True}, "that of cosines, which the logits of QAMFace are not"),
+    ("LiArcFace", {"dynamic_scale": True}, "that of cosines, which the logits of LiArcFace are not"),
     ("SFace", {"k": 0}, "a finite number above 0"),
-    ("SFace", {"a": 4}, "an angle from 0 to π"),
-    ("SFace", {"b": -1}, "an angle from 0 to π"),
+    ("SFace", {"a": 4}, "≥ 0 and ≤ π"),
+    ("SFace", {"b": -1}, "≥ 0 and ≤ π"),
     ("SFace", {"learnable_scale": True}, "scale, which is fixed"),
     ("SFace", {"dynamic_scale": True}, "scale, which is fixed"),
     ("ArcNegFace", {"alpha": 0}, "above 0"),
     ("ArcNegFace", {"sigma": math.nan}, "a finite number"),
-    ("NPCFace", {"growth": -1}, "an angle"),
-    ("NPCFace", {"hard_margin": 4}, "an angle"),
+    ("NPCFace", {"growth": -1}, "≥ 0 and ≤ π"),
+    ("NPCFace", {"hard_margin": 4}, "≥ 0 and ≤ π"),
     ("NPCFace", {"factor": 0}, "above 0"),
     ("NPCFace", {"offset": math.inf}, "a finite number"),
     ("AdaMSoftmax", {"first_margins": 0.3}, "two numbers"),
     ("AdaMSoftmax", {"first_margins": [0.4, 0.3]}, "first ≤ second"),
     ("AdaMSoftmax", {"margin_weight": -1}, "≥ 0"),
-    ("DynArcFace", {"least_angle": 4}, "an angle"),
+    ("DynArcFace", {"least_angle": 4}, "≥ 0 and ≤ π"),
     ("DynArcFace", {"growth": -1}, "≥ 0"),
     ("SoftTriple", {"centres": 0}, "a whole number from 1"),
     ("SoftTriple", {"gamma": 0}, "above 0"),
@@ -140,6 +160,36 @@ def test_the_error_carries_the_argument_its_value_and_what_would_be_right(name, 
     assert str(error) == f"{argument}={value}: {error.why}"
 
 
+def test_numbers_of_numpy_are_numbers():
+    head = losses.SubCenterArcFace(
+        3, 10, centres=np.int64(2), margin=np.float32(0.25), scale=np.float64(8)
+    )
+    assert (head.weight.size(1), head.margin.item(), head.scale.item()) == (2, 0.25, 8)
+    losses.AdaFace(3, 10, h=np.float32(0.5), inter_topk=np.int32(2))
+    with pytest.raises(BadArgument, match="a whole number from 1"):
+        losses.SubCenterArcFace(3, 10, centres=np.bool_(True))
+
+
 def test_an_error_reaches_another_process_as_it_is():
     error = pickle.loads(pickle.dumps(BadArgument("margin", 3, "expected less")))
     assert (error.argument, error.value, error.why) == ("margin", 3, "expected less")
+
+
+@pytest.mark.parametrize("member", heads(), ids=lambda member: member.__name__)
+def test_other_shapes_and_types_of_a_batch_are_refused_by_every_head(member):
+    head, x, y = member(8, 30), torch.randn(4, 8), torch.arange(4)
+    refused = {
+        "labels.shape": [(x, y[:-1]), (x, y[:, None]), (x, torch.arange(8)), (x[:0], y[:0])],
+        "labels.dtype": [(x, y.float()), (x, y.int())],
+        "embeddings.shape": [(x[:, :7], y), (x[0], y[:1]), (x[None], y)],
+    }
+    for argument, batches in refused.items():
+        for embeddings, labels in batches:
+            for call in (head, head.margin_logits):
+                with pytest.raises(BadArgument) as caught:
+                    call(embeddings, labels)
+                assert caught.value.argument == argument
+    assert head.logits(x[:0]).shape == (0, 30)  # nothing to embed is no mistake
+    for beside in (-100, -1, 30):
+        with pytest.raises((IndexError, RuntimeError)):
+            head(x, y.index_fill(0, torch.tensor(2), beside))

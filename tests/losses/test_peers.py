@@ -10,11 +10,15 @@ from pytorch_metric_learning import losses as peers
 
 from src.losses import (
     ArcFace,
+    ASoftmax,
     CircleLoss,
     CosFace,
     LSoftmax,
     NormFace,
     P2SGrad,
+    ProxyAnchor,
+    ProxyNCA,
+    SoftTriple,
     SphereFace,
     SubCenterArcFace,
 )
@@ -76,6 +80,15 @@ def test_sphereface_on_unit_embeddings(margin):
 
 
 @pytest.mark.parametrize("margin", [1, 2, 4])
+def test_asoftmax_without_annealing_is_their_sphereface(margin):
+    compare(
+        ASoftmax(16, 10, margin=float(margin), lambda_base=0.0, lambda_min=0.0),
+        peers.SphereFaceLoss(10, 16, margin, 1),
+        np.linspace(0.05, 3.1, 29),
+    )
+
+
+@pytest.mark.parametrize("margin", [1, 2, 4])
 def test_lsoftmax(margin):
     # Both keep both lengths; theirs takes whole margins only.
     thetas = np.linspace(0.05, 3.1, 29)
@@ -121,3 +134,31 @@ def test_circle_between_samples_and_prototypes(margin):
     torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
     left.backward(), right.backward()
     torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+
+
+def with_their_weights(ours, theirs, weights, shape):
+    """Losses and gradients of the embeddings and class weights agree, given where theirs lie."""
+    weights.data.copy_(shape(ours.weight.data))
+    x = reference.batch(np.random.default_rng(0), np.linspace(0.15, 3.0, 32), ours)
+    a, b = x.clone().requires_grad_(), x.clone().requires_grad_()
+    left, right = ours(a, ours.labels), theirs(b, ours.labels)
+    torch.testing.assert_close(left, right, rtol=1e-5, atol=1e-5)
+    left.backward(), right.backward()
+    torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(shape(ours.weight.grad), weights.grad, rtol=1e-3, atol=1e-4)
+
+
+def test_proxy_anchor():
+    theirs = peers.ProxyAnchorLoss(10, 16, margin=0.1, alpha=32)
+    with_their_weights(ProxyAnchor(16, 10), theirs, theirs.proxies, lambda w: w)
+
+
+def test_soft_triple_without_its_second_term():
+    theirs = peers.SoftTripleLoss(10, 16, centers_per_class=3, la=20, gamma=0.1, margin=0.01)
+    ours = SoftTriple(16, 10, centres=3, tau=0.0)
+    with_their_weights(ours, theirs, theirs.fc, lambda w: w.flatten(0, 1).T)
+
+
+def test_proxy_nca_where_no_probability_is_0():
+    theirs = peers.ProxyNCALoss(10, 16, softmax_scale=9)  # they leave out samples of probability 0
+    with_their_weights(ProxyNCA(16, 10), theirs, theirs.proxies, lambda w: w)

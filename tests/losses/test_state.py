@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from src.losses import ArcFace, NormFace, adacos_scale
+from docs.api import heads
+from src.losses import ArcFace, CosFace, ElasticFace, KappaFace, NormFace, adacos_scale
 from tests.losses.conftest import build
 from tests.losses.reference import MEMBERS_WITH_STATE, Case
 
@@ -98,6 +99,20 @@ def test_elastic_draws_depend_on_the_seed_alone():
         torch.rand(seed * 3)  # whatever else draws meanwhile
         drawn.append(margins_of(head, cosine))
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+
+
+def test_an_elastic_margin_is_drawn_once_a_step_also_for_the_linear_form():
+    head = ElasticFace(2, 2, margin=0.5, sigma=0.1, scale=1.0, beyond_pi="linear").train()
+    head.weight.data.copy_(torch.eye(2))
+    theta = torch.linspace(0.01, math.pi - 0.01, 200).double()
+    generator = torch.Generator()
+    generator.set_state(head.get_extra_state())
+    x = torch.stack([theta.cos(), theta.sin()], 1).float()
+    z = head.margin_logits(x, torch.zeros(200, dtype=torch.long))[:, 0].double()
+    m = 0.5 + 0.1 * torch.randn(200, generator=generator).double()
+    expected = torch.where(theta + m > math.pi, theta.cos() - m * m.sin(), (theta + m).cos())
+    torch.testing.assert_close(z, expected, rtol=0, atol=1e-5)
+    assert torch.equal(head.get_extra_state(), generator.get_state())
 
 
 def test_adaface_follows_the_lengths():
@@ -225,3 +240,62 @@ def test_a_batch_whose_step_a_grad_scaler_skips_poisons_no_statistics(case, bad)
     loss = head(x.requires_grad_(), y)
     loss.backward()
     assert loss.isfinite() and x.grad.isfinite().all() and head.weight.grad.isfinite().all()
+
+
+def types_of(head) -> set[torch.dtype]:
+    return {t.dtype for t in (*head.parameters(), *head.buffers()) if t.is_floating_point()}
+
+
+@pytest.mark.parametrize("member", heads(), ids=lambda member: member.__name__)
+def test_heads_are_float32_under_any_default_type_and_after_assigned_halves(member):
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        head = member(8, 30)
+        y = torch.arange(4)
+        assert types_of(head) == {torch.float32} and head(torch.randn(4, 8), y).dtype == torch.float32
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert str(head) == str(member(8, 30))  # its numbers were not rounded to bfloat16
+    kept = head.state_dict()
+    numbers = {k: v for k, v in kept.items() if torch.is_tensor(v) and v.is_floating_point()}
+    halves = {k: v.half() for k, v in numbers.items()}
+    head.load_state_dict(kept | halves, assign=True)
+    assert types_of(head) == {torch.float32}
+    assert torch.equal(head.weight, halves["weight"].float()) and head.weight.requires_grad
+    assert head(torch.randn(4, 8), y).dtype == torch.float32
+
+
+def test_class_weights_have_the_heads_type():
+    torch.set_default_dtype(torch.float64)
+    try:
+        head = CosFace(3, 2, class_weights=[1.0, 2.0])
+        assert head(torch.randn(4, 3), torch.arange(4) % 2).dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("member", heads(), ids=lambda member: member.__name__)
+def test_a_head_can_be_built_on_the_meta_device(member):
+    options = {"class_weights": [1.0] * 30} if member.softmax_type and member.has_scale else {}
+    with torch.device("meta"):
+        head = member(8, 30, **options)
+    assert all(t.is_meta for t in (*head.parameters(), *head.buffers()))
+    whole = member(8, 30, **options)
+    head.load_state_dict(whole.state_dict(), assign=True)
+    x, y = torch.randn(4, 8), torch.arange(4)
+    assert torch.equal(head.eval()(x, y), whole.eval()(x, y))
+
+
+def test_kappaface_of_one_class_has_a_margin():
+    head = KappaFace(3, 1, first_samples=0).train()
+    for _ in range(3):
+        loss = head(torch.randn(4, 3), torch.zeros(4, dtype=torch.long))
+    assert loss.isfinite() and head.calibration.isfinite().all()
+
+
+def test_a_gradient_too_large_for_float16_overflows_as_a_grad_scaler_needs_it():
+    head = ArcFace(3, 5)
+    for length, finite in ((1.0, True), (1e-6, False)):
+        x = (length * torch.randn(4, 3)).half().requires_grad_()
+        head(x, torch.arange(4)).backward()
+        assert x.grad.isfinite().all() == finite

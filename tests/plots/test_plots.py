@@ -1,16 +1,19 @@
 """Figures hold what they should; how they look is judged by eye."""
 
+import tracemalloc
 from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import confusion_matrix
 
 from src import plots
 from src.evaluation import METRICS, PairScores
 from src.evaluation.verification import PairCurves, pair_curves
 from src.plots import style
+from src.plots.confusion import Confusions
 from src.plots.style import colour, fit_axis, marker, new_figure, short_names
 
 RNG = np.random.default_rng(0)
@@ -197,10 +200,12 @@ def test_a_perfect_metric_is_not_drawn_on_an_axis_beyond_all_it_can_be():
 
 
 def confusion_of(count: int, name: str):
-    confusion = np.diag(np.full(count, 20))
+    labels, predicted = np.arange(count).repeat(20), np.arange(count).repeat(20)
     for i in range(15):
-        confusion[i % count, (i + 1) % count] += 15 - i
-    return plots.plot_confusion(confusion, tuple(name.format(i) for i in range(count)), "a title")
+        labels = np.append(labels, [i % count] * (15 - i))
+        predicted = np.append(predicted, [(i + 1) % count] * (15 - i))
+    names = tuple(name.format(i) for i in range(count))
+    return plots.plot_confusion(labels, predicted, names, "a title")
 
 
 @pytest.mark.parametrize("count", [2, 20, 40, 100])
@@ -231,8 +236,37 @@ def test_the_largest_confusions_are_listed_below_the_matrix():
     )
     boxes = [text.get_window_extent() for text in fig.subfigs[1].texts]
     assert all(box.x0 >= 0 and box.y0 >= 0 and box.x1 <= fig.bbox.x1 for box in boxes)
-    right = plots.plot_confusion(np.diag([3, 4]), ("a", "b"))
+    right = plots.plot_confusion(np.array([0, 1, 1]), np.array([0, 1, 1]), ("a", "b"))
     assert right.subfigs[1].texts[0].get_text() == "no test sample is taken for another class"
+
+
+def test_of_many_classes_those_in_the_largest_confusions_are_drawn_without_counting_all_pairs():
+    classes = 100_000
+    labels = np.arange(classes)
+    predicted = labels.copy()
+    predicted[70_000] = predicted[5] = 9
+    labels, predicted = np.append(labels, [70_000, 11]), np.append(predicted, [9, 70_000])
+    names = tuple(f"c{i}" for i in range(classes))
+    tracemalloc.start()
+    fig = plots.plot_confusion(labels, predicted, names, "a title")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100e6  # bytes; counts of all pairs would take 80 billion
+    axes = fig.subfigs[0].axes[0]
+    drawn = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(drawn) == 40 and drawn[:5] == ["c70000", "c9", "c5", "c11", "c0"]
+    assert "40 of 100,000 classes: those in the largest confusions" in axes.get_title(loc="left")
+    words = [text.get_text() for text in fig.subfigs[1].texts[2:]]
+    assert words[0] == "2 × c70000 taken for c9, 100%" and len(words) == 3
+    wrong = axes.images[1].get_array()
+    assert wrong[0, 1] == 1 and wrong[3, 0] == 0.5 and wrong.sum() == 2.5
+
+
+def test_counts_of_confusions_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    labels, predicted = rng.integers(7, size=(2, 300))
+    counts = Confusions.of(labels, predicted, 7).matrix(np.arange(7))
+    np.testing.assert_array_equal(counts, confusion_matrix(labels, predicted))
 
 
 def test_long_names_that_shortening_makes_the_same_lose_what_they_share():

@@ -55,6 +55,14 @@ def test_what_is_not_there_is_one_line_that_says_what_to_do(sweep, tmp_path):
         run_folder(path("best:runs"))
 
 
+def test_a_pipe_in_the_place_of_the_link_is_not_waited_for(sweep, tmp_path):
+    os.mkfifo(sweep / "comparison" / "best")
+    with pytest.raises(UserError, match="best does not lead to a run"):
+        run_folder(type(tmp_path)("best:runs"))
+    with pytest.raises(UserError, match="best: in the place of the link to the best run; remove it"):
+        point_to(sweep / "c", sweep / "comparison")
+
+
 def test_every_command_that_loads_a_run_knows_it(sweep, tmp_path):
     point_to(sweep / "c", sweep / "comparison")
     with pytest.raises(UserError, match=r"runs/c: no run with a checkpoint\.pt is there"):

@@ -2,14 +2,17 @@
 
 import io
 import os
+import shutil
 import socket
 import zipfile
+from argparse import Namespace
 
 import pytest
 import torch
 
 from src.config.tree import Device
 from src.errors import UserError
+from src.evaluate import evaluate
 from src.models import timm_body, torchvision_body
 from src.run.build import build_run
 from src.run.folder import RunFolder
@@ -49,6 +52,23 @@ def refusal(folder, content: object, allowed=()) -> str:
 def test_the_checkpoint_itself_is_loaded(saved, tmp_path):
     torch.save(saved, tmp_path / "checkpoint.pt")
     assert load_trained(tmp_path, CPU).classes[3] == "3"
+
+
+def test_a_name_from_a_checkpoint_leads_to_no_other_folder(saved, tmp_path, capsys):
+    folder = tmp_path / "deep" / "run"
+    folder.mkdir(parents=True)
+    config = nested(saved["config"], "choices.dataset", "x/../../../../\x1bpwned")
+    torch.save(saved | {"config": config}, folder / "checkpoint.pt")
+    given = Namespace(overrides=[], config_dir=None, out=None)
+    evaluate(load_trained(folder, CPU), given)
+    (written,) = (folder / "evaluations").iterdir()
+    assert written.name.endswith("x_.._.._.._..__pwned")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep"}
+    assert "\x1b" not in capsys.readouterr().out
+    shutil.rmtree(folder / "evaluations")
+    (folder / "evaluations").symlink_to(tmp_path)
+    with pytest.raises(UserError, match="evaluations: a link to"):
+        evaluate(load_trained(folder, CPU), given)
 
 
 @pytest.mark.parametrize("content", [5, [1], None, {}, "text", {"config": {}}, torch.zeros(3)])

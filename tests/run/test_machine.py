@@ -1,7 +1,9 @@
 """What the machine refuses (a full disk, folders that are read-only, names too long) is one line."""
 
 import errno
+import fcntl
 import os
+import platform
 import re
 import resource
 import subprocess
@@ -22,7 +24,7 @@ from src.errors import Diverged, UserError
 from src.evaluation import METRICS, Evaluated
 from src.evaluation.results import Results
 from src.run.code import code_of
-from src.run.folder import RunFolder, Summary
+from src.run.folder import RunFolder, Summary, claimed
 from src.run.lifecycle import train_run
 from src.training import save_checkpoint
 from tests import faults
@@ -167,6 +169,43 @@ def test_a_folder_that_nobody_may_read_is_no_claimed_one_and_makes_no_noise(comp
         hidden.record_loss("killed", about)
         with pytest.raises(UserError, match=r"holds no run\n  .*run: skipped, .*Permission denied"):
             compare_sweeps([folder])
+
+
+def test_a_file_system_without_locks_is_one_line(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = r"run/\.lock: No locks available: its file system has no locks, which runs need: give them a"
+    with pytest.raises(UserError, match=said), claimed(tmp_path / "run"):
+        pytest.fail("it has not been claimed")
+
+
+def test_where_a_file_is_the_lock_that_of_a_lost_node_is_named(tmp_path, monkeypatch, recwarn):
+    def lacking(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", lacking)
+    monkeypatch.setattr("src.run.folder.LOCK_SECONDS", 0.1)
+    with claimed(tmp_path):
+        assert RunFolder(tmp_path).running
+    (tmp_path / ".lock").write_text("4711\nnode\x1b7\n")
+    said = (
+        r"at work in this folder \(process 4711 on node\ufffd7\); if that is lost, .* remove .*/\.lock$"
+    )
+    with pytest.raises(UserError, match=said), claimed(tmp_path):
+        pytest.fail("it has not been claimed")
+    assert not recwarn.list
+
+
+def test_who_is_at_work_in_a_folder_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr("src.run.folder.LOCK_SECONDS", 0.1)
+    said = rf"\(process {os.getpid()} on {re.escape(platform.node())}\)"
+    with claimed(tmp_path), pytest.raises(UserError, match=said), claimed(tmp_path):
+        pytest.fail("it has been claimed twice")
+    with claimed(tmp_path):
+        assert RunFolder(tmp_path).running
+    assert not RunFolder(tmp_path).running
 
 
 @pytest.mark.slow

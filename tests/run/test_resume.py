@@ -146,6 +146,17 @@ def test_another_runs_checkpoint_is_not_overwritten(composed, tmp_path, monkeypa
         train_run(composed(*FAST, "seed=3"), tmp_path)
 
 
+def test_what_is_other_about_the_run_in_a_folder_is_named_and_how_to_go_on_from_it(composed, tmp_path):
+    train_run(composed(*PLAIN, "epochs=1"), tmp_path)
+    other = r"\(epochs=1 there, 3 here; optimizer.lr=0.003 there, 0.01 here\)"
+    further = rf"name a new folder, in which init\.from={tmp_path} begins with its weights$"
+    with pytest.raises(UserError, match=f"holds another run {other}, .*{further}"):
+        train_run(composed(*PLAIN, "epochs=3", "optimizer.lr=0.01"), tmp_path)
+    other = r"\(loss\._target_=.*seed=0 there, 3 here\)"
+    with pytest.raises(UserError, match=f"another run {other}, .* a new folder$"):
+        train_run(composed(*PLAIN, "epochs=1", "loss=softmax", "seed=3"), tmp_path)
+
+
 def test_a_file_named_stop_ends_a_run_after_its_epoch_and_it_can_go_on(composed, tmp_path, monkeypatch):
     config = composed(*FAST)
 

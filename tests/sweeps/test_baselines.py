@@ -14,7 +14,7 @@ from src.config.tree import PACKAGES, leaves
 from src.errors import UserError
 from src.run.build import check_config
 from src.run.lifecycle import train_run
-from src.sweeps.baselines import baselines_of
+from src.sweeps.baselines import baselines_of, further_rates
 from src.sweeps.grid import GridSweeper, combinations, say_excluded
 from src.sweeps.plan import described, runs_of
 from tests.conftest import FAST, summary_of
@@ -69,15 +69,16 @@ def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
         asked("dataset.folds=1")
 
 
-def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(asked):
+def test_softmax_gets_the_seeds_and_folds_and_by_further_rates_as_many_settings_as_a_loss(asked):
     line = "dataset.folds=2 loss=arcface,cosface margin.value=0.2,0.4 scale.value=16"
     runs, beside, refused = asked(f"{line} optimizer.lr=0.1,0.3,0.2 seed=0,1 epochs=7 batch_size=32")
     assert len(runs) == 48 and not refused
     names = "loss", "model", "optimizer.lr", "seed", "dataset.fold"
     softmax = [run for run in beside if run.config.name("model") != "pixels"]
+    rates = [0.1, 0.2, 0.3, *further_rates([0.1, 0.2, 0.3], 6)]
     assert sorted(keys(softmax, *names)) == [
         ("softmax", "small_cnn", lr, seed, fold)
-        for lr in (0.1, 0.2, 0.3)
+        for lr in sorted(rates)
         for seed in (0, 1)
         for fold in (0, 1)
     ]
@@ -86,6 +87,16 @@ def test_softmax_gets_the_learning_rates_seeds_and_folds_and_no_margin_or_scale(
     assert sorted(keys(pixels, "seed", "dataset.fold", "loss", "optimizer.lr")) == [
         (seed, fold, "softmax", 0.2) for seed in (0, 1) for fold in (0, 1)
     ]
+
+
+@pytest.mark.parametrize(
+    ("rates", "wanted", "count"),
+    [([0.003], 1, 0), ([0.003], 2, 1), ([0.003], 9, 8), ([0.001, 0.003, 0.01], 2, 0), ([0.01], 99, 11)],
+)
+def test_further_rates_lie_around_those_that_are_swept(rates, wanted, count):
+    found = further_rates(rates, wanted)
+    assert len(set(found)) == len(found) == count and not set(found) & set(rates)
+    assert all(rates[0] / 5.1 <= rate <= rates[-1] * 5.1 for rate in found)
 
 
 def test_in_an_open_set_pixels_run_once_for_each_fold_with_one_seed_and_one_epoch(asked, faces):
@@ -107,7 +118,7 @@ def test_an_experiment_for_other_losses_and_models_is_fitted_to_the_baselines(as
     line = "experiment=fashion_mnist_small margin.value=0.2,0.3 margin=warmup scale=learnable"
     runs, beside, refused = asked(f"{line} neck.norm=true loss.gradient=detached")
     assert len(runs) == 2 and not refused
-    assert sorted(keys(beside, "model")) == [("pixels",), ("tiny_cnn",)]
+    assert sorted(keys(beside, "model")) == [("pixels",), *[("tiny_cnn",)] * 2]
 
 
 def test_pixels_have_nothing_of_the_options_that_an_experiment_gives_its_model(asked, tmp_path):

@@ -4,9 +4,12 @@ and on a Ray cluster of two nodes on loopback."""
 import os
 import re
 import signal
+import types
 
 import pytest
 
+from src.errors import UserError
+from src.sweeps.clusters import SlurmLauncher
 from tests.conftest import summary_of
 
 from .conftest import finish, run_name, states, wait_for
@@ -47,6 +50,76 @@ def lose_some_and_find_them(start, tmp_path, lost: str) -> None:
     assert lost in summary_of(hanging)["error"] and lost in (hanging / "train.log").read_text()
     assert re.search(r"4/4 ", out)
     assert summary_of(tmp_path / "sweep" / run_name(seed=0))["threads"] == 1
+
+
+class Job(types.SimpleNamespace):
+    __hash__ = object.__hash__
+
+
+class SlurmOfFew(SlurmLauncher):
+    """Slurm that takes arrays of at most four runs, and `most` in all."""
+
+    def __init__(self, most: int):
+        self.utils = pytest.importorskip("submitit.core.utils")
+        self.cluster, self.most, self.arrays = "slurm", most, []
+        self.waiting, self.jobs, self.refused, self.killed = [], {}, [], []
+
+    def submit(self, runs):
+        if len(runs) > 4:
+            said = "sbatch: error: Batch job submission failed: Invalid job array specification"
+            raise self.utils.FailedJobError(said)
+        if sum(self.arrays) + len(runs) > self.most:
+            raise self.utils.FailedJobError("sbatch: error: QOSMaxSubmit\nsbatch: error: failed")
+        self.arrays.append(len(runs))
+        where = len(self.arrays)
+        self.jobs |= {Job(job_id=f"{where}_{i}"): run for i, run in enumerate(runs)}
+
+    def finished_jobs(self, seconds):
+        return []
+
+    def cancel(self, job):
+        self.arrays[int(job.job_id[0]) - 1] -= 1
+
+
+def planned(count: int) -> list[types.SimpleNamespace]:
+    return [types.SimpleNamespace(identity=str(number)) for number in range(count)]
+
+
+def test_a_sweep_longer_than_an_array_may_be_is_several_arrays():
+    launcher = SlurmOfFew(most=100)
+    launcher.waiting = planned(10)
+    assert launcher.poll(0) == [] and launcher.arrays == [2, 3, 2, 3]
+    assert sorted(run.identity for run in launcher.jobs.values()) == list("0123456789")
+
+
+def test_what_slurm_took_before_it_refused_is_named_and_taken_back():
+    launcher = SlurmOfFew(most=5)
+    launcher.waiting = runs = planned(10)
+    said = "^hydra/launcher=slurm: sbatch: error: QOSMaxSubmit; sbatch: error: failed; taken"
+    with pytest.raises(
+        UserError, match=f"{said} back is what it had accepted: 1_0, 1_1, 2_0, 2_1, 2_2$"
+    ):
+        launcher.poll(0)
+    for run in runs:
+        launcher.kill(run)
+    assert [ended.begun for ended in launcher.poll(0)] == [True] * 5 + [False] * 5
+    assert launcher.arrays == [0, 0] and not launcher.jobs
+
+
+def test_what_slurm_refuses_is_one_line(sweep, tmp_path):
+    commands = tmp_path / "bin"
+    commands.mkdir()
+    for name in ("sbatch", "srun", "squeue", "scancel", "sacct"):
+        (commands / name).write_text(
+            "#!/bin/sh\necho 'sbatch: error: invalid partition: gpux' >&2; exit 1"
+        )
+        (commands / name).chmod(0o755)
+    path = f"{commands}{os.pathsep}{os.environ['PATH']}"
+    options = "hydra/launcher=slurm", "hydra.launcher.partition=gpux", "hydra.sweeper.compare=true"
+    pytest.importorskip("submitit")
+    code, _, err = finish(sweep("seed=0,1", *options, PATH=path))
+    assert (code, err) == (1, "hydra/launcher=slurm: sbatch: error: invalid partition: gpux\n")
+    assert not states(tmp_path)
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from src.sweeps import loop
 from src.sweeps.console import Board
@@ -17,6 +18,7 @@ class Run:
         self.name = self.identity = name
         self.state, self.differs, self.mark = None, {}, ""
         self.config = SimpleNamespace(objective="accuracy")
+        self.composed = OmegaConf.create({"hydra": {"job": {"name": "train"}}})
         self.folder = SimpleNamespace(
             summary=self.summary, read_summary=self.summary, vanished=False, path=SimpleNamespace()
         )
@@ -95,6 +97,14 @@ def test_as_many_runs_start_as_there_are_slots(slots, most):
     launcher = FakeLauncher(slots)
     assert outcomes(launcher)[0] == ["finished"] * 4
     assert launcher.most == most and launcher.order == list("abcd")
+
+
+def test_runs_are_numbered_as_by_hydras_launchers():
+    runs = [Run(name) for name in "ab"]
+    with Board(2) as board:
+        Loop(InOrder(runs), FakeLauncher(2), board, number=3).run()
+    jobs = [run.composed.hydra.job for run in runs]
+    assert [(job.num, job.id) for job in jobs] == [(3, "train_3"), (4, "train_4")]
 
 
 def test_a_run_that_draws_gives_its_slot_to_one_other(monkeypatch):

@@ -170,6 +170,13 @@ def test_grids_are_united_and_crossed_with_the_command_line(planned):
     ]
 
 
+@pytest.mark.parametrize("value", ["${hydra:job.num}", "${hydra.job.num}"])
+def test_a_number_that_a_run_has_once_it_starts_is_no_part_of_what_it_computes(value, planned):
+    said = r"\n  seed=\$\{hydra.job.num\}: what Hydra says of a run that starts is no part of .*"
+    with pytest.raises(UserError, match=said):
+        planned(f"seed={value}")
+
+
 def test_the_command_line_narrows_a_grid(planned):
     runs = planned("loss=arcface,softmax experiment=margins")
     assert {run.config.name("loss") for run in runs} == {"arcface", "softmax"}

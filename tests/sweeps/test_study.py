@@ -45,14 +45,51 @@ def another(path):
     elsewhere.rename(path)
 
 
+def changed(*statements):
+    def change(path):
+        with sqlite3.connect(path) as database:
+            for statement in statements:
+                database.execute(statement)
+
+    return change
+
+
+def noted(name, value):
+    def change(path):
+        open_study(path, "maximize", "none").set_user_attr(name, value)
+
+    return change
+
+
+def noted_of_trial(path):
+    study = open_study(path, "maximize", "none")
+    trial = study.ask()
+    trial.set_user_attr("runs", [5])
+    study.tell(trial, 0.5)
+
+
+ELSES = "is not a search's study but something else's"
 DAMAGE = {
+    "of another Optuna": (
+        changed("UPDATE alembic_version SET version_num = 'v99.0.0.a'"),
+        r"Optuna [\d.]+ cannot use it",
+    ),
+    "of an Optuna with other columns": (
+        changed("ALTER TABLE trials RENAME COLUMN state TO condition"),
+        r"Optuna [\d.]+ cannot use it",
+    ),
+    "with states of its own": (changed("UPDATE trials SET state = 'DREAMING'"), r"Optuna [\d.]+ cannot"),
+    "with notes of something else": (noted("search", ["a"]), ELSES),
+    "with other keys in its notes": (noted("search", {"space": 5}), ELSES),
+    "with sources that are none": (noted("sources", 5), ELSES),
+    "with runs that are none": (noted_of_trial, ELSES),
     "truncated": (
         lambda path: path.write_bytes(path.read_bytes()[:20_000]),
         "cannot be read as|is damaged",
     ),
     "garbage": (lambda path: path.write_bytes(b"\x17" * 5000), "cannot be read as a search's study"),
-    "foreign": (foreign, "is not a search's study but something else's"),
-    "of another study": (another, "is not a search's study but something else's"),
+    "foreign": (foreign, ELSES),
+    "of another study": (another, ELSES),
     "empty": (lambda path: path.write_bytes(b""), "is empty, and was a search's study"),
     "gone": (lambda path: path.unlink(), "is gone, and with it the search's trials"),
 }

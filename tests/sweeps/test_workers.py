@@ -4,6 +4,7 @@ import ctypes
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from omegaconf import OmegaConf, open_dict
 from PIL import Image
 
 from src.config.compose import CONF
+from src.errors import UserError
 from src.sweeps import workers
 from src.training import load_checkpoint
-from tests.conftest import FAST, summary_of
+from tests.conftest import FAST, ROOT, summary_of
 
 from .conftest import FAULTY, QUICK, finish, run_name, states, wait_for
 
@@ -232,13 +234,13 @@ def test_a_run_that_draws_is_not_ended_by_a_failure(sweep, tmp_path):
     assert (tmp_path / "sweep" / run_name(seed=0) / "went_on").exists()
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGHUP])  # all of its terminal's processes
 def test_a_sweep_that_is_interrupted_says_how_to_go_on(how, sweep, tmp_path):
     process = sweep("seed=0,1,2,3", faults="arcface1:hang")
     hanging = tmp_path / "sweep" / run_name(seed=1)
     wait_for(hanging / "hangs")
     wait_for(tmp_path / "sweep" / run_name(seed=0) / "summary.json")
-    os.killpg(process.pid, how) if how == signal.SIGINT else os.kill(process.pid, how)
+    os.killpg(process.pid, how)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err
     assert re.search(r"To go on: python -m src\.train -m .*hydra\.sweep\.dir=", err)
@@ -264,6 +266,31 @@ def test_hydras_own_sweeper_with_this_launcher_ends_in_order_too(how, template, 
     assert states(tmp_path) == {run_name(seed=0): "finished", hanging.name: "interrupted"}
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_a_folder_for_temporary_files_that_is_too_long_for_sockets_is_one_line(tmp_path):
+    long = tmp_path / ("x" * 105)
+    long.mkdir()
+    code = "from src.sweeps.forkserver import workers_context; workers_context()"
+    environment = os.environ | {"TMPDIR": str(long)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True)
+    said = (
+        f"UserError: TMPDIR={long}: too long for the sockets of a sweep's processes; name a shorter one"
+    )
+    assert done.stderr.decode().splitlines()[-1].endswith(said)
+
+
+def test_too_few_open_files_are_one_line(monkeypatch):
+    limit = 24, 24
+    monkeypatch.setattr(resource, "getrlimit", lambda _: limit)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, asked: pytest.fail(f"{asked} of {limit}"))
+    workers.check_files(1)
+    with pytest.raises(UserError, match="ulimit -n 24: too few open files for 3 runs at a time"):
+        workers.check_files(3)
+    raised, limit = [], (24, 4096)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, asked: raised.append(asked))
+    workers.check_files(3)
+    assert raised == [(34, 4096)]
 
 
 def test_runs_die_with_a_sweep_that_is_killed(sweep, tmp_path):

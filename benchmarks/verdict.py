@@ -1,0 +1,97 @@
+"""Simulate comparisons whose truth is known: how often the answer claims what is not so, and how often
+it finds what is.
+
+    python -m benchmarks.verdict            a thousand tables of each kind, in minutes
+    python -m benchmarks.verdict 200        fewer
+
+A table has K losses with 12 settings each, and n seeds. The result of a run is its loss's mean plus a
+run effect of standard deviation 1; validation is correlated with test by 0.7. For each loss and seed,
+validation chooses a setting, and its test result counts; the loss with the best mean on validation
+leads."""
+
+import sys
+
+import numpy as np
+from scipy.stats import trim_mean
+
+from src.analysis.statistics import Family, Repeat
+
+SETTINGS, CORRELATION = 12, 0.7
+SPREADS = {
+    "equal": lambda k: np.ones(k),
+    "one loss 3 times as noisy": lambda k: np.r_[np.ones(k - 1), 3],
+    "one loss 10 times as noisy": lambda k: np.r_[np.ones(k - 1), 10],
+    "half of them 3 times as noisy": lambda k: np.where(np.arange(k) < k // 2, 1, 3),
+}
+LEADS = (2, 3, 5)
+
+
+def tables(
+    rng: np.random.Generator, count: int, losses: int, seeds: int, spread: np.ndarray, lead: float = 0.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Validation and test results (count, losses, seeds) of the chosen settings, and the spread (count,
+    losses) of all settings of each loss."""
+    test = rng.normal(size=(count, losses, SETTINGS, seeds))
+    noise = rng.normal(size=test.shape)
+    validation = CORRELATION * test + np.sqrt(1 - CORRELATION**2) * noise
+    chosen = validation.argmax(2)[:, :, None]
+    picked = [np.take_along_axis(values, chosen, 2)[:, :, 0] for values in (validation, test)]
+    shifted = []
+    for values in picked:
+        # What choosing the best of twelve adds is in proportion to the noise, and is no merit of a loss.
+        values = (values - values.mean((0, 2), keepdims=True)) * spread[None, :, None]
+        values[:, 0] += lead
+        shifted.append(values)
+    typical = np.sqrt(trim_mean(test.var(3, ddof=1), 0.25, axis=2)) * spread
+    return shifted[0], shifted[1], typical
+
+
+def family(test: np.ndarray, spread: np.ndarray) -> Family:
+    """The family of a table's test results (losses, seeds), with the spread (losses,) of its
+    settings."""
+    groups = {
+        str(loss): {Repeat(i): float(v) for i, v in enumerate(row)} for loss, row in enumerate(test)
+    }
+    return Family(groups, spread={str(loss): float(own) for loss, own in enumerate(spread)})
+
+
+def false_claims(rng, count: int, losses: int, seeds: int, spread: np.ndarray) -> float:
+    """The share of tables of equal losses in which the leader is said to differ from any other."""
+    claimed = 0
+    for validation, test, typical in zip(*tables(rng, count, losses, seeds, spread), strict=True):
+        found, leader = family(test, typical), str(validation.mean(1).argmax())
+        claimed += any(
+            found.difference(leader, name).separable for name in found.names if name != leader
+        )
+    return claimed / count
+
+
+def found_leads(rng, count: int, losses: int, seeds: int, lead: float) -> float:
+    """The share of tables in which the loss that is ahead of all others is separable from every one."""
+    found = 0
+    made = tables(rng, count, losses, seeds, np.ones(losses), lead)
+    for _, test, typical in zip(*made, strict=True):
+        own = family(test, typical)
+        found += all(own.difference("0", name).separable for name in own.names[1:])
+    return found / count
+
+
+def main(count: int = 1000) -> None:
+    rng = np.random.default_rng(0)
+    print(f"{count} tables each\n\nfalse claims where all losses are equal (5% allowed)")
+    for losses in (4, 10):
+        for seeds in (3, 5):
+            shares = [
+                f"{name} {false_claims(rng, count, losses, seeds, spread(losses)):.1%}"
+                for name, spread in SPREADS.items()
+            ]
+            print(f"  {losses:>2} losses, {seeds} seeds: {'; '.join(shares)}")
+    print("\na lead of so many standard deviations over every other loss is found")
+    for losses in (4, 10):
+        for seeds in (3, 5):
+            shares = [f"{lead} sd {found_leads(rng, count, losses, seeds, lead):.0%}" for lead in LEADS]
+            print(f"  {losses:>2} losses, {seeds} seeds: {', '.join(shares)}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,113 @@
+"""Several data sets in one comparison: each has its own answer, and what holds on all is said."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..durable import TEXT, write_csv, write_text
+from ..evaluation import METRICS
+from .phrases import enumerate_labels, number
+from .ranking import Comparison
+from .read import RunRecord
+from .settings import data_name
+
+
+@dataclass
+class Across:
+    """The comparisons of several data sets, by their names."""
+
+    comparisons: dict[str, Comparison]
+
+    @property
+    def losses(self) -> list[str]:
+        """The losses that ran on every data set, by their mean rank."""
+        ranks = self.ranks()
+        common = set.intersection(*(set(own) for own in ranks.values()))
+        return sorted(common, key=lambda loss: sum(own[loss] for own in ranks.values()))
+
+    def ranks(self) -> dict[str, dict[str, int]]:
+        """By data set, the rank of each loss's test result."""
+        found = {}
+        for name, comparison in self.comparisons.items():
+            sign = 1 if comparison.higher_is_better else -1
+            means = self.means(comparison)
+            order = sorted(means, key=lambda loss: -sign * means[loss])
+            found[name] = {loss: place for place, loss in enumerate(order, 1)}
+        return found
+
+    @staticmethod
+    def means(comparison: Comparison) -> dict[str, float]:
+        which = comparison.facts.which_loss
+        if which:
+            return {result.loss: result.mean for result in which.losses}
+        return {loss: own[0].test.mean for loss, own in comparison.by_loss.items()}
+
+    def rows(self) -> list[list[str]]:
+        """Losses and what they reach on each data set, with their ranks, after a header."""
+        ranks = self.ranks()
+        header = ["loss", *self.comparisons, "mean rank"]
+        rows = []
+        for loss in self.losses:
+            cells = [
+                f"{number(c.metric, self.means(c)[loss])} ({ranks[name][loss]})"
+                for name, c in self.comparisons.items()
+            ]
+            mean = sum(own[loss] for own in ranks.values()) / len(ranks)
+            rows.append([loss, *cells, f"{mean:.1f}"])
+        return [header, *rows]
+
+    def sentences(self) -> list[str]:
+        """What holds on every data set, and who leads on each."""
+        which = {name: c.facts.which_loss for name, c in self.comparisons.items()}
+        decided = {name: facts for name, facts in which.items() if facts}
+        if len(decided) < len(which):
+            rest = enumerate_labels([name for name in which if name not in decided])
+            return [f"No loss can be said to be better everywhere: {rest} cannot tell them apart."]
+        leaders = {facts.leader for facts in decided.values()}
+        lines = []
+        if len(leaders) == 1:
+            leader = leaders.pop()
+            beaten = [{g.loss for g in f.differences if g.separable} for f in decided.values()]
+            always = sorted(set.intersection(*beaten))
+            over = f" and beat {enumerate_labels(always)} on each" if always else ""
+            lines.append(f"{leader} leads on all {len(decided)} data sets{over}.")
+        else:
+            each = "; ".join(f"{facts.leader} on {name}" for name, facts in decided.items())
+            lines.append(f"No loss leads on all data sets: {each}.")
+        bases = {facts.baseline for facts in decided.values()}
+        if len(bases) == 1 and None not in bases:
+            lines += self.against(bases.pop(), list(decided.values()))
+        return lines
+
+    def against(self, baseline: str, facts: list) -> list[str]:
+        """Which losses differ from the baseline in the same direction on all data sets."""
+        lines = []
+        for word, side in (("Better", 1), ("Worse", -1)):
+            found = [
+                {
+                    gap.loss
+                    for gap in own.against_baseline
+                    if gap.separable and side * self.sign(name) * gap.estimate > 0
+                }
+                for name, own in zip(self.comparisons, facts, strict=True)
+            ]
+            names = enumerate_labels(sorted(set.intersection(*found)))
+            lines.append(f"{word} than {baseline} on all data sets: {names or 'no loss'}.")
+        return lines
+
+    def sign(self, name: str) -> int:
+        return 1 if METRICS[self.comparisons[name].metric].higher_is_better else -1
+
+    def write(self, out: Path) -> None:
+        """Write `data_sets.csv` and `answer.txt`."""
+        write_csv(out / "data_sets.csv", self.rows())
+        write_text(out / "answer.txt", "\n".join(self.sentences()) + "\n", **TEXT)
+
+
+def by_data_set(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Runs by what they were tested on, by a name that can be a folder's."""
+    found: dict[str, list[RunRecord]] = {}
+    for run in runs:
+        name = re.sub(r"[^\w.-]+", "_", data_name(run.config))
+        found.setdefault(name, []).append(run)
+    return found

@@ -1,0 +1,87 @@
+"""How much a difference depends on the classes that were tested.
+
+Seeds say whether another training would agree. In an open set there is a second doubt: other people, or
+other products, might. Test images of one class are not independent of each other, so the bootstrap draws
+whole classes, the same ones for both sides of a difference."""
+
+from math import sqrt
+
+import numpy as np
+
+from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..foreign import array_shape, read_arrays
+from .settings import Setting
+from .statistics import Difference, Family, Repeat, range_quantile
+
+DRAWS = 1000
+
+
+def with_other_classes(
+    metric: str, family: Family, chosen: dict[str, dict[Repeat, Setting]], ours: str, theirs: str
+) -> Difference | None:
+    """Our loss minus theirs with an interval for other seeds and other classes together; None where runs
+    keep no results per query, as in a closed set, or where seeds have no interval."""
+    seeds = family.difference(ours, theirs)
+    if metric not in RETRIEVAL_METRICS or seeds.low is None or family.folded:
+        return None
+    repeats = [repeat for repeat in chosen[ours] if repeat in chosen[theirs]]
+    column = list(RETRIEVAL_METRICS).index(metric)
+    gaps, labels = [], None
+    for repeat in repeats:
+        sides = [query_results(chosen[loss][repeat], repeat, column) for loss in (ours, theirs)]
+        if None in sides:
+            return None
+        (mine, own), (other, others) = sides
+        if len(own) != len(others) or (own != others).any():
+            return None
+        if labels is not None and (len(labels) != len(own) or (labels != own).any()):
+            return None
+        labels = own
+        gaps.append(mine - other)
+    if len(gaps) < 2:
+        return None
+    error, degrees = family.error(ours, theirs)
+    variance, classes = classes_variance(np.array(gaps), labels)
+    total = error**2 + variance
+    # Satterthwaite's degrees of freedom of a sum of two variances.
+    both = total**2 / (error**4 / degrees + variance**2 / max(1, classes - 1))
+    return Difference.of(seeds.estimate, range_quantile(len(family.names), both) / sqrt(2) * sqrt(total))
+
+
+def query_results(setting: Setting, repeat: Repeat, column: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """What each query of a run adds to a metric (Q,), and its class (Q,)."""
+    run = next(run for run in setting.runs if run.repeat == repeat)
+    path = run.folder / "embeddings.npz"
+    try:
+        rows, columns = array_shape(path, "per_query")
+        if columns != len(RETRIEVAL_METRICS):
+            return None
+        kept = read_arrays(path, "per_query", "labels")
+        values, labels = kept["per_query"][:, column], kept["labels"]
+        if labels.shape != (rows,):
+            return None
+    except Exception:  # none, or damaged: numpy and zlib raise anything
+        return None
+    queries = np.isfinite(values)
+    return values[queries].astype(float), labels[queries]
+
+
+def classes_variance(gaps: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
+    """The variance that the choice of classes gives to the mean of differences (R, Q) per repeat and
+    query, by a bootstrap over the classes (Q,) of the queries, and the number of classes.
+
+    Drawing classes also redraws what each repeat does to each class by chance. That is part of the
+    variance between repeats already, so it is taken out: it falls with the number of repeats, while what
+    is left stays."""
+    _, place = np.unique(labels, return_inverse=True)
+    counts = np.bincount(place).astype(float)
+    sums = np.array([np.bincount(place, row) for row in gaps])
+    rng = np.random.default_rng(0)
+    means = np.empty((DRAWS, len(gaps)))
+    for draw in range(DRAWS):
+        picked = np.bincount(rng.integers(len(counts), size=len(counts)), minlength=len(counts))
+        means[draw] = sums @ picked / (counts @ picked)
+    of_mean, repeats = float(np.var(means.mean(1), ddof=1)), len(gaps)
+    of_each = float(np.var(means, axis=0, ddof=1).mean())
+    noise = max(0.0, (of_each - of_mean) / (repeats - 1))
+    return max(0.0, of_mean - noise), len(counts)
