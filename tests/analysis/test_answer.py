@@ -507,6 +507,19 @@ def test_a_lead_that_holds_for_other_seeds_only_is_no_lead(plant, tmp_path):
 # Several data sets
 
 
+def test_the_same_images_in_two_folders_are_one_data_set(plant, tmp_path):
+    for seed, place in enumerate(("faces", "copy", "faces", "copy", "third")):
+
+        def lie_in(summary, place=place):
+            summary["config"]["choices"]["dataset"] = "image_folder"
+            summary["config"]["dataset"]["root"] = f"/data/{place}"
+
+        read = {"data": "a" * 16} if place != "third" else {"state": "failed", "error": "interrupted"}
+        edit(plant("arcface", 0.2, seed, 0.9, **read), lie_in)
+    found = compare_sweeps([tmp_path / "sweep"])
+    assert found.best.seeds == [0, 1, 2, 3]
+
+
 def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_path, capsys):
     for data in ("digits", "synthetic"):
         for i, (loss, mean) in enumerate((("arcface", 0.90), ("cosface", 0.80), ("softmax", 0.70))):
