@@ -105,9 +105,20 @@ class Across:
 
 
 def by_data_set(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by what they were tested on, by a name that can be a folder's."""
+    """Runs by what they were tested on, by a name that can be a folder's. The same images are one data
+    set under any name; a run that failed before it had read its images is with others of their name,
+    or of their kind."""
+    names = {run.folder: re.sub(r"[^\w.-]+", "_", data_name(run.config)) for run in runs}
+    known: dict[str, str] = {}  # by fingerprint, name and kind
+    for run in runs:
+        if run.summary and run.summary.data:
+            name = known.setdefault(run.summary.data, names[run.folder])
+            known.setdefault(names[run.folder], name)
+            known.setdefault(run.config.name("dataset"), name)
     found: dict[str, list[RunRecord]] = {}
     for run in runs:
-        name = re.sub(r"[^\w.-]+", "_", data_name(run.config))
+        name, data = names[run.folder], run.summary and run.summary.data
+        aliases = [data] if data else [name, run.config.name("dataset")]
+        name = next((known[alias] for alias in aliases if alias in known), name)
         found.setdefault(name, []).append(run)
     return found

@@ -12,6 +12,7 @@ def notes(comparison: Comparison) -> list[str]:
     return [
         *lost_runs(comparison),
         *handful(comparison),
+        *duplicates(comparison),
         *one_rate(comparison),
         *differences(comparison),
     ]
@@ -47,6 +48,12 @@ def handful(comparison: Comparison) -> list[str]:
     moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
     fold = " of each fold" * bool(comparison.best.folds)
     return [f"The test split{fold} is a handful, {in_words(counts)}{moves if step else ''}."]
+
+
+def duplicates(comparison: Comparison) -> list[str]:
+    """That images are there more than once, or have two labels."""
+    summary = comparison.best.runs[0].summary
+    return [f"{line}." for line in summary.duplicates]
 
 
 def one_rate(comparison: Comparison) -> list[str]:

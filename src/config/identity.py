@@ -49,7 +49,7 @@ def computed(config: Config) -> dict[str, Any]:
     if config.checkpoint.keep != "last" or config.early_stopping.patience:
         kept["objective"] = config.objective
     if config.init.source:
-        kept["init.from"] = absolute(config.init.source)
+        kept["init.from"] = config.start or absolute(config.init.source)
     return kept
 
 

@@ -11,14 +11,16 @@ from pydantic import BaseModel, ValidationError
 from .checks import check_across, keys_of
 from .errors import MISSING, BadKey, Mistakes, Refused, mistakes_in, suggestion
 from .fields import in_words
-from .tree import PACKAGES, Config, Group, leaves
+from .tree import FILLED_IN, PACKAGES, Config, Group, leaves
 
 
 def read(composed: DictConfig, overrides: Iterable[str] = (), hydra: DictConfig | None = None) -> Config:
     """Return the configuration that Hydra composed for some overrides; `hydra` is its own node, if that
     is not in it. Raises Refused with all mistakes that show without importing a class."""
     hydra = composed.hydra if hydra is None else hydra
-    config = checked(plain(composed) | {"choices": choices_of(hydra, overrides)})
+    for name in set(FILLED_IN) & set(composed):
+        raise BadKey(name, composed[name], f"nothing reads this key, {suggestion(name, FIELDS)}")
+    config = checked(plain(composed) | {"choices": choices_of(hydra, overrides), "start": None})
     check_defaults_are_read(config, overrides)
     return config
 
@@ -133,7 +135,7 @@ def _fields(group: type[Group], prefix: str = "") -> dict[str, Any]:
         dotted = f"{prefix}{field.alias or name}"
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             found |= _fields(field.annotation, f"{dotted}.")
-        elif dotted != "choices":
+        elif dotted not in FILLED_IN:
             found[dotted] = field
     return found
 

@@ -19,6 +19,7 @@ PACKAGES = {
     "optimizer": "src.training",
     "schedule": "src.training",
 }
+FILLED_IN = ("choices", "start")  # what nobody types
 SOFTMAX, PIXELS = "src.losses.Softmax", "src.models.Pixels"  # the classes of the baselines
 NumberOrNumbers = Number | list[Number]
 
@@ -121,18 +122,11 @@ class Optimizer(ClassGroup):
     )
     clip_norm: Rate | None = key(None, "largest norm of the gradient; null: no clipping")
 
-    @model_validator(mode="before")
-    @classmethod
-    def one_rate(cls, given: Any) -> Any:
+    @model_validator(mode="after")
+    def one_rate(self) -> "Optimizer":
         """A rate that equals lr is the rate that null means."""
-        if not isinstance(given, dict):
-            return given
-        same = [
-            name
-            for name in ("head_lr", "backbone_lr")
-            if name in given and given[name] == given.get("lr")
-        ]
-        return given | dict.fromkeys(same)
+        same = [name for name in ("head_lr", "backbone_lr") if getattr(self, name) == self.lr]
+        return self.model_copy(update=dict.fromkeys(same)) if same else self
 
 
 class Schedule(ClassGroup):
@@ -284,6 +278,7 @@ class Config(Group):
     plots: Plots = Field(Plots(), json_schema_extra={"identity": False})
     logger: Logger = Field(Logger(), json_schema_extra={"identity": False})
     choices: dict[str, str] = key({}, "the choice of each group, as Hydra knows it", identity=False)
+    start: str | None = key(None, "a hash of the weights that init.from names", identity=False)
 
     @model_validator(mode="after")
     def defaults_of_others(self) -> "Config":
@@ -361,4 +356,4 @@ def base() -> dict[str, Any]:
                 values[field.alias or name] = field.default
         return values
 
-    return {name: value for name, value in of(Config).items() if name != "choices"}
+    return {name: value for name, value in of(Config).items() if name not in FILLED_IN}

@@ -89,10 +89,10 @@ def look_for_duplicates(
     rows = np.flatnonzero(counts[which] > 1)
     copies = copies_of(parts, rows, which[rows])
     sizes = {split: len(part.labels) for split, part in parts.items()}
-    lines = in_words(copies, sizes)
-    if lines and then == "warn":
-        lines[-1] += "; duplicates=drop leaves such images out"
-    lines += alike(dict.fromkeys(name for part in parts.values() for name in part.classes))
+    lines = [
+        *in_words(copies, sizes),
+        *alike(dict.fromkeys(name for part in parts.values() for name in part.classes)),
+    ]
     if lines and then == "refuse":
         raise BadArgument("duplicates", then, "; ".join(lines))
     if then != "drop" or not len(rows):

@@ -8,10 +8,9 @@ import numpy as np
 
 from ..losses import BadArgument
 from .limits import check_file, check_zip, printable
-from .options import ClosedOrOpen, File, MinImages, Seed, TestFraction
-from .parts import NOT_SPLIT, source_of
-from .samples import Samples, labelled, without_small_classes
-from .splits import Source
+from .options import File
+from .parts import NOT_SPLIT
+from .samples import Samples, followed_by, source_of_features
 from .tables import Table, found, part_at, read_parquet, text_at
 
 MOST_BYTES = 2**37
@@ -32,17 +31,14 @@ class Arrays(NamedTuple):
     first: int = 0
 
 
+@followed_by(source_of_features)
 def embeddings(
     root: Path,
     *,
     file: File,
     labels: File | None = None,
     standardise: bool = False,
-    split: ClosedOrOpen = "open_set",
-    test_fraction: TestFraction = 0.2,
-    split_seed: Seed = 0,
-    min_images: MinImages = None,
-) -> Source:
+) -> Samples:
     """The features in `root`/`file`, as float32 "images" (1, 1, F):
 
     .npz      arrays `features` (N, F), also called `embeddings`, and `labels` (N,), numbers or text;
@@ -51,8 +47,7 @@ def embeddings(
     .parquet  a column `features` of lists, a column `label`, perhaps a column `split`
 
     They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
-    samples. Without a column of splits, and for what it leaves out, parts are drawn as by
-    `image_folder`. Raises ValueError, with the row, for what is no number, no label or no known split,
+    samples. Raises ValueError, with the row, for what is no number, no label or no known split,
     and for arrays that do not fit each other."""
     path = found(root, file)
     readers = {".npz": read_npz, ".npy": read_npy, ".parquet": read_lists}
@@ -63,16 +58,7 @@ def embeddings(
     check_file(path, MOST_BYTES)
     own = {"labels": labels and found(root, labels, "labels")} if path.suffix.lower() == ".npy" else {}
     samples = samples_of(path, readers[path.suffix.lower()](path, **own))
-    samples, _, small = without_small_classes(samples, str(path), min_images)
-    return source_of(
-        labelled(samples),
-        str(path),
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        skipped=tuple(small),
-        standardise=standardise,
-    )
+    return samples._replace(standardise=standardise)
 
 
 def read_npz(path: Path) -> Arrays:
@@ -179,7 +165,7 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         splits = arrays.splits.tolist()
         parts = np.array([part_at(table, splits, row) for row in range(count)])
     names = None if arrays.names is None else arrays.names.astype(str)
-    return Samples(features[:, None, None, :], label_texts(table, arrays), names, parts)
+    return Samples(str(path), features[:, None, None, :], label_texts(table, arrays), names, parts)
 
 
 def label_texts(table: Table, arrays: Arrays) -> np.ndarray:

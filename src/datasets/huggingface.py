@@ -8,38 +8,22 @@ import numpy as np
 from ..losses import BadArgument
 from .files import Files, composed
 from .limits import printable
-from .options import (
-    Channels,
-    ClosedOrOpen,
-    Column,
-    MinImages,
-    Seed,
-    Size,
-    TestFraction,
-)
+from .options import Column
 from .parts import NOT_SPLIT, PART_NAMES
-from .samples import Samples, source_of_images
-from .splits import Source
+from .samples import Samples, followed_by, source_of_images
 from .tables import Table, column, text_at
 
 
+@followed_by(source_of_images)
 def huggingface(
     root: Path,
     *,
     image_column: Column = "image",
     label_column: Column = "label",
-    split: ClosedOrOpen = "open_set",
-    test_fraction: TestFraction = 0.2,
-    split_seed: Seed = 0,
-    size: Size = None,
-    channels: Channels = None,
-    min_images: MinImages = None,
-    skip_broken: bool = False,
-) -> Source:
+) -> Samples:
     """The images of a dataset, or of the train, validation and test part of several, that the `datasets`
-    library has saved in `root`. What is missing is drawn, and images are left out, resized and refused,
-    as by `image_folder`. Raises ValueError for a folder that is none, for columns that are not there,
-    and, with the row, counted from 0, for a label or an image that is wrong."""
+    library has saved in `root`. Raises ValueError for a folder that is none, for columns that are not
+    there, and, with the row, counted from 0, for a label or an image that is wrong."""
     parts = {part: undecoded(root, part, rows, image_column) for part, rows in saved_in(root).items()}
     images = Rows(list(parts), list(parts.values()), image_column, root)
     labels, names, of = [], [], []
@@ -47,18 +31,7 @@ def huggingface(
         labels += labels_of(Path(root, part), rows, label_column)
         names += [f"{part}/{row}".lstrip("/") for row in range(len(rows))]
         of += [PART_NAMES.get(part.lower(), NOT_SPLIT)] * len(rows)
-    samples = Samples(images, *map(np.array, (labels, names, of)))
-    return source_of_images(
-        samples,
-        str(root),
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        size=size,
-        channels=channels,
-        min_images=min_images,
-        skip_broken=skip_broken,
-    )
+    return Samples(str(root), images, *map(np.array, (labels, names, of)))
 
 
 def saved_in(root: Path) -> dict:

@@ -43,7 +43,7 @@ def load(
     `val_fraction` of the training images become the validation split, unless the data come with one.
     With `folds`, all samples are dealt anew and `fold` is tested, see `deal`; the reader's `split_seed`
     draws them, or 0. Images in files are read into memory if they take at most `memory` GiB, and
-    otherwise batch by batch. `duplicates` are named in notes, dropped, or refused, see
+    otherwise batch by batch. `duplicates` are named, dropped, or refused, see
     `look_for_duplicates`. The last two data sets are kept, so that the runs of a sweep read theirs
     once. Raises BadArgument if an option cannot be met, and ValueError if a file or a label is wrong."""
     hashable = _Options({k: tuple(v) if isinstance(v, list) else v for k, v in options.items()})
@@ -65,6 +65,7 @@ def load(
         test=splits["test"],
         skipped=loaded.skipped,
         notes=loaded.notes,
+        duplicates=loaded.duplicates,
         fingerprint=loaded.fingerprint,
         dealt=loaded.dealt,
     )
@@ -84,6 +85,7 @@ class _Loaded:
     std: list[float]
     skipped: tuple[str, ...]
     notes: tuple[str, ...]
+    duplicates: tuple[str, ...]
     fingerprint: str
     dealt: Dealt | None
 
@@ -109,12 +111,13 @@ def _read_and_divide(
     files = parts_of(source)
     parts, hashes = decoded_and_hashed(files, memory, hint_of(reader))
     hashed = fingerprint(files, parts)
-    parts, copies, dropped = look_for_duplicates(parts, hashes, duplicates)
+    parts, said, dropped = look_for_duplicates(parts, hashes, duplicates)
+    notes = (*source.notes, *source.drawn)
     if dropped:
         check_source(replace(source, **parts))
+        notes, said = (*notes, *(f"left out: {line}" for line in said)), ()
     mean, std = statistics(parts.get("train", parts["test"]).images, source.standardise)
-    notes = (*source.notes, *source.drawn, *copies)
-    return _Loaded(parts, mean, std, (*source.skipped, *dropped), notes, hashed, dealt)
+    return _Loaded(parts, mean, std, (*source.skipped, *dropped), notes, said, hashed, dealt)
 
 
 def fingerprint_of(

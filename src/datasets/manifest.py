@@ -1,28 +1,21 @@
 """Images that a table lists with their labels."""
 
 import os
+import re
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from .files import Files, composed, name_some
-from .options import (
-    Channels,
-    ClosedOrOpen,
-    Column,
-    File,
-    MinImages,
-    Seed,
-    Size,
-    TestFraction,
-)
+from .options import Column, File
 from .parts import NOT_SPLIT
-from .samples import Samples, source_of_images
-from .splits import Source
+from .samples import Samples, followed_by, source_of_images
 from .tables import Table, column, found, part_at, read_table, text_at
 
+WINDOWS = re.compile(r"^[A-Za-z]:/|\\")
 
+
+@followed_by(source_of_images)
 def manifest(
     root: Path,
     *,
@@ -30,35 +23,14 @@ def manifest(
     path_column: Column = "path",
     label_column: Column = "label",
     split_column: Column = "split",
-    split: ClosedOrOpen = "open_set",
-    test_fraction: TestFraction = 0.2,
-    split_seed: Seed = 0,
-    size: Size = None,
-    channels: Channels = None,
-    min_images: MinImages = None,
-    skip_broken: bool = False,
-) -> Source:
+) -> Samples:
     """The images that the table `root`/`file` lists: a CSV, TSV, JSON lines or Parquet file with a
     column of paths, from the table's folder or absolute, and one of labels. A column `split` of train,
-    val (or validation) and test says which are which; without it, or for what it leaves out, they are
-    drawn as by `image_folder`. Other columns are not used, and named in a note.
+    val (or validation) and test says which are which. Other columns are not used, and named in a note.
 
-    Raises ValueError that names the line of an image that is not there, listed twice, or broken, and of
-    a label or split that is missing or unknown. `skip_broken` leaves out images that are missing or
-    broken, `min_images` small classes."""
-    listed, notes = read_listed(read_table(found(root, file)), path_column, label_column, split_column)
-    return source_of_images(
-        listed,
-        f"{root / file}",
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        size=size,
-        channels=channels,
-        min_images=min_images,
-        skip_broken=skip_broken,
-        notes=notes,
-    )
+    Raises ValueError that names the line of an image that is listed twice, and of a label or split that
+    is missing or unknown."""
+    return read_listed(read_table(found(root, file)), path_column, label_column, split_column)
 
 
 class ListedFiles(Files):
@@ -76,7 +48,7 @@ class ListedFiles(Files):
         return f"{self.tables[table].place(line)}: {self.paths[row]}"
 
 
-def joined(listed: list[Samples]) -> Samples:
+def joined(where: str, listed: list[Samples]) -> Samples:
     """The images of several tables."""
     places = [samples.images.places + np.array([k, 0]) for k, samples in enumerate(listed)]
     images = ListedFiles(
@@ -84,14 +56,13 @@ def joined(listed: list[Samples]) -> Samples:
         [samples.images.tables[0] for samples in listed],
         np.concatenate(places),
     )
-    rest = [np.concatenate(values) for values in list(zip(*listed, strict=True))[1:]]
-    return Samples(images, *rest)
+    each = ([getattr(samples, name) for samples in listed] for name in ("labels", "names", "parts"))
+    notes = tuple(note for samples in listed for note in samples.notes)
+    return Samples(where, images, *map(np.concatenate, each), notes=notes)
 
 
-def read_listed(
-    table: Table, path_column: str, label_column: str, split_column: str
-) -> tuple[Samples, tuple[str, ...]]:
-    """The images of a table, and what there is to say of it."""
+def read_listed(table: Table, path_column: str, label_column: str, split_column: str) -> Samples:
+    """The images that a table lists."""
     folder = table.file.parent
     paths, labels = (
         column(table, path_column, "path_column"),
@@ -101,30 +72,26 @@ def read_listed(
         column(table, split_column, "split_column")
     splits = table.columns.get(split_column)
     first_row: dict[str, int] = {}
-    listed = _Columns([], [], [], [])
+    listed: list[tuple[str, str, str, str]] = []
     for row in range(len(table.numbers)):
         typed = text_at(table, paths, row, path_column)
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(typed)))
+        if WINDOWS.search(typed) and os.sep == "/" and not os.path.exists(path):
+            why = "a path of Windows: write / for \\, and where the images are on this machine"
+            raise ValueError(f"{table.place(row)}: {typed[:200]} is {why}")
         other = first_row.setdefault(path, row)
         if other != row:
             raise ValueError(
                 f"{table.place(row)} names {typed[:200]}, as {table.unit} {table.numbers[other]} does: "
                 "list each image once"
             )
-        listed.paths.append(path)
-        listed.labels.append(composed(text_at(table, labels, row, label_column)))
-        listed.parts.append(NOT_SPLIT if splits is None else part_at(table, splits, row))
-        listed.names.append(composed(os.path.relpath(path, folder)))  # the same in any place
-    rows = np.arange(len(listed.paths))
-    files = ListedFiles(np.array(listed.paths), [table], np.stack([0 * rows, rows], 1))
+        label = composed(text_at(table, labels, row, label_column))
+        part = NOT_SPLIT if splits is None else part_at(table, splits, row)
+        name = composed(os.path.relpath(path, folder))  # the same in any place
+        listed.append((path, label, name, part))
+    paths, *columns = (np.array(values) for values in zip(*listed, strict=True))
+    rows = np.arange(len(paths))
+    files = ListedFiles(paths, [table], np.stack([0 * rows, rows], 1))
     unused = [name for name in table.columns if name not in (path_column, label_column, split_column)]
     notes = (f"{table.file}: columns that are not used: {name_some(unused)}",) if unused else ()
-    labels, parts, names = map(np.array, (listed.labels, listed.parts, listed.names))
-    return Samples(files, labels, names, parts), notes
-
-
-class _Columns(NamedTuple):
-    paths: list[str]
-    labels: list[str]
-    parts: list[str]
-    names: list[str]
+    return Samples(str(table.file), files, *columns, notes=notes)

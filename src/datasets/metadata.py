@@ -36,13 +36,12 @@ def find_metadata(root: Path, folders: dict[str, Path]) -> tuple[dict[str, Table
     return tables, tuple(notes)
 
 
-def read_metadata(root: Path, tables: dict[str, Table]) -> tuple[Samples, tuple[str, ...]]:
-    """The images that the tables list, and what there is to say of them. Where one table lists images in
-    train/, test/ and the like, these are the parts."""
-    every, notes = [], ()
+def read_metadata(root: Path, tables: dict[str, Table]) -> Samples:
+    """The images that the tables list. Where one table lists images in train/, test/ and the like, these
+    are the parts."""
+    every = []
     for part, table in tables.items():
-        listed, said = read_listed(table, FILE_NAME, LABEL, "split")
-        notes += said
+        listed = read_listed(table, FILE_NAME, LABEL, "split")
         if part != NOT_SPLIT:
             listed = listed._replace(
                 parts=np.full(len(listed.labels), part),
@@ -52,4 +51,4 @@ def read_metadata(root: Path, tables: dict[str, Table]) -> tuple[Samples, tuple[
             folders = [name.partition("/")[0] for name in listed.names]
             listed = listed._replace(parts=np.array(parts_called(folders, str(table.file))))
         every.append(listed)
-    return joined(every), notes
+    return joined(str(root), every)

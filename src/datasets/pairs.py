@@ -73,8 +73,8 @@ def training_samples(
     root: Path, train: str, min_images: int | None, skip_broken: bool
 ) -> tuple[Samples, list[Header], list[str]]:
     """What `usable` leaves of the images in the class folders of `root`/`train`."""
-    samples, _ = in_class_folders(root, {NOT_SPLIT: root / train})
-    return usable(samples, str(root / train), min_images, skip_broken)
+    samples = in_class_folders(root, {NOT_SPLIT: root / train})
+    return usable(samples, min_images, skip_broken)
 
 
 def decode_bin(contents: list[bytes], shape: tuple[int, int, int], file: Path) -> np.ndarray:

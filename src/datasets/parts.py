@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..losses import BadArgument
-from .splits import Labelled, Source
+from .splits import Labelled
 
 # What people call the three parts, in lower case.
 PART_NAMES = {"train": "train", "training": "train"}
@@ -28,53 +28,6 @@ def parts_called(names: Sequence[str], where: str) -> list[str]:
     if len(unclear) + sum(map(bool, known)) == len(names):
         raise ValueError(f"{where}: {unclear[0]} looks like a split; splits are train, val and test")
     return [NOT_SPLIT] * len(names)
-
-
-def source_of(
-    parts: dict[str, Labelled],
-    where: str,
-    *,
-    split: str,
-    test_fraction: float,
-    split_seed: int,
-    skipped: tuple[str, ...] = (),
-    notes: tuple[str, ...] = (),
-    standardise: bool = False,
-) -> Source:
-    """The source that consists of `parts`: `NOT_SPLIT`, or some of train, val and test.
-
-    Without a test part, `split_seed` draws it: `test_fraction` of each class's samples if `split` is
-    `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Messages call
-    the place `where`. Raises ValueError for classes that do not fit the `split`, and for too few."""
-    drawn: tuple[str, ...] = ()
-    if NOT_SPLIT in parts:
-        parts, given = {"train": parts[NOT_SPLIT]}, ()
-    else:
-        parts, given = dict(parts), tuple(parts)
-    if "test" not in parts:
-        if "train" not in parts:
-            raise ValueError(f"{where}: no samples to train on and none to test")
-        parts["train"], parts["test"] = draw_test(
-            where, parts["train"], split, test_fraction, split_seed
-        )
-        if given:
-            what = "each class" if split == "closed_set" else "the classes"
-            drawn += (f"{where} has no test part: {test_fraction:.0%} of {what} to train on became one",)
-    if given and "val" not in given and parts.get("train") is not None:
-        drawn += (f"{where} has no validation part: val_fraction of the training part becomes one",)
-    parts = {part: labelled for part, labelled in parts.items() if labelled is not None}
-    check_classes(where, split, parts)
-    if split == "closed_set" and "train" in parts:
-        parts = {part: relabelled(labelled, parts["train"].classes) for part, labelled in parts.items()}
-    return Source(
-        train=parts.get("train"),
-        val=parts.get("val"),
-        test=parts["test"],
-        skipped=skipped,
-        notes=notes,
-        drawn=drawn,
-        standardise=standardise,
-    )
 
 
 def draw_test(

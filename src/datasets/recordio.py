@@ -15,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from .limits import check_file
-from .options import Channels, ClosedOrOpen, File, MinImages, Seed, Size, TestFraction
+from .options import File
 from .parts import NOT_SPLIT
-from .samples import Samples, source_of_images
+from .samples import Samples, followed_by, source_of_images
 from .slices import MOST_BYTES, Slices
-from .splits import Source
 from .tables import found
 
 MAGIC = 0xCED7230A
@@ -29,34 +28,13 @@ WHOLE, FIRST, MIDDLE, LAST = range(4)
 MOST_FILE_BYTES = 2**42
 
 
-def recordio(
-    root: Path,
-    *,
-    file: File = "train.rec",
-    split: ClosedOrOpen = "open_set",
-    test_fraction: TestFraction = 0.2,
-    split_seed: Seed = 0,
-    size: Size = None,
-    channels: Channels = None,
-    min_images: MinImages = None,
-    skip_broken: bool = False,
-) -> Source:
+@followed_by(source_of_images)
+def recordio(root: Path, *, file: File = "train.rec") -> Samples:
     """The images in the RecordIO file `root`/`file`, of which each record says the label. The index
-    beside it is not needed. Parts are drawn, and images left out, resized and refused, as by
-    `image_folder`. Raises ValueError that names the record which is wrong."""
+    beside it is not needed. Raises ValueError that names the record which is wrong."""
     path = found(root, file)
     check_file(path, MOST_FILE_BYTES)
-    return source_of_images(
-        read_records(path),
-        str(path),
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        size=size,
-        channels=channels,
-        min_images=min_images,
-        skip_broken=skip_broken,
-    )
+    return read_records(path)
 
 
 class Records(Slices):
@@ -96,6 +74,7 @@ def read_records(path: Path) -> Samples:
     if not places:
         raise ValueError(f"{path}: holds no images")
     return Samples(
+        str(path),
         Records(path, np.array(places), np.array(numbers)),
         np.array([str(label) for label in labels]),
         np.array([str(number) for number in numbers]),

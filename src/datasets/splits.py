@@ -226,14 +226,16 @@ class _DecodedBatches(torch.utils.data.Dataset):
 class Dataset:
     """Splits that share one normalisation. Settings are chosen on `val`, which is None if there is no
     validation split. `train` is None only where a finished run is evaluated. `skipped` names the files
-    and classes that were left out, `notes` what else to know of how the data were read. The same images
-    have the same `fingerprint` in any folder. `dealt` says which fold is tested, if it is one."""
+    and classes that were left out, `notes` what else to know of how the data were read, `duplicates`, a
+    line each, which images are there more than once. The same images have the same `fingerprint` in any
+    folder. `dealt` says which fold is tested, if it is one."""
 
     train: Split | None
     val: Split | None
     test: Split
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    duplicates: tuple[str, ...] = ()
     fingerprint: str = ""
     dealt: Dealt | None = None
 

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -80,21 +81,22 @@ def _text_of(file: Path) -> str:
 
 def _delimited_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:
     """The number of each line and its values, by the names in the first line."""
-    first = text.partition("\n")[0]
-    delimiter = max(DELIMITED[file.suffix.lower()], key=first.count)
+    first = text.partition("\n")[0].rstrip("\r")
+    said = re.fullmatch("sep=(.)", first)  # as spreadsheets write for each other
+    delimiter = said.group(1) if said else max(DELIMITED[file.suffix.lower()], key=first.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     header: list[str] = []
     number = 1
     try:
         for number, fields in _numbered(reader):
             fields = [field.strip() for field in fields]
-            if not any(fields):
+            if not any(fields) or (said and number == 1):
                 continue
             if not header:
-                header = _checked_header(file, number, fields)
+                header = _header(file, number, fields)
             elif len(fields) != len(header):
                 raise ValueError(
-                    f"{file}: line {number} has {len(fields)} values, the first line {len(header)} names"
+                    f"{file}: line {number} has {len(fields)} values, the header {len(header)} columns"
                 )
             else:
                 yield number, dict(zip(header, (field or None for field in fields), strict=True))
@@ -110,12 +112,13 @@ def _numbered(reader) -> Iterator[tuple[int, list[str]]]:
         begins = reader.line_num + 1
 
 
-def _checked_header(file: Path, number: int, names: list[str]) -> list[str]:
-    for name in names:
-        if not name or names.count(name) > 1:
-            what = f"twice the column {name[:100]!r}" if name else "a column without a name"
+def _header(file: Path, number: int, names: list[str]) -> list[str]:
+    """The names of all columns; tools give an index none, and spreadsheets none to empty columns."""
+    for name in filter(None, names):
+        if names.count(name) > 1:
+            what = f"twice the column {name[:100]!r}"
             raise ValueError(f"{file}: line {number} has {what}; it should name the columns")
-    return names
+    return [name or f"column {place} without a name" for place, name in enumerate(names, 1)]
 
 
 def _json_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:

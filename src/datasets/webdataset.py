@@ -17,11 +17,9 @@ from pydantic import AfterValidator
 from ..losses import BadArgument
 from .files import SUFFIXES, composed
 from .limits import check_file, printable
-from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import OTHER_PARTS, PART_NAMES, parts_called
-from .samples import Samples, source_of_images
+from .samples import Samples, followed_by, source_of_images
 from .slices import MOST_BYTES, Slices
-from .splits import Source
 from .tables import Table, text_at
 
 MOST_FILE_BYTES = 2**42
@@ -35,40 +33,23 @@ def _label(value: str) -> str:
     return value
 
 
+@followed_by(source_of_images)
 def webdataset(
     root: Path,
     *,
     label: Annotated[str, AfterValidator(_label)] = "cls",
-    split: ClosedOrOpen = "open_set",
-    test_fraction: TestFraction = 0.2,
-    split_seed: Seed = 0,
-    size: Size = None,
-    channels: Channels = None,
-    min_images: MinImages = None,
-    skip_broken: bool = False,
-) -> Source:
+) -> Samples:
     """The images in the archives `root`/…/*.tar. A sample is what has one name up to the first dot: an
     image, and its label in a member that ends in `label`, or under a key of a .json, `json:<key>`.
     Archives whose names begin with train, val and test, or that are in folders of these names, are
-    these parts; otherwise parts are drawn, and images left out, resized and refused, as by
-    `image_folder`. Raises ValueError that names the archive and the sample that is wrong."""
+    these parts. Raises ValueError that names the archive and the sample that is wrong."""
     archives = sorted(root.rglob("*.tar"), key=lambda path: composed(str(path)))
     if not archives:
         packed = next(iter(sorted(root.rglob("*.tar.*")) + sorted(root.rglob("*.tgz"))), None)
         if packed:
             raise ValueError(f"{packed}: is compressed, so that single images cannot be read: unpack it")
         raise BadArgument("root", root, "no .tar in it")
-    return source_of_images(
-        read_archives(root, archives, label),
-        str(root),
-        split=split,
-        test_fraction=test_fraction,
-        split_seed=split_seed,
-        size=size,
-        channels=channels,
-        min_images=min_images,
-        skip_broken=skip_broken,
-    )
+    return read_archives(root, archives, label)
 
 
 class Members(Slices):
@@ -101,7 +82,7 @@ def read_archives(root: Path, archives: list[Path], label: str) -> Samples:
         raise ValueError(f"{root}: no samples in its archives")
     named = np.array(names)
     images = Members(archives, np.array(places), root, named)
-    return Samples(images, np.array(labels), named, np.array(parts))
+    return Samples(str(root), images, np.array(labels), named, np.array(parts))
 
 
 def part_word(path: Path) -> str:

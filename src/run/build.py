@@ -4,7 +4,6 @@ import functools
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +29,11 @@ from ..training import (
     margin_schedule,
 )
 from .arguments import arguments_of
-from .best import run_folder
 from .data import build_data, build_order, check_batches, steps_in
-from .folder import RunFolder, model_file
+from .folder import RunFolder
 from .init import freeze, start_from
 from .pairs import evaluation_pairs
+from .start import start_file, with_start
 
 log = logging.getLogger(__name__)
 SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
@@ -43,10 +42,11 @@ SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it
 def check_config(
     config: Config, groups: Iterable[str] = tuple(PACKAGES), spoiled: Iterable[str] = ()
 ) -> Config:
-    """`with_classes`, and whether what needs no data can be built. Without the optimizer among `groups`
-    nothing is trained, and nothing reported."""
-    further = FURTHER_CHECKS if "optimizer" in groups else ()
-    return with_classes(config, groups, spoiled, further)
+    """`with_classes` and `with_start`, and whether what needs no data can be built. Without the
+    optimizer among `groups` nothing is trained, and nothing reported."""
+    if "optimizer" not in groups:
+        return with_classes(config, groups, spoiled)
+    return with_start(with_classes(config, groups, spoiled, FURTHER_CHECKS))
 
 
 def check_config_here(config: Config, *which) -> Config:
@@ -58,7 +58,7 @@ def check_config_here(config: Config, *which) -> Config:
 
 def start_is_there(config: Config) -> None:
     source = config.init.source
-    if source and not model_file(run_folder(Path(source))).is_file():
+    if source and not start_file(source).is_file():
         raise BadKey("init.from", source, "neither a run's folder nor a file of weights")
 
 

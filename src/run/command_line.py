@@ -16,6 +16,7 @@ from ..config.compose import explain, quoted
 from ..errors import UserError, interrupt_once, on_interrupt
 from .code import code_of
 from .folder import RunFolder
+from .start import with_start
 
 
 def continue_command(key: str, folder: Path, typed_in: str | Path = ".") -> str:
@@ -76,7 +77,8 @@ class KeepRuns(Callback):
         path = Path(config.hydra.run.dir)
         KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
         try:
-            self.look(read(config, config.hydra.overrides.task), RunFolder(path))
+            folder = RunFolder(path)
+            self.look(with_start(read(config, config.hydra.overrides.task), folder), folder)
         except UserError as error:
             sys.exit(str(error))
         except OmegaConfBaseException:  # as of an interpolation: the task says so

@@ -105,6 +105,7 @@ class Summary(BaseModel):
     trained_classes: list[str] = []
     dealt: dict[str, Any] | None = None  # how the samples were dealt into folds
     skipped: list[str] = []  # files that were left out
+    duplicates: list[str] = []  # images that are there more than once, in words
     wandb_url: Annotated[str | None, BeforeValidator(web_address)] = None
     images_per_second: float | None = None
     epochs: Epochs | None = None

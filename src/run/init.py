@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from ..errors import UserError
 from ..losses import Head
 from ..training import load_checkpoint
-from .best import run_folder
-from .folder import model_file
+from .start import start_file
 
 log = logging.getLogger(__name__)
 NESTED = ("state_dict", "model", "backbone")  # keys under which files hold the weights
@@ -24,7 +23,7 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
     .safetensors), into `backbone`, and a run's class weights and all else of its head into `head` if its
     classes are the same. What does not fit stays as it was drawn, and is named. Raises UserError for a
     file that cannot be read or that holds nothing that fits."""
-    path = model_file(run_folder(Path(source)))
+    path = start_file(source)
     saved = read_weights(path)
     weights = flat_weights(saved)
     left_out = load_fitting(backbone, weights)

@@ -46,6 +46,7 @@ from .folder import (
     versions,
 )
 from .resume import keeps_best, lacks_best, restore, take_best
+from .start import with_start
 from .upload import shown_of, tracked_run
 
 log = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def train_run(config: Config, path: Path, group: str | None = None) -> float:
     folder = RunFolder(path)
     with os_errors_in_one_line(), claimed(path), ExitStack() as afterwards:
         # W&B ends last, in `afterwards`: nothing waits for its server.
+        config = with_start(config, folder)
         summary = Summary.of(config, code_of(config))
         saved = earlier_attempt(folder, summary)
         if saved == "finished":
@@ -154,7 +156,7 @@ def train_and_evaluate(
     config = summary.config
     # What a resumed run began with may be gone since.
     checked = check_config(config.replace(init={"source": None}) if saved else config)
-    config = checked.replace(init=config.init)
+    config = checked.replace(init=config.init, start=config.start)
     if group is None:  # a sweep was asked before its first run, and an outage since costs no run
         tracking.check_online(config.logger)
     run = build_run(config, folder, fetch=saved is None, precision=saved and saved["precision"])
@@ -263,6 +265,8 @@ def record_data_and_device(run: Run, summary: Summary) -> None:
         summary.dealt = run.data.dealt._asdict()
     if run.data.skipped:
         summary.skipped = list(run.data.skipped)
+    if run.data.duplicates:
+        summary.duplicates = list(run.data.duplicates)
 
 
 def announce(run: Run, summary: Summary) -> None:
@@ -272,6 +276,10 @@ def announce(run: Run, summary: Summary) -> None:
     for note in run.data.notes:
         log.info(note)
     log.info(sizes_in_words(run, summary.counts))
+    for line in run.data.duplicates:
+        log.warning(line)
+    if run.data.duplicates:
+        log.warning("dataset.duplicates=drop leaves copies and images with two labels out")
     dealt = run.data.dealt
     if dealt:
         log.info(f"fold {dealt.fold} of 0 to {dealt.folds - 1} is tested, dealt over {dealt.over}")

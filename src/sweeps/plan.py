@@ -128,7 +128,10 @@ def check_same_place(run: Planned, same: Planned) -> None:
     whether they are one, and runs on different images do not compare."""
     places = [each.config.dataset.place for each in (run, same)]
     if places[0] != places[1] and not is_published(run.config):
-        raise UserError(f"{' and '.join(places)}: a sweep is of one data set, so start one for each")
+        raise UserError(
+            f"{' and '.join(places)}: a sweep is of one data set: start one for each, and compare "
+            "them together"
+        )
 
 
 def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
@@ -141,9 +144,9 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
             why = "what Hydra says of a run that starts is no part of what it computes: give values"
             raise BadKey(key.lstrip("+"), value, why)
     composed = composer.compose(overrides)
-    folds = OmegaConf.select(composed, "dataset.folds")
-    if type(folds) is int and folds > 1 and OmegaConf.select(composed, "dataset.fold") is None:
-        each = ([*overrides, f"dataset.fold={fold}"] for fold in range(folds))
+    folds = str(OmegaConf.select(composed, "dataset.folds"))  # text, if a variable says it
+    if folds.isdecimal() and int(folds) > 1 and OmegaConf.select(composed, "dataset.fold") is None:
+        each = ([*overrides, f"dataset.fold={fold}"] for fold in range(int(folds)))
         return [run for one in each for run in runs_of(composer, one)]
     config = read_and_check(composed, overrides, composer.check)
     check_typed(config, overrides)

@@ -479,6 +479,12 @@ def test_a_test_split_of_a_handful_is_called_that(plant, tmp_path):
     )
 
 
+def test_images_that_are_trained_on_and_tested_are_said(plant, tmp_path):
+    line = "64 of 80 test images are training images too, as a.png and b.png"
+    plant("arcface", 0.2, 0, 0.9, duplicates=[line]), plant("cosface", 0.2, 0, 0.5, duplicates=[line])
+    assert ranked(tmp_path)[1].count(f"{line}.") == 1
+
+
 # Other classes
 
 
@@ -499,6 +505,19 @@ def test_a_lead_that_holds_for_other_seeds_only_is_no_lead(plant, tmp_path):
 
 
 # Several data sets
+
+
+def test_the_same_images_in_two_folders_are_one_data_set(plant, tmp_path):
+    for seed, place in enumerate(("faces", "copy", "faces", "copy", "third")):
+
+        def lie_in(summary, place=place):
+            summary["config"]["choices"]["dataset"] = "image_folder"
+            summary["config"]["dataset"]["root"] = f"/data/{place}"
+
+        read = {"data": "a" * 16} if place != "third" else {"state": "failed", "error": "interrupted"}
+        edit(plant("arcface", 0.2, seed, 0.9, **read), lie_in)
+    found = compare_sweeps([tmp_path / "sweep"])
+    assert found.best.seeds == [0, 1, 2, 3]
 
 
 def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_path, capsys):

@@ -261,6 +261,7 @@ REFUSED = [  # overrides, and a part of the one line that answers them
     ("optimizer.weight_decay=-1", "optimizer=adam: Invalid weight_decay value: -1"),
     ("optimizer.weight_decay=.inf", "optimizer.weight_decay=.inf: expected a number"),
     ("+stopping.patience=3", "stopping.patience=3: nothing reads this key"),
+    ("+start=abc", "start=abc: nothing reads this key, did you mean margin.start?"),
     ("+epoch=3", "epoch=3: nothing reads this key, did you mean epochs?"),
     ("+schedule.risin=0.5", "did you mean schedule.rising?"),
     ("~schedule.rising", "schedule.rising: no value, and one_cycle needs one"),

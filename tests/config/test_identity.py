@@ -38,6 +38,8 @@ def test_one_computation_in_two_spellings_is_one_run(composed):
         ["augment.flip=0.0"],
         ["loss.label_smoothing=0.0"],
         ["loss.label_smoothing='0'"],
+        ["seed=${oc.env:NO_SUCH_VARIABLE,0}", "epochs='30'", "margin.value='0.5'"],
+        ["optimizer.head_lr=${oc.env:NO_SUCH_VARIABLE,0.003}"],
     ):
         assert identity(composed(*same)) == identity(composed()), same
 

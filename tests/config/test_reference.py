@@ -4,7 +4,7 @@ import pytest
 
 from src.config.read import FIELDS
 from src.config.reference import about, groups, help_on, reference
-from src.config.tree import Config, base, leaves
+from src.config.tree import FILLED_IN, Config, base, leaves
 from src.errors import UserError
 from tests.conftest import ROOT, config_of
 
@@ -28,8 +28,7 @@ def test_help_on_a_group_is_its_part_of_the_reference(command):
 
 def test_hydra_composes_on_the_defaults_of_the_tree():
     config = config_of()
-    assert {leaf.key for leaf in leaves(config) if not leaf.argument} == {*FIELDS, "choices"}
+    assert {leaf.key for leaf in leaves(config) if not leaf.argument} == {*FIELDS, *FILLED_IN}
     defaults = base()
-    assert defaults["neck"] == config.neck.model_dump() and set(defaults) == set(Config.model_fields) - {
-        "choices"
-    }
+    assert defaults["neck"] == config.neck.model_dump()
+    assert set(defaults) == set(Config.model_fields) - set(FILLED_IN)

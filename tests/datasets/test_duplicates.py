@@ -40,13 +40,12 @@ TRAIN = {1: "a", 2: "a", 3: "b", 4: "b", 5: "c", 6: "c"}
 
 def test_images_that_are_trained_on_and_tested_are_counted_and_dropped_from_training():
     test = {2: "a", 3: "b", 9: "c"}
-    said = read(TRAIN, test).notes
-    assert said == (
-        "2 of 3 test images are training images too, as test image 0 and training image 1; "
-        "duplicates=drop leaves such images out",
-    )
+    said = read(TRAIN, test).duplicates
+    line = "2 of 3 test images are training images too, as test image 0 and training image 1"
+    assert said == (line,)
     data = read(TRAIN, test, "drop")
     assert data.train.images.flatten(1)[:, 0].tolist() == [1, 4, 5, 6] and len(data.test) == 3
+    assert data.notes == (f"left out: {line}",) and data.duplicates == ()
     assert data.skipped == ("training image 1", "training image 2")
     with pytest.raises(ValueError, match=r"^duplicates=refuse: 2 of 3 test images are training images"):
         read(TRAIN, test, "refuse")
@@ -54,7 +53,7 @@ def test_images_that_are_trained_on_and_tested_are_counted_and_dropped_from_trai
 
 def test_validation_counts_as_well_and_the_last_split_keeps_an_image():
     val = {1: "a", 9: "c", 7: "b"}
-    said = read(TRAIN, {9: "c", 8: "b"}, val=val).notes
+    said = read(TRAIN, {9: "c", 8: "b"}, val=val).duplicates
     assert [line.partition(",")[0] for line in said] == [
         "1 of 3 validation images are training images too",
         "1 of 2 test images are validation images too",
@@ -65,14 +64,14 @@ def test_validation_counts_as_well_and_the_last_split_keeps_an_image():
 
 def test_of_an_image_that_is_tested_twice_one_is_kept():
     test = [(8, "a"), (8, "a"), (8, "a"), (9, "b")]
-    assert "2 of 4 test images are copies of others there" in read(TRAIN, test).notes[0]
+    assert "2 of 4 test images are copies of others there" in read(TRAIN, test).duplicates[0]
     assert read(TRAIN, test, "drop").test.images.flatten(1)[:, 0].tolist() == [8, 9]
 
 
 def test_an_image_with_two_labels_is_dropped_wherever_it_is():
     train = TRAIN | {20: "c"}
     test = [(1, "b"), (20, "c"), (9, "a"), (7, "b"), (6, "b"), (8, "c")]
-    said = read(train, test).notes[-1]
+    said = read(train, test).duplicates[-1]
     assert said.startswith(
         "2 images with another label than the same image elsewhere, as test image 0 (b) and training "
         "image 0 (a)"
@@ -97,7 +96,8 @@ def test_the_images_of_pairs_come_as_often_as_they_are_paired():
     test = Labelled(images(9, 9, 2), np.zeros(3, int), ("unknown",), pairs=pairs)
     for then, kept in (("warn", 4), ("drop", 3)):
         data = load(lambda root: Source(train=train, test=test), ".", CPU, duplicates=then)
-        assert len(data.notes) == 1 and "1 of 3 test images are training images too" in data.notes[0]
+        (said,) = data.notes + data.duplicates
+        assert "1 of 3 test images are training images too" in said
         assert (len(data.train), len(data.test)) == (kept, 3) and data.test.pairs is pairs
 
 
@@ -111,10 +111,10 @@ def test_the_images_of_pairs_come_as_often_as_they_are_paired():
     ],
 )
 def test_names_of_classes_that_look_the_same_are_said(names, said):
-    notes = read(
+    lines = read(
         {1: names[0], 2: names[0], 3: names[1], 4: names[1]}, dict(zip((5, 6), names, strict=True))
-    ).notes
-    assert any(said in line for line in notes) if said else not notes
+    ).duplicates
+    assert any(said in line for line in lines) if said else not lines
 
 
 def test_a_link_to_a_file_and_one_to_a_class_are_the_same_images(folder_of):
@@ -123,11 +123,11 @@ def test_a_link_to_a_file_and_one_to_a_class_are_the_same_images(folder_of):
     lines = [f"{p.relative_to(root)},{p.parent.name}" for p in sorted(root.rglob("p*_*.png"))]
     (root / "l.csv").write_text("path,label\n" + "\n".join([*lines, "p01/also.png,p02"]) + "\n")
     options = {"file": "l.csv", "split": "closed_set"}
-    said = load(manifest, root, CPU, **options).notes
+    said = load(manifest, root, CPU, **options).duplicates
     assert len(said) == 1 and "also.png (p02)" in said[0] and "p01/p01_0001.png (p01)" in said[0]
     (root / "p01" / "also.png").unlink()
     os.symlink("p00", root / "p09")
-    said = load(image_folder, root, CPU).notes
+    said = load(image_folder, root, CPU).duplicates
     assert any(line.startswith("4 images with another label") for line in said)
 
 

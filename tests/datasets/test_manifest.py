@@ -169,9 +169,24 @@ def test_what_is_wrong_in_a_table_is_named_with_its_line(listed, change, said):
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("x.csv", b"path,label\na.png,b,c\n", r"line 2 has 3 values, the first line 2 names"),
+        ("x.csv", b"path,label\na.png,b,c\n", r"line 2 has 3 values, the header 2 columns"),
         ("x.csv", b"path,path\na.png,b\n", r"line 1 has twice the column 'path'"),
-        ("x.csv", b"path,\na.png,b\n", r"line 1 has a column without a name"),
+        ("x.csv", b"path,\na.png,b\n", r"no such column in .*are path, column 2 without a name"),
+        (
+            "x.csv",
+            b"path,label\na.png,b\nc.png,d\n",
+            r"line 2: .*a.png: not an .*and 1 more, all there are.: No such file or directory$",
+        ),
+        (
+            "x.csv",
+            b"path,label\na\\b.png,b\n",
+            r"line 2: a\\b.png is a path of Windows: write / for \\,",
+        ),
+        (
+            "x.csv",
+            b"path,label\nD:/b.png,b\n",
+            r"line 2: D:/b.png is a path of Windows: write / for \\,",
+        ),
         ("x.csv", b"path,label\na\xe9.png,b\n", r"line 2 is not UTF-8"),
         ("x.csv", b'path,label\n"a.png,b\n', r"line \d: unexpected end of data"),
         ("x.csv", b"", r"has no rows"),
@@ -194,6 +209,29 @@ def test_semicolons_quotes_and_byte_order_marks_of_spreadsheets_are_understood(l
     text = table.read_text().replace(",", ";").replace("p00/p00_0001.png", '"p00/p00_0001.png"')
     (table.parent / "sheet.csv").write_text("\ufeff" + text.replace("\n", "\r\n"))
     assert read(table.parent / "sheet.csv").fingerprint == read(table).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["index", "commas", "sep"])
+def test_columns_without_a_name_and_a_line_that_says_the_delimiter_are_understood(listed, kind):
+    table = listed()
+    header, *lines = table.read_text().splitlines()
+    text, unused = {
+        "index": ([f",{header}", *(f"{k},{line}" for k, line in enumerate(lines))], "column 1 without"),
+        "commas": ([f"{line},," for line in (header, *lines)], "column 3 without a name, column 4 w"),
+        "sep": (["sep=;", *(line.replace(",", ";") for line in (header, *lines))], None),
+    }[kind]
+    sheet = table.with_name("sheet.csv")
+    sheet.write_text("\r\n".join(text))
+    data = read(sheet)
+    assert data.fingerprint == read(table).fingerprint
+    assert f"not used: {unused}" in data.notes[0] if unused else data.notes == ()
+
+
+def test_a_name_may_have_a_backslash_where_a_file_is_called_so(listed):
+    table = listed()
+    (table.parent / "p01" / "p01_0001.png").rename(table.parent / "a\\b.png")
+    table.write_text(table.read_text().replace("p01/p01_0001.png", "a\\b.png"))
+    assert len(read(table).train) == 24
 
 
 def test_numbers_are_classes_and_need_no_order(listed):

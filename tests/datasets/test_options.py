@@ -22,7 +22,7 @@ from src.datasets import (
 from tests.signatures import check_signature, parameters, why_not
 
 CONF = Path(__file__).parents[2] / "conf"
-CONFIGS = sorted((CONF / "dataset").glob("*.yaml"))
+CONFIGS = sorted((CONF / "dataset").glob("[!_]*.yaml"))
 # Keys of every data set, which no reader is given.
 SHARED = {"root", "val_fraction", "memory", "embedding_dim"}
 SIZE = "expected height and width, 4 to 4096 pixels each, as in [112,112]"
@@ -39,11 +39,17 @@ PUBLISHED = {
 }
 
 
+def content_of(path: Path) -> dict:
+    """What a choice's YAML says, and those that it builds on."""
+    config = yaml.safe_load(path.read_text())
+    bases = [each for each in config.pop("defaults", ()) if isinstance(each, str) and each != "_self_"]
+    built_on = [content_of(path.with_name(f"{base}.yaml")) for base in bases]
+    return {key: value for each in (*built_on, config) for key, value in each.items()}
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_each_yaml_names_its_reader_and_every_option_that_it_takes(path):
-    text = path.read_text()
-    config = yaml.safe_load(text)
-    config.pop("defaults", None)
+    text, config = path.read_text(), content_of(path)
     reader = get_method(config.pop("_target_"))
     assert reader is getattr(datasets, path.stem)
     assert f"python -m src.train dataset={path.stem}" in text.splitlines()[0]

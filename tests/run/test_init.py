@@ -1,6 +1,7 @@
 """A run that starts from another one's weights: what fits is taken, what does not is named."""
 
 import logging
+import shutil
 
 import pytest
 import torch
@@ -8,9 +9,11 @@ import torch
 from src.config import identity
 from src.errors import Pruned, UserError
 from src.run import epochs
+from src.run.best import point_to
 from src.run.build import build_run
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
+from src.run.start import with_start
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
@@ -87,11 +90,27 @@ def test_a_run_that_was_cut_short_needs_its_source_no_more(
         assert (tmp_path / "cut" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_where_it_starts_is_part_of_the_run(composed, trained_on_patterns, monkeypatch):
-    chosen = identity(composed(f"init.from={trained_on_patterns}"))
+def test_what_it_starts_with_is_part_of_the_run_and_not_where_that_lies(
+    composed, trained_on_patterns, tmp_path, monkeypatch
+):
+    def of(source) -> str:
+        return identity(with_start(composed(f"init.from={source}")))
+
+    chosen = of(trained_on_patterns)
     assert chosen != identity(composed())
-    monkeypatch.chdir(trained_on_patterns.parent)
-    assert chosen == identity(composed(f"init.from={trained_on_patterns.name}"))
+    (tmp_path / "comparison").mkdir()
+    moved = shutil.copytree(trained_on_patterns, tmp_path / "moved")
+    shutil.copy(moved / "checkpoint.pt", tmp_path / "w.pt")
+    monkeypatch.chdir(tmp_path)
+    assert chosen == of(moved) == of("moved") == of("w.pt")
+    point_to(moved, tmp_path / "comparison")
+    assert chosen == of("best:.")
+    saved = load_checkpoint(tmp_path / "w.pt")
+    next(iter(saved["backbone"].values())).add_(1)
+    torch.save(saved, tmp_path / "w.pt")
+    assert chosen != of("w.pt") != identity(composed())
+    (tmp_path / "w.pt").unlink()
+    assert of("w.pt") not in (chosen, of("other.pt"))  # it is refused when it begins
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,8 @@ def test_folds_without_a_fold_are_a_run_each_one_fold_after_the_other(asked):
     some, *_ = asked("dataset.folds=3 dataset.fold=0,2 loss=arcface")
     assert keys(some, "dataset.fold") == [(0,), (2,)]
     assert {run.identity for run in some} < {run.identity for run in runs}
+    of_text, *_ = asked("dataset.folds='3' loss=arcface")  # as from an environment variable
+    assert [run.config.dataset.fold for run in of_text] == [0, 1, 2]
     with pytest.raises(UserError, match=r"dataset\.folds=1: expected an integer ≥ 2"):
         asked("dataset.folds=1")
 
