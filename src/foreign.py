@@ -32,14 +32,20 @@ def printable(text: object) -> str:
 
 
 def text_of(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return what is in a text file. Raises OSError, and ValueError at once for what is no file, as a
-    pipe, from which nothing may ever come, and for one that is too large."""
+    """Return what is in a text file. Raises OSError, and ValueError for what is no file, or too large."""
+    size = size_of(path)
+    if size > most_bytes:
+        raise ValueError(f"{size:,} bytes, more than {most_bytes:,}")
+    return path.read_text(encoding="utf-8")
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file. Raises OSError, and ValueError for what is no file, as a pipe, from which
+    nothing may ever come."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("a folder, pipe, socket or device, not a file")
-    if found.st_size > most_bytes:
-        raise ValueError(f"{found.st_size:,} bytes, more than {most_bytes:,}")
-    return path.read_text(encoding="utf-8")
+    return found.st_size
 
 
 def read_json(path: Path) -> Any:

@@ -325,7 +325,7 @@ class RunFolder:
         """Make metrics.csv hold exactly `rows`. A kill between an epoch's row and its checkpoint leaves
         more, which is in order; anything else is said."""
         path, wanted = self.path / "metrics.csv", as_csv(rows).encode()
-        found = path.read_bytes() if path.exists() else None
+        found = path.read_bytes() if path.is_file() else None
         if found == wanted:
             return
         if found is None or not found.startswith(wanted):
