@@ -32,7 +32,7 @@ def printable(text: object) -> str:
 
 
 def text_of(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return what is in a text file. Raises OSError, and ValueError for what is no file, or too large."""
+    """Return what is in a text file. Raises OSError, and ValueError for another or too large a one."""
     size = size_of(path)
     if size > most_bytes:
         raise ValueError(f"{size:,} bytes, more than {most_bytes:,}")

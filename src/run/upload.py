@@ -55,9 +55,16 @@ def shown_of(folder: RunFolder, figures: list[Path]) -> tracking.Shown:
         figures,
         tracking.point_cloud(points, results.labels, colours),
         predictions_of(results),
-        folder.path / "train.log",
-        model_file(folder.path) if summary.config.logger.artifacts else None,
+        own_file(folder, folder.path / "train.log"),
+        own_file(folder, model_file(folder.path)) if summary.config.logger.artifacts else None,
     )
+
+
+def own_file(folder: RunFolder, path: Path) -> Path | None:
+    """A file of a run's folder; None if there is none, or if a link or its name lead to another place,
+    of which nothing is uploaded."""
+    inside = path.is_file() and path.resolve().is_relative_to(folder.path.resolve())
+    return path if inside else None
 
 
 def predictions_of(results: Results) -> tuple[list[str], list[list]] | None:
@@ -133,8 +140,8 @@ def replay(folder: RunFolder, note: tracking.Note) -> None:
             if summary.state == "collapsed":
                 tracker.tag("collapsed")
             tracker.result({f"test/{key}": value for key, value in summary.metrics.items()})
-            figures = [folder.path / name for name in summary.figures or ()]
-            there = [path for path in figures if path.is_file()]
+            figures = [own_file(folder, folder.path / name) for name in summary.figures or ()]
+            there = list(filter(None, figures))
             tracker.show(lambda: shown_of(folder, there))
         else:
             tracker.failed()

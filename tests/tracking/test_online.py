@@ -365,13 +365,28 @@ def test_whatever_state_the_clients_files_are_in_a_finished_run_arrives(composed
     assert run.epochs == [1, 2] and run.exits == [0]
 
 
+def test_nothing_outside_of_a_runs_folder_is_uploaded(composed, tmp_path, online, drawn):
+    folder, private = tmp_path / "run", tmp_path / "private.png"
+    train_run(composed(*TINY, "logger.mode=offline", "epochs=1"), folder)
+    shutil.copy(folder / "plots" / "curves.png", private)
+    summary = summary_of(folder) | {"figures": ["plots/curves.png", "../private.png", str(private)]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "plots" / "link.png").symlink_to(private)
+    (folder / "train.log").unlink(missing_ok=True)
+    (folder / "train.log").symlink_to(private)
+    assert upload([tmp_path]) == 1
+    (run,) = online.runs.values()
+    assert len([name for name in run.files if name.startswith("media/images/plots")]) == 1
+    assert "train.log" not in run.files
+
+
 def test_a_run_whose_note_is_damaged_arrives_too_and_one_without_anything_is_named(
     composed, tmp_path, online
 ):
     train_run(composed(*TINY, "logger.mode=offline"), tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "lost")
     note = tmp_path / "run" / "wandb" / "run.json"
-    note.write_text(note.read_text()[:40])
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"about": {"settings": {"mode": "x"}}}))
     (tmp_path / "lost" / "wandb" / "run.json").unlink()
     os.mkfifo(tmp_path / "lost" / "wandb" / "run.json")
     (tmp_path / "lost" / "summary.json").write_text("{")
