@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -175,7 +174,7 @@ def write_evaluation(run: Trained, config: Config, evaluation: Evaluation, out: 
         protocol = config.evaluation.protocol
         figures = plots.evaluation_figures(protocol, results, result.metrics, title)
         if own and trained and trained.done:
-            figures["curves.png"] = partial(curves, trained, RunFolder(run.folder).rows(), title)
+            figures["curves.png"] = lambda: curves(trained, RunFolder(run.folder).rows(), title)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),
