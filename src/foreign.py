@@ -17,8 +17,9 @@ import yaml
 
 from .errors import UserError
 
-MOST_BYTES, MOST_YAML_BYTES = 2**28, 2**20
+MOST_BYTES, MOST_YAML_BYTES = 2**27, 2**20
 MOST_LEVELS = 64  # of nested lists and mappings
+MOST_BRACKETS = 10**6  # of lists and mappings, each of which takes thirty times its two letters
 # Bytes that arrays may take, or so many times the bytes of their file, whichever is more.
 MOST_ARRAY_BYTES, MOST_EXPANSION = 2**28, 20
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
@@ -51,8 +52,11 @@ def size_of(path: Path) -> int:
 def read_json(path: Path) -> Any:
     """What is in a JSON file, its texts `printable`. Raises OSError, and ValueError for what is not
     JSON, too large or nested too deep."""
+    text = text_of(path)
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise ValueError(f"it has more than {MOST_BRACKETS:,} lists and mappings")
     try:
-        return plain(json.loads(text_of(path)))
+        return plain(json.loads(text))
     except RecursionError:
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep") from None
 

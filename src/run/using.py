@@ -60,3 +60,5 @@ def use_model(
         work(run, given)
     except (UserError, OSError) as error:
         sys.exit(str(error))
+    except MemoryError as error:
+        sys.exit(f"not enough memory: {error}")
