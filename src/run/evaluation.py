@@ -21,6 +21,7 @@ from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
 from ..evaluation.results import Results
+from ..foreign import printable
 from .epochs import current_values
 from .figures import curves, run_title
 from .folder import RunFolder, versions, write_json
@@ -129,7 +130,9 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
     if closed and not same:
         say(f"whether {config.dataset.root} holds images that were trained on is not known here")
     elif both and not here:  # people are often numbers
-        say(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
+        say(
+            f"{len(both)} of its classes have names of those that were trained on, as {printable(min(both))}"
+        )
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
