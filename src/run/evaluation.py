@@ -130,9 +130,8 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
     if closed and not same:
         say(f"whether {config.dataset.root} holds images that were trained on is not known here")
     elif both and not here:  # people are often numbers
-        say(
-            f"{len(both)} of its classes have names of those that were trained on, as {printable(min(both))}"
-        )
+        one = printable(min(both))
+        say(f"{len(both)} of its classes have names of those that were trained on, as {one}")
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
