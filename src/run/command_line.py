@@ -73,9 +73,9 @@ class KeepRuns(Callback):
             on_interrupt(interrupt_once)  # ours say for themselves how they end
 
     def on_run_start(self, config: DictConfig, **_) -> None:
-        path = Path(config.hydra.run.dir)
-        KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
         try:
+            path = Path(config.hydra.run.dir)
+            KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
             self.look(read(config, config.hydra.overrides.task), RunFolder(path))
         except UserError as error:
             sys.exit(str(error))
