@@ -10,12 +10,14 @@ import re
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from .errors import UserError
+
+if TYPE_CHECKING:  # it takes a tenth of a second, and what limits.py is in a second
+    import numpy as np
 
 MOST_BYTES, MOST_YAML_BYTES = 2**27, 2**20
 MOST_LEVELS = 64  # of nested lists and mappings
@@ -102,17 +104,19 @@ def own_folder(path: Path) -> Path:
 
 def array_shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape that an array of an .npz says it has. Raises as `read_arrays` does."""
-    from .datasets.limits import regular_file  # torch takes a second, which the files above do not need
+    from .datasets.limits import regular_file
 
     regular_file(path)
     with zipfile.ZipFile(path) as archive:
         return _header(archive, name)[0]
 
 
-def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, *names: str) -> "dict[str, np.ndarray]":
     """Arrays of an .npz by their names, as far as they are there; without names all. Raises ValueError,
     OSError, KeyError, zlib.error or BadZipFile for a file that is torn, or that would take more memory
     than MOST_ARRAY_BYTES, or MOST_EXPANSION times its size."""
+    import numpy as np
+
     from .datasets.limits import check_zip, regular_file
 
     most_bytes = max(MOST_ARRAY_BYTES, MOST_EXPANSION * regular_file(path))
@@ -129,7 +133,9 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         return {name: kept[name] for name in there}
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+def _header(archive: zipfile.ZipFile, name: str) -> "tuple[tuple[int, ...], np.dtype]":
+    import numpy as np
+
     with archive.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{name} is in another format")
