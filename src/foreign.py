@@ -95,10 +95,12 @@ def plain(data: Any, level: int = 0) -> Any:
 
 
 def own_folder(path: Path) -> Path:
-    """A folder in somebody's folder, to write into. Raises UserError for a link: what is written there
-    would land elsewhere, over whatever is there."""
+    """A folder in somebody's folder, to write into. Raises UserError for a link, since what is written
+    there would land elsewhere, over whatever is there, and for what is no folder."""
     if path.is_symlink():
         raise UserError(f"{path}: a link to {printable(os.readlink(path))}; remove it to write here")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: not a folder; remove it to write here")
     return path
 
 

@@ -190,6 +190,10 @@ def test_a_comparison_that_is_a_link_is_not_written_through(make, tmp_path):
     with pytest.raises(UserError, match=r"comparison: a link to .*mine; remove it to write here"):
         compare_sweeps([tmp_path / "sweep"])
     (tmp_path / "sweep" / "comparison").unlink()
+    os.mkfifo(tmp_path / "sweep" / "comparison")
+    with pytest.raises(UserError, match="comparison: not a folder; remove it to write here"):
+        compare_sweeps([tmp_path / "sweep"])
+    (tmp_path / "sweep" / "comparison").unlink()
     (tmp_path / "sweep" / "comparison").mkdir()
     beside = tmp_path / "sweep" / "comparison" / ".unfinished.results.csv"
     beside.symlink_to(tmp_path / "mine" / "results.csv")
