@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .analysis import compare_sweeps
 from .commands import parser_of
-from .errors import UserError
+from .errors import UserError, in_one_line
 from .evaluation import METRICS
 
 
@@ -36,8 +36,10 @@ def main() -> None:
             log_to_wandb=given.wandb,
             wandb_report=given.wandb_report,
         )
-    except (UserError, OSError) as error:
+    except UserError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
 
 
 if __name__ == "__main__":

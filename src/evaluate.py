@@ -18,6 +18,7 @@ from .evaluation import EVALUATIONS, METRICS
 from .foreign import own_folder
 from .run.build import check_config
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
+from .run.folder import free_name
 from .run.load import REBUILT, Trained
 from .run.using import add_config_dir, model_parser, use_model
 from .words import counted, file_name
@@ -36,7 +37,7 @@ def evaluate(run: Trained, given: Namespace) -> None:
     if config.device != run.config.device:
         run = run.on(config.device)
     name = f"{time.strftime('%Y%m%d-%H%M%S')}-{file_name(config.name('dataset'))[:80]}"
-    out = given.out or own_folder(run.folder / "evaluations") / name
+    out = given.out or free_name(own_folder(run.folder / "evaluations") / name)
     evaluation = evaluate_run(run, config)
     write_evaluation(run, config, evaluation, out)
     print_evaluation(config, evaluation, out)

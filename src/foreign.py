@@ -10,15 +10,18 @@ import re
 import stat
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import yaml
 
 from .errors import UserError
 
-MOST_BYTES, MOST_YAML_BYTES = 2**28, 2**20
+if TYPE_CHECKING:  # it takes a tenth of a second, and what limits.py is in a second
+    import numpy as np
+
+MOST_BYTES, MOST_YAML_BYTES = 2**27, 2**20
 MOST_LEVELS = 64  # of nested lists and mappings
+MOST_BRACKETS = 10**6  # of lists and mappings, each of which takes thirty times its two letters
 # Bytes that arrays may take, or so many times the bytes of their file, whichever is more.
 MOST_ARRAY_BYTES, MOST_EXPANSION = 2**28, 20
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml is ten times as fast
@@ -32,21 +35,30 @@ def printable(text: object) -> str:
 
 
 def text_of(path: Path, most_bytes: int = MOST_BYTES) -> str:
-    """Return what is in a text file. Raises OSError, and ValueError at once for what is no file, as a
-    pipe, from which nothing may ever come, and for one that is too large."""
+    """Return what is in a text file. Raises OSError, and ValueError for another or too large a one."""
+    size = size_of(path)
+    if size > most_bytes:
+        raise ValueError(f"{size:,} bytes, more than {most_bytes:,}")
+    return path.read_text(encoding="utf-8")
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file. Raises OSError, and ValueError for what is no file, as a pipe, from which
+    nothing may ever come."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("a folder, pipe, socket or device, not a file")
-    if found.st_size > most_bytes:
-        raise ValueError(f"{found.st_size:,} bytes, more than {most_bytes:,}")
-    return path.read_text(encoding="utf-8")
+    return found.st_size
 
 
 def read_json(path: Path) -> Any:
     """What is in a JSON file, its texts `printable`. Raises OSError, and ValueError for what is not
     JSON, too large or nested too deep."""
+    text = text_of(path)
+    if text.count("[") + text.count("{") > MOST_BRACKETS:
+        raise ValueError(f"it has more than {MOST_BRACKETS:,} lists and mappings")
     try:
-        return plain(json.loads(text_of(path)))
+        return plain(json.loads(text))
     except RecursionError:
         raise ValueError(f"it is nested more than {MOST_LEVELS} levels deep") from None
 
@@ -83,26 +95,30 @@ def plain(data: Any, level: int = 0) -> Any:
 
 
 def own_folder(path: Path) -> Path:
-    """A folder in somebody's folder, to write into. Raises UserError for a link: what is written there
-    would land elsewhere, over whatever is there."""
+    """A folder in somebody's folder, to write into. Raises UserError for a link, since what is written
+    there would land elsewhere, over whatever is there, and for what is no folder."""
     if path.is_symlink():
         raise UserError(f"{path}: a link to {printable(os.readlink(path))}; remove it to write here")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path}: not a folder; remove it to write here")
     return path
 
 
 def array_shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape that an array of an .npz says it has. Raises as `read_arrays` does."""
-    from .datasets.limits import regular_file  # torch takes a second, which the files above do not need
+    from .datasets.limits import regular_file
 
     regular_file(path)
     with zipfile.ZipFile(path) as archive:
         return _header(archive, name)[0]
 
 
-def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+def read_arrays(path: Path, *names: str) -> "dict[str, np.ndarray]":
     """Arrays of an .npz by their names, as far as they are there; without names all. Raises ValueError,
     OSError, KeyError, zlib.error or BadZipFile for a file that is torn, or that would take more memory
     than MOST_ARRAY_BYTES, or MOST_EXPANSION times its size."""
+    import numpy as np
+
     from .datasets.limits import check_zip, regular_file
 
     most_bytes = max(MOST_ARRAY_BYTES, MOST_EXPANSION * regular_file(path))
@@ -119,7 +135,9 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
         return {name: kept[name] for name in there}
 
 
-def _header(archive: zipfile.ZipFile, name: str) -> tuple[tuple[int, ...], np.dtype]:
+def _header(archive: zipfile.ZipFile, name: str) -> "tuple[tuple[int, ...], np.dtype]":
+    import numpy as np
+
     with archive.open(f"{name}.npy") as member:
         if np.lib.format.read_magic(member) != (1, 0):
             raise ValueError(f"{name} is in another format")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .commands import parser_of
-from .errors import UserError
+from .errors import UserError, in_one_line
 from .run.upload import upload
 from .words import counted
 
@@ -23,8 +23,10 @@ def main() -> None:
             sys.exit(f"{folder}: no such folder")
     try:
         count = upload(folders)
-    except (UserError, OSError) as error:
+    except UserError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
     print(f"{counted(count, 'run')} uploaded to W&B" if count else "W&B has everything")
 
 

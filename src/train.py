@@ -55,6 +55,10 @@ def task(composed: DictConfig) -> float:
             raise
         remove_refused(folder)
         sys.exit(str(error))
+    except MemoryError as error:
+        if sweep:
+            raise
+        sys.exit(f"not enough memory: {error}")
     except KeyboardInterrupt:
         if not sweep:
             print(f"interrupted; {after_interrupt(folder, job.runtime.cwd)}", file=sys.stderr)

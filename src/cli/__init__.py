@@ -51,7 +51,6 @@ def main() -> None:
         said = f"did you mean {near[0]}?" if near else f"{', '.join(COMMANDS)}"
         sys.exit(f"{given[0]}: no such command; {said}")
     os.environ |= environment()
-    sys.stdout.flush()
     os.execv(sys.executable, [*python(given[0]), *given[1:]])
 
 

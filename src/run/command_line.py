@@ -74,9 +74,9 @@ class KeepRuns(Callback):
             on_interrupt(interrupt_once)  # ours say for themselves how they end
 
     def on_run_start(self, config: DictConfig, **_) -> None:
-        path = Path(config.hydra.run.dir)
-        KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
         try:
+            path = Path(config.hydra.run.dir)
+            KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
             folder = RunFolder(path)
             self.look(with_start(read(config, config.hydra.overrides.task), folder), folder)
         except UserError as error:

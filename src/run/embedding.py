@@ -16,6 +16,7 @@ from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import composed, examine, find_images
 from ..durable import written_aside
 from ..errors import UserError
+from ..foreign import printable
 from .arguments import arguments_of
 from .evaluation import with_overrides
 from .load import REBUILT, Trained
@@ -46,7 +47,7 @@ class Embedded:
         """The images' file names, or their numbers in their split (N)."""
         splits = self.splits.values()
         named = (range(len(each)) if each.names is None else each.names for each in splits)
-        return [str(name) for name in chain.from_iterable(named)]
+        return [printable(name) for name in chain.from_iterable(named)]
 
     @property
     def split_names(self) -> list[str]:
@@ -87,7 +88,7 @@ def embedded(run: Trained, splits: dict[str, Split]) -> Embedded:
         for split in splits.values()
     ]
     embeddings = torch.cat([run.embed(split) for split in splits.values()])
-    return Embedded(embeddings, torch.cat(labels), classes, splits)
+    return Embedded(embeddings, torch.cat(labels), tuple(map(printable, classes)), splits)
 
 
 def images_split(

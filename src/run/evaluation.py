@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +21,7 @@ from ..durable import sync_folder
 from ..errors import UserError
 from ..evaluation import Evaluated, evaluate
 from ..evaluation.results import Results
+from ..foreign import printable
 from .epochs import current_values
 from .figures import curves, run_title
 from .folder import RunFolder, versions, write_json
@@ -130,7 +130,8 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
     if closed and not same:
         say(f"whether {config.dataset.root} holds images that were trained on is not known here")
     elif both and not here:  # people are often numbers
-        say(f"{len(both)} of its classes have names of those that were trained on, as {min(both)}")
+        one = printable(min(both))
+        say(f"{len(both)} of its classes have names of those that were trained on, as {one}")
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])
@@ -175,7 +176,7 @@ def write_evaluation(run: Trained, config: Config, evaluation: Evaluation, out: 
         protocol = config.evaluation.protocol
         figures = plots.evaluation_figures(protocol, results, result.metrics, title)
         if own and trained and trained.done:
-            figures["curves.png"] = partial(curves, trained, RunFolder(run.folder).rows(), title)
+            figures["curves.png"] = lambda: curves(trained, RunFolder(run.folder).rows(), title)
         plots.draw(figures, unfinished / "plots")
         summary = {
             "run": str(run.folder),

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # it takes a second, which a refusal should not
 
 FRAME_POINTS = 2000  # of an animation
 FRAMES = "frames.npz"
+# What reading a folder raises that no run of ours has left.
+FOREIGN = (ValueError, LookupError, FileNotFoundError, AttributeError, TypeError, RecursionError)
 
 
 def draw_wanted(folder: RunFolder) -> list[Path]:
@@ -44,8 +46,8 @@ def draw_run(folder: RunFolder) -> list[Path]:
             raise ValueError(f"the run is {summary.state}, only finished runs have figures")
         results = Results.load(folder.path / "embeddings.npz")
         title = run_title(summary.config, row_of(summary, rows))
-    except (ValueError, KeyError, IndexError, FileNotFoundError) as error:
-        raise UserError(f"{folder.path}: {error}") from None
+    except FOREIGN as error:
+        raise UserError(f"{folder.path}: {error or type(error).__name__}") from None
     protocol = summary.config.evaluation.protocol
     figures = plots.evaluation_figures(protocol, results, summary.metrics, title)
     figures["curves.png"] = partial(curves, summary, rows, title)

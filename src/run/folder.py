@@ -57,6 +57,7 @@ SHOWN = 5  # keys that differ, in a line
 LOCK_SECONDS = 10  # a killed sweep's workers may live that long
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of network drives without a lock server
 MOST_LOCK_BYTES = 2**10
+MOST_ROW_BYTES, MOST_ROWS = 2**25, 10**6  # of metrics.csv
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
 # The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
 # same, because leaving it out would flatter its setting.
@@ -326,7 +327,7 @@ class RunFolder:
         """Make metrics.csv hold exactly `rows`. A kill between an epoch's row and its checkpoint leaves
         more, which is in order; anything else is said."""
         path, wanted = self.path / "metrics.csv", as_csv(rows).encode()
-        found = path.read_bytes() if path.exists() else None
+        found = path.read_bytes() if path.is_file() else None
         if found == wanted:
             return
         if found is None or not found.startswith(wanted):
@@ -340,7 +341,9 @@ class RunFolder:
         """The rows of metrics.csv, numbers as floats, without one that is still being written. Raises
         OSError, and ValueError for a file of something else."""
         path = self.path / "metrics.csv"
-        text = text_of(path)
+        text = text_of(path, MOST_ROW_BYTES)
+        if text.count("\n") > MOST_ROWS:
+            raise ValueError(f"{path}: more than {MOST_ROWS:,} rows")
         lines = text[: text.rfind("\n") + 1].splitlines()
         try:
             return [{key: _number(value) for key, value in row.items()} for row in csv.DictReader(lines)]

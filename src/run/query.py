@@ -12,6 +12,7 @@ from ..config.identity import is_published
 from ..datasets.embeddings import read_npz
 from ..durable import write_csv
 from ..errors import UserError
+from ..foreign import printable
 from .embedding import Embedded, embedded, images_split
 from .load import Trained
 from .neighbours import NEIGHBOURS, SHOWN, draw_neighbours, nearest
@@ -106,7 +107,7 @@ def gallery_in_file(run: Trained, path: Path) -> Embedded:
     if not embeddings.isfinite().all():
         raise UserError(f"--gallery {path}: its embeddings are not finite numbers")
     device = run.device.torch
-    return Embedded(embeddings.to(device), labels.to(device), names, {})
+    return Embedded(embeddings.to(device), labels.to(device), tuple(map(printable, names)), {})
 
 
 def calibrate(run: Trained, gallery: Embedded, false_accepts: float) -> Threshold:

@@ -55,9 +55,16 @@ def shown_of(folder: RunFolder, figures: list[Path]) -> tracking.Shown:
         figures,
         tracking.point_cloud(points, results.labels, colours),
         predictions_of(results),
-        folder.path / "train.log",
-        model_file(folder.path) if summary.config.logger.artifacts else None,
+        own_file(folder, folder.path / "train.log"),
+        own_file(folder, model_file(folder.path)) if summary.config.logger.artifacts else None,
     )
+
+
+def own_file(folder: RunFolder, path: Path) -> Path | None:
+    """A file of a run's folder; None if there is none, or if a link or its name lead to another place,
+    of which nothing is uploaded."""
+    inside = path.is_file() and path.resolve().is_relative_to(folder.path.resolve())
+    return path if inside else None
 
 
 def predictions_of(results: Results) -> tuple[list[str], list[list]] | None:
@@ -76,12 +83,11 @@ def predictions_of(results: Results) -> tuple[list[str], list[list]] | None:
 def upload(folders: list[Path]) -> int:
     """Send W&B what it lacks of the runs and comparisons in `folders`, and return how many there were.
     Raises UserError if W&B cannot be reached, or if one of them cannot be sent."""
-    lacking = {
-        path.parent.parent: note
-        for folder in folders
-        for path in sorted(folder.rglob("wandb/run.json"))
-        if (note := tracking.note_of(path.parent.parent)) and note.left
-    }
+    places = [
+        path.parent.parent for folder in folders for path in sorted(folder.rglob("wandb/run.json"))
+    ]
+    notes = {path: tracking.note_of(path) or note_again(RunFolder(path)) for path in places}
+    lacking = {path: note for path, note in notes.items() if note.left}
     if not lacking:
         return 0
     why = tracking.why_not_online()
@@ -90,7 +96,7 @@ def upload(folders: list[Path]) -> int:
     failed = {}
     for path, note in lacking.items():
         try:
-            if note.split:
+            if note.split is not None:
                 replay(RunFolder(path), note)
             else:  # a comparison
                 tracking.track_comparison(Logger(mode="online"), path)
@@ -107,12 +113,22 @@ def upload(folders: list[Path]) -> int:
     return len(lacking)
 
 
+def note_again(folder: RunFolder) -> tracking.Note:
+    """The note of a run whose own is damaged, for another run in W&B: what W&B has is not known."""
+    summary = folder.summary()
+    split = "validation" if summary and summary.validation else "test"
+    left = "its wandb/run.json cannot be read"
+    return tracking.Note("", summary and summary.identity, {}, split, left)
+
+
 def replay(folder: RunFolder, note: tracking.Note) -> None:
     """Open a run's W&B run under its id, and log what lies in its folder. Rows that W&B has are not sent
     again."""
     if folder.running:
         raise UserError("the run is under way: it reports by itself")
     summary = folder.summary()
+    if note.identity is None:
+        raise UserError(f"neither summary.json nor wandb/run.json can be read: {note.left}")
     config = summary.config if summary else Config.model_validate(folder.begun()["config"])
     config = config.replace(logger={"mode": "online"})
     rows = folder.rows() if (folder.path / "metrics.csv").exists() else []
@@ -124,8 +140,8 @@ def replay(folder: RunFolder, note: tracking.Note) -> None:
             if summary.state == "collapsed":
                 tracker.tag("collapsed")
             tracker.result({f"test/{key}": value for key, value in summary.metrics.items()})
-            figures = [folder.path / name for name in summary.figures or ()]
-            there = [path for path in figures if path.is_file()]
+            figures = [own_file(folder, folder.path / name) for name in summary.figures or ()]
+            there = list(filter(None, figures))
             tracker.show(lambda: shown_of(folder, there))
         else:
             tracker.failed()

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..commands import parser_of, refuse_existing
 from ..config.tree import Device
 from ..datasets.files import name_some
-from ..errors import UserError
+from ..errors import UserError, in_one_line
 from .load import Trained, load_trained
 
 
@@ -58,5 +58,9 @@ def use_model(
         if run.unfinished:
             print(run.unfinished)
         work(run, given)
-    except (UserError, OSError) as error:
+    except UserError as error:
         sys.exit(str(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
+    except MemoryError as error:
+        sys.exit(f"not enough memory: {error}")

@@ -3,6 +3,7 @@ and does the same ones on another core, so this module imports nothing slow itse
 
 import multiprocessing
 import multiprocessing.forkserver
+import os
 import signal
 import tempfile
 import threading
@@ -11,6 +12,8 @@ from multiprocessing.context import BaseContext
 from ..errors import ENDINGS, UserError
 
 MANY_FILES = 4096
+# Of a folder for sockets: their paths have at most 103 letters, 32 of them for Python's own names.
+MOST_LETTERS = 70
 PRELOAD = ["src.train", "src.sweeps.preload"]
 
 
@@ -31,6 +34,9 @@ def workers_context() -> BaseContext:
     """The context to start processes in; the first call starts the server that forks them."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
+    if len(os.fsencode(tempfile.gettempdir())) > MOST_LETTERS:
+        why = "too long for the sockets of a sweep's processes; name a shorter one"
+        raise UserError(f"TMPDIR={tempfile.gettempdir()}: {why}")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     if threading.current_thread() is threading.main_thread():
@@ -40,11 +46,6 @@ def workers_context() -> BaseContext:
         allow_files(MANY_FILES)
         try:
             multiprocessing.forkserver.ensure_running()
-        except OSError as error:
-            if "AF_UNIX path too long" not in str(error):
-                raise
-            why = "too long for the sockets of a sweep's processes; name a shorter one"
-            raise UserError(f"TMPDIR={tempfile.gettempdir()}: {why}") from None
         finally:
             for asked, handler in handlers.items():
                 signal.signal(asked, handler)

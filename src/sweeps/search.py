@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ..errors import UserError
 from ..evaluation import METRICS
+from ..foreign import printable
 from ..words import counted
 from .console import console
 from .grid import alternatives, say_excluded
@@ -183,7 +184,11 @@ class SearchSweeper(PlannedSweeper):
             trial = self.study.ask()
         else:
             return False
-        overrides = self.space.suggest(trial)
+        try:
+            overrides = self.space.suggest(trial)
+        except ValueError as error:  # Optuna's: the study has been changed
+            path = self.folder / "study.db"
+            raise UserError(f"{path}: its trials are of another space ({printable(error)})") from None
         try:
             runs = self.plan([*overrides, *repeat] for repeat in self.repeats)
         except UserError as error:  # inside the space, where no corner is

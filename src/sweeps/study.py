@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from ..errors import UserError
 from ..foreign import printable, read_yaml
@@ -39,10 +39,11 @@ class Noted(BaseModel):
 
 
 class NotedOfTrial(BaseModel):
-    """What a search notes of a trial: the names of its runs, and why it failed."""
+    """What a search notes of a trial: the names of its runs, why it failed, and what it is worth."""
 
     runs: list[str] = []
     ended: str | None = None
+    values: list[FiniteFloat] | None = Field(None, strict=True)
 
 
 def check_file(path: Path) -> None:
@@ -98,7 +99,7 @@ def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
         )
         Noted.model_validate(study.user_attrs)
         for trial in study.get_trials(deepcopy=False):
-            NotedOfTrial.model_validate(trial.user_attrs)
+            NotedOfTrial.model_validate(trial.user_attrs | {"values": trial.values})
     except ValidationError:
         raise UserError(f"{path}: is not a search's study but something else's; {AWAY}") from None
     except Exception as error:  # whatever Optuna makes of a file that another version left

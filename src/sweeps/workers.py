@@ -34,6 +34,7 @@ from pydantic import Field
 from ..config.classes import checked_node
 from ..datasets import share_images
 from ..errors import ENDINGS, UserError, lenient_streams
+from ..foreign import own_folder
 from ..training import available_cores
 from ..words import counted
 from .forkserver import allow_files, workers_context
@@ -96,7 +97,7 @@ class WorkersLauncher(PlannedLauncher):
         self.gpus = gpus_for(config.device.kind)
         # On GPUs, one run each tells how much memory it takes before others come beside it.
         self.fits_on_gpu = 1 if self.gpus and self.asked == "auto" else None
-        self.images = Path(config.hydra.sweep.dir).absolute() / SHARED
+        self.images = own_folder(Path(config.hydra.sweep.dir).absolute() / SHARED)
         self.processes: list[Process] = []
         self.leaving: list[BaseProcess] = []  # which have said their last word
         self.tried_alone: list[Planned] = []  # again, when nothing else runs any more

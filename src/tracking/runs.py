@@ -112,7 +112,7 @@ class WandbTracker(Tracker):
         step = max(self.epochs + 1, self.run.starting_step)
         self._log(media, step)
         self.session.media += len(media)
-        if shown.log and shown.log.exists():
+        if shown.log:
             self.run.save(escape(str(shown.log)), base_path=str(shown.log.parent), policy="now")
         if shown.model:
             artifact = wandb.Artifact(f"model-{self.run.id}", type="model")

@@ -10,8 +10,11 @@ import os
 import secrets
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
+from typing import Literal
+
+from pydantic.dataclasses import dataclass
 
 from ..commands import command
 from ..config.tree import Logger
@@ -33,13 +36,16 @@ PATIENCE = 3  # seconds of waiting before the log says so
 LOOKS = 3  # requests for what the server has, a second apart: uploads take a moment to show
 
 
+About = Literal["project", "entity", "group", "name", "tags"]
+
+
 @dataclass
 class Note:
     """What `wandb/run.json` in a folder says: which W&B run shows it, and what its server lacks."""
 
     id: str
     identity: str | None = None  # of the run of this project
-    about: dict = field(default_factory=dict)  # for wandb.init: project, entity, group, name, tags
+    about: dict[About, str | list[str] | None] = field(default_factory=dict)  # for wandb.init
     split: str | None = None  # that the rows of metrics.csv are measured on
     left: str | None = "not finished"  # why the server lacks something; None: it has everything
 

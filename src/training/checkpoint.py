@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..durable import written_aside
+from ..foreign import size_of
 
 
 def save_checkpoint(path: Path, **state) -> None:
@@ -20,10 +21,11 @@ def save_checkpoint(path: Path, **state) -> None:
 def load_checkpoint(path: Path) -> dict:
     """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, that holds
     anything but tensors and plain values, or that would take more memory than it has bytes."""
+    size = size_of(path)
     try:
         with zipfile.ZipFile(path) as archive:
             held = sum(member.file_size for member in archive.infolist())
-        if held <= path.stat().st_size:  # torch never compresses
+        if held <= size:  # torch never compresses
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise

@@ -16,7 +16,8 @@ from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.figures import read_spheres
 from src.durable import harmless
 from src.errors import UserError
-from src.foreign import MOST_YAML_BYTES, array_shape, read_arrays, read_yaml
+from src.foreign import MOST_YAML_BYTES, array_shape, read_arrays, read_json, read_yaml
+from src.run.folder import RunFolder
 from tests.conftest import config_of
 
 from .conftest import edit
@@ -86,7 +87,7 @@ def test_a_configuration_that_is_none_is_skipped_by_name(unfinished, make, tmp_p
         shutil.rmtree(folder)
 
 
-def test_yaml_that_would_expand_or_run_is_not_read(tmp_path):
+def test_files_that_would_expand_or_run_are_not_read(tmp_path):
     path = tmp_path / "multirun.yaml"
     for text, said in (
         ("a: &a [x]\n" + "".join(f"b{i}: &b{i} [*a, *a]\n" for i in range(3)), "aliases"),
@@ -96,6 +97,12 @@ def test_yaml_that_would_expand_or_run_is_not_read(tmp_path):
         path.write_text(text)
         with pytest.raises(ValueError, match=said):
             read_yaml(path)
+    (tmp_path / "x.json").write_text("[" + "[]," * 10**6 + "0]")
+    with pytest.raises(ValueError, match="more than 1,000,000 lists and mappings"):
+        read_json(tmp_path / "x.json")
+    (tmp_path / "metrics.csv").write_text("epoch\n" + "1\n" * 10**6)
+    with pytest.raises(ValueError, match="more than 1,000,000 rows"):
+        RunFolder(tmp_path).rows()
     path.write_text("a: !!python/object/apply:os.system ['true']")
     with pytest.raises(ValueError, match="could not determine a constructor"):
         read_yaml(path)
@@ -181,6 +188,10 @@ def test_a_comparison_that_is_a_link_is_not_written_through(make, tmp_path):
     (tmp_path / "mine" / "results.csv").write_text("precious")
     (tmp_path / "sweep" / "comparison").symlink_to(tmp_path / "mine")
     with pytest.raises(UserError, match=r"comparison: a link to .*mine; remove it to write here"):
+        compare_sweeps([tmp_path / "sweep"])
+    (tmp_path / "sweep" / "comparison").unlink()
+    os.mkfifo(tmp_path / "sweep" / "comparison")
+    with pytest.raises(UserError, match="comparison: not a folder; remove it to write here"):
         compare_sweeps([tmp_path / "sweep"])
     (tmp_path / "sweep" / "comparison").unlink()
     (tmp_path / "sweep" / "comparison").mkdir()

@@ -105,6 +105,11 @@ def test_a_gallery_is_read_from_what_embed_wrote(
     for one, source in zip(said, (patterns / "gallery", out), strict=True):
         assert one.startswith(f"gallery: 60 images of 10 classes, {source}\n")
     assert said[0].partition("\n")[2] == said[1].partition("\n")[2]
+    with np.load(out) as kept:  # somebody else's
+        odd = np.char.add("\x1b[2J\x9b", kept["classes"])
+        np.savez(tmp_path / "odd.npz", **(dict(kept) | {"classes": odd}))
+    said = query(patterns / "known", "--gallery", tmp_path / "odd.npz", "--threshold", 0.1)
+    assert "\ufffd[2J\ufffd" in said and all(c.isprintable() or c == "\n" for c in said)
     (tmp_path / "torn.npz").write_bytes(out.read_bytes()[:100])
     with np.load(out) as kept:
         narrower = dict(kept) | {"embeddings": kept["embeddings"][:, :8]}

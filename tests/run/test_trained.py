@@ -21,6 +21,8 @@ from src.config import Config
 from src.config.tree import Device
 from src.errors import UserError
 from src.run import export as exporting
+from src.run.figures import draw_run
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
 from tests.conftest import FAST, ROOT, config_of, summary_of
@@ -305,6 +307,21 @@ def test_a_folder_without_a_run_and_a_broken_checkpoint_are_named(module, call, 
     assert ended == f"{tmp_path / 'checkpoint.pt'}: a file; give the run's folder"
     _, ended = call(module, tmp_path, *more)
     assert ended.startswith(f"{tmp_path / 'checkpoint.pt'}: cannot be read (") and "\n" not in ended
+
+
+@pytest.mark.parametrize(
+    "content", [b"\xff\xfe", b"epoch\n1\n", None, b'margin\n"%s"\n' % (b"[" * 99_999)]
+)
+def test_rows_that_are_none_cost_the_learning_curves_or_are_named(content, digits_run, call, tmp_path):
+    folder = shutil.copytree(digits_run, tmp_path / "run")
+    if content is None:
+        (folder / "metrics.csv").unlink()
+    else:
+        (folder / "metrics.csv").write_bytes(content)
+    said, ended = call(evaluate, folder)
+    assert ended is None and "accuracy" in said
+    with pytest.raises(UserError, match=str(folder)):
+        draw_run(RunFolder(folder))
 
 
 def test_code_in_a_checkpoint_is_not_run(tmp_path):

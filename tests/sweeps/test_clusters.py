@@ -115,7 +115,7 @@ def test_what_slurm_refuses_is_one_line(sweep, tmp_path):
         )
         (commands / name).chmod(0o755)
     path = f"{commands}{os.pathsep}{os.environ['PATH']}"
-    options = "hydra/launcher=slurm", "hydra.launcher.partition=gpux", "hydra.sweeper.compare=true"
+    options = "hydra/launcher=slurm", "hydra.launcher.poll_seconds=0.1", "hydra.sweeper.compare=true"
     pytest.importorskip("submitit")
     code, _, err = finish(sweep("seed=0,1", *options, PATH=path))
     assert (code, err) == (1, "hydra/launcher=slurm: sbatch: error: invalid partition: gpux\n")

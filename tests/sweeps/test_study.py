@@ -79,6 +79,7 @@ DAMAGE = {
         r"Optuna [\d.]+ cannot use it",
     ),
     "with states of its own": (changed("UPDATE trials SET state = 'DREAMING'"), r"Optuna [\d.]+ cannot"),
+    "with values that are none": (changed("UPDATE trial_values SET value = 'abc'"), ELSES),
     "with notes of something else": (noted("search", ["a"]), ELSES),
     "with other keys in its notes": (noted("search", {"space": 5}), ELSES),
     "with sources that are none": (noted("sources", 5), ELSES),

@@ -43,7 +43,7 @@ def test_a_sweep_ends_as_it_should_though_nobody_may_read_a_run(unprivileged, co
     for seed in (0, 1, 2):
         config = composed(*FAST, "epochs=1", f"seed={seed}")
         place = RunFolder(folder / f"r{seed}")
-        hydras = OmegaConf.create(config.plain())
+        hydras = OmegaConf.create(config.plain() | {"hydra": {"job": {"name": "train"}}})
         runs.append(Planned([], hydras, config, identity(config), code_of(config), place))
         place.path.mkdir()
     runs[2].differs, runs[2].mark = {"files": "but metrics.csv is empty"}, "incomplete"

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -330,21 +331,70 @@ def test_an_outage_then_make_sync_has_every_epoch_once(composed, tmp_path, onlin
     assert tracking.left_in_sweep(folder.parent) is None
 
 
+FILE = b":W&B\xe1\xbe\x00" + bytes(range(256)) * 40  # about as the client's begin
+DAMAGED = {
+    "empty": lambda path: path.write_bytes(b""),
+    "torn": lambda path: path.write_bytes(FILE[:-99]),
+    "seven bytes": lambda path: path.write_bytes(FILE[:7]),
+    "garbage": lambda path: path.write_bytes(os.urandom(999)),
+    "a byte flipped": lambda path: path.write_bytes(FILE[:500] + b"!" + FILE[501:]),
+    "zeros": lambda path: path.write_bytes(bytes(len(FILE))),
+    "text": lambda path: path.write_text("<<<<<<< HEAD\n"),
+    "huge": lambda path: (path.touch(), os.truncate(path, 2**40)),
+    "unreadable": lambda path: (path.write_bytes(FILE), path.chmod(0)),
+    "a pipe": os.mkfifo,
+    "a socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+    "a folder": lambda path: path.mkdir(),
+    "a link loop": lambda path: path.symlink_to(path),
+    "a link to nothing": lambda path: path.symlink_to("nothing"),
+    "a link to its folder": lambda path: path.symlink_to("."),
+}
+
+
 def test_whatever_state_the_clients_files_are_in_a_finished_run_arrives(composed, tmp_path, online):
-    """A killed client has written seven bytes of its file, or any part of it; what it wrote is not
-    read."""
+    """What a killed client wrote, or a disk made of it, is not read."""
     train_run(composed(*TINY, "logger.mode=offline"), tmp_path / "run")
-    contents = {"empty": b"", "torn": b":W&B\xe1\xbe\x00", "garbage": os.urandom(999), "pipe": None}
-    for name, content in contents.items():
-        folder = shutil.copytree(tmp_path / "run", tmp_path / name)
-        note = folder / "wandb" / "run.json"
-        note.write_text(json.dumps(json.loads(note.read_text()) | {"id": name}))
-        path = folder / "wandb" / f"run-20260101_000000-{name}" / f"run-{name}.wandb"
-        path.parent.mkdir()
-        os.mkfifo(path) if content is None else path.write_bytes(content)
-    assert upload([tmp_path]) == 1 + len(contents) and upload([tmp_path]) == 0
-    assert len(online.runs) == 5 and set(contents) < set(online.runs)
-    assert all(run.epochs == [1, 2] and run.exits == [0] for run in online.runs.values())
+    for number, (name, write) in enumerate(DAMAGED.items()):
+        place = tmp_path / "run" / "wandb" / f"run-20260101_0000{number:02}-{name.replace(' ', '_')}"
+        place.mkdir()
+        write(place / f"run-{name}.wandb")
+        write(tmp_path / "run" / "wandb" / f"{name}.log")
+    (tmp_path / "run" / "wandb" / "latest-run").symlink_to(place.name)
+    assert upload([tmp_path]) == 1 and upload([tmp_path]) == 0
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and run.exits == [0]
+
+
+def test_nothing_outside_of_a_runs_folder_is_uploaded(composed, tmp_path, online, drawn):
+    folder, private = tmp_path / "run", tmp_path / "private.png"
+    train_run(composed(*TINY, "logger.mode=offline", "epochs=1"), folder)
+    shutil.copy(folder / "plots" / "curves.png", private)
+    summary = summary_of(folder) | {"figures": ["plots/curves.png", "../private.png", str(private)]}
+    (folder / "summary.json").write_text(json.dumps(summary))
+    (folder / "plots" / "link.png").symlink_to(private)
+    (folder / "train.log").unlink(missing_ok=True)
+    (folder / "train.log").symlink_to(private)
+    assert upload([tmp_path]) == 1
+    (run,) = online.runs.values()
+    assert len([name for name in run.files if name.startswith("media/images/plots")]) == 1
+    assert "train.log" not in run.files
+
+
+def test_a_run_whose_note_is_damaged_arrives_too_and_one_without_anything_is_named(
+    composed, tmp_path, online
+):
+    train_run(composed(*TINY, "logger.mode=offline"), tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "lost")
+    note = tmp_path / "run" / "wandb" / "run.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"about": {"settings": {"mode": "x"}}}))
+    (tmp_path / "lost" / "wandb" / "run.json").unlink()
+    os.mkfifo(tmp_path / "lost" / "wandb" / "run.json")
+    (tmp_path / "lost" / "summary.json").write_text("{")
+    with pytest.raises(UserError, match=r"1 of 2 runs were not uploaded, the first .*lost: neither"):
+        upload([tmp_path])
+    (run,) = online.runs.values()
+    assert run.epochs == [1, 2] and run.exits == [0] and run.display_name.endswith("/run")
+    assert tracking.note_of(tmp_path / "run").left is None
 
 
 def test_a_run_killed_in_training_is_uploaded_as_failed_and_goes_on_later(

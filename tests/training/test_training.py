@@ -1,6 +1,7 @@
 """The loop's parts: schedules, batches, checkpoints, models."""
 
 import math
+import os
 import pickle
 
 import pytest
@@ -128,6 +129,12 @@ def test_a_file_that_is_no_checkpoint_is_said_so_without_bad_advice(content, tmp
     with pytest.raises(ValueError, match=r"or (is )?no checkpoint$") as said:
         load_checkpoint(tmp_path / "c.pt")
     assert "weights_only" not in str(said.value)
+
+
+def test_a_pipe_in_the_place_of_a_checkpoint_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "c.pt")
+    with pytest.raises(ValueError, match="a folder, pipe, socket or device, not a file"):
+        load_checkpoint(tmp_path / "c.pt")
 
 
 def test_a_checkpoint_is_replaced_whole(tmp_path):
