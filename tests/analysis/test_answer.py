@@ -99,7 +99,7 @@ def test_losses_that_are_alike_do_not_matter_if_little_would_have_been_found(noi
         )
         assert said.endswith(f"and a difference of {smallest:.1f} points would have been found.")
     else:
-        assert said.startswith("No loss is shown to be better: arcface leads ")
+        assert said.startswith("No loss is shown to be better: arcface, the best on the ")
         assert said.endswith(f"only a difference of {smallest:.1f} points would have been found.")
 
 
@@ -107,9 +107,9 @@ def test_a_lead_within_the_noise_names_who_may_be_as_good(plant, tmp_path):
     plant_losses(plant, arcface=0.90, cosface=0.895, softmax=0.60)
     lines = ranked(tmp_path)[1]
     assert first(lines)[0].startswith(
-        "Use arcface or cosface: arcface beat softmax, but its lead over cosface, 0.5 points ("
+        "Use arcface or cosface: arcface beat softmax, but differs from cosface by +0.5 points ("
     )
-    assert "is within the noise" in first(lines)[0]
+    assert "which is within the noise" in first(lines)[0]
 
 
 def test_tuning_is_repeated_with_every_seed(plant, tmp_path):
@@ -135,7 +135,8 @@ def test_one_seed_says_that_it_cannot_say(plant, tmp_path):
     plant("arcface", 0.2, 0, 0.9), plant("cosface", 0.2, 0, 0.5)
     found, lines = ranked(tmp_path)
     assert first(lines)[0] == (
-        "arcface leads cosface by 40.0 points of Recall@1, but 1 seed cannot say how sure that is."
+        "arcface is best on the validation split, +40.0 points of Recall@1 from cosface on the test split, "
+        "but 1 seed cannot say how sure that is."
     )
     assert found.facts.which_loss.smallest_detectable is None
     advice = found.facts.advice[0]
