@@ -82,7 +82,7 @@ def test_all_three_train_together(trained):
 def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
     data = ("model=patches", "dataset=points", f"dataset.root={folder}", *QUICK)
     done = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
-    assert "4 runs and 4 of baselines" in done.stdout
+    assert "4 runs and 6 of baselines" in done.stdout
     said = run(command_of("compare")).stdout
     assert "fading power=1" in said and "fading power=2" in said
     again = run(command_of("train", 1), *data, f"hydra.sweep.dir={folder}/sweep")
@@ -96,8 +96,8 @@ def test_a_sweep_over_the_losss_own_option_is_compared(run, folder):
     finally:
         losses.write_text(text)
     # That goes for the baselines too, whose images and backbone are the package's.
-    assert "8 finished by other code" in edited.stdout and "8 run again" in edited.stdout
-    assert len(list((folder / "sweep" / ".stale").iterdir())) == 8
+    assert "10 finished by other code" in edited.stdout and "10 run again" in edited.stdout
+    assert len(list((folder / "sweep" / ".stale").iterdir())) == 10
 
 
 def test_a_launcher_of_ones_own_runs_a_sweep(run, folder, tmp_path):

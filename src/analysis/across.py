@@ -107,7 +107,7 @@ class Across:
 def by_data_set(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
     """Runs by what they were tested on, by a name that can be a folder's. The same images are one data
     set under any name; a run that failed before it had read its images is with others of their name,
-    or of their kind."""
+    or of their kind. Where no run on a data set is finished, its runs are with the first others."""
     names = {run.folder: re.sub(r"[^\w.-]+", "_", data_name(run.config)) for run in runs}
     known: dict[str, str] = {}  # by fingerprint, name and kind
     for run in runs:
@@ -121,4 +121,7 @@ def by_data_set(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
         aliases = [data] if data else [name, run.config.name("dataset")]
         name = next((known[alias] for alias in aliases if alias in known), name)
         found.setdefault(name, []).append(run)
-    return found
+    finished = {name: own for name, own in found.items() if any(run.is_done for run in own)}
+    for name in found.keys() - finished.keys() if finished else ():
+        next(iter(finished.values())).extend(found[name])  # nothing to compare, but to be named
+    return finished or found

@@ -96,7 +96,8 @@ def ranking_header(comparison: Comparison) -> list[str]:
     """The columns of the table of settings, in the terminal and in the report."""
     chosen = f"{comparison.chosen_on.split()[0]} (chosen by)"
     repeats = "folds × seeds" if comparison.best.folds else "seeds"
-    return ["", "setting", repeats, chosen, "test", INTERVAL]
+    lower = "" if comparison.higher_is_better else " (lower is better)"
+    return ["", "setting", repeats, chosen, f"test{lower}", INTERVAL]
 
 
 def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[str]:

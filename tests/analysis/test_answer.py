@@ -135,8 +135,8 @@ def test_one_seed_says_that_it_cannot_say(plant, tmp_path):
     plant("arcface", 0.2, 0, 0.9), plant("cosface", 0.2, 0, 0.5)
     found, lines = ranked(tmp_path)
     assert first(lines)[0] == (
-        "arcface is best on the validation split, +40.0 points of Recall@1 from cosface on the test split, "
-        "but 1 seed cannot say how sure that is."
+        "arcface is best on the validation split; on the test split it differs from cosface by +40.0 "
+        "points of Recall@1, but 1 seed cannot say how sure that is."
     )
     assert found.facts.which_loss.smallest_detectable is None
     advice = found.facts.advice[0]

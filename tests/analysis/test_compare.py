@@ -81,7 +81,7 @@ def test_the_same_result_with_every_seed_has_no_interval(make, tmp_path):
     for seed in range(3):
         make("arcface", 0.1, seed, 0.95), make("cosface", 0.1, seed, 0.945)
     words = words_of(tmp_path)
-    assert words.startswith("arcface is best on the validation split, +0.5 points of accuracy from")
+    assert words.startswith("arcface is best on the validation split; on the test split it differs from")
 
 
 def test_runs_that_were_lost_or_trained_otherwise_are_not_passed_over(make, tmp_path):

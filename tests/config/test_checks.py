@@ -223,7 +223,10 @@ REFUSED = [  # overrides, and a part of the one line that answers them
     ("optimizer.head_lr=-1", "optimizer.head_lr=-1: expected a number > 0, < 1e6 or null"),
     ("objective=loss", "objective=loss: choose one of accuracy"),
     ("early_stopping.patience=30", "early_stopping.patience=30: training ends after epochs=30 anyway"),
-    ("init.freeze=body optimizer.layer_decay=0.5", "optimizer.layer_decay=0.5: with init.freeze=body"),
+    (
+        "init.freeze=body optimizer.layer_decay=0.5",
+        "optimizer.layer_decay=0.5: init.freeze=body leaves nothing to train",
+    ),
     ("init.freeze=[]", "init.freeze=[]: expected body or a list of layers or null"),
     ("dataset=omniglot dataset.size=112", "dataset.size=112: expected height and width, 4 to 4096 pix"),
     ("dataset=omniglot dataset.size=[3,3]", "dataset.size=[3,3]: expected height and width, 4 to 4096"),

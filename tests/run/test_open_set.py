@@ -150,7 +150,7 @@ def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_pat
     found = compare_sweeps([tmp_path / "sweep"])
     said = capsys.readouterr().out
     assert found.metric == "map_at_r" and {s.loss for s in found.settings} == {"softmax", "arcface"}
-    assert "map_at_r" in said and "the test split is a handful, 12 images of 2 classes" in said
+    assert "MAP@R" in said and "The test split is a handful, 12 images of 2 classes" in said
     out = tmp_path / "sweep" / "comparison"
     with open(out / "results.csv") as file:
         header = next(csv.reader(file))
@@ -222,7 +222,7 @@ def test_pairs_of_one_kind_are_refused(same, said, configured):
 def test_classes_that_were_trained_on_are_no_open_set(composed, tmp_path):
     config = composed(*FAST, "evaluation=open_set")
     with pytest.raises(
-        UserError, match=r"evaluation=open_set: class 0 of dataset=digits was trained on"
+        UserError, match=r"evaluation=open_set: class 0 of dataset=digits is in the training set"
     ):
         train_run(config, tmp_path)
 

@@ -118,7 +118,7 @@ def test_a_run_is_rebuilt_from_its_folder_alone(run_folder, people, tmp_path):
 def test_a_run_is_evaluated_on_pairs(run_folder, people, call, tmp_path):
     said = ("dataset=pairs", f"dataset.root={people}", "--out", tmp_path / "pairs")
     _, ended = call(evaluate, run_folder, *said)
-    assert ended.startswith("evaluation=verification: class p00 of dataset=pairs was trained on")
+    assert ended.startswith("evaluation=verification: class p00 of dataset=pairs is in the ")
     first, second = np.load(run_folder / "embeddings.npz")["classes"]
     text = (people / "pairs.txt").read_text().replace("p00", first).replace("p01", second)
     (people / "tested.txt").write_text(text, encoding="utf-8-sig")

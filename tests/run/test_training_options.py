@@ -278,7 +278,10 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         ),
         (["optimizer.backbone_lr=0.1", "model=linear"], "backbone_lr=0.1: this model has nothing that"),
         (["optimizer.layer_decay=0.5", "model=linear"], "layer_decay=0.5: this model has nothing that"),
-        (["optimizer.layer_decay=0.5", "init.freeze=body"], "layer_decay=0.5: with init.freeze=body"),
+        (
+            ["optimizer.layer_decay=0.5", "init.freeze=body"],
+            "layer_decay=0.5: init.freeze=body leaves nothing",
+        ),
         (["sampler.kind=random"], "sampler.kind=random: expected one of shuffled, balanced, classes"),
         (["sampler.samples_per_class=2"], "samples_per_class=2: only sampler.kind=classes reads it"),
         (["sampler.kind=classes"], "samples_per_class=null: sampler.kind=classes needs it"),

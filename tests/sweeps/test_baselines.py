@@ -182,7 +182,7 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
         "+loss.k": 1,
         "optimizer.head_lr": None,
     }
-    sweeper = GridSweeper([], False, "auto", True, False, params)
+    sweeper = GridSweeper([], False, "auto", True, False, False, params)
     monkeypatch.setattr(sweeper, "parse", OverridesParser.create().parse_overrides)
     line = [override.input_line for override in sweeper.parse_line(["seed=7", "epochs=2"])]
     assert line == [
