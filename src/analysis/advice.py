@@ -45,13 +45,12 @@ def advise(comparison, facts) -> list[Advice]:
 def again(setting: Setting, changes: dict[str, str], *more: str) -> str:
     """The command that trains a setting with other values, with the seeds that it had."""
     given = [o for o in overrides_of(setting.runs[0]) if not o.startswith(("hydra.", "dataset.fold="))]
+    several = len(setting.seeds) > 1 or setting.folds or any("," in v for v in changes.values())
+    if several and any(each.startswith("experiment=") for each in given):
+        more = (*more, "hydra.sweeper.grids=[]")  # those of the experiment have not these values
     seeds = ",".join(map(str, setting.seeds))
-    many = (
-        ["-m"]
-        if len(setting.seeds) > 1 or setting.folds or any("," in v for v in changes.values())
-        else []
-    )
-    return command("train", *many, *changed(given, {"seed": seeds} | changes), *more)
+    overrides = changed(given, {"seed": seeds} | changes)
+    return command("train", *["-m"] * bool(several), *overrides, *more)
 
 
 def collapsed(comparison) -> list[Advice]:

@@ -166,7 +166,7 @@ def build_run(
     if backbone.normalisation:
         data.normalise_by(*backbone.normalisation)
     backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-    dimension = embed(backbone, data.test, device, first=2).shape[1]
+    dimension = embed(backbone, data.test, device, torch.arange(min(2, len(data.test)))).shape[1]
     if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
         raise BadKey(
             "batch_size", 1, f"model={config.name('model')} normalises over a batch, use 2 or more"

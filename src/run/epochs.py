@@ -3,12 +3,13 @@
 import logging
 
 import numpy as np
+import torch
 
 from .. import tracking
 from ..config import BadKey, Config
 from ..errors import Diverged, Pruned, UserError
 from ..losses import Head, MarginHead
-from ..training import NotFinite, NotRecorded, Step, TrainingBar, fit
+from ..training import NotFinite, NotRecorded, Step, TrainingBar, embed, fit
 from .advice import check_finite, likely_causes
 from .build import Run
 from .causes import gentler, in_words
@@ -17,6 +18,7 @@ from .folder import BEST, LAST
 from .resume import best_epoch, keeps_best, save_run
 
 log = logging.getLogger(__name__)
+SAMPLES = 1000  # training images whose accuracy W&B shows
 NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 
 
@@ -85,7 +87,9 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         run.frames.append(animation_frame(run, embeddings))
     run.rows.append({"epoch": epoch.number, "loss": epoch.loss} | metrics | current_settings(run))
     run.folder.append_row(run.rows)
-    tracker.epoch(tracked(run.rows[-1], run.watched) | {"images_per_second": epoch.speed})
+    if tracker.reports:
+        live = {"images_per_second": epoch.speed, "training/accuracy": training_accuracy(run)}
+        tracker.epoch(tracked(run.rows[-1], run.watched) | live)
     save_run(run, epoch.number, LAST)
     if keeps_best(run.config) and best_epoch(run.config, run.rows) == epoch.number:
         save_run(run, epoch.number, BEST)
@@ -95,6 +99,17 @@ def record_epoch(run: Run, epoch, tracker: tracking.Tracker, quietly: bool) -> f
         f"{objective.replace('_', ' ')} {metrics[objective]:.4f}, {epoch.speed:,.0f} images/s",
     )
     return metrics[objective]
+
+
+def training_accuracy(run: Run) -> float:
+    """Return the share of training images, of at most SAMPLES, whose own class has the largest logit: in
+    evaluation, without augmentation or margin."""
+    backbone, head = run.model
+    split = run.data.train
+    rows = torch.linspace(0, len(split) - 1, min(len(split), SAMPLES)).long()
+    with torch.no_grad():
+        predicted = head.logits(embed(backbone, split, run.device, rows)).argmax(1)
+    return float((predicted == split.labels[rows.to(split.labels.device)]).float().mean())
 
 
 def tracked(row: dict, watched: str) -> dict:

@@ -33,6 +33,7 @@ class Tracker:
     """Where a run reports to. This one reports nowhere. `url` is its page, if it has one."""
 
     url: str | None = None
+    reports = False  # anywhere
 
     def epoch(self, row: dict) -> None:
         """Metrics of an epoch; `row["epoch"]` is its number from 1."""
@@ -57,6 +58,8 @@ class WandbTracker(Tracker):
     """Reports to a W&B run. An epoch's number is its step, so that a row is there once however often it
     is reported. What fails in it is said once, and then nothing more is reported. `objective` is the
     metric whose best value W&B shows, `higher` says which is better."""
+
+    reports = True
 
     def __init__(self, session: Session, objective: str | None = None, higher: bool = True):
         self.session, self.run, self.url = session, session.run, session.run.url

@@ -86,11 +86,11 @@ def all_finite(*modules: nn.Module) -> bool:
 
 
 @torch.no_grad()
-def embed(backbone: nn.Module, split, device: Device, first: int | None = None) -> Tensor:
-    """Embeddings (N, D) float32 of every image of a split, or of the `first` few, in its order."""
+def embed(backbone: nn.Module, split, device: Device, rows: Tensor | None = None) -> Tensor:
+    """Return embeddings (N, D) float32 of every image of a split, or of some `rows` (N,), in order."""
     backbone.eval()
     pixels = CPU_CHUNK_PIXELS if device.torch.type == "cpu" else CHUNK_PIXELS
     chunk = min(1024, max(16, pixels // math.prod(split.images.shape[1:])))
-    order = torch.arange(min(len(split), first or len(split)), device=device.torch)
+    order = torch.arange(len(split), device=device.torch) if rows is None else rows.to(device.torch)
     with device.autocast():
         return torch.cat([backbone(images).float() for images, _ in split.batches(order, chunk)])

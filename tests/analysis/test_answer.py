@@ -389,6 +389,17 @@ def test_the_best_at_an_edge_is_to_be_looked_for_beyond_it(plant, tmp_path):
     assert " -m loss=arcface seed=0,1,2 margin.value=0.6 hydra.sweep.dir=" in advice.command
 
 
+def test_what_an_experiment_sweeps_does_not_restrict_the_next_step(plant, tmp_path):
+    for rate, mean in ((0.001, 0.7), (0.01, 0.9)):
+        for seed in range(2):
+            folder = plant("arcface", 0.2, seed, mean + NOISE[seed], name=f"{rate},{seed}")
+            edit(folder, lambda s, rate=rate: s["config"]["optimizer"].update(lr=rate))
+            overridden(folder, "experiment=fair_comparison", f"optimizer.lr={rate}")
+    advice = next(a for a in ranked(tmp_path)[0].facts.advice if a.cause == "edge")
+    assert "optimizer.lr=0.1" in advice.command
+    assert advice.command.endswith("'hydra.sweeper.grids=[]'")
+
+
 def test_no_margin_at_all_is_no_edge(plant, tmp_path):
     for margin in (0.0, 0.2):
         for seed in range(3):
