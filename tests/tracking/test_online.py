@@ -225,7 +225,7 @@ def test_epochs_that_wandb_lacks_are_logged_again(composed, tmp_path, online, mo
     assert run.epochs == [1, 2, 3, 4] and [row["_step"] for row in run.history] == [1, 2, 3, 4, 5]
     again = [{k: v for k, v in row.items() if k[0] != "_"} for row in run.history[:3]]
     live = {"images_per_second", "training/accuracy"}  # which no file holds
-    assert whole[0]["training/accuracy"] >= 0.3
+    assert 0 < whole[0]["training/accuracy"] <= 1
     assert [row.keys() - live for row in again] == [row.keys() - live for row in whole]
     assert all(row[k] == before[k] for row, before in zip(again, whole, strict=True) for k in row)
 
