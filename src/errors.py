@@ -97,6 +97,13 @@ def interrupt_once(*_) -> None:
     raise KeyboardInterrupt
 
 
+def raise_if_interrupted() -> None:
+    """Raise the KeyboardInterrupt of an earlier Ctrl-C that a library has caught and dropped: loops that
+    go on for long ask again."""
+    if interrupted:
+        raise KeyboardInterrupt
+
+
 def interrupt_again(lost: object) -> None:
     """Python drops exceptions from what it calls when objects end, as imports have it do, and would drop
     the one interrupt there is: it comes again a moment later, outside of that."""

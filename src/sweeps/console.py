@@ -2,13 +2,14 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn, track
 from rich.table import Table
 
+from ..errors import raise_if_interrupted
 from ..words import counted
 from .plan import Outcome, Planned
 
@@ -19,14 +20,17 @@ console = Console(highlight=False, soft_wrap=True)
 MANY = 20  # runs take a moment to plan
 
 
-def planning(jobs: list[list[str]]) -> Iterable[list[str]]:
+def planning(jobs: list[list[str]]) -> Iterator[list[str]]:
     """The same jobs one by one, while the terminal shows how many of them are planned."""
-    if len(jobs) < MANY:
-        return jobs
-    if not console.is_terminal:
-        console.print(f"planning {counted(len(jobs), 'run')}")
-        return jobs
-    return track(jobs, f"planning {counted(len(jobs), 'run')}", console=console, transient=True)
+    shown = f"planning {counted(len(jobs), 'run')}"
+    several = jobs
+    if len(jobs) >= MANY and console.is_terminal:
+        several = track(jobs, shown, console=console, transient=True)
+    elif len(jobs) >= MANY:
+        console.print(shown)
+    for job in several:
+        raise_if_interrupted()
+        yield job
 
 
 class Board:

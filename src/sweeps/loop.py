@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import BadKey
 from ..config.compose import Composer
-from ..errors import UserError, in_one_line
+from ..errors import UserError, in_one_line, raise_if_interrupted
 from ..run.build import check_config, check_config_here
 from ..words import counted
 from .console import Board, console
@@ -140,6 +140,7 @@ class Loop:
         exception, ends the runs under way first."""
         try:
             while True:
+                raise_if_interrupted()
                 self.fill_slots()
                 if not self.live:
                     return

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from src.sweeps import loop
-from src.sweeps.console import Board
+from src.sweeps.console import Board, planning
 from src.sweeps.loop import Ended, InOrder, Launcher, Loop
 from src.sweeps.plan import Outcome
 
@@ -137,6 +137,18 @@ def test_fail_fast_ends_what_has_no_result_yet_and_starts_nothing_more():
 
 def test_without_fail_fast_a_failure_ends_nothing():
     assert outcomes(FakeLauncher(3, {"a": ["failed", "end"]}))[0] == ["failed", *["finished"] * 3]
+
+
+def test_ctrl_c_that_a_library_has_dropped_ends_planning_and_the_loop(monkeypatch):
+    jobs = planning([["seed=0"], ["seed=1"]])
+    assert next(jobs) == ["seed=0"]
+    monkeypatch.setattr("src.errors.interrupted", True)  # as after a KeyboardInterrupt that was caught
+    with pytest.raises(KeyboardInterrupt):
+        next(jobs)
+    launcher = FakeLauncher(2)
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(launcher)
+    assert launcher.order == []
 
 
 def test_ctrl_c_ends_every_run_before_it_goes_on():
