@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -13,7 +14,7 @@ from ..config.checks import with_classes
 from ..config.classes import parameters, target_of
 from ..config.tree import PACKAGES
 from ..datasets import Augmentation, Dataset, Split
-from ..evaluation import Evaluated, collapse, evaluate
+from ..evaluation import Evaluated, collapse, evaluate, widest_angle
 from ..losses import BadArgument, Head, MarginHead, adacos_scale, sufficient_scale
 from ..models import build_backbone
 from ..tracking import check_logger
@@ -36,6 +37,7 @@ from .pairs import evaluation_pairs
 from .start import start_file, with_start
 
 log = logging.getLogger(__name__)
+NARROW = 30  # degrees between the nearest prototypes, below which classes have no room
 SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
 
 
@@ -288,15 +290,32 @@ def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: 
 
 
 @functools.cache  # once for all runs of a sweep
-def warn_of_large_scale(
-    loss: str, head: type[Head], scale: float, num_classes: int, dimension: int
-) -> None:
+def warn_of_scale(loss: str, head: type[Head], scale: float, num_classes: int, dimension: int) -> None:
+    """Warn of a scale that is far too large for the classes, or so small that a softmax of cosines cannot
+    give the own class even half of the probability."""
+    least = sufficient_scale(num_classes, probability=0.5)
+    if head.softmax_type and scale < least:
+        log.warning(
+            f"scale {scale:g} of {loss} is too small for {num_classes} classes: below {least:.1f}, even a "
+            "perfect model gives the own class less than half; try scale=adacos"
+        )
     enough = sufficient_scale(num_classes)
     smaller = "scale=adacos or scale.value=16" if head.softmax_type else "experiment=few_classes"
     if scale > (4 if head.softmax_type else 2) * enough:
         log.warning(
             f"scale {scale:g} of {loss} is far above the {enough:.0f} that {num_classes} classes need "
             f"(in {dimension} dimensions): if training is unstable, try {smaller}"
+        )
+
+
+@functools.cache
+def warn_of_few_dimensions(num_classes: int, dimension: int) -> None:
+    """Warn where so many classes have no room: their prototypes cannot all be far from each other."""
+    widest = math.degrees(widest_angle(num_classes, dimension))
+    if widest < NARROW:
+        log.warning(
+            f"model.embedding_dim={dimension} is too few for {num_classes} classes: some prototypes are "
+            f"within {widest:.0f}° of another wherever they lie; try model.embedding_dim=128"
         )
 
 

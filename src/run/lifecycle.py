@@ -26,7 +26,7 @@ from .advice import (
     warn_of_few,
     warn_of_slow_bf16,
 )
-from .build import Run, build_run, check_config, warn_of_large_scale
+from .build import Run, build_run, check_config, warn_of_few_dimensions, warn_of_scale
 from .causes import causes, changed, gentler, in_words, smaller_batch
 from .code import code_of
 from .epochs import (
@@ -287,7 +287,8 @@ def announce(run: Run, summary: Summary) -> None:
     if run.head.has_scale:
         head, scale = run.head, run.head.scale.item()
         name = run.config.name("loss")
-        warn_of_large_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
+        warn_of_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
+    warn_of_few_dimensions(run.head.num_classes, run.head.embedding_dim)
     warn_of_slow_bf16(run)
     smaller = smaller_batch(summary.counts["training"]["images"], run.config.batch_size)
     if smaller:

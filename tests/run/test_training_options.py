@@ -14,7 +14,7 @@ from torch import nn
 from src.config import Config, identity
 from src.errors import UserError
 from src.losses import ArcFace
-from src.run.build import build_model, build_run, check_device
+from src.run.build import build_model, build_run, check_device, warn_of_few_dimensions, warn_of_scale
 from src.run.epochs import train
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
@@ -398,3 +398,20 @@ def test_without_a_compiler_nothing_is_compiled(composed, tmp_path, monkeypatch)
     with pytest.raises(UserError, match=r"device.compile=true: .* \(No working C\+\+ compiler found\)"):
         train_run(composed(*FAST, "device.compile=true"), tmp_path)
     check_compiler.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("scale", "classes", "said"),
+    [(64, 10, "far above"), (1, 10, "too small for 10 classes"), (16, 10, None), (5, 1000, "too small")],
+)
+def test_a_scale_that_suits_no_such_number_of_classes_is_warned_of(scale, classes, said, caplog):
+    warn_of_scale.cache_clear()  # once for all runs of a process
+    warn_of_scale("arcface", ArcFace, scale, classes, 128)
+    assert [said in line for line in caplog.messages] == [True] * (said is not None)
+
+
+@pytest.mark.parametrize(("classes", "dimension", "warned"), [(10, 3, 0), (1000, 3, 1), (1000, 128, 0)])
+def test_too_few_dimensions_for_the_classes_are_warned_of(classes, dimension, warned, caplog):
+    warn_of_few_dimensions.cache_clear()
+    warn_of_few_dimensions(classes, dimension)
+    assert ["is too few for" in line for line in caplog.messages] == [True] * warned
