@@ -291,13 +291,13 @@ def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: 
 
 @functools.cache  # once for all runs of a sweep
 def warn_of_scale(loss: str, head: type[Head], scale: float, num_classes: int, dimension: int) -> None:
-    """Warn of a scale that is far too large for the classes, or so small that a softmax of cosines cannot
-    give the own class even half of the probability."""
+    """Warn of a scale that is far too large for the classes, or so small that a softmax of cosines
+    cannot give the own class even half of the probability."""
     least = sufficient_scale(num_classes, probability=0.5)
     if head.softmax_type and scale < least:
         log.warning(
-            f"scale {scale:g} of {loss} is too small for {num_classes} classes: below {least:.1f}, even a "
-            "perfect model gives the own class less than half; try scale=adacos"
+            f"scale {scale:g} of {loss} is too small for {num_classes} classes: below {least:.1f}, even "
+            "a perfect model gives the own class less than half; try scale=adacos"
         )
     enough = sufficient_scale(num_classes)
     smaller = "scale=adacos or scale.value=16" if head.softmax_type else "experiment=few_classes"
