@@ -12,8 +12,10 @@ leads."""
 import sys
 
 import numpy as np
+from scipy.stats import t as student
 from scipy.stats import trim_mean
 
+from src.analysis.people import classes_variance
 from src.analysis.statistics import Family, Repeat
 
 SETTINGS, CORRELATION = 12, 0.7
@@ -76,6 +78,24 @@ def found_leads(rng, count: int, losses: int, seeds: int, lead: float) -> float:
     return found / count
 
 
+def coverage(rng, count: int, seeds: int, classes: int = 40, queries: int = 8) -> tuple[float, float]:
+    """The shares of tables whose interval covers the truth: one for other seeds and other classes, and
+    one that takes images for independent. Classes, seeds and classes within seeds all have effects."""
+    labels = np.repeat(np.arange(classes), queries)
+    ours = theirs = 0
+    for _ in range(count):
+        gaps = rng.normal(0, 1, classes)[labels] + rng.normal(0, 0.1, (seeds, 1))
+        gaps = gaps + rng.normal(0, 0.5, (seeds, classes))[:, labels]
+        gaps += rng.normal(0, 1, (seeds, len(labels)))
+        of_seeds = gaps.mean(1).var(ddof=1) / seeds
+        of_classes, _ = classes_variance(gaps, labels)
+        total = of_seeds + of_classes
+        degrees = total**2 / (of_seeds**2 / (seeds - 1) + of_classes**2 / (classes - 1))
+        ours += abs(gaps.mean()) <= student.ppf(0.975, degrees) * np.sqrt(total)
+        theirs += abs(gaps.mean()) <= 1.96 * gaps.mean(0).std(ddof=1) / np.sqrt(len(labels))
+    return ours / count, theirs / count
+
+
 def main(count: int = 1000) -> None:
     rng = np.random.default_rng(0)
     print(f"{count} tables each\n\nfalse claims where all losses are equal (5% allowed)")
@@ -91,6 +111,10 @@ def main(count: int = 1000) -> None:
         for seeds in (3, 5):
             shares = [f"{lead} sd {found_leads(rng, count, losses, seeds, lead):.0%}" for lead in LEADS]
             print(f"  {losses:>2} losses, {seeds} seeds: {', '.join(shares)}")
+    print("\nintervals for other seeds and classes cover the truth (those over images alone)")
+    for seeds in (3, 5):
+        ours, theirs = coverage(rng, count, seeds)
+        print(f"  {seeds} seeds: {ours:.1%} ({theirs:.1%})")
 
 
 if __name__ == "__main__":
