@@ -322,7 +322,7 @@ def test_a_sweep_killed_ten_times_ends_as_if_it_had_not_been(sweep, tmp_path):
     moments, finished, killed = random.Random(0), {}, 0
     while killed < 10:
         process = sweep(*arguments)
-        time.sleep(moments.uniform(3, 11))
+        time.sleep(moments.uniform(1, 4))
         if process.poll() is not None:
             break
         os.killpg(process.pid, signal.SIGKILL)
