@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..durable import TEXT, write_csv, write_text
-from ..evaluation import METRICS
 from .phrases import enumerate_labels, number
 from .ranking import Comparison
 from .read import RunRecord
@@ -20,18 +19,17 @@ class Across:
 
     @property
     def losses(self) -> list[str]:
-        """The losses that ran on every data set, by their mean rank."""
+        """The losses that ran on every data set, ordered by mean rank."""
         ranks = self.ranks()
         common = set.intersection(*(set(own) for own in ranks.values()))
         return sorted(common, key=lambda loss: sum(own[loss] for own in ranks.values()))
 
     def ranks(self) -> dict[str, dict[str, int]]:
-        """By data set, the rank of each loss's test result."""
+        """Return each loss's rank by its test result, for each data set."""
         found = {}
         for name, comparison in self.comparisons.items():
-            sign = 1 if comparison.higher_is_better else -1
             means = self.means(comparison)
-            order = sorted(means, key=lambda loss: -sign * means[loss])
+            order = sorted(means, key=lambda loss: -comparison.sign * means[loss])
             found[name] = {loss: place for place, loss in enumerate(order, 1)}
         return found
 
@@ -43,7 +41,7 @@ class Across:
         return {loss: own[0].test.mean for loss, own in comparison.by_loss.items()}
 
     def rows(self) -> list[list[str]]:
-        """Losses and what they reach on each data set, with their ranks, after a header."""
+        """Return a table: a header, then a row per loss with its result and rank on each data set."""
         ranks = self.ranks()
         header = ["loss", *self.comparisons, "mean rank"]
         rows = []
@@ -57,7 +55,7 @@ class Across:
         return [header, *rows]
 
     def sentences(self) -> list[str]:
-        """What holds on every data set, and who leads on each."""
+        """Return sentences: which loss leads on each data set, and what holds on all of them."""
         which = {name: c.facts.which_loss for name, c in self.comparisons.items()}
         decided = {name: facts for name, facts in which.items() if facts}
         if len(decided) < len(which):
@@ -80,23 +78,20 @@ class Across:
         return lines
 
     def against(self, baseline: str, facts: list) -> list[str]:
-        """Which losses differ from the baseline in the same direction on all data sets."""
+        """Return two sentences: which losses beat the baseline on every data set, which lose to it."""
         lines = []
         for word, side in (("Better", 1), ("Worse", -1)):
             found = [
                 {
                     gap.loss
                     for gap in own.against_baseline
-                    if gap.separable and side * self.sign(name) * gap.estimate > 0
+                    if gap.separable and side * comparison.sign * gap.estimate > 0
                 }
-                for name, own in zip(self.comparisons, facts, strict=True)
+                for comparison, own in zip(self.comparisons.values(), facts, strict=True)
             ]
             names = enumerate_labels(sorted(set.intersection(*found)))
             lines.append(f"{word} than {baseline} on all data sets: {names or 'no loss'}.")
         return lines
-
-    def sign(self, name: str) -> int:
-        return 1 if METRICS[self.comparisons[name].metric].higher_is_better else -1
 
     def write(self, out: Path) -> None:
         """Write `data_sets.csv` and `answer.txt`."""
@@ -105,9 +100,10 @@ class Across:
 
 
 def by_data_set(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Runs by what they were tested on, by a name that can be a folder's. The same images are one data
-    set under any name; a run that failed before it had read its images is with others of their name,
-    or of their kind. Where no run on a data set is finished, its runs are with the first others."""
+    """Group runs by the data set that they were tested on, under a name that is fit for a folder. The
+    same images are one data set under any name. A run that failed before it read its images joins the
+    runs of the same name, or of the same kind; runs on a data set without a finished run join the first
+    group."""
     names = {run.folder: re.sub(r"[^\w.-]+", "_", data_name(run.config)) for run in runs}
     known: dict[str, str] = {}  # by fingerprint, name and kind
     for run in runs:

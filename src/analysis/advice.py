@@ -23,13 +23,15 @@ EDGES = {"optimizer.lr": "learning rate", "scale.value": "scale", "margin.value"
 
 @dataclass
 class Advice:
+    """A next step: the name of its cause, what was seen, and a command to paste."""
+
     cause: str
     because: str
     command: str | None = None
 
 
 def advise(comparison, facts) -> list[Advice]:
-    """What to do next, the most useful first."""
+    """Return the next steps, the most useful first."""
     found = [
         *collapsed(comparison),
         *far_below_softmax(comparison, facts),
@@ -42,39 +44,45 @@ def advise(comparison, facts) -> list[Advice]:
     return sorted(found, key=lambda a: order.index(a.cause) if a.cause in order else len(order))
 
 
-def again(setting: Setting, changes: dict[str, str], *more: str) -> str:
-    """The command that trains a setting with other values, with the seeds that it had."""
+def setting_to_use(comparison, facts) -> Setting:
+    """Return the setting that the answer names, or the first on the validation split."""
+    named = facts.which_setting and facts.which_setting.setting
+    return next((s for s in comparison.candidates if s.label == named), comparison.candidates[0])
+
+
+def again(setting: Setting, changes: dict[str, str], folder: str | None = None) -> str:
+    """Return the command that trains a setting with other values and the seeds that it had, as a sweep
+    in `folder` if one is given."""
     given = [o for o in overrides_of(setting.runs[0]) if not o.startswith(("hydra.", "dataset.fold="))]
-    several = len(setting.seeds) > 1 or setting.folds or any("," in v for v in changes.values())
-    if several and any(each.startswith("experiment=") for each in given):
-        more = (*more, "hydra.sweeper.grids=[]")  # those of the experiment have not these values
-    seeds = ",".join(map(str, setting.seeds))
-    overrides = changed(given, {"seed": seeds} | changes)
-    return command("train", *["-m"] * bool(several), *overrides, *more)
+    overrides = changed(given, {"seed": ",".join(map(str, setting.seeds))} | changes)
+    sweep = folder or setting.folds or any("," in each for each in overrides)
+    if folder:
+        overrides.append(f"hydra.sweep.dir={folder}")
+    if sweep and any(each.startswith("experiment=") for each in given):
+        overrides.append("hydra.sweeper.grids=[]")  # those of the experiment lack these values
+    return command("train", *["-m"] * bool(sweep), *overrides)
 
 
 def collapsed(comparison) -> list[Advice]:
-    """The setting whose runs collapsed most, of the best loss that has such."""
+    """Advise on the setting of which most runs collapsed."""
     lost = [setting for setting in comparison.candidates if setting.collapsed]
     if not lost:
         return []
     runs = sum(len(setting.runs) for setting in comparison.candidates)
     count = sum(len(setting.collapsed) for setting in lost)
     worst = max(lost, key=lambda setting: len(setting.collapsed))
-    by_loss = Counter({s.loss: 0 for s in lost})
-    for setting in lost:
-        by_loss[setting.loss] += len(setting.collapsed)
+    by_loss = Counter(run.config.name("loss") for setting in lost for run in setting.collapsed)
     which = ", ".join(f"{loss} {n}" for loss, n in by_loss.items())
     because = f"{count} of {counted(runs, 'run')} collapsed ({which})"
     return [Advice("collapsed", because, again(worst, gentler(worst.runs[0].config)))]
 
 
 def far_below_softmax(comparison, facts) -> list[Advice]:
-    """Losses whose scale is far above what the classes need, and that are far below softmax."""
+    """Advise on a loss that is far below softmax at a scale far above what its classes need."""
     if not facts.which_loss or "softmax" not in comparison.by_loss:
         return []
     results = {result.loss: result.mean for result in facts.which_loss.losses}
-    sign, base = (1 if comparison.higher_is_better else -1), results["softmax"]
+    sign, base = comparison.sign, results["softmax"]
     found = []
     for loss, own in comparison.by_loss.items():
         behind = sign * (base - results[loss])
@@ -93,10 +101,10 @@ def far_below_softmax(comparison, facts) -> list[Advice]:
 
 
 def of_the_runs(comparison, facts) -> list[Advice]:
-    """What is wrong with most runs of the best setting, unless the metric is as good as can be."""
+    """Advise on what most runs of the setting to use have wrong, unless their metric is saturated."""
     if facts.undecided and facts.undecided.why == "saturated":
         return []
-    best = comparison.candidates[0]
+    best = setting_to_use(comparison, facts)
     seen: dict[str, list[Cause]] = {}
     for run in best.runs:
         for cause in causes_of(run, comparison.metric):
@@ -117,8 +125,8 @@ def causes_of(run: RunRecord, metric: str) -> list[Cause]:
 
 
 def at_an_edge(comparison, facts) -> list[Advice]:
-    """The best setting has the lowest or the highest value that was tried of a key."""
-    best = comparison.candidates[0]
+    """Advise to look further where the setting to use has the lowest or highest value tried of a key."""
+    best = setting_to_use(comparison, facts)
     if facts.undecided:
         return []
     found = []
@@ -135,10 +143,8 @@ def at_an_edge(comparison, facts) -> list[Advice]:
             continue
         side = "lowest" if lowest else "highest"
         because = f"{best.label} has the {side} {name} that was tried of {best.loss}"
-        folder = f"hydra.sweep.dir={os.path.relpath(best.runs[0].folder.parent)}"
-        changes = {key: f"{beyond:.3g}"}
-        line = again(best, changes, folder)
-        line = line if " -m " in line else line.replace("src.train ", "src.train -m ", 1)
+        folder = os.path.relpath(best.runs[0].folder.parent)
+        line = again(best, {key: f"{beyond:.3g}"}, folder)
         found.append(Advice("edge", because, line))
     return found[:1]
 
@@ -160,7 +166,7 @@ def next_value(tried: list[float], lowest: bool, linear: bool) -> float | None:
 
 
 def saturated(comparison, facts) -> list[Advice]:
-    """The metric cannot tell the settings apart."""
+    """Advise on another metric, or folds, where the metric cannot tell the settings apart."""
     if not facts.undecided or facts.undecided.why == "collapsed":
         return []
     folder = os.path.relpath(comparison.settings[0].runs[0].folder.parent)
@@ -177,11 +183,11 @@ def saturated(comparison, facts) -> list[Advice]:
 
 
 def few_repeats(comparison, facts) -> list[Advice]:
-    """More seeds could tell apart what these do not."""
+    """Advise how many seeds could tell the first loss from the next."""
     which = facts.which_loss
     if facts.undecided or facts.folds or len(comparison.candidates) < 2:
         return []
-    best, seeds = comparison.candidates[0], facts.repeats
+    best, seeds = setting_to_use(comparison, facts), facts.repeats
     if which and which.differences and all(gap.separable for gap in which.differences):
         return []
     detectable = which.smallest_detectable if which else facts.which_setting.smallest_detectable
@@ -195,8 +201,9 @@ def few_repeats(comparison, facts) -> list[Advice]:
             return []
     folder = best.runs[0].folder.parent
     given = sweep_overrides(folder)
-    place = {"seed": ",".join(map(str, range(wanted))), "hydra.sweep.dir": os.path.relpath(folder)}
-    line = command("train", "-m", *changed(given, place)) if given else again(best, place)
+    more, place = {"seed": ",".join(map(str, range(wanted)))}, os.path.relpath(folder)
+    line = command("train", "-m", *changed(given, more | {"hydra.sweep.dir": place})) if given else None
+    line = line or again(best, more, place)
     few = f"{counted(seeds, 'seed')} {'is' if seeds == 1 else 'are'} too few"
     because = f"{few} to tell the first from the next"
     return [Advice("few_seeds", because, line)]

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.classes import locate
 from .settings import Setting
-from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, by_fold, range_quantile
+from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, by_fold, pooled, range_quantile
 
 FACTORS = ("margin", "scale", "optimizer.lr")
 NAMES = {"optimizer.lr": "learning rate"}
@@ -20,9 +20,9 @@ NAMES = {"optimizer.lr": "learning rate"}
 
 @dataclass
 class Effect:
-    """What `level` gains over `other` of a `factor`, on the test split: averaged over the other factors,
-    or where they are best. Of a margin, `other` is no margin, where that was tried. `loss` is None for
-    an effect between losses, whose levels they are."""
+    """The gain on the test split from changing a `factor` from `other` to `level`. `where` says whether
+    it is averaged over the other factors or taken at their best levels. For a margin, `other` is no
+    margin if that was tried. `loss` is None if the factor is the loss itself."""
 
     factor: str
     loss: str | None
@@ -37,8 +37,8 @@ class Effect:
 
 @dataclass
 class Contrast:
-    """Settings at two of `levels` levels of a factor: for each thing that they share, those at one and
-    those at the other. The noise between seeds is pooled over the settings of `pool`."""
+    """Two of the `levels` levels of a factor. Each of `pairs` has the settings at `level` and those at
+    `other` that share everything else. The variance between seeds is pooled over `pool`."""
 
     factor: str
     loss: str | None
@@ -51,7 +51,7 @@ class Contrast:
 
 
 def effects(comparison) -> list[Effect]:
-    """The effects that the sweep allows; their intervals hold together."""
+    """Return the effects that the sweep can tell; their intervals hold together."""
     contrasts = []
     for loss, own in comparison.by_loss.items():
         for factor in FACTORS:
@@ -65,7 +65,7 @@ def effects(comparison) -> list[Effect]:
 
 
 def level_of(setting: Setting, factor: str) -> Hashable:
-    """A setting's value of a factor; None where it has none."""
+    """Return a setting's value of a factor, or None."""
     config = setting.runs[0].config
     if factor == "optimizer.lr":
         return config.optimizer.lr
@@ -74,7 +74,7 @@ def level_of(setting: Setting, factor: str) -> Hashable:
 
 
 def without(setting: Setting, *factors: str) -> Hashable:
-    """What a setting has besides the factors."""
+    """Return the rest of a setting's values, which two settings must share to be compared."""
     hidden = {f if "." in f else f"{f}.value" for f in factors} | {"loss"}
     rest = {key: value for key, value in setting.differs.items() if key not in hidden}
     levels = [level_of(setting, f) for f in FACTORS if f not in factors]
@@ -83,7 +83,7 @@ def without(setting: Setting, *factors: str) -> Hashable:
 
 
 def grid(settings: Iterable[Setting], row: Callable, column: Callable) -> dict:
-    """Settings by row and column, without columns that some row lacks."""
+    """Return settings by row and column, without the columns that some row lacks."""
     cells: dict[Hashable, dict[Hashable, list[Setting]]] = {}
     for setting in settings:
         cells.setdefault(row(setting), {}).setdefault(column(setting), []).append(setting)
@@ -92,7 +92,7 @@ def grid(settings: Iterable[Setting], row: Callable, column: Callable) -> dict:
 
 
 def contrasts_of(comparison, loss: str, own: list[Setting], factor: str) -> list[Contrast]:
-    """The best level of a factor against no margin, or against the worst level."""
+    """Compare the best level of a factor with no margin, or else with the worst level."""
     cells = grid(
         (s for s in own if level_of(s, factor) is not None),
         lambda s: level_of(s, factor),
@@ -122,7 +122,7 @@ def contrast_at(own, factor, cells, best, other, blocks, where) -> Contrast:
 
 
 def between_losses(comparison) -> list[Contrast]:
-    """The best loss against the worst at equal scales and rates, averaged over their margins."""
+    """Compare the best loss with the worst at equal scales and rates, averaged over margins."""
     margins = [
         s for own in comparison.by_loss.values() for s in own if level_of(s, "margin") is not None
     ]
@@ -138,13 +138,12 @@ def between_losses(comparison) -> list[Contrast]:
 
 
 def mean_chosen(comparison, columns: dict[Hashable, list[Setting]]) -> float:
-    """How good the settings of some columns are on the validation split; larger is better."""
-    sign = 1 if comparison.higher_is_better else -1
-    return sign * float(np.mean([s.chosen for own in columns.values() for s in own]))
+    """Return the mean validation result of these settings, negated if smaller is better."""
+    return comparison.sign * float(np.mean([s.chosen for own in columns.values() for s in own]))
 
 
 def neutral_margin(setting: Setting) -> Hashable:
-    """The margin with which a setting's loss has none; None where that is not known."""
+    """Return the value at which the margin of a setting's loss does nothing; None if not known."""
     try:
         value = getattr(locate("loss", setting.runs[0].config.loss.target), "no_margin", None)
     except Exception:  # somebody's class, which is not here
@@ -159,8 +158,8 @@ def text(level: Hashable) -> str:
 
 
 def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
-    """The mean over the pairs, with its interval. The variance between seeds is that of all settings of
-    the pool, or that of the settings in the pairs where it is larger."""
+    """Estimate an effect: the mean difference over the pairs. Its interval uses the variance between
+    seeds of the pool, or that of the paired settings if it is larger."""
     weights: dict[str, float] = {}
     for pair in contrast.pairs:
         for sign, side in zip((1, -1), pair, strict=True):
@@ -169,9 +168,9 @@ def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
                 weights[setting.label] = weights.get(setting.label, 0.0) + share
     values = {setting.label: by_fold(setting.values(metric)) for setting in contrast.pool}
     estimate = sum(weight * float(np.mean(values[label])) for label, weight in weights.items())
-    degrees = sum(len(own) - 1 for own in values.values())
     low = high = None
-    variance = max(pooled_variance(values.values()), pooled_variance(values[each] for each in weights))
+    variance, degrees = pooled(values.values())
+    variance = max(variance, pooled(values[each] for each in weights)[0])
     if degrees >= FEWEST_DEGREES and variance > NO_SPREAD**2:
         shared = max(setting.shared for setting in contrast.pool)
         spread = sum(weight**2 * (1 / len(values[each]) + shared) for each, weight in weights.items())
@@ -181,9 +180,3 @@ def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
     separable = low is not None and not low <= 0 <= high
     about = contrast.factor, contrast.loss, contrast.level, contrast.other, contrast.where
     return Effect(*about, estimate, low, high, separable)
-
-
-def pooled_variance(groups: Iterable[list[float]]) -> float:
-    groups = list(groups)
-    degrees = sum(len(own) - 1 for own in groups)
-    return sum(float(np.var(own)) * len(own) for own in groups) / max(1, degrees)

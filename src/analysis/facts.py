@@ -9,10 +9,10 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from ..errors import UserError
-from ..evaluation import METRICS
 from .advice import Advice, advise
 from .effects import Effect, effects
 from .people import with_other_classes
+from .phrases import clipped
 from .settings import Setting, family_of
 from .statistics import Difference, Family, Repeat
 from .verdict import Undecided, undecided
@@ -93,6 +93,8 @@ class WhichSetting:
 
 @dataclass
 class Facts:
+    """What the runs tell, as `comparison/facts.json` holds it."""
+
     metric: str
     repeats: int  # seeds, or folds
     folds: bool
@@ -106,7 +108,7 @@ class Facts:
     advice: list[Advice] = field(default_factory=list)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1)
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
 
 
 def find_facts(comparison, baseline: str | None = None, detect: float | None = None) -> Facts:
@@ -145,7 +147,7 @@ def baseline_of(comparison, asked: str | None) -> str | None:
 def tuned(comparison) -> dict[str, dict[Repeat, Setting]]:
     """By loss and repeat, the setting that this repeat's validation result chooses: tuning is part of
     what is compared, so it is repeated with every seed."""
-    sign, found = (1 if comparison.higher_is_better else -1), {}
+    sign, found = comparison.sign, {}
     for loss, own in comparison.by_loss.items():
         values = {setting.key: setting.validation(comparison.metric) for setting in own}
         every = set.intersection(*(set(v) for v in values.values())) or set().union(*values.values())
@@ -160,7 +162,7 @@ def tuned(comparison) -> dict[str, dict[Repeat, Setting]]:
 
 
 def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -> WhichLoss:
-    metric, sign = comparison.metric, 1 if comparison.higher_is_better else -1
+    metric, sign = comparison.metric, comparison.sign
     values = {
         loss: {repeat: setting.values(metric)[repeat] for repeat, setting in own.items()}
         for loss, own in chosen.items()
@@ -220,7 +222,7 @@ def spreads(comparison) -> dict[str, float] | None:
 
 def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     """`own` are the settings of the loss to use, the best on the validation split first."""
-    best, sign = own[0], 1 if comparison.higher_is_better else -1
+    best, sign = own[0], comparison.sign
     family = family_of(own, comparison.metric)
     gaps = {s.label: family.difference(best.label, s.label) for s in own[1:]}
     worse = [label for label, gap in gaps.items() if gap.separable and sign * gap.estimate > 0]
@@ -241,15 +243,9 @@ def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     )
 
 
-def clipped(metric: str, interval) -> tuple[float | None, float | None]:
-    """The ends of an interval within the metric's bounds."""
-    if interval.low is None:
-        return None, None
-    return METRICS[metric].clip(interval.low, interval.high)
-
-
 def beats(comparison, chosen: WhichSetting, pixels: float) -> bool | None:
+    """Return whether the whole interval of the setting to use is better than pixels; None if unknown."""
     if chosen.low is None:
         return None
-    worst, sign = (chosen.low, 1) if comparison.higher_is_better else (chosen.high, -1)
-    return sign * worst > sign * pixels
+    sign = comparison.sign
+    return min(sign * chosen.low, sign * chosen.high) > sign * pixels

@@ -18,7 +18,13 @@ def number(metric: str, value: float, signed: bool = False) -> str:
     return METRICS[metric].format(value, signed)
 
 
-def interval_ends(metric: str, mean: Interval) -> tuple[str, str]:
-    """The ends of an interval, cut at the metric's bounds, which the t interval does not know."""
-    low, high = METRICS[metric].clip(mean.low, mean.high)
-    return number(metric, low), number(metric, high)
+def clipped(metric: str, interval: Interval) -> tuple[float | None, float | None]:
+    """Return the ends of an interval, cut at the metric's bounds, which the t interval does not know."""
+    if interval.low is None:
+        return None, None
+    return METRICS[metric].clip(interval.low, interval.high)
+
+
+def interval_text(metric: str, low: float | None, high: float | None) -> str:
+    """Return `58.5% … 59.2%`, or nothing where there is no interval."""
+    return "" if low is None else f"{number(metric, low)} … {number(metric, high)}"

@@ -70,6 +70,11 @@ class Comparison:
         return METRICS[self.metric].higher_is_better
 
     @property
+    def sign(self) -> int:
+        """1 if larger is better, else -1."""
+        return METRICS[self.metric].sign
+
+    @property
     def codes(self) -> dict[str, int]:
         """How many of the compared runs each code computed; codes that compute alike are one."""
         runs = [run for setting in self.settings for run in setting.runs]
@@ -101,7 +106,7 @@ def rank_runs(
     for an unknown metric or baseline, and if no run is finished."""
     finished = comparable(runs, metric)
     settings = group_by_setting(finished)
-    sign = 1 if METRICS[metric].higher_is_better else -1
+    sign = METRICS[metric].sign
     pixels = [setting for setting in settings if setting.loss == "pixels"]
     pixels = pixels if len(pixels) < len(settings) else []
     for group in (pixels, [setting for setting in settings if setting not in pixels]):

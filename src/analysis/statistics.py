@@ -1,7 +1,8 @@
 """Means, differences and their intervals over seeds and folds, and how much a comparison can find."""
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import combinations
 from math import comb, sqrt
@@ -39,7 +40,8 @@ class Interval(NamedTuple):
     high: float | None
 
 
-class Difference(NamedTuple):
+@dataclass(frozen=True)
+class Difference:
     """An estimated difference, its interval, and whether the interval leaves out 0. Without an interval,
     `low` and `high` are None and nothing is separable."""
 
@@ -54,10 +56,6 @@ class Difference(NamedTuple):
         if half is None:
             return cls(estimate, None, None, False)
         return cls(estimate, estimate - half, estimate + half, abs(estimate) > half)
-
-    def __neg__(self) -> "Difference":
-        low, high = (None, None) if self.low is None else (-self.high, -self.low)
-        return Difference(-self.estimate, low, high, self.separable)
 
 
 def by_fold(values: Mapping[Repeat, float]) -> list[float]:
@@ -100,17 +98,14 @@ class Family:
         self.values = {name: by_fold(own) for name, own in self.groups.items()}
         self.known_spread = bool(spread)
         self.spread = dict(spread or {}) or dict.fromkeys(self.names, 1.0)
-        scaled = {name: np.array(own) / self.spread[name] for name, own in self.values.items()}
-        self.variances = {n: float(np.var(own, ddof=1)) for n, own in scaled.items() if len(own) > 1}
-        self.noisy = set() if self.folded or self.known_spread else noisier_than_others(scaled)
+        self.scaled = {name: np.array(own) / self.spread[name] for name, own in self.values.items()}
+        self.noisy = set() if self.folded or self.known_spread else noisier_than_others(self.scaled)
 
     @cached_property
     def pooled(self) -> tuple[float, int]:
         """The variance of results divided by their spread, pooled over the groups that are not noisy,
         and its degrees of freedom."""
-        own = {name: len(self.values[name]) - 1 for name in self.variances if name not in self.noisy}
-        degrees = sum(own.values())
-        return sum(self.variances[name] * n for name, n in own.items()) / max(degrees, 1), degrees
+        return pooled(own for name, own in self.scaled.items() if name not in self.noisy)
 
     def interval(self, name: str) -> Interval:
         """The mean of a group with its own interval."""
@@ -143,7 +138,9 @@ class Family:
             return welch(mine, other)
         variance, degrees = self.pooled
         if not self.known_spread:
-            variance = max(variance, (self.variances[ours] + self.variances[theirs]) / 2)
+            variance = max(
+                variance, (np.var(self.scaled[ours], ddof=1) + np.var(self.scaled[theirs], ddof=1)) / 2
+            )
         parts = (self.spread[n] ** 2 / len(self.values[n]) for n in (ours, theirs))
         return sqrt(variance * sum(parts)), degrees
 
@@ -171,11 +168,10 @@ class Family:
         control = self.values[baseline]
         found = dunnett(*(self.values[name] for name in others), control=control, rng=0)
         interval = found.confidence_interval(CONFIDENCE)
-        squares = sum(np.var(own) * len(own) for own in self.values.values())
-        pooled = squares / sum(len(own) - 1 for own in self.values.values())
+        variance, _ = pooled(self.values.values())
         gaps = {}
         for name, low, high in zip(others, interval.low, interval.high, strict=True):
-            error = sqrt(pooled * (1 / len(self.values[name]) + 1 / len(control)))
+            error = sqrt(variance * (1 / len(self.values[name]) + 1 / len(control)))
             wider = self.error(name, baseline)[0] / error
             gaps[name] = Difference.of(float(low + high) / 2, float(high - low) / 2 * wider)
         return gaps
@@ -194,7 +190,8 @@ class Family:
         variance *= float(np.mean([spread**2 for spread in self.spread.values()]))
         if repeats:
             n, degrees = repeats, round(degrees / (n - 1)) * (repeats - 1)
-        return detectable(range_quantile(k, degrees) / sqrt(2), degrees) * sqrt(2 * variance / n)
+        size = in_standard_deviations(k, n, degrees)
+        return size and size * sqrt(variance)
 
     def _detectable_by_folds(self) -> float | None:
         spreads = []
@@ -223,10 +220,19 @@ class Family:
         return n if n <= MOST_SEEDS else None
 
 
-def in_standard_deviations(groups: int, repeats: int) -> float | None:
-    """The smallest difference that a family of so many groups, with so many results each, finds with a
-    power of 80%, in standard deviations; None where it has no intervals."""
-    degrees = groups * (repeats - 1)
+def pooled(groups: Iterable[Sequence[float]]) -> tuple[float, int]:
+    """Return the variance of groups of values around their own means, and its degrees of freedom."""
+    groups = list(groups)
+    degrees = sum(len(values) - 1 for values in groups)
+    squares = sum(float(np.var(values)) * len(values) for values in groups)
+    return squares / max(degrees, 1), degrees
+
+
+def in_standard_deviations(groups: int, repeats: int, degrees: int | None = None) -> float | None:
+    """Return the smallest difference that a family of so many groups, with so many results each, finds
+    with the power POWER, in standard deviations; None where it has no intervals. `degrees` of freedom
+    are those of all groups, unless some are left out of the pool."""
+    degrees = groups * (repeats - 1) if degrees is None else degrees
     if groups < 2 or degrees < FEWEST_DEGREES:
         return None
     return detectable(range_quantile(groups, degrees) / sqrt(2), degrees) * sqrt(2 / repeats)
@@ -240,10 +246,9 @@ def noisier_than_others(groups: Mapping[str, list[float]]) -> set[str]:
     while len(left) > 2:
         noisiest = max(left, key=lambda name: np.var(left[name], ddof=1))
         rest = [values for name, values in left.items() if name != noisiest]
-        degrees = sum(len(values) - 1 for values in rest)
-        pooled = sum(np.var(values, ddof=1) * (len(values) - 1) for values in rest) / degrees
+        variance, degrees = pooled(rest)
         limit = variance_ratio.ppf(1 - NOISY / len(left), len(left[noisiest]) - 1, degrees)
-        if np.var(left[noisiest], ddof=1) <= max(limit * pooled, NO_SPREAD**2):
+        if np.var(left[noisiest], ddof=1) <= max(limit * variance, NO_SPREAD**2):
             break
         found.add(noisiest)
         del left[noisiest]

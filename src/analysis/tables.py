@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ..durable import TEXT, write_csv, write_text
 from ..evaluation import METRICS
-from .phrases import INTERVAL, interval_ends, number
+from .phrases import INTERVAL, clipped, interval_text, number
 from .ranking import Comparison
 from .settings import Setting, shown_values
 from .statistics import Interval
@@ -36,17 +36,8 @@ def settings_rows(comparison: Comparison) -> list[list]:
     to use whether they are as good as the one to use, as far as the runs tell."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     chosen = f"{comparison.chosen_on.split()[0]}_mean"
-    header = [
-        "rank",
-        "setting",
-        *keys,
-        "metric",
-        "seeds",
-        "folds",
-        chosen,
-        *Interval._fields,
-        "no_worse",
-    ]
+    header = ["rank", "setting", *keys, "metric", "seeds", "folds", chosen]
+    header += [*Interval._fields, "no_worse"]
     rows, to_use = [], comparison.facts.which_setting
     for rank, setting in enumerate(comparison.settings, 1):
         row = [rank if setting not in comparison.pixels else None, setting.label]
@@ -67,11 +58,7 @@ def loss_rows(comparison: Comparison) -> list[list[str]]:
     rows[0] += [INTERVAL, f"{which.leader} minus it"]
     gaps = {gap.loss: gap for gap in which.differences}
     for result in which.losses:
-        ends = (
-            ""
-            if result.low is None
-            else " … ".join(number(metric, e) for e in (result.low, result.high))
-        )
+        ends = interval_text(metric, result.low, result.high)
         lost = f" ({result.collapsed} of {result.runs} runs collapsed)" * bool(result.collapsed)
         row = [result.loss + lost, f"{result.settings}", f"{result.repeats}"]
         row += [number(metric, result.mean), ends, difference_text(metric, gaps.get(result.loss))]
@@ -103,7 +90,7 @@ def ranking_header(comparison: Comparison) -> list[str]:
 def ranking_cells(comparison: Comparison, rank: int, setting: Setting) -> list[str]:
     """A setting's row under `ranking_header`."""
     metric, test = comparison.metric, setting.test
-    spread = "" if test.low is None else " … ".join(interval_ends(metric, test))
+    spread = interval_text(metric, *clipped(metric, test))
     means = number(metric, setting.chosen), number(metric, test.mean)
     label = setting.label + f" ({len(setting.collapsed)} collapsed)" * bool(setting.collapsed)
     label += " (to use)" * (setting is comparison.winner)

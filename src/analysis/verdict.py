@@ -1,7 +1,7 @@
 """Can a metric tell the settings apart? If it cannot: why, and which other one can."""
 
-import math
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -14,7 +14,8 @@ BY_OWN_MARGIN = ("margin_satisfied",)  # each setting is measured by its own
 SPLITS = ("validation", "test")
 
 
-class Other(NamedTuple):
+@dataclass(frozen=True)
+class Other:
     """Another metric that spreads the settings: their labels with its means, the best first, and how
     many of them are separable from the best of them."""
 
@@ -24,14 +25,15 @@ class Other(NamedTuple):
     separable: int
 
 
-class Undecided(NamedTuple):
+@dataclass(frozen=True)
+class Undecided:
     """Why no setting ranks first. All runs `collapsed`; or on the `split` all means are `saturated`,
     within the metric's `resolution` (None: not known) of its bound, or `tied`, less apart than that."""
 
     why: Literal["collapsed", "saturated", "tied"]
     split: str = "test"
-    low: float = math.nan
-    high: float = math.nan
+    low: float | None = None
+    high: float | None = None
     resolution: float | None = None
     other: Other | None = None
 

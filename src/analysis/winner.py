@@ -15,7 +15,7 @@ def winning_run(comparison: Comparison) -> RunRecord | None:
     the test split chooses nothing. None if no setting ranks first."""
     if comparison.winner is None:
         return None
-    sign = 1 if comparison.higher_is_better else -1
+    sign = comparison.sign
     whole = [run for run in comparison.winner.runs if run.state != "collapsed"]
     runs = whole or comparison.winner.runs
     if comparison.chosen_on_test:

@@ -1,7 +1,6 @@
 """The facts in words: the template of the answer, and the filters that it takes."""
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -12,7 +11,7 @@ from .facts import Facts, LossDifference
 from .notes import notes
 from .phrases import enumerate_labels, number
 from .ranking import Comparison
-from .statistics import CONFIDENCE, FEWEST_DEGREES, POWER
+from .statistics import CONFIDENCE, FEWEST_DEGREES, POWER, Difference
 from .winner import next_steps
 
 LITTLE = 0.02  # 2 points of a share: a smaller difference matters to few
@@ -38,7 +37,7 @@ def answer_sentences(comparison: Comparison) -> list[str]:
         chosen_on=comparison.chosen_on,
         repeats=repeats(facts),
         sure=facts.which_setting is not None and facts.which_setting.low is not None,
-        range=spread_of_losses(facts),
+        range=spread_of_losses(facts) if facts.which_loss else None,
         no_difference=no_difference(facts),
     )
     first, _, rest = words.partition("\n\n")
@@ -47,57 +46,79 @@ def answer_sentences(comparison: Comparison) -> list[str]:
 
 
 def filters(comparison: Comparison) -> dict[str, Callable]:
-    metric = METRICS[comparison.metric]
-    sign = 1 if comparison.higher_is_better else -1
+    metric, sign = METRICS[comparison.metric], comparison.sign
 
     def value(number_: float, name: str | None = None) -> str:
         return number(name or comparison.metric, number_)
 
-    def apart(difference: float) -> str:
-        """Format a difference: without a sign if it is an advantage, with a minus if not."""
-        return metric.format(sign * difference, True).lstrip("+")
+    def size(difference: float) -> str:
+        """Format how large a difference is, whichever side it favours."""
+        return metric.format(abs(difference), True).lstrip("+")
 
-    def step(resolution: float | None, split: str) -> str:
+    def gap(difference: float) -> str:
+        return metric.format(difference, True)
+
+    def ends(low: float | None, high: float | None, form: Callable = gap) -> str:
+        if low is None:
+            return ""
+        low, high = (form(end).split()[0] for end in (low, high))
+        return f" ({low} to {high})"
+
+    def change(found: LossDifference | Difference) -> str:
+        """Format a difference with its signs: `-0.4 points (-1.2 to +0.4)`."""
+        return gap(found.estimate) + ends(*widest(found))
+
+    def lead(found: LossDifference | Difference) -> str:
+        """Format an advantage, which is positive whatever the metric: `2.1 points (1.3 to 3.0)`."""
+        low, high = widest(found)
+        if low is not None:
+            low, high = sorted((sign * low, sign * high))
+        advantage = metric.format(sign * found.estimate, True).lstrip("+")
+        return advantage + ends(low, high, lambda end: metric.format(end, True).lstrip("+"))
+
+    def step(resolution: float | None) -> str:
         if not resolution:
             return "nothing"
-        shown = metric.format(resolution, True).lstrip("+")
-        return f"the {shown} that one {metric.counted_noun} more or less changes"
+        return f"the {size(resolution)} that one {metric.counted_noun} more or less changes"
 
-    def pick(differences: list[LossDifference], test: Callable) -> list[LossDifference]:
-        return [gap for gap in differences if test(gap)]
+    def ahead(gaps: list[LossDifference]) -> list[LossDifference]:
+        return [found for found in gaps if found.separable and sign * found.estimate < 0]
+
+    def behind(gaps: list[LossDifference]) -> list[LossDifference]:
+        return [found for found in gaps if found.separable and sign * found.estimate > 0]
 
     return {
         "value": value,
-        "apart": apart,
-        "end": lambda difference: metric.format(difference, True).split()[0],
-        "gap": lambda difference: metric.format(difference, True),
-        "size": lambda difference: apart(difference).split()[0],
+        "size": size,
+        "gap": gap,
+        "change": change,
+        "lead": lead,
         "step": step,
+        "seeds_only": lambda found: gap(found.estimate) + ends(found.low, found.high),
         "title": lambda name: METRICS[name].label,
-        "names": lambda labels: enumerate_labels(labels),
-        "nearest": lambda gaps: min(gaps, key=lambda gap: sign * gap.estimate),
-        "ahead": partial(pick, test=lambda gap: gap.separable and sign * gap.estimate < 0),
-        "behind": partial(pick, test=lambda gap: gap.separable and sign * gap.estimate > 0),
-        "rivals": partial(pick, test=lambda gap: not gap.separable),
-        "of": lambda count, all_: (
-            f"{'It' if all_ == 1 else f'{count} of the {all_} others'} {'is' if count == 1 else 'are'}"
-            if all_ > 1
-            else "The other is"
-        ),
+        "names": enumerate_labels,
+        "nearest": lambda gaps: min(gaps, key=lambda found: sign * found.estimate),
+        "ahead": ahead,
+        "behind": behind,
+        "rivals": lambda gaps: [found for found in gaps if not found.separable],
     }
+
+
+def widest(found: LossDifference | Difference) -> tuple[float | None, float | None]:
+    """Return the interval for other seeds and other classes, if it is known, else for other seeds."""
+    if isinstance(found, LossDifference) and found.classes_low is not None:
+        return found.classes_low, found.classes_high
+    return found.low, found.high
 
 
 def repeats(facts: Facts) -> str:
     return counted(facts.repeats, "fold" if facts.folds else "seed")
 
 
-def spread_of_losses(facts: Facts) -> float | None:
-    """How far apart the best and the worst loss are."""
-    if not facts.which_loss:
-        return None
+def spread_of_losses(facts: Facts) -> float:
+    """Return how far apart the best and the worst loss are."""
     means = [result.mean for result in facts.which_loss.losses]
-    sign = 1 if METRICS[facts.metric].higher_is_better else -1
-    return sign * (max(means) - min(means))
+    return max(means) - min(means)
 
 
 def no_difference(facts: Facts) -> bool:
@@ -106,7 +127,7 @@ def no_difference(facts: Facts) -> bool:
     which = facts.which_loss
     if not which or which.smallest_detectable is None or any(gap.separable for gap in which.differences):
         return False
-    return abs(spread_of_losses(facts)) <= which.smallest_detectable <= LITTLE
+    return spread_of_losses(facts) <= which.smallest_detectable <= LITTLE
 
 
 def method(comparison: Comparison) -> str:

@@ -96,6 +96,11 @@ class Metric:
         return f"{shown:.{decimals}f}{symbol}"
 
     @property
+    def sign(self) -> int:
+        """What makes larger better: 1, or -1 for a metric that should be small."""
+        return 1 if self.higher_is_better else -1
+
+    @property
     def best(self) -> float:
         """The best possible value, which may be infinite."""
         return self.highest if self.higher_is_better else self.lowest

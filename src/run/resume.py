@@ -89,7 +89,7 @@ def keeps_best(config: Config) -> bool:
 
 def best_epoch(config: Config, rows: list[dict]) -> int:
     """The number, from 1, of the epoch with the best objective; the first of several."""
-    sign = 1 if METRICS[config.objective].higher_is_better else -1
+    sign = METRICS[config.objective].sign
     values = [sign * row[config.objective] for row in rows]
     return values.index(max(values)) + 1
 

@@ -20,7 +20,7 @@ from .console import console
 from .grid import alternatives, say_excluded
 from .plan import Outcome, Planned, described
 from .space import Space
-from .study import on_other_images, open_study, rows_so_far, sampler, storage_errors
+from .study import on_other_images, open_study, rows_so_far, sampler, storage_errors, unfinished
 from .sweeper import PlannedSweeper, Stale
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
@@ -88,11 +88,7 @@ class SearchSweeper(PlannedSweeper):
         self.sources = sorted({run.code.sources for run in corners})
         self.study = self.open_study()
         self.save_command()
-        self.unfinished = [
-            optuna.Trial(self.study, trial._trial_id)
-            for trial in self.study.trials
-            if not trial.state.is_finished()
-        ]
+        self.unfinished = unfinished(self.study, self.folder / "study.db")
         self.at_a_time = self.trials_at_a_time()
         before, several = len(self.study.trials), self.trials * len(self.seeds) * len(folds)
         console.print(

@@ -84,15 +84,12 @@ def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
     study that this Optuna cannot use, or that no search of ours has made."""
     import optuna
 
-    def connect() -> sqlite3.Connection:  # a URL could hold no path with a question mark
-        return sqlite3.connect(path.absolute(), timeout=LOCKED_SECONDS, check_same_thread=False)
-
     check_file(path)
     names = {"median": "MedianPruner", "hyperband": "HyperbandPruner", "none": "NopPruner"}
     try:
         study = optuna.create_study(
             study_name=NAME,
-            storage=optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect}),
+            storage=storage_of(path),
             direction=direction,
             pruner=getattr(optuna.pruners, names[pruner])(),
             load_if_exists=True,
@@ -106,6 +103,28 @@ def open_study(path: Path, direction: str, pruner: str) -> "optuna.Study":
         why = printable(error).splitlines()[0]
         raise UserError(f"{path}: Optuna {optuna.__version__} cannot use it ({why}); {AWAY}") from None
     return study
+
+
+def unfinished(study: "optuna.Study", path: Path) -> "list[optuna.Trial]":
+    """The trials of a study in a file that were under way when its process ended, to go on with."""
+    import optuna
+
+    storage = storage_of(path)
+    number = storage.get_study_id_from_name(NAME)
+    return [
+        optuna.Trial(study, storage.get_trial_id_from_study_id_trial_number(number, trial.number))
+        for trial in study.get_trials(deepcopy=False)
+        if not trial.state.is_finished()
+    ]
+
+
+def storage_of(path: Path) -> "optuna.storages.RDBStorage":
+    import optuna
+
+    def connect() -> sqlite3.Connection:  # a URL could hold no path with a question mark
+        return sqlite3.connect(path.absolute(), timeout=LOCKED_SECONDS, check_same_thread=False)
+
+    return optuna.storages.RDBStorage("sqlite:///study.db", engine_kwargs={"creator": connect})
 
 
 def sampler(name: str, startup_trials: int, seed: int) -> "optuna.samplers.BaseSampler":

@@ -88,6 +88,10 @@ def why_not_online() -> str | None:
     """Why W&B's server cannot be used, in its own words; None if it takes the key. Asks it, for ten
     seconds at most."""
     import wandb
+
+    # This module is private. Of the public ways, wandb.login() does not check a key that the session
+    # has, refuses after a run or where W&B is switched off, and writes the user's settings file;
+    # wandb.Api() asks through W&B's client process, and fails for good once that has died.
     from wandb.sdk.lib import wbauth
 
     settings = own_settings()

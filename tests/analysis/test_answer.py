@@ -128,7 +128,9 @@ def test_who_is_ahead_on_test_of_what_validation_chose_is_named(plant, tmp_path)
         plant("arcface", 0.1, seed, 0.99, 0.90 + 0.001 * seed)
         plant("cosface", 0.2, seed, 0.90, 0.97 - 0.001 * seed)
     said = first(ranked(tmp_path)[1])[0]
-    assert said.startswith("Validation chose arcface, but on the test split cosface is ahead of it by ")
+    assert said.startswith(
+        "Validation chose arcface, but on the test split cosface is ahead of it by 6.7 points: "
+    )
 
 
 def test_one_seed_says_that_it_cannot_say(plant, tmp_path):
@@ -179,7 +181,12 @@ def test_a_metric_that_should_be_small_is_won_by_the_smallest(plant, tmp_path):
         for loss, error in (("arcface", 0.10), ("cosface", 0.20)):
             plant(loss, 0.2, seed, 0.5 + 0.1 * (loss == "cosface"), more={"eer": error + NOISE[seed]})
     lines = ranked(tmp_path, "eer")[1]
-    assert lines[0].startswith("Use arcface: it beat cosface by 10.0 points (") and "of EER." in lines[0]
+    assert lines[0].startswith("Use arcface: it beat cosface by 10.0 points (9.")
+    assert " to 10." in lines[0] and lines[0].endswith("of EER.")
+    for seed in range(3):  # as good, so that nothing is better
+        plant("magface", 0.2, seed, 0.5, more={"eer": 0.101 + NOISE[seed]})
+    lines = ranked(tmp_path, "eer")[1]
+    assert "magface by -0.1 points (-" in lines[0] and " to +" in lines[0]
 
 
 def test_the_facts_are_data_for_scripts(plant, tmp_path):
@@ -190,7 +197,17 @@ def test_the_facts_are_data_for_scripts(plant, tmp_path):
     assert facts["which_loss"]["leader"] == "arcface" and gap["loss"] == "cosface" and gap["separable"]
     assert gap["estimate"] == pytest.approx(0.1) and gap["low"] < 0.1 < gap["high"]
     assert facts["which_loss"]["smallest_detectable"] > 0 and facts["what_matters"] == []
-    assert set(facts["advice"][0]) == {"cause", "because", "command"} if facts["advice"] else True
+    assert facts["undecided"] is None and facts["which_setting"]["lead"] is None
+    assert facts["advice"] == []
+
+
+def test_the_facts_of_runs_that_collapsed_are_json_too(plant, tmp_path):
+    for margin in (0.1, 0.2):
+        plant("arcface", margin, 0, 0.1, **COLLAPSED)
+    facts = ranked(tmp_path)[0].facts
+    data = json.loads(facts.to_json(), parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert data["undecided"]["why"] == "collapsed" and data["which_loss"] is None
+    assert set(data["advice"][0]) == {"cause", "because", "command"}
 
 
 def test_losses_that_share_a_rate_are_said_to(plant, tmp_path):
@@ -212,9 +229,7 @@ def test_of_one_loss_the_settings_are_compared(plant, tmp_path):
             plant("arcface", margin, seed, mean + NOISE[seed])
     found, lines = ranked(tmp_path)
     assert lines[0].startswith("Use arcface m=0.1, the best of 3 settings on the validation split: ")
-    assert lines[1].startswith(
-        "1 of the 2 others is no worse as far as these runs tell: arcface m=0.2; "
-    )
+    assert lines[1].startswith("No worse, as far as these runs tell: arcface m=0.2; a difference of ")
     assert found.facts.which_loss is None
     assert found.facts.which_setting.worse == ["arcface m=0.3"]
 

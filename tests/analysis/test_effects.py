@@ -48,7 +48,7 @@ def comparison(settings, rng, margin=0.0, scale=0.0, noise=0.01):
         setting.results = rng.normal(mean, noise, SEEDS)
         setting.chosen = 0.7 * setting.results.mean() + rng.normal(0, noise)
     by_loss = {loss: [s for s in settings if s.loss == loss] for loss in ("arcface", "cosface")}
-    return SimpleNamespace(by_loss=by_loss, metric="accuracy", higher_is_better=True)
+    return SimpleNamespace(by_loss=by_loss, metric="accuracy", sign=1)
 
 
 @pytest.mark.parametrize(
