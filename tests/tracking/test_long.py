@@ -14,6 +14,7 @@ import pytest
 from src.tracking.session import note_of
 from tests.conftest import ROOT, rows_of, summary_of
 
+from .test_online import make_sync
 from .test_sweeps import QUICK
 
 pytestmark = pytest.mark.slow
@@ -82,6 +83,10 @@ def test_after_kills_every_run_and_every_epoch_is_in_wandb_once(sweep, server, t
     process = sweep(*arguments)
     assert process.wait() == 0, (tmp_path / "said").read_text()
     assert len(runs_of(folder)) == len(server.runs) == 4
+    if not all(server.runs[note_of(run).id].exits for run in runs_of(folder)):
+        # Killed once finished, while it drew or waited for W&B: named with the command that uploads it.
+        assert "python -m src.sync" in (tmp_path / "said").read_text()
+        make_sync(folder, server)
     for run in runs_of(folder):
         assert summary_of(run)["state"] == "finished"
         there = server.runs[note_of(run).id]
