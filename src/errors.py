@@ -7,8 +7,8 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 INTERRUPTED = 130  # exit code, as shells have it
 # Windows has no SIGHUP.
@@ -95,6 +95,19 @@ def interrupt_once(*_) -> None:
         signal.signal(asked, signal.SIG_IGN)
     sys.unraisablehook = interrupt_again
     raise KeyboardInterrupt
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold back Ctrl-C, SIGTERM and SIGHUP until a block has ended: what it begins is whole by then."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def raise_if_interrupted() -> None:

@@ -5,16 +5,15 @@ are shown as they come, and Ctrl-C takes back what was handed out.
 """
 
 import io
-import signal
 import time
-from contextlib import redirect_stderr
+from contextlib import nullcontext, redirect_stderr
 from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..errors import ENDINGS, UserError
+from ..errors import UserError, interrupts_held
 from ..foreign import printable
 from .loop import Ended, PlannedLauncher, ended_in_hydra
 from .plan import Planned
@@ -147,9 +146,7 @@ class SlurmLauncher(ClusterLauncher):
     def submit(self, runs: list[Planned]) -> None:
         jobs = []
         # What Slurm accepts has a number here before Ctrl-C is heard; sbatch's words are ours to say.
-        held = ENDINGS if self.cluster == "slurm" else []
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
-        try:
+        with interrupts_held() if self.cluster == "slurm" else nullcontext():
             with redirect_stderr(io.StringIO()), self.executor.batch():
                 for run in runs:
                     number, threads = run.composed.hydra.job.num, run.composed.device.threads
@@ -157,8 +154,6 @@ class SlurmLauncher(ClusterLauncher):
                     where = "hydra.sweep.dir", number, f"run-{number}", Singleton.get_state()
                     jobs.append(self.executor.submit(self.inner, overrides, *where))
             self.jobs |= dict(zip(jobs, runs, strict=True))  # they have no number before the batch ends
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def finished_jobs(self, seconds: float) -> list:
         time.sleep(self.poll_seconds)
