@@ -99,15 +99,18 @@ def interrupt_once(*_) -> None:
 
 @contextmanager
 def interrupts_held() -> Iterator[None]:
-    """Hold back Ctrl-C, SIGTERM and SIGHUP until a block has ended: what it begins is whole by then."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    """Hold back Ctrl-C, SIGTERM and SIGHUP until a block has ended: what it begins is whole by then, and
+    known to those who end it. They are not blocked: programs that it starts would never hear them."""
+    noted: list[int] = []
+    heard = [asked for asked in ENDINGS if signal.getsignal(asked) is not signal.SIG_IGN]
+    handlers = {asked: signal.signal(asked, lambda number, _: noted.append(number)) for asked in heard}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for asked, handler in handlers.items():
+            signal.signal(asked, handler)
+        if noted:
+            signal.raise_signal(noted[0])
 
 
 def raise_if_interrupted() -> None:

@@ -5,15 +5,17 @@ are shown as they come, and Ctrl-C takes back what was handed out.
 """
 
 import io
+import signal
 import time
-from contextlib import nullcontext, redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, redirect_stderr
 from typing import Any
 
 from hydra.core.singleton import Singleton
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ..errors import UserError, interrupts_held
+from ..errors import ENDINGS, UserError, interrupts_held
 from ..foreign import printable
 from .loop import Ended, PlannedLauncher, ended_in_hydra
 from .plan import Planned
@@ -145,9 +147,9 @@ class SlurmLauncher(ClusterLauncher):
 
     def submit(self, runs: list[Planned]) -> None:
         jobs = []
-        # What Slurm accepts has a number here before Ctrl-C is heard; sbatch's words are ours to say.
-        with interrupts_held() if self.cluster == "slurm" else nullcontext():
-            with redirect_stderr(io.StringIO()), self.executor.batch():
+        not_by_sbatch = endings_blocked() if self.cluster == "slurm" else nullcontext()
+        with interrupts_held():  # what Slurm accepts has a number here before Ctrl-C is heard
+            with not_by_sbatch, redirect_stderr(io.StringIO()), self.executor.batch():
                 for run in runs:
                     number, threads = run.composed.hydra.job.num, run.composed.device.threads
                     overrides = [*run.overrides, f"device.threads={threads or 'null'}"]
@@ -170,6 +172,16 @@ class SlurmLauncher(ClusterLauncher):
 
     def cancel(self, job) -> None:
         job.cancel(check=False)
+
+
+@contextmanager
+def endings_blocked() -> Iterator[None]:
+    """Keep Ctrl-C from the programs that a block starts; it comes when the block has ended."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDINGS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class RayLauncher(ClusterLauncher):

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..config import BadKey
 from ..config.compose import Composer
-from ..errors import UserError, in_one_line, raise_if_interrupted
+from ..errors import UserError, in_one_line, interrupts_held, raise_if_interrupted
 from ..run.build import check_config, check_config_here
 from ..words import counted
 from .console import Board, console
@@ -169,8 +169,9 @@ class Loop:
                 run.composed.hydra.job.num = self.number
                 run.composed.hydra.job.id = f"{run.composed.hydra.job.name}_{self.number}"
             self.number += 1
-            self.launcher.start(run)
-            self.live[run.identity] = Live(run)
+            with interrupts_held():  # else a process may have half its job, or nobody who ends it
+                self.launcher.start(run)
+                self.live[run.identity] = Live(run)
             self.board.started()
 
     def has_room(self) -> bool:

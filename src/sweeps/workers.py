@@ -33,7 +33,7 @@ from pydantic import Field
 
 from ..config.classes import checked_node
 from ..datasets import share_images
-from ..errors import ENDINGS, UserError, interrupts_held, lenient_streams
+from ..errors import ENDINGS, UserError, lenient_streams
 from ..foreign import own_folder
 from ..training import available_cores
 from ..words import counted
@@ -197,8 +197,7 @@ def forked(*arguments) -> tuple[BaseProcess, Connection]:
         pipe, of_child = context.Pipe(duplex=False)
         process = context.Process(target=live, args=(of_child, *arguments))
         try:
-            with interrupts_held():  # a process that is told half of its job prints a traceback
-                process.start()
+            process.start()
         except (EOFError, OSError):  # killed just now
             if attempt + 1 == FORKS:
                 raise

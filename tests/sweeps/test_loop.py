@@ -1,5 +1,7 @@
 """The loop of a sweep, with a launcher and folders that a test controls."""
 
+import os
+import signal
 from types import SimpleNamespace
 
 import pytest
@@ -97,6 +99,19 @@ def test_as_many_runs_start_as_there_are_slots(slots, most):
     launcher = FakeLauncher(slots)
     assert outcomes(launcher)[0] == ["finished"] * 4
     assert launcher.most == most and launcher.order == list("abcd")
+
+
+def test_ctrl_c_while_a_run_starts_waits_until_it_can_be_ended():
+    class Interrupted(FakeLauncher):
+        def start(self, run):
+            os.kill(os.getpid(), signal.SIGINT)
+            super().start(run)
+
+    launcher = Interrupted(2)
+    with pytest.raises(KeyboardInterrupt):
+        outcomes(launcher)
+    assert launcher.order == ["a"]  # whole, and none after it
+    assert [run.name for run in launcher.killed] == ["a"] and not launcher.live
 
 
 def test_runs_are_numbered_as_by_hydras_launchers():

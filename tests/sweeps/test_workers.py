@@ -1,7 +1,6 @@
 """What a sweep survives, and what it leaves behind of what it does not."""
 
 import ctypes
-import multiprocessing
 import os
 import random
 import re
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 
 import pytest
 from hydra import initialize_config_dir
@@ -354,21 +352,3 @@ def test_a_sweep_killed_ten_times_ends_as_if_it_had_not_been(sweep, tmp_path):
         assert not list(ours.rglob("*.tmp"))
         if name in finished:
             assert contents(ours) == finished[name]
-
-
-def test_ctrl_c_while_a_process_starts_waits_until_that_has_its_whole_job(monkeypatch):
-    begun = []
-
-    class Process:
-        def __init__(self, **_):
-            pass
-
-        def start(self):
-            os.kill(os.getpid(), signal.SIGINT)
-            begun.append("whole")
-
-    context = SimpleNamespace(Pipe=multiprocessing.Pipe, Process=Process)
-    monkeypatch.setattr(workers, "workers_context", lambda: context)
-    with pytest.raises(KeyboardInterrupt):
-        workers.forked()
-    assert begun == ["whole"]
