@@ -7,7 +7,8 @@ it finds what is.
 A table has K losses with 12 settings each, and n seeds. The result of a run is its loss's mean plus a
 run effect of standard deviation 1; validation is correlated with test by 0.7. For each loss and seed,
 validation chooses a setting, and its test result counts; the loss with the best mean on validation
-leads."""
+leads. In a race, the settings of every loss differ by the same effects, of a standard deviation of 1
+where nothing else is said, and only those that go on have results with further seeds."""
 
 import sys
 
@@ -17,6 +18,7 @@ from scipy.stats import trim_mean
 
 from src.analysis.people import classes_variance
 from src.analysis.statistics import Family, Repeat
+from src.sweeps.race import going_on
 
 SETTINGS, CORRELATION = 12, 0.7
 SPREADS = {
@@ -48,13 +50,14 @@ def tables(
     return shifted[0], shifted[1], typical
 
 
-def family(test: np.ndarray, spread: np.ndarray) -> Family:
-    """The family of a table's test results (losses, seeds), with the spread (losses,) of its
-    settings."""
+def family(test: np.ndarray, spread: np.ndarray | None) -> Family:
+    """The family of a table's test results (losses, seeds), with the spread (losses,) of its settings
+    where that is known."""
     groups = {
         str(loss): {Repeat(i): float(v) for i, v in enumerate(row)} for loss, row in enumerate(test)
     }
-    return Family(groups, spread={str(loss): float(own) for loss, own in enumerate(spread)})
+    known = None if spread is None else {str(loss): float(own) for loss, own in enumerate(spread)}
+    return Family(groups, spread=known)
 
 
 def false_claims(rng, count: int, losses: int, seeds: int, spread: np.ndarray) -> float:
@@ -76,6 +79,37 @@ def found_leads(rng, count: int, losses: int, seeds: int, lead: float) -> float:
         own = family(test, typical)
         found += all(own.difference("0", name).separable for name in own.names[1:])
     return found / count
+
+
+def raced(rng, count: int, losses: int, seeds: int, lead: float = 0.0, effects: float = 1.0) -> float:
+    """The share of races in which the leader is said to differ from another loss; with a `lead` of one
+    loss, in which that is separable from every other."""
+    claimed = 0
+    for _ in range(count):
+        own = rng.normal(0, effects, SETTINGS)[:, None]
+        test = rng.normal(size=(losses, SETTINGS, seeds))
+        noise = rng.normal(size=test.shape)
+        validation = CORRELATION * test + np.sqrt(1 - CORRELATION**2) * noise + own
+        test += own
+        for values in (validation, test):
+            values[0] += lead
+        picked = [race(*pair) for pair in zip(validation, test, strict=True)]
+        leader = str(np.argmax([validation.mean() for validation, _ in picked]))
+        found = family(np.array([test for _, test in picked]), None)
+        gaps = [found.difference(leader, name).separable for name in found.names if name != leader]
+        claimed += leader == "0" and all(gaps) if lead else any(gaps)
+    return claimed / count
+
+
+def race(validation: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The results (seeds,) that count of one loss's race, of those of its settings (settings, seeds)."""
+    settings, seeds = validation.shape
+    left = np.arange(settings)
+    for ended in range(1, seeds):
+        order = np.argsort(-validation[left, :ended].mean(1))
+        left = left[order[: going_on(settings, seeds, ended)]]
+    chosen = left[validation[left].argmax(0)], np.arange(seeds)
+    return validation[chosen], test[chosen]
 
 
 def coverage(rng, count: int, seeds: int, classes: int = 40, queries: int = 8) -> tuple[float, float]:
@@ -111,6 +145,19 @@ def main(count: int = 1000) -> None:
         for seeds in (3, 5):
             shares = [f"{lead} sd {found_leads(rng, count, losses, seeds, lead):.0%}" for lead in LEADS]
             print(f"  {losses:>2} losses, {seeds} seeds: {', '.join(shares)}")
+    print("\nraces: false claims, by how much settings differ, and the leads that are found")
+    for losses in (4, 10):
+        for seeds in (3, 5):
+            runs = SETTINGS + sum(going_on(SETTINGS, seeds, ended) for ended in range(1, seeds))
+            shares = [
+                f"{effects:g} sd {raced(rng, count, losses, seeds, effects=effects):.1%}"
+                for effects in (0, 0.5, 1, 2)
+            ]
+            leads = [f"{lead} sd {raced(rng, count, losses, seeds, lead):.0%}" for lead in LEADS]
+            print(
+                f"  {losses:>2} losses, {seeds} seeds, {runs / SETTINGS / seeds:.0%} of the runs: "
+                f"{', '.join(shares)}; {', '.join(leads)}"
+            )
     print("\nintervals for other seeds and classes cover the truth (those over images alone)")
     for seeds in (3, 5):
         ours, theirs = coverage(rng, count, seeds)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..config.classes import locate
 from .settings import Setting
-from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, by_fold, pooled, range_quantile
+from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Repeat, by_fold, pooled, range_quantile
 
 FACTORS = ("margin", "scale", "optimizer.lr")
 NAMES = {"optimizer.lr": "learning rate"}
@@ -157,6 +157,16 @@ def text(level: Hashable) -> str:
     return f"{level:g}" if isinstance(level, float | int) else str(level)
 
 
+def over_common(values: dict[str, dict[Repeat, float]]) -> dict[str, list[float]]:
+    """The values of several settings with the seeds, or on the folds, that all have; all values where
+    they have none in common. After a race, the others are those of settings that were lucky."""
+    common = set.intersection(*map(set, values.values()))
+    return {
+        label: by_fold({repeat: v for repeat, v in own.items() if repeat in common} or own)
+        for label, own in values.items()
+    }
+
+
 def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
     """Estimate an effect: the mean difference over the pairs. Its interval uses the variance between
     seeds of the pool, or that of the paired settings if it is larger."""
@@ -167,13 +177,14 @@ def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
                 share = sign / len(side) / len(contrast.pairs)
                 weights[setting.label] = weights.get(setting.label, 0.0) + share
     values = {setting.label: by_fold(setting.values(metric)) for setting in contrast.pool}
-    estimate = sum(weight * float(np.mean(values[label])) for label, weight in weights.items())
+    taken = over_common({s.label: s.values(metric) for s in contrast.pool if s.label in weights})
+    estimate = sum(weight * float(np.mean(taken[each])) for each, weight in weights.items())
     low = high = None
     variance, degrees = pooled(values.values())
     variance = max(variance, pooled(values[each] for each in weights)[0])
     if degrees >= FEWEST_DEGREES and variance > NO_SPREAD**2:
         shared = max(setting.shared for setting in contrast.pool)
-        spread = sum(weight**2 * (1 / len(values[each]) + shared) for each, weight in weights.items())
+        spread = sum(weight**2 * (1 / len(taken[each]) + shared) for each, weight in weights.items())
         quantile = range_quantile(contrast.levels, degrees, confidence) / sqrt(2)
         half = quantile * sqrt(variance * spread)
         low, high = estimate - half, estimate + half

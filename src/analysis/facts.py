@@ -13,7 +13,7 @@ from .advice import Advice, advise
 from .effects import Effect, effects
 from .people import with_other_classes
 from .phrases import clipped
-from .settings import Setting, family_of
+from .settings import Setting, contenders, family_of
 from .statistics import Difference, Family, Repeat
 from .verdict import Undecided, undecided
 
@@ -146,9 +146,11 @@ def baseline_of(comparison, asked: str | None) -> str | None:
 
 def tuned(comparison) -> dict[str, dict[Repeat, Setting]]:
     """By loss and repeat, the setting that this repeat's validation result chooses: tuning is part of
-    what is compared, so it is repeated with every seed."""
+    what is compared, so it is repeated with every seed. After a race only those are chosen from that
+    ran with most seeds; their chance is the same for all losses."""
     sign, found = comparison.sign, {}
-    for loss, own in comparison.by_loss.items():
+    for loss, settings in comparison.by_loss.items():
+        own = contenders(settings)
         values = {setting.key: setting.validation(comparison.metric) for setting in own}
         every = set.intersection(*(set(v) for v in values.values())) or set().union(*values.values())
         found[loss] = {
@@ -210,9 +212,12 @@ def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -
 
 def spreads(comparison) -> dict[str, float] | None:
     """How much the runs of each loss's typical setting differ between seeds; None where a loss has too
-    few settings to tell. The middle settings count, so that a few which collapse do not."""
+    few settings to tell. The middle settings count, so that a few which collapse do not. After a race it
+    is not known either: the settings that are left were chosen for their luck, too."""
     found = {}
     for loss, own in comparison.by_loss.items():
+        if contenders(own) != own:
+            return None
         values = [list(setting.values(comparison.metric).values()) for setting in own]
         if len(own) < FEWEST_SETTINGS or min(map(len, values)) < 2 or own[0].folds:
             return None
@@ -222,7 +227,8 @@ def spreads(comparison) -> dict[str, float] | None:
 
 def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     """`own` are the settings of the loss to use, the best on the validation split first."""
-    best, sign = own[0], comparison.sign
+    best, sign, tried = own[0], comparison.sign, len(own)
+    own = contenders(own)
     family = family_of(own, comparison.metric)
     gaps = {s.label: family.difference(best.label, s.label) for s in own[1:]}
     worse = [label for label, gap in gaps.items() if gap.separable and sign * gap.estimate > 0]
@@ -234,7 +240,7 @@ def which_setting(comparison, own: list[Setting]) -> WhichSetting:
         best.test.mean,
         low,
         high,
-        len(own),
+        tried,
         no_worse,
         worse,
         following,

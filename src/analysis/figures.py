@@ -15,6 +15,7 @@ from ..run.folder import RunFolder
 from .phrases import INTERVAL
 from .ranking import Comparison, Setting
 from .shared import split_shared
+from .statistics import Interval
 
 CURVES, SPHERES = 6, 12  # settings drawn
 RATES = 8  # columns of learning rates
@@ -63,12 +64,18 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
             )
         draw = partial(plots.plot_rates, *rates, axis_label(comparison.metric))
         figures["rates.png"] = Captioned(caption, draw)
-    budgets = {loss: drawn(metric, values) for loss, values in comparison.budgets.items()}
-    if any(len(values) > 1 for values in budgets.values()) and vary(*budgets.values()):
+    budgets = {
+        loss: [drawn_interval(comparison.metric, found) for found in own]
+        for loss, own in comparison.budgets.items()
+    }
+    if any(len(own) > 1 for own in budgets.values()) and vary(
+        *([mean for mean, _, _ in own] for own in budgets.values())
+    ):
         label = axis_label(comparison.metric)
         bounds = drawn(metric, bounds_of(metric))
         figures["budgets.png"] = Captioned(
-            "Equal budgets: the test result to expect of one chosen from n settings of a loss.",
+            "Equal budgets: the test result to expect of one chosen from n settings of a loss, with its "
+            f"{INTERVAL} for other seeds.",
             partial(plots.plot_budgets, budgets, label, bounds),
         )
     figures |= learning_curves(comparison, labels, shared)
@@ -114,7 +121,7 @@ def vary(*several: Iterable[float]) -> bool:
 
 def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Figure:
     settings, metric = comparison.settings, METRICS[comparison.metric]
-    intervals = [drawn_interval(comparison.metric, setting) for setting in settings]
+    intervals = [drawn_interval(comparison.metric, setting.test) for setting in settings]
     lows, highs = (
         [d[end] if s.test.low is not None else None for d, s in zip(intervals, settings, strict=True)]
         for end in (1, 2)
@@ -182,12 +189,12 @@ def margin_figures(comparison: Comparison) -> dict[str, Captioned]:
     for loss, own in by_loss.items():
         margins = {margin_of(setting) for setting in own}
         if None in margins:
-            without_margin[loss] = drawn_interval(comparison.metric, own[0])
+            without_margin[loss] = drawn_interval(comparison.metric, own[0].test)
             continue
         if len(margins) > 1:
             best_at = {}
             for setting in own:  # from the best down: where scales differ too, the best of each margin
-                row = (margin_of(setting), *drawn_interval(comparison.metric, setting))
+                row = (margin_of(setting), *drawn_interval(comparison.metric, setting.test))
                 best_at.setdefault(margin_of(setting), row)
             lines[loss] = np.array(sorted(best_at.values()))
         scales = {scale_of(setting) for setting in own} - {None}
@@ -295,12 +302,12 @@ def learning_curve(setting: Setting, metric: str) -> np.ndarray:
     return np.column_stack([np.arange(1, epochs + 1), table.mean(0), table.min(0), table.max(0)])
 
 
-def drawn_interval(metric: str, setting: Setting) -> tuple[float, float, float]:
+def drawn_interval(metric: str, found: Interval) -> tuple[float, float, float]:
     """Mean, low and high end in the unit that is drawn, cut at the metric's bounds."""
-    test, factor = setting.test, METRICS[metric].display_factor
-    low, high = (test.mean if end is None else end for end in (test.low, test.high))
+    factor = METRICS[metric].display_factor
+    low, high = (found.mean if end is None else end for end in (found.low, found.high))
     low, high = METRICS[metric].clip(low, high)
-    return test.mean * factor, low * factor, high * factor
+    return found.mean * factor, low * factor, high * factor
 
 
 def margin_of(setting: Setting) -> float | None:

@@ -6,11 +6,13 @@ from ..evaluation import METRICS
 from ..run.advice import HANDFUL, in_words
 from ..words import counted
 from .ranking import Comparison
+from .settings import contenders
 
 
 def notes(comparison: Comparison) -> list[str]:
     return [
         *lost_runs(comparison),
+        *raced(comparison),
         *handful(comparison),
         *duplicates(comparison),
         *one_rate(comparison),
@@ -36,6 +38,17 @@ def lost_runs(comparison: Comparison) -> list[str]:
             f"{counted(len(lost), 'more setting')} {have} no finished run at all, see the failures."
         )
     return lines
+
+
+def raced(comparison: Comparison) -> list[str]:
+    """That some settings have too few seeds to be chosen."""
+    left_out = [s for own in comparison.by_loss.values() for s in own if s not in contenders(own)]
+    if not left_out:
+        return []
+    return [
+        f"{len(left_out)} of {len(comparison.candidates)} settings have fewer seeds than others of "
+        "their loss, as after a race: they are not chosen from."
+    ]
 
 
 def handful(comparison: Comparison) -> list[str]:

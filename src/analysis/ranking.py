@@ -14,12 +14,13 @@ from .facts import Facts, find_facts
 from .read import RunRecord
 from .settings import (
     Setting,
+    contenders,
     family_of,
     group_by_setting,
     shown_values,
     unlabelled_differences,
 )
-from .statistics import by_fold, expected_best
+from .statistics import Family, Interval, Repeat, by_fold, expected_best
 
 __all__ = ["Comparison", "Setting", "rank_runs", "shown_values"]
 
@@ -35,7 +36,7 @@ class Comparison:
     settings: list[Setting]
     runs: list[RunRecord]
     problems: list[str]
-    budgets: dict[str, list[float]] = field(default_factory=dict)
+    budgets: dict[str, list[Interval]] = field(default_factory=dict)
     also_differ: dict[str, list] = field(default_factory=dict)  # keys that no label shows
     pixels: list[Setting] = field(default_factory=list)
     facts: Facts | None = None
@@ -114,15 +115,19 @@ def rank_runs(
         for setting in group:
             setting.chosen = float(np.mean(by_fold(setting.validation(metric))))
             setting.test = family.interval(setting.label)
+    by_loss: dict[str, list[Setting]] = {}
+    for setting in settings:
+        by_loss.setdefault(setting.loss, []).append(setting)
+    racing = [setting for own in by_loss.values() for setting in contenders(own)]
     # Equal ones stay in the order of their folders: what the test split says must not choose.
-    settings.sort(key=lambda setting: (setting in pixels, -sign * setting.chosen))
+    settings.sort(key=lambda s: (s in pixels, s not in racing, -sign * s.chosen))
     trained = [setting for setting in settings if setting not in pixels]
     found = Comparison(
         metric,
         settings,
         runs,
         problems,
-        expected_by_budget(trained, sign),
+        expected_by_budget(trained, metric),
         unlabelled_differences(trained),
         pixels,
     )
@@ -168,12 +173,35 @@ def check_images(runs: list[RunRecord]) -> None:
             )
 
 
-def expected_by_budget(settings: list[Setting], sign: int) -> dict[str, list[float]]:
-    """By loss, what to expect on the test split of the best of 1, 2, … of its settings tried."""
-    expected = {}
+def expected_by_budget(settings: list[Setting], metric: str) -> dict[str, list[Interval]]:
+    """By loss, what to expect on the test split of the best of 1, 2, … of its settings tried. Each seed
+    chooses anew, so the intervals are for other seeds; for other settings there is none, since those of
+    a grid are not drawn at random."""
+    curves: dict[str, dict[Repeat, list[float]]] = {}
+    sign, shared = METRICS[metric].sign, max((s.shared for s in settings), default=0.0)
     for loss in dict.fromkeys(setting.loss for setting in settings):
         own = [setting for setting in settings if setting.loss == loss]
-        chosen, test = [sign * s.chosen for s in own], [sign * s.test.mean for s in own]
-        budget_sizes = range(1, min(len(own), MOST_BUDGET) + 1)
-        expected[loss] = [sign * expected_best(chosen, test, budget) for budget in budget_sizes]
+        both = [(setting.validation(metric), setting.values(metric)) for setting in own]
+        curves[loss] = {
+            repeat: [
+                sign * expected_best(*sides_of(both, repeat, sign), budget)
+                for budget in range(1, min(len(own), MOST_BUDGET) + 1)
+            ]
+            for repeat in set.intersection(*(set(test) for _, test in both))
+        }
+    expected: dict[str, list[Interval]] = {loss: [] for loss, own in curves.items() if own}
+    for budget in range(MOST_BUDGET):
+        values = {
+            loss: {repeat: curve[budget] for repeat, curve in own.items() if budget < len(curve)}
+            for loss, own in curves.items()
+        }
+        values = {loss: own for loss, own in values.items() if own}
+        family = Family(values, shared)
+        for loss in values:
+            expected[loss].append(family.interval(loss))
     return expected
+
+
+def sides_of(both: list[tuple[dict, dict]], repeat: Repeat, sign: int) -> list[list[float]]:
+    """The validation and the test results of settings with one seed, larger is better."""
+    return [[sign * values[repeat] for values in side] for side in zip(*both, strict=True)]

@@ -106,6 +106,13 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
     return settings
 
 
+def contenders(own: list[Setting]) -> list[Setting]:
+    """The settings of one loss to choose from: after a race, those that ran with most of its seeds."""
+    most = max(len(setting.runs) for setting in own)
+    found = [setting for setting in own if 2 * len(setting.runs) > most]
+    return found if len(found) > 1 else own
+
+
 def family_of(settings: list[Setting], metric: str) -> Family:
     """The test results of settings, compared with each other."""
     groups = {setting.label: setting.values(metric) for setting in settings}

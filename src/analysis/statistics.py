@@ -293,7 +293,12 @@ def detectable(critical: float, degrees: float) -> float:
 def expected_best(chosen: list[float], reported: list[float], budget: int) -> float:
     """The expected `reported` value of the setting with the largest `chosen` value among `budget`
     settings, drawn at random without repetition. Larger is better; of equal ones the first is chosen."""
-    k = len(chosen)
-    order = sorted(range(k), key=lambda i: (chosen[i], -i))  # the worst first
-    # The i-th worst is the best of a draw if the others of it are among the i before it.
-    return sum(comb(i, budget - 1) / comb(k, budget) * reported[order[i]] for i in range(k))
+    order = sorted(range(len(chosen)), key=lambda i: (chosen[i], -i))  # the worst first
+    return float(chances_to_be_best(len(chosen), budget) @ np.array(reported)[order])
+
+
+@cache
+def chances_to_be_best(settings: int, budget: int) -> np.ndarray:
+    """How likely the i-th worst of so many settings is the best of `budget` drawn: the others of the
+    draw are among the i before it."""
+    return np.array([comb(i, budget - 1) / comb(settings, budget) for i in range(settings)])

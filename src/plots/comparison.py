@@ -223,18 +223,23 @@ def plot_gallery(spheres: list[Sphere], classes: tuple[str, ...]) -> Figure:
 
 
 def plot_budgets(
-    expected: dict[str, list[float]], metric_label: str, bounds: tuple[float, float] = EVERYWHERE
+    expected: dict[str, list[tuple[float, float, float]]],
+    metric_label: str,
+    bounds: tuple[float, float] = EVERYWHERE,
 ) -> Figure:
-    """A line per loss: the expected value of the best of 1, 2, … settings tried. Losses with different
-    numbers of settings compare fairly at the same number."""
+    """A line per loss: the expected value of the best of 1, 2, … settings tried, each with the low and
+    the high end of its interval. Losses with different numbers of settings compare fairly at the same
+    number."""
     expected = dict(list(expected.items())[:MOST_LINES])
     with matplotlib.rc_context(STYLE):
         fig = new_figure(8, 4.4)
         axes = fig.subplots()
-        for i, (loss, values) in enumerate(expected.items()):
+        for i, (loss, curve) in enumerate(expected.items()):
+            tried, (values, low, high) = range(1, len(curve) + 1), np.transpose(curve)
+            axes.fill_between(tried, low, high, color=COLOURS[i], alpha=0.15, linewidth=0)
             marker = MARKERS[i % len(MARKERS)]
-            axes.plot(range(1, len(values) + 1), values, marker=marker, color=COLOURS[i], label=loss)
-        fit_axis(axes, "y", np.concatenate(list(expected.values())), bounds)
+            axes.plot(tried, values, marker=marker, color=COLOURS[i], label=loss)
+        fit_axis(axes, "y", np.concatenate([np.ravel(curve) for curve in expected.values()]), bounds)
         axes.set_xlabel("settings of the loss tried")
         axes.set_ylabel(f"expected {metric_label} on the test split")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -11,13 +11,15 @@ from .console import console, count_states, planning, show_failures
 from .forecast import forecast
 from .loop import InOrder
 from .plan import described
+from .race import Race
 from .sweeper import PlannedSweeper, Stale
 
 
 class GridSweeper(PlannedSweeper):
     """Runs every combination of the values on the command line or, with `grids` (lists of overrides as
     they would be typed), the combinations of each grid with the command line. A key given in both is
-    restricted to the common values. With `plan_only`, nothing runs: the terminal says how much there is
+    restricted to the common values. In a `race`, settings that cannot be the best of their loss any more
+    get no further seeds. With `plan_only`, nothing runs: the terminal says how much there is
     to do, and what it could find."""
 
     def __init__(
@@ -28,11 +30,12 @@ class GridSweeper(PlannedSweeper):
         baselines: bool,
         fail_fast: bool,
         plan_only: bool,
+        race: bool,
         params: dict | None = None,
     ):
         self.grids, self.compare, self.stale = grids, compare, stale
         self.baselines, self.fail_fast, self.params = baselines, fail_fast, params
-        self.plan_only = plan_only
+        self.plan_only, self.race = plan_only, race
 
     def run(self, overrides: list[Override]) -> None:
         grids = self.parse_grids()
@@ -41,22 +44,23 @@ class GridSweeper(PlannedSweeper):
         asked, twice = described(self.composer, planning(jobs))
         baselines = self.baselines_for(asked) if len(asked) > 1 else []
         runs = self.settled([*asked, *baselines])
-        todo = InOrder(run for run in runs if run.objective is None)
-        done = len(runs) - len(todo.runs)
+        todo = Race(runs) if self.race else InOrder(run for run in runs if run.objective is None)
+        done = sum(run.objective is not None for run in runs)
         console.print(
             counted(len(asked), "run")
             + (f" ({counted(twice, 'duplicate')} dropped)" if twice else "")
             + (f" and {len(baselines)} of baselines" if baselines else "")
-            + (f", {done} finished already, {len(todo.runs)} to go" if done else "")
+            + (f", {done} finished already" if done else "")
+            + (f", {todo.expected} to go" if done or self.race else "")
             + f" -> {self.shown_folder}"
         )
         self.say_stale(runs)
         if self.plan_only:
-            for line in forecast(runs, len(todo.runs), self.launcher.slots):
+            for line in forecast(runs, todo.expected, self.launcher.slots):
                 console.print(line, markup=False)
             return
         self.save_command()
-        self.launch(todo, len(todo.runs))
+        self.launch(todo, todo.expected)
         ended = zip(todo.runs, todo.all_outcomes(), strict=True)
         failures = [(run, outcome) for run, outcome in ended if outcome.objective is None]
         if failures:

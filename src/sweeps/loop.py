@@ -88,11 +88,12 @@ class Source(Protocol):
 
 
 class InOrder:
-    """The source of runs that are known from the start. `outcomes` are by identity."""
+    """The source of runs that are known from the start, and `expected`. `outcomes` are by identity."""
 
     def __init__(self, runs: Iterable[Planned]):
         self.runs = list(runs)
         self.waiting, self.outcomes = deque(self.runs), {}
+        self.expected = len(self.runs)
 
     def next(self) -> Planned | None:
         return self.waiting.popleft() if self.waiting else None

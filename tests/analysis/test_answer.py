@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from src.analysis import compare_sweeps, rank_runs, read_runs
+from src.analysis.notes import notes
 from src.analysis.winner import next_steps
 from src.analysis.wording import answer_sentences, method
 from src.commands import is_command
@@ -567,3 +568,25 @@ def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_
     assert (out / "digits" / "report.html").exists() and (out / "synthetic" / "best").exists()
     assert (out / "answer.txt").read_text().startswith("arcface leads on all 2 data sets")
     assert "digits:\nUse arcface" in capsys.readouterr().out
+
+
+# A race
+
+
+def test_after_a_race_the_settings_that_ran_with_all_seeds_are_chosen_from(plant, tmp_path):
+    """Those that dropped out had lucky results with the one seed that they have."""
+    for i, (loss, mean) in enumerate({"arcface": 0.90, "cosface": 0.80}.items()):
+        for margin in (0.2, 0.3, 0.4):
+            for seed in range(3):
+                plant(loss, margin, seed, mean + NOISE[(seed + i) % 3], mean + NOISE[seed])
+        for margin in (0.1, 0.5, 0.6):
+            plant(loss, margin, 0, 0.99, 0.50)
+    found, lines = ranked(tmp_path)
+    assert first(lines)[0].startswith("Use arcface: it beat cosface by 10.0 points (")
+    assert first(lines)[1].endswith("chosen of 6 on the validation split.")
+    setting = found.facts.which_setting
+    assert setting.setting in ("arcface m=0.2", "arcface m=0.3", "arcface m=0.4")
+    named = {setting.setting, *setting.no_worse, *setting.worse}
+    assert named == {f"arcface m={margin}" for margin in (0.2, 0.3, 0.4)}
+    assert [s.seeds for s in found.settings] == [[0, 1, 2]] * 6 + [[0]] * 6
+    assert "6 of 12 settings have fewer seeds" in " ".join(notes(found))
