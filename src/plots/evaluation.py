@@ -100,5 +100,6 @@ def _neighbours_figure(results: Results, title: str) -> Figure:
         results.neighbour_images,
         of_neighbours == of_query[:, None],
         results.classes[of_query].tolist(),
+        results.classes[of_neighbours].tolist(),
         f"{title}\n{subtitle}; blue: of the query's class",
     )

@@ -59,15 +59,16 @@ def plot_neighbours(
     neighbours: np.ndarray,
     same_class: np.ndarray,
     query_classes: list[str],
+    neighbour_classes: list[list[str]],
     title: str = "",
 ) -> Figure:
     """A row per query: the name of its class, its image (Q, height, width, channels), and the images of
     its neighbours (Q, K, height, width, channels), nearest first, framed by whether they are of the
-    `same_class` (Q, K) as the query."""
+    `same_class` (Q, K) as the query, with the names of other classes below."""
     count, columns = neighbours.shape[:2]
     brightest = max(1, int(max(queries.max(), neighbours.max())))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        fig = new_figure(8, 1.1 + 0.83 * count)
+        fig = new_figure(8, 1.1 + 1.0 * count)
         grid = fig.subplots(count, columns + 1, squeeze=False, gridspec_kw={"hspace": 0.08})
         for row in range(count):
             for column, axes in enumerate(grid[row]):
@@ -78,11 +79,19 @@ def plot_neighbours(
                 if column == 0:
                     frame = QUERY_FRAME
                 else:
-                    frame = SAME_FRAME if same_class[row, column - 1] else OTHER_FRAME
+                    right = same_class[row, column - 1]
+                    frame = SAME_FRAME if right else OTHER_FRAME
+                    name = "" if right else lines_of(neighbour_classes[row][column - 1], 15)
+                    axes.set_xlabel(name, fontsize=6, labelpad=2)
                 axes.spines[:].set(visible=True, **frame)
                 if row == 0:
                     axes.set_title("query" if column == 0 else f"{column}.", fontsize=10, loc="center")
-            lines = "\n".join(shortened(part) for part in query_classes[row].split("/")[-2:])
-            grid[row, 0].set_ylabel(lines, rotation=0, ha="right", va="center", fontsize=9)
+            name = lines_of(query_classes[row])
+            grid[row, 0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=9)
         fig.suptitle(title, x=0.01, ha="left", fontsize=12)
     return fig
+
+
+def lines_of(name: str, most: int = 20) -> str:
+    """The last two parts of a name with slashes, a line each."""
+    return "\n".join(shortened(part, most) for part in name.split("/")[-2:])

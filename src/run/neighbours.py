@@ -52,12 +52,13 @@ def draw_neighbours(
     they have the label of `labels` (n,)."""
     from .. import plots
 
-    beside = gallery.thumbnails(neighbours.flatten())
+    beside, found = gallery.thumbnails(neighbours.flatten()), gallery.labels[neighbours]
     fig = plots.plot_neighbours(
         images.thumbnails(rows),
         beside.reshape(*neighbours.shape, *beside.shape[1:]),
-        (gallery.labels[neighbours] == labels.unsqueeze(1)).cpu().numpy(),
+        (found == labels.unsqueeze(1)).cpu().numpy(),
         list(captions),
+        [[gallery.classes[label] for label in row] for row in found.tolist()],
         title,
     )
     plots.save(fig, path)

@@ -106,7 +106,10 @@ def test_a_curve_of_a_million_thresholds_is_thinned_and_still_passes_its_points(
 def test_neighbours_are_framed_by_whether_they_are_right(shape, tmp_path):
     images = RNG.integers(0, 255, (2, 4, *shape), np.uint8)
     right = np.array([[True, False, True, True], [False] * 4])
-    fig = plots.plot_neighbours(images[:, 0], images, right, ["a/b", "a very long name of a class"])
+    queries, others = ["a/b", "a very long name of a class"], [["a/b", "a/c", "a/b", "a/b"], ["d"] * 4]
+    fig = plots.plot_neighbours(images[:, 0], images, right, queries, others)
+    below = [axes.get_xlabel() for axes in fig.axes]
+    assert below == ["", "", "a\nc", "", "", "", "d", "d", "d", "d"]
     frames = [axes.spines["top"].get_edgecolor() for axes in fig.axes]
     assert len(frames) == 10 and len({frames[1], frames[3], frames[4]}) == 1
     assert frames[2] == frames[6] != frames[1]
