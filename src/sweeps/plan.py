@@ -19,6 +19,7 @@ from ..config.checks import check_typed
 from ..config.compose import Composer, check_group_values, explain, quoted
 from ..config.identity import is_published
 from ..config.read import read_and_check
+from ..config.tree import PIXELS
 from ..errors import UserError
 from ..foreign import printable
 from ..run.code import Code, code_of
@@ -161,8 +162,14 @@ def settle(
     `varied` are keys that differ in the sweep, besides those that differ between these."""
     sweep_dir = Path(composer.master.hydra.sweep.dir).absolute()
     parsed = {run.identity: list(map(composer.parse, run.overrides)) for run in runs}
-    varied = differing(parsed.values()) | set(varied)
-    names = {identity: run_name(overrides, varied) for identity, overrides in parsed.items()}
+    # Pixels have one epoch and a model of their own, which is no reason to name those of all other runs.
+    pixels = {run.identity for run in runs if run.config.model.target == PIXELS}
+    trained = [overrides for identity, overrides in parsed.items() if identity not in pixels]
+    varied = differing(trained or parsed.values()) | set(varied)
+    names = {
+        identity: run_name(overrides, varied | ({"model"} if identity in pixels else set()))
+        for identity, overrides in parsed.items()
+    }
     settle_folders(runs, sweep_dir, names, stale)
 
 

@@ -16,7 +16,7 @@ from src.run.build import check_config
 from src.run.lifecycle import train_run
 from src.sweeps.baselines import baselines_of, further_rates
 from src.sweeps.grid import GridSweeper, combinations, say_excluded
-from src.sweeps.plan import described, runs_of
+from src.sweeps.plan import described, runs_of, settle
 from tests.conftest import FAST, summary_of
 
 from .conftest import finish, states
@@ -41,7 +41,9 @@ def asked(tmp_path):
             composer = Composer(hydra.config_loader, master, check_config)
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
             runs, _ = described(composer, jobs)
-            return runs, *baselines_of(composer, runs)
+            found, refused = baselines_of(composer, runs)
+            settle(composer, [*runs, *found])
+            return runs, found, refused
 
     return of
 
@@ -182,7 +184,7 @@ def test_params_are_overrides_and_the_command_line_wins(monkeypatch):
         "+loss.k": 1,
         "optimizer.head_lr": None,
     }
-    sweeper = GridSweeper([], False, "auto", True, False, False, params)
+    sweeper = GridSweeper([], False, "auto", True, False, False, False, params)
     monkeypatch.setattr(sweeper, "parse", OverridesParser.create().parse_overrides)
     line = [override.input_line for override in sweeper.parse_line(["seed=7", "epochs=2"])]
     assert line == [
@@ -241,3 +243,10 @@ def test_a_search_repeats_folds_within_a_trial_and_ends_with_its_baselines(sweep
     assert sum("loss=softmax" in name for name in found) == 4
     code, out, err = finish(sweep(*arguments))
     assert code == 0 and "1 done" in out and states(tmp_path) == found, err
+
+
+def test_pixels_put_no_more_into_the_names_of_other_runs(asked):
+    """They have one epoch in an open set, where the others have what was typed."""
+    runs, beside, _ = asked("dataset=synthetic evaluation=open_set epochs=5 loss=arcface,cosface")
+    names = sorted(run.name for run in [*runs, *beside])
+    assert names == ["loss=arcface", "loss=cosface", "loss=softmax", "loss=softmax,model=pixels"]
