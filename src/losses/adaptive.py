@@ -39,6 +39,7 @@ class ElasticFace(AddedMarginHead):
 
     published_margin = 0.5
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(
         self,
@@ -131,6 +132,7 @@ class KappaFace(ArcFace):
 
     published_margin = 0.8
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ class AdaMSoftmax(CosineHead):
     """
 
     published_scale = 30.0
+    in_tiles = True
     plain_slopes = True
 
     def __init__(
@@ -130,6 +131,7 @@ class QAMFace(MarginHead):
 
     published_margin = 0.5
     published_scale = 6.0
+    in_tiles = True
     other_logits = True
 
     def target_cosine(self, targets: Targets) -> Tensor:

@@ -87,12 +87,12 @@ class _Cosines(torch.autograd.Function):
         a, a_norms, b, b_norms, *_ = ctx.saved_tensors
         to_a, to_b = ctx.needs_input_grad
         return (
-            _through_unit(grad @ b, a, a_norms) if to_a else None,
-            _through_unit(grad.T @ a, b, b_norms) if to_b else None,
+            through_unit(grad @ b, a, a_norms) if to_a else None,
+            through_unit(grad.T @ a, b, b_norms) if to_b else None,
         )
 
 
-def _through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
+def through_unit(grad: Tensor, units: Tensor, norms: Tensor) -> Tensor:
     """Turn the gradient (N, D) of unit rows, in place, into that of the rows before they were scaled:
     without its part along them, and divided by their length."""
     radial = (grad * units).sum(1, keepdim=True)

@@ -31,6 +31,7 @@ class CurricularFace(ArcFace):
 
     published_margin = 0.5
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(self, *args, momentum: float = 0.01, **options):
         super().__init__(*args, **options)
@@ -71,6 +72,7 @@ class MVSoftmax(AddedMarginHead):
 
     published_margin = 0.35
     published_scale = 32.0
+    in_tiles = True
 
     def __init__(self, *args, kind: Literal["arc", "am"] = "arc", emphasis: float = 0.2, **options):
         super().__init__(*args, **options)
@@ -115,6 +117,7 @@ class CircleLoss(MarginHead):
 
     published_margin = 0.25
     published_scale = 256.0
+    in_tiles = True
     margin_range = (0.0, 1.0)
 
     def target_cosine(self, targets: Targets) -> Tensor:

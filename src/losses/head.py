@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from .errors import BadArgument, check_choice, check_number, check_whole, is_number
 from .geometry import arccos, cosines, follow, psi, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
+from .tiles import tiled_cross_entropy
 
 HALVES = (torch.half, torch.bfloat16)
+LARGE, TILE = 2**24, 2048  # entries of (B, C) from which tiles are taken, of so many classes
 
 
 def full_precision(method):
@@ -207,10 +209,12 @@ class CosineHead(Head):
             detachment (arXiv 2109.05565): margins count in the loss, and the slope of every logit in
             its own cosine, the targets' and the others', is what that cosine is multiplied by (s, or
             the member's ‖x‖).
+        tiling: compute the loss by tiles of so many classes, without (B, C) in memory. auto: where
+            those would be large on a CPU, and the member can; off: never.
 
     Raises ValueError for a scale that is not a finite number above 0, and for options that would do
     nothing: an `inter_topk_margin` with `inter_topk` 0, `gradient` detached where every slope is that
-    already.
+    already, `tiling` of a loss that needs all cosines at once.
     """
 
     published_scale: float | None = None
@@ -228,6 +232,7 @@ class CosineHead(Head):
         inter_topk: int = 0,
         inter_topk_margin: float = 0.06,
         gradient: Literal["exact", "detached"] = "exact",
+        tiling: int | Literal["auto", "off"] = "auto",
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
@@ -256,6 +261,12 @@ class CosineHead(Head):
         check_choice("gradient", gradient, "exact", "detached")
         self.gradient = gradient
         self.check_detachable(self.plain_slopes)
+        if tiling not in ("auto", "off"):
+            check_whole("tiling", tiling, 1)
+            if not self.can_be_tiled:
+                why = f"changes nothing: {type(self).__name__}, as it is, needs all cosines at once"
+                raise BadArgument("tiling", tiling, why)
+        self.tiling = tiling
 
     def check_detachable(self, plain_slopes: bool) -> None:
         """Raise BadArgument for a detached gradient that would be the exact one."""
@@ -266,6 +277,19 @@ class CosineHead(Head):
                 f"changes nothing for {type(self).__name__}: each logit's slope in its cosine is the "
                 "scale already",
             )
+
+    @property
+    def can_be_tiled(self) -> bool:
+        """Whether nothing that is computed needs all cosines of a sample at once. A class says so for
+        itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
+        return vars(type(self)).get("in_tiles", False) and not (self.dynamic_scale or self.inter_topk)
+
+    def classes_at_a_time(self, embeddings: Tensor) -> int | None:
+        """Return the size of the tiles for embeddings (B, D); None where the loss is not tiled."""
+        if self.tiling != "auto":
+            return None if self.tiling == "off" else self.tiling
+        large = embeddings.device.type == "cpu" and len(embeddings) * self.num_classes >= LARGE
+        return TILE if large and self.can_be_tiled else None
 
     def described(self) -> dict[str, object]:
         scale = {"scale": in_digits(self.scale)} if self.has_scale else {}
@@ -317,6 +341,13 @@ class CosineHead(Head):
         return cosine
 
     # What all members share.
+
+    @full_precision
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        size = self.classes_at_a_time(embeddings)
+        if size:
+            return tiled_cross_entropy(self, embeddings, labels, size)
+        return super().forward(embeddings, labels)
 
     @full_precision
     def logits(self, embeddings: Tensor) -> Tensor:

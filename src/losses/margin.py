@@ -135,6 +135,7 @@ class CosFace(MarginHead):
 
     published_margin = 0.35
     published_scale = 64.0
+    in_tiles = True
     margin_range = (0.0, 2.0)
     plain_slopes = True
 
@@ -157,6 +158,7 @@ class ArcFace(AddedMarginHead):
 
     published_margin = 0.5
     published_scale = 64.0
+    in_tiles = True
 
 
 class LiArcFace(MarginHead):
@@ -177,6 +179,7 @@ class LiArcFace(MarginHead):
 
     published_margin = 0.45
     published_scale = 64.0
+    in_tiles = True
     other_logits = True
 
     def target_cosine(self, targets: Targets) -> Tensor:
@@ -208,6 +211,7 @@ class SphereFace(AngularMarginHead):
 
     published_margin = 1.35
     published_scale = 64.0
+    in_tiles = True
     no_margin = 1.0
     margin_range = (1.0, math.inf)
 
@@ -234,6 +238,7 @@ class CombinedMargin(AngularMarginHead):
 
     published_margin = (1.0, 0.3, 0.2)
     published_scale = 64.0
+    in_tiles = True
     no_margin = (1.0, 0.0, 0.0)
     forms = ("monotone", "paper", "easy", "linear")
 

@@ -118,6 +118,7 @@ class ASoftmax(AnnealedSphereFace):
     """
 
     published_margin = 4.0
+    in_tiles = True
 
     def __init__(
         self,
@@ -159,6 +160,7 @@ class SphereFaceR(SphereFace):
 
     published_margin = 1.5
     published_scale = 30.0
+    in_tiles = True
 
     def __init__(
         self,
@@ -223,6 +225,7 @@ class MagFace(AddedMarginHead):
 
     published_margin = (0.45, 0.8)
     published_scale = 64.0
+    in_tiles = True
     no_margin = (0.0, 0.0)
 
     def __init__(self, *args, l_a: float = 10.0, u_a: float = 110.0, lambda_g: float = 35.0, **options):
@@ -275,6 +278,7 @@ class AdaFace(MarginHead):
 
     published_margin = 0.4
     published_scale = 64.0
+    in_tiles = True
     margin_range = (0.0, 1.0)
 
     def __init__(

@@ -93,6 +93,7 @@ class ArcNegFace(ArcFace):
 
     published_margin = 0.5
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(self, *args, alpha: float = 1.2, sigma: float = 2.0, **options):
         super().__init__(*args, **options)

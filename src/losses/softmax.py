@@ -42,6 +42,7 @@ class NormFace(CosineHead):
     """
 
     published_scale = 30.0
+    in_tiles = True
     plain_slopes = True
 
 
@@ -64,6 +65,7 @@ class X2Softmax(CosineHead):
     """
 
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(self, *args, a: float = -0.9, h: float = 0.0, k: float = 0.65, **options):
         super().__init__(*args, **options)

@@ -1,0 +1,137 @@
+"""What a head of many classes costs, in time and in memory: `python -m benchmarks.tiles`.
+
+ArcFace forward and backward at B 256, D 512, C 100,000 in fp32: in tiles, with all logits in memory, as
+large face-recognition code writes it, and as pytorch-metric-learning has it. Beside them torch's chunked
+linear cross entropy, which knows no margin, and four bare products of B×C×D, which tiles need at least.
+
+    python -m benchmarks.tiles 256 512 100000    another B, D, C
+    python -m benchmarks.tiles auto              from which size tiles are as fast as the dense path
+"""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+
+from benchmarks.timing import interleaved, machine
+from src.losses import ArcFace
+from src.losses.head import TILE
+
+TILED, DENSE = "tiles (tiling=auto)", "dense (tiling=off)"
+ALONE = "nothing but weights and their gradient"
+
+
+def usual(x, w, y) -> torch.Tensor:
+    """As large face-recognition code writes it."""
+    cosine = F.linear(F.normalize(x), F.normalize(w))
+    target = cosine.gather(1, y[:, None]).clamp(-1 + 1e-7, 1 - 1e-7)
+    return F.cross_entropy(64 * cosine.scatter(1, y[:, None], torch.cos(torch.acos(target) + 0.5)), y)
+
+
+def ways(batch: int, dimension: int, classes: int) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    x, y = torch.randn(batch, dimension, requires_grad=True), torch.randint(classes, (batch,))
+    head = ArcFace(dimension, classes)
+    w = head.weight
+
+    def step(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
+        def run() -> None:
+            x.grad = w.grad = None
+            loss().backward()
+
+        return run
+
+    def own(tiling) -> Callable[[], torch.Tensor]:
+        def loss() -> torch.Tensor:
+            head.tiling = tiling
+            return head(x, y)
+
+        return loss
+
+    def products() -> None:
+        with torch.no_grad():
+            for rows in w.split(TILE):
+                z = x @ rows.T
+                x @ rows.T, z @ rows, z.T @ x
+
+    found = {
+        TILED: step(own(TILE)),
+        DENSE: step(own("off")),
+        "usual dense ArcFace": step(lambda: usual(x, w, y)),
+        "four bare products": products,
+        ALONE: lambda: torch.zeros_like(w),
+    }
+    try:
+        from pytorch_metric_learning.losses import ArcFaceLoss
+
+        theirs = ArcFaceLoss(classes, dimension, margin=28.6, scale=64)
+        theirs.W = torch.nn.Parameter(w.detach().T)
+
+        def peer() -> None:
+            theirs.W.grad = x.grad = None
+            theirs(x, y).backward()
+
+        found["pytorch-metric-learning's ArcFaceLoss"] = peer
+    except ImportError:
+        print("without pytorch-metric-learning, which is not installed")
+    if hasattr(F, "linear_cross_entropy"):
+        chunked = step(
+            lambda: F.linear_cross_entropy(
+                64 * F.normalize(x),
+                F.normalize(w),
+                y,
+                options=torch.nn.LinearCrossEntropyOptions(),
+            )
+        )
+        found["torch's linear_cross_entropy, no margin"] = chunked
+    return found
+
+
+def peak(name: str, sizes: list[int]) -> float:
+    """MiB that a process has had at the most that does nothing but this."""
+    line = [sys.executable, "-m", "benchmarks.tiles", "peak", name, *map(str, sizes)]
+    return float(subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def compare(sizes: list[int], rounds: int = 5) -> None:
+    batch, dimension, classes = sizes
+    seconds = interleaved(ways(*sizes), rounds)
+    floor, alone = seconds["four bare products"], peak(ALONE, sizes)
+    print(f"ArcFace forward + backward, B {batch}, D {dimension}, C {classes}; {machine()}")
+    print("  time, as a multiple of the four products, and memory beside W and its gradient")
+    for name, taken in seconds.items():
+        if name != ALONE:
+            more = peak(name, sizes) - alone
+            print(f"  {name:42} {taken * 1e3:8.0f} ms   {taken / floor:5.2f}   +{more:.0f} MiB")
+
+
+def auto() -> None:
+    """Where the dense path loses to tiles."""
+    print(f"tiles as a multiple of the dense path; {machine()}")
+    for batch, classes in ((64, 10_000), (256, 10_000), (512, 20_000), (256, 65_536), (1024, 50_000)):
+        for dimension in (128, 512):
+            both = {k: v for k, v in ways(batch, dimension, classes).items() if k in (TILED, DENSE)}
+            seconds = interleaved(both, 7)
+            ratio = seconds[TILED] / seconds[DENSE]
+            print(
+                f"  B {batch:5}, D {dimension}, C {classes:6}, {batch * classes:.1e} logits: {ratio:.2f}"
+            )
+
+
+def main(arguments: list[str]) -> None:
+    if arguments[:1] == ["peak"]:
+        way = ways(*map(int, arguments[2:]))[arguments[1]]
+        way()
+        way()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+    elif arguments == ["auto"]:
+        auto()
+    else:
+        compare([*map(int, arguments)] or [256, 512, 100_000])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

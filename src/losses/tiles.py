@@ -1,0 +1,168 @@
+"""The exact loss of many classes without its (B, C) logits: tiles of classes, one after the other.
+
+A first pass over the tiles sums up each sample's log-sum-exp, a second one computes each tile again and
+with it the gradients. That is four products of B×C×D in place of three, and memory for one tile. What a
+member does to targets is differentiated by autograd on B numbers, what it does to non-targets on a tile.
+The length of a class's weights is folded into the columns, so there is no second copy of W.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .geometry import TINY_NORM, first_derivatives_only, through_unit, unit
+from .targets import Targets, with_slope_of
+
+if TYPE_CHECKING:
+    from .head import CosineHead
+
+
+class _Tile(NamedTuple):
+    """Classes `rows` of W: their weights (T, D), 1/‖w‖ (T,), and where each sample's target stands
+    among them (B, 1), with whether it does (B, 1)."""
+
+    rows: slice
+    weight: Tensor
+    inverse: Tensor
+    column: Tensor
+    inside: Tensor
+
+    def put(self, matrix: Tensor, values: Tensor | float) -> None:
+        """Write a value a sample to the target's place in a matrix (B, T), where it is in this tile."""
+        there = matrix.gather(1, self.column)
+        values = values.unsqueeze(1) if isinstance(values, Tensor) else torch.full_like(there, values)
+        matrix.scatter_(1, self.column, torch.where(self.inside, values, there))
+
+
+def _tiles(weight: Tensor, labels: Tensor, size: int) -> Iterator[_Tile]:
+    for first in range(0, len(weight), size):
+        own = weight[first : first + size]
+        norms = torch.linalg.vector_norm(own, dim=1)
+        inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
+        column = (labels - first).unsqueeze(1)
+        inside = (column >= 0) & (column < len(own))
+        yield _Tile(slice(first, first + len(own)), own, inverse, column.clamp(0, len(own) - 1), inside)
+
+
+class _Smoothing(NamedTuple):
+    """The weights of a cross entropy: sample i counts with `own` (B,) times −log p_y and, with label
+    smoothing, Σ_j `each` (C,) times −log p_j. `total` is the sum of `each`."""
+
+    own: Tensor
+    each: Tensor | None
+    total: Tensor | float
+
+    @classmethod
+    def of(cls, head: "CosineHead", labels: Tensor) -> "_Smoothing":
+        """As torch's, with `label_smoothing` and `class_weights`."""
+        weights, epsilon = head.class_weights, head.label_smoothing
+        if weights is None:
+            weights = head.weight.new_ones(()).expand(head.num_classes)
+        own = weights[labels]
+        each = epsilon / head.num_classes * weights / own.sum()
+        own = (1 - epsilon) * own / own.sum()
+        return cls(own, each, each.sum()) if epsilon else cls(own, None, 0.0)
+
+
+class _TiledCrossEntropy(torch.autograd.Function):
+    """Embeddings (B, D), W (C, D) and the head's other parameters -> the loss."""
+
+    @staticmethod
+    def forward(ctx, head: "CosineHead", size: int, labels: Tensor, embeddings, weight, *parameters):
+        x, x_norms = unit(embeddings)
+        own, _ = unit(weight[labels])
+        # Autograd differentiates what lies between these and the targets' logits, and the factor.
+        leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
+        targets = Targets(labels, leaves[0], leaves[1], x, own)
+        if head.training:
+            head.update_statistics(targets, None)
+        with torch.enable_grad():
+            with torch.set_grad_enabled(head.gradient == "exact"):
+                t = head.target_cosine(targets)
+            if head.gradient == "detached":
+                t = with_slope_of(leaves[0], t)
+            factor = head.factor(leaves[1])
+            logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
+        smoothing = _Smoothing.of(head, labels)
+        others = torch.full_like(logit, -torch.inf)  # log-sum-exp of the non-targets
+        pulled = torch.zeros_like(logit)
+        for tile in _tiles(weight, labels, size):
+            cosine = (x @ tile.weight.T).mul_(tile.inverse)
+            z = head.non_target_cosines(cosine, targets, t) * factor
+            if smoothing.each is not None:
+                tile.put(z, 0.0)
+                pulled += z @ smoothing.each[tile.rows]
+            tile.put(z, -torch.inf)
+            others = torch.logaddexp(others, z.logsumexp(1))
+        gap = others - logit  # exact also where the target has almost all of the probability
+        surprise = torch.logaddexp(gap, torch.zeros_like(gap))  # −log p_y
+        loss, log_sum = (smoothing.own * surprise).sum(), logit + surprise
+        if smoothing.each is not None:
+            pulled += smoothing.each[labels] * logit
+            loss += (smoothing.total * log_sum - pulled).sum()
+        ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
+        ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor
+        ctx.save_for_backward(embeddings, weight, labels, x, x_norms, gap, log_sum)
+        return loss
+
+    @staticmethod
+    @first_derivatives_only
+    def backward(ctx, grad: Tensor):
+        head, smoothing, leaves = ctx.head, ctx.smoothing, ctx.leaves
+        _, weight, labels, x, x_norms, gap, log_sum = ctx.saved_tensors
+        factor, share = ctx.factor.detach(), grad * (smoothing.own + smoothing.total)
+        of_logit = -smoothing.own * torch.sigmoid(gap)  # 1 − p_y, without cancellation
+        if smoothing.each is not None:
+            of_logit += smoothing.total * torch.sigmoid(-gap) - smoothing.each[labels]
+        found = _gradients(ctx.logit, leaves, grad * of_logit)
+        of_target = torch.zeros_like(share) if found[0] is None else found[0]
+        found[0] = None
+        of_factor = torch.zeros_like(factor)
+        x_grad, weight_grad = torch.zeros_like(x), torch.empty_like(weight)
+        for tile in _tiles(weight, labels, ctx.size):
+            cosine = (x @ tile.weight.T).mul_(tile.inverse)
+            with torch.set_grad_enabled(head.gradient == "exact"):
+                g = head.non_target_cosines(cosine.requires_grad_(), ctx.targets, ctx.t)
+            z = (g.detach() * factor).sub_(log_sum.unsqueeze(1)).exp_().mul_(share.unsqueeze(1))
+            if smoothing.each is not None:
+                z.sub_(grad * smoothing.each[tile.rows])
+            tile.put(z, 0.0)
+            if ctx.factor.requires_grad:
+                of_factor += (z * g.detach()).sum_to_size(factor.shape)
+            z.mul_(factor)
+            if g is not cosine and head.gradient == "exact":
+                z, *more = _gradients(g, (cosine, *leaves), z)
+                found = list(map(_sum, found, more))
+            tile.put(z, of_target)
+            z.mul_(tile.inverse)
+            x_grad.addmm_(z, tile.weight)
+            own = torch.mm(z.T, x, out=weight_grad[tile.rows])
+            radial = (own * tile.weight).sum(1).mul_(tile.inverse**2)
+            own.addcmul_(tile.weight, radial.unsqueeze(1), value=-1)
+        later, of_embeddings, *of_parameters = map(
+            _sum, found, _gradients(ctx.factor, leaves, of_factor)
+        )
+        if later is not None:  # what a member's non-targets have to do with the target's cosine
+            own, norms = unit(weight[labels])
+            x_grad += later.unsqueeze(1) * own
+            weight_grad.index_add_(0, labels, through_unit(later.unsqueeze(1) * x, own, norms))
+        x_grad = through_unit(x_grad, x, x_norms)
+        return None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+
+
+def _gradients(output: Tensor, inputs: tuple[Tensor, ...], grad: Tensor) -> list[Tensor | None]:
+    if not output.requires_grad:
+        return [None] * len(inputs)
+    return [*torch.autograd.grad(output, inputs, grad, retain_graph=True, allow_unused=True)]
+
+
+def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
+    return second if first is None else first if second is None else first + second
+
+
+def tiled_cross_entropy(head: "CosineHead", embeddings: Tensor, labels: Tensor, size: int) -> Tensor:
+    """The mean loss of embeddings (B, D) with labels (B,), by tiles of `size` classes."""
+    others = [p for p in head.parameters() if p is not head.weight and p.requires_grad]
+    return _TiledCrossEntropy.apply(head, size, labels, embeddings, head.weight, *others)
