@@ -2,16 +2,18 @@
 
 ArcFace forward and backward at B 256, D 512, C 100,000 in fp32: in tiles, with all logits in memory, as
 large face-recognition code writes it, and as pytorch-metric-learning has it. Beside them torch's chunked
-linear cross entropy, which knows no margin, and four bare products of B×C×D, which tiles need at least.
+linear cross entropy, which knows no margin, and four bare products of B×C×D, the last of them kept as
+the gradient of W, which is the least that tiles need. Memory is what a process has at the most beside W
+and its gradient.
 
     python -m benchmarks.tiles 256 512 100000    another B, D, C
     python -m benchmarks.tiles auto              from which size tiles are as fast as the dense path
 """
 
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -21,7 +23,6 @@ from src.losses import ArcFace
 from src.losses.head import TILE
 
 TILED, DENSE = "tiles (tiling=auto)", "dense (tiling=off)"
-ALONE = "nothing but weights and their gradient"
 
 
 def usual(x, w, y) -> torch.Tensor:
@@ -53,16 +54,17 @@ def ways(batch: int, dimension: int, classes: int) -> dict[str, Callable[[], obj
 
     def products() -> None:
         with torch.no_grad():
-            for rows in w.split(TILE):
-                z = x @ rows.T
-                x @ rows.T, z @ rows, z.T @ x
+            gradient = torch.empty_like(w)
+            for first in range(0, classes, TILE):
+                rows = slice(first, first + TILE)
+                z = x @ w[rows].T
+                x @ w[rows].T, z @ w[rows], torch.mm(z.T, x, out=gradient[rows])
 
     found = {
         TILED: step(own(TILE)),
         DENSE: step(own("off")),
         "usual dense ArcFace": step(lambda: usual(x, w, y)),
         "four bare products": products,
-        ALONE: lambda: torch.zeros_like(w),
     }
     try:
         from pytorch_metric_learning.losses import ArcFaceLoss
@@ -91,21 +93,35 @@ def ways(batch: int, dimension: int, classes: int) -> dict[str, Callable[[], obj
 
 
 def peak(name: str, sizes: list[int]) -> float:
-    """MiB that a process has had at the most that does nothing but this."""
+    """MiB that a process has at the most while it does this, beside W and its gradient."""
     line = [sys.executable, "-m", "benchmarks.tiles", "peak", name, *map(str, sizes)]
     return float(subprocess.run(line, capture_output=True, text=True, check=True).stdout.split()[-1])
+
+
+def print_peak(name: str, sizes: list[int]) -> None:
+    ways(8, 8, 64)[name]()  # which loads what is loaded once
+    way, (_, dimension, classes) = ways(*sizes)[name], sizes
+    before = memory("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
+    way()
+    print((memory("VmHWM") - before) / 1024 - dimension * classes * 4 / 2**20)
+
+
+def memory(what: str) -> int:
+    """KiB, as Linux counts them."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in status if line.startswith(what))
 
 
 def compare(sizes: list[int], rounds: int = 5) -> None:
     batch, dimension, classes = sizes
     seconds = interleaved(ways(*sizes), rounds)
-    floor, alone = seconds["four bare products"], peak(ALONE, sizes)
+    floor = seconds["four bare products"]
     print(f"ArcFace forward + backward, B {batch}, D {dimension}, C {classes}; {machine()}")
     print("  time, as a multiple of the four products, and memory beside W and its gradient")
     for name, taken in seconds.items():
-        if name != ALONE:
-            more = peak(name, sizes) - alone
-            print(f"  {name:42} {taken * 1e3:8.0f} ms   {taken / floor:5.2f}   +{more:.0f} MiB")
+        more = f"+{peak(name, sizes):.0f} MiB"
+        print(f"  {name:42} {taken * 1e3:8.0f} ms   {taken / floor:5.2f}   {more}")
 
 
 def auto() -> None:
@@ -123,10 +139,7 @@ def auto() -> None:
 
 def main(arguments: list[str]) -> None:
     if arguments[:1] == ["peak"]:
-        way = ways(*map(int, arguments[2:]))[arguments[1]]
-        way()
-        way()
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print_peak(arguments[1], [*map(int, arguments[2:])])
     elif arguments == ["auto"]:
         auto()
     else:

@@ -23,7 +23,7 @@ from .targets import Targets, put_targets, take_targets, with_slope_of
 from .tiles import tiled_cross_entropy
 
 HALVES = (torch.half, torch.bfloat16)
-LARGE, TILE = 2**24, 2048  # entries of (B, C) from which tiles are taken, of so many classes
+LARGE, TILE = 2**23, 2048  # entries of (B, C) from which tiles are taken, of so many classes
 
 
 def full_precision(method):

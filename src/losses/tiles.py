@@ -20,30 +20,33 @@ if TYPE_CHECKING:
 
 
 class _Tile(NamedTuple):
-    """Classes `rows` of W: their weights (T, D), 1/‖w‖ (T,), and where each sample's target stands
-    among them (B, 1), with whether it does (B, 1)."""
+    """Classes `rows` of W: their weights (T, D), 1/‖w‖ (T,), the cosines (B, T) in memory that the next
+    tile will use, and where each sample's target stands (B, 1), with whether it is in this tile."""
 
     rows: slice
     weight: Tensor
     inverse: Tensor
+    cosine: Tensor
     column: Tensor
     inside: Tensor
 
-    def put(self, matrix: Tensor, values: Tensor | float) -> None:
-        """Write a value a sample to the target's place in a matrix (B, T), where it is in this tile."""
+    def put(self, matrix: Tensor, values: Tensor) -> None:
+        """Write a value a sample (B,) to the targets' places in a matrix (B, T)."""
         there = matrix.gather(1, self.column)
-        values = values.unsqueeze(1) if isinstance(values, Tensor) else torch.full_like(there, values)
-        matrix.scatter_(1, self.column, torch.where(self.inside, values, there))
+        matrix.scatter_(1, self.column, torch.where(self.inside, values.unsqueeze(1), there))
 
 
-def _tiles(weight: Tensor, labels: Tensor, size: int) -> Iterator[_Tile]:
+def _tiles(x: Tensor, weight: Tensor, inverse: Tensor, labels: Tensor, size: int) -> Iterator[_Tile]:
+    """Tiles of at most `size` classes; all share one piece of memory, since new memory takes longer than
+    what is computed in it."""
+    memory = x.new_empty(len(x), min(size, len(weight)))
     for first in range(0, len(weight), size):
-        own = weight[first : first + size]
-        norms = torch.linalg.vector_norm(own, dim=1)
-        inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
+        rows = slice(first, first + size)
+        own = weight[rows]
+        cosine = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(inverse[rows])
         column = (labels - first).unsqueeze(1)
         inside = (column >= 0) & (column < len(own))
-        yield _Tile(slice(first, first + len(own)), own, inverse, column.clamp(0, len(own) - 1), inside)
+        yield _Tile(rows, own, inverse[rows], cosine, column.clamp(0, len(own) - 1), inside)
 
 
 class _Smoothing(NamedTuple):
@@ -86,16 +89,20 @@ class _TiledCrossEntropy(torch.autograd.Function):
             factor = head.factor(leaves[1])
             logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
         smoothing = _Smoothing.of(head, labels)
-        others = torch.full_like(logit, -torch.inf)  # log-sum-exp of the non-targets
-        pulled = torch.zeros_like(logit)
-        for tile in _tiles(weight, labels, size):
-            cosine = (x @ tile.weight.T).mul_(tile.inverse)
-            z = head.non_target_cosines(cosine, targets, t) * factor
+        nothing = torch.full_like(logit, -torch.inf)
+        others, pulled = nothing, torch.zeros_like(logit)  # others: log-sum-exp of the non-targets
+        norms = torch.linalg.vector_norm(weight, dim=1)
+        inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
+        for tile in _tiles(x, weight, inverse, labels, size):
+            g = head.non_target_cosines(tile.cosine, targets, t)
+            z = g.mul_(factor) if g is tile.cosine else g * factor
             if smoothing.each is not None:
-                tile.put(z, 0.0)
+                tile.put(z, torch.zeros_like(logit))
                 pulled += z @ smoothing.each[tile.rows]
-            tile.put(z, -torch.inf)
-            others = torch.logaddexp(others, z.logsumexp(1))
+            tile.put(z, nothing)
+            highest = z.amax(1, keepdim=True).clamp_min_(torch.finfo(z.dtype).min)
+            sums = z.sub_(highest).exp_().sum(1)
+            others = torch.logaddexp(others, highest.squeeze(1) + sums.log())
         gap = others - logit  # exact also where the target has almost all of the probability
         surprise = torch.logaddexp(gap, torch.zeros_like(gap))  # −log p_y
         loss, log_sum = (smoothing.own * surprise).sum(), logit + surprise
@@ -104,42 +111,49 @@ class _TiledCrossEntropy(torch.autograd.Function):
             loss += (smoothing.total * log_sum - pulled).sum()
         ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
         ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor
-        ctx.save_for_backward(embeddings, weight, labels, x, x_norms, gap, log_sum)
+        ctx.save_for_backward(embeddings, weight, labels, x, x_norms, inverse, gap, log_sum)
         return loss
 
     @staticmethod
     @first_derivatives_only
     def backward(ctx, grad: Tensor):
         head, smoothing, leaves = ctx.head, ctx.smoothing, ctx.leaves
-        _, weight, labels, x, x_norms, gap, log_sum = ctx.saved_tensors
-        factor, share = ctx.factor.detach(), grad * (smoothing.own + smoothing.total)
+        _, weight, labels, x, x_norms, inverse, gap, log_sum = ctx.saved_tensors
+        factor, exact = ctx.factor.detach(), head.gradient == "exact"
         of_logit = -smoothing.own * torch.sigmoid(gap)  # 1 − p_y, without cancellation
         if smoothing.each is not None:
             of_logit += smoothing.total * torch.sigmoid(-gap) - smoothing.each[labels]
         found = _gradients(ctx.logit, leaves, grad * of_logit)
-        of_target = torch.zeros_like(share) if found[0] is None else found[0]
+        of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[labels]
         found[0] = None
-        of_factor = torch.zeros_like(factor)
+        of_factor, offset = torch.zeros_like(factor), log_sum - (smoothing.own + smoothing.total).log()
         x_grad, weight_grad = torch.zeros_like(x), torch.empty_like(weight)
-        for tile in _tiles(weight, labels, ctx.size):
-            cosine = (x @ tile.weight.T).mul_(tile.inverse)
-            with torch.set_grad_enabled(head.gradient == "exact"):
-                g = head.non_target_cosines(cosine.requires_grad_(), ctx.targets, ctx.t)
-            z = (g.detach() * factor).sub_(log_sum.unsqueeze(1)).exp_().mul_(share.unsqueeze(1))
+        memory = torch.empty_like(weight[: ctx.size])
+        for tile in _tiles(x, weight, inverse, labels, ctx.size):
+            cosine = tile.cosine.requires_grad_()
+            with torch.set_grad_enabled(exact):
+                g = head.non_target_cosines(cosine, ctx.targets, ctx.t)
+            plain = g is cosine
+            counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
+            z = g.detach().mul_(factor) if plain and not counts else g.detach() * factor
+            z.sub_(offset.unsqueeze(1)).exp_()  # probabilities, as far as they count
             if smoothing.each is not None:
-                z.sub_(grad * smoothing.each[tile.rows])
-            tile.put(z, 0.0)
-            if ctx.factor.requires_grad:
-                of_factor += (z * g.detach()).sum_to_size(factor.shape)
-            z.mul_(factor)
-            if g is not cosine and head.gradient == "exact":
-                z, *more = _gradients(g, (cosine, *leaves), z)
+                z.sub_(smoothing.each[tile.rows])
+            if counts or not plain:
+                tile.put(z, torch.zeros_like(gap))
+            if counts:
+                of_factor += grad * (z * g.detach()).sum_to_size(factor.shape)
+            if plain or not exact:
+                z.mul_(factor * grad * tile.inverse)
+            else:
+                z, *more = _gradients(g, (cosine, *leaves), z.mul_(factor * grad))
                 found = list(map(_sum, found, more))
+                z = z.mul_(tile.inverse)
             tile.put(z, of_target)
-            z.mul_(tile.inverse)
             x_grad.addmm_(z, tile.weight)
             own = torch.mm(z.T, x, out=weight_grad[tile.rows])
-            radial = (own * tile.weight).sum(1).mul_(tile.inverse**2)
+            products = torch.mul(own, tile.weight, out=memory[: len(own)])
+            radial = products.sum(1).mul_(tile.inverse**2)
             own.addcmul_(tile.weight, radial.unsqueeze(1), value=-1)
         later, of_embeddings, *of_parameters = map(
             _sum, found, _gradients(ctx.factor, leaves, of_factor)
