@@ -161,8 +161,8 @@ class KappaFace(ArcFace):
         self.register_buffer("resultants", torch.zeros(num_classes, dtype=real()))  # r̄
         self.register_buffer("counts", torch.zeros(num_classes, dtype=real()))  # n
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        super().update_statistics(targets, cosine)
+    def update_statistics(self, targets: Targets) -> None:
+        super().update_statistics(targets)
         labels = targets.labels
         x = targets.unit_embeddings.to(self.means.dtype)
         finite = x.isfinite().all(1, keepdim=True)  # only these count: see `follow`

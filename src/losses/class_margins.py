@@ -55,8 +55,8 @@ class AdaMSoftmax(CosineHead):
         self.margins = nn.Parameter(torch.empty(self.num_classes, dtype=real()).uniform_(low, high))
         self.margin_weight = margin_weight
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        super().update_statistics(targets, cosine)
+    def update_statistics(self, targets: Targets) -> None:
+        super().update_statistics(targets)
         self.margins.clamp_(0, 1)
 
     def target_cosine(self, targets: Targets) -> Tensor:

@@ -39,8 +39,8 @@ class CurricularFace(ArcFace):
         self.momentum = momentum
         self.register_buffer("easiness", torch.tensor(0.0, dtype=real()))
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        super().update_statistics(targets, cosine)
+    def update_statistics(self, targets: Targets) -> None:
+        super().update_statistics(targets)
         follow(self.easiness, targets.cosine.mean(), self.momentum)
 
     def non_target_cosines(self, cosine: Tensor, targets: Targets, t: Tensor) -> Tensor:

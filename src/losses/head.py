@@ -282,7 +282,7 @@ class CosineHead(Head):
     def can_be_tiled(self) -> bool:
         """Whether nothing that is computed needs all cosines of a sample at once. A class says so for
         itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
-        return vars(type(self)).get("in_tiles", False) and not (self.dynamic_scale or self.inter_topk)
+        return vars(type(self)).get("in_tiles", False) and not self.inter_topk
 
     def classes_at_a_time(self, embeddings: Tensor) -> int | None:
         """Return the size of the tiles for embeddings (B, D); None where the loss is not tiled."""
@@ -322,14 +322,9 @@ class CosineHead(Head):
         cosine, x, w = cosines(embeddings, self.weight)
         return cosine, x, w.index_select(0, labels)
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        """Update running statistics by one training step with cosines (B, C). Called in training mode
-        only, under `no_grad`. A batch that is not finite must leave them finite: see `follow`."""
-        if self.dynamic_scale:
-            others = (self.fixed_scale * cosine).scatter(1, targets.labels.unsqueeze(1), -math.inf)
-            log_mean = others.logsumexp((0, 1)) - math.log(len(cosine))
-            median = targets.angle.median().clamp_max(math.pi / 4)
-            follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
+    def update_statistics(self, targets: Targets) -> None:
+        """Update running statistics by one training step. Called in training mode only, under `no_grad`.
+        A batch that is not finite must leave them finite: see `follow`."""
 
     def target_cosine(self, targets: Targets) -> Tensor:
         """Return t (B,), which replaces the target's cosine in its logit; autograd differentiates it."""
@@ -361,7 +356,10 @@ class CosineHead(Head):
         targets = Targets(labels, target, embeddings, x, w)
         if self.training:
             with torch.no_grad():
-                self.update_statistics(targets, cosine)
+                if self.dynamic_scale:
+                    others = (self.fixed_scale * cosine).scatter(1, column, -math.inf)
+                    self.follow_batch(targets, others.logsumexp(1))
+                self.update_statistics(targets)
         detached = self.gradient == "detached"
         with torch.set_grad_enabled(torch.is_grad_enabled() and not detached):
             t = self.target_cosine(targets)
@@ -375,6 +373,12 @@ class CosineHead(Head):
             return put_targets(untouched if others is cosine else others, factor, column, t)
         factor = factor.expand_as(cosine)
         return (factor * others).scatter(1, column, factor.gather(1, column) * t.unsqueeze(1))
+
+    def follow_batch(self, targets: Targets, others: Tensor) -> None:
+        """Let a dynamic scale follow a batch, given log Σ_{j≠y} exp(s c_j) (B,)."""
+        log_mean = others.logsumexp(0) - math.log(len(others))
+        median = targets.angle.median().clamp_max(math.pi / 4)
+        follow(self.fixed_scale, (log_mean / median.cos()).clamp_min(1.0))
 
     def _raise_hardest(self, cosine: Tensor, labels: Tensor) -> Tensor:
         """Move the k hardest non-targets of each row of cosines (B, C) nearer by `inter_topk_margin`."""

@@ -44,8 +44,8 @@ class AnnealedSphereFace(SphereFace):
         """λ, the weight of the plain cosine, now."""
         return (self.lambda_base / (1 + self.gamma * self.steps)).clamp_min(self.lambda_min)
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        super().update_statistics(targets, cosine)
+    def update_statistics(self, targets: Targets) -> None:
+        super().update_statistics(targets)
         self.steps.add_(1)
 
     def published_cosine(self, phi: Tensor) -> Tensor:
@@ -297,8 +297,8 @@ class AdaFace(MarginHead):
         self.register_buffer("mean", torch.tensor(20.0, dtype=real()))  # the authors' starting values
         self.register_buffer("deviation", torch.tensor(100.0, dtype=real()))
 
-    def update_statistics(self, targets: Targets, cosine: Tensor) -> None:
-        super().update_statistics(targets, cosine)
+    def update_statistics(self, targets: Targets) -> None:
+        super().update_statistics(targets)
         norm = targets.norm.clamp(0.001, 100)
         follow(self.mean, norm.mean(), self.momentum)
         if len(norm) > 1:  # one sample has no deviation

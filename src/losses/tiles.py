@@ -69,6 +69,25 @@ class _Smoothing(NamedTuple):
         return cls(own, each, each.sum()) if epsilon else cls(own, None, 0.0)
 
 
+class _Sums:
+    """Sums up the logits of the non-targets over tiles: `others`, their log-sum-exp (B,), and
+    `weighted`, their sum (B,) with the weights `each` (C,), if there are any."""
+
+    def __init__(self, like: Tensor, each: Tensor | None = None):
+        self.zero, self.nothing = torch.zeros_like(like), torch.full_like(like, -torch.inf)
+        self.others, self.weighted, self.each = self.nothing, self.zero, each
+
+    def add(self, tile: _Tile, z: Tensor) -> None:
+        """Add a tile's logits (B, T), which are overwritten."""
+        if self.each is not None:
+            tile.put(z, self.zero)
+            self.weighted = self.weighted + z @ self.each[tile.rows]
+        tile.put(z, self.nothing)
+        highest = z.amax(1, keepdim=True).clamp_min_(torch.finfo(z.dtype).min)
+        sums = z.sub_(highest).exp_().sum(1)
+        self.others = torch.logaddexp(self.others, highest.squeeze(1) + sums.log())
+
+
 class _TiledCrossEntropy(torch.autograd.Function):
     """Embeddings (B, D), W (C, D) and the head's other parameters -> the loss."""
 
@@ -79,8 +98,15 @@ class _TiledCrossEntropy(torch.autograd.Function):
         # Autograd differentiates what lies between these and the targets' logits, and the factor.
         leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
         targets = Targets(labels, leaves[0], leaves[1], x, own)
+        norms = torch.linalg.vector_norm(weight, dim=1)
+        inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
+        if head.training and head.dynamic_scale:
+            sums = _Sums(leaves[0])
+            for tile in _tiles(x, weight, inverse, labels, size):
+                sums.add(tile, tile.cosine.mul_(head.fixed_scale))
+            head.follow_batch(targets, sums.others)
         if head.training:
-            head.update_statistics(targets, None)
+            head.update_statistics(targets)
         with torch.enable_grad():
             with torch.set_grad_enabled(head.gradient == "exact"):
                 t = head.target_cosine(targets)
@@ -89,25 +115,16 @@ class _TiledCrossEntropy(torch.autograd.Function):
             factor = head.factor(leaves[1])
             logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
         smoothing = _Smoothing.of(head, labels)
-        nothing = torch.full_like(logit, -torch.inf)
-        others, pulled = nothing, torch.zeros_like(logit)  # others: log-sum-exp of the non-targets
-        norms = torch.linalg.vector_norm(weight, dim=1)
-        inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
+        sums = _Sums(logit, smoothing.each)
         for tile in _tiles(x, weight, inverse, labels, size):
             g = head.non_target_cosines(tile.cosine, targets, t)
-            z = g.mul_(factor) if g is tile.cosine else g * factor
-            if smoothing.each is not None:
-                tile.put(z, torch.zeros_like(logit))
-                pulled += z @ smoothing.each[tile.rows]
-            tile.put(z, nothing)
-            highest = z.amax(1, keepdim=True).clamp_min_(torch.finfo(z.dtype).min)
-            sums = z.sub_(highest).exp_().sum(1)
-            others = torch.logaddexp(others, highest.squeeze(1) + sums.log())
+            sums.add(tile, g.mul_(factor) if g is tile.cosine else g * factor)
+        others, pulled = sums.others, sums.weighted
         gap = others - logit  # exact also where the target has almost all of the probability
         surprise = torch.logaddexp(gap, torch.zeros_like(gap))  # −log p_y
         loss, log_sum = (smoothing.own * surprise).sum(), logit + surprise
         if smoothing.each is not None:
-            pulled += smoothing.each[labels] * logit
+            pulled = pulled + smoothing.each[labels] * logit
             loss += (smoothing.total * log_sum - pulled).sum()
         ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
         ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor

@@ -19,6 +19,7 @@ from .resume import best_epoch, keeps_best, save_run
 
 log = logging.getLogger(__name__)
 SAMPLES = 1000  # training images whose accuracy W&B shows
+LOGITS = 2**24  # in memory at a time: 64 MiB
 NOT_METRICS = ("epoch", "loss", "lr", "head_lr", "margin", "scale")  # of a row of metrics.csv
 
 
@@ -107,8 +108,10 @@ def training_accuracy(run: Run) -> float:
     backbone, head = run.model
     split = run.data.train
     rows = torch.linspace(0, len(split) - 1, min(len(split), SAMPLES)).long()
+    embeddings = embed(backbone, split, run.device, rows)
+    at_once = max(1, LOGITS // head.num_classes)
     with torch.no_grad():
-        predicted = head.logits(embed(backbone, split, run.device, rows)).argmax(1)
+        predicted = torch.cat([head.logits(some).argmax(1) for some in embeddings.split(at_once)])
     return float((predicted == split.labels[rows.to(split.labels.device)]).float().mean())
 
 

@@ -23,6 +23,7 @@ OPTIONS = [
     (ArcFace, {"label_smoothing": 0.2, "class_weights": [0.5 + i / 10 for i in range(C)]}),
     (CosFace, {"class_weights": [1 + i for i in range(C)]}),
     (ArcFace, {"learnable_scale": True}),
+    (ArcFace, {"dynamic_scale": True, "scale": 5.0}),
     (ArcFace, {"gradient": "detached"}),
     (ArcFace, {"beyond_pi": "linear"}),
     (CurricularFace, {"gradient": "detached"}),
@@ -151,7 +152,6 @@ def test_auto_takes_tiles_where_the_logits_would_be_large():
         (losses.NPCFace, {}),
         (losses.UniFace, {}),
         (ArcFace, {"inter_topk": 3}),
-        (ArcFace, {"dynamic_scale": True}),
     ],
 )
 def test_a_loss_that_needs_all_cosines_at_once_refuses_tiles(member, options):
