@@ -142,11 +142,11 @@ def dataset_splits(
     config = with_overrides(run, [*([] if own else [f"dataset={source}"]), *overrides], config_dir)
     config = with_classes(config, REBUILT)
     needs = {} if run.owns(config) or part == "validation" else {"val_fraction": 0.0}
-    return parts_of(run.data(config.replace(dataset=needs)), part, f"dataset={source}")
+    return asked_splits(run.data(config.replace(dataset=needs)), part, f"dataset={source}")
 
 
-def parts_of(data: Dataset, part: str, called: str) -> tuple[dict[str, Split], tuple[str, ...]]:
-    """A `part` of a data set, or `all`, by name, and the files that were left out."""
+def asked_splits(data: Dataset, part: str, called: str) -> tuple[dict[str, Split], tuple[str, ...]]:
+    """The split `part` of a data set, or `all`, by name, and the files that were left out."""
     wanted = SPLITS if part == "all" else {part: SPLITS[part]}
     splits = {name: getattr(data, key) for name, key in wanted.items()}
     splits = {name: split for name, split in splits.items() if split is not None}
@@ -162,7 +162,7 @@ def splits_of(
     which have no split; one data set with its overrides; or nothing, for the run's own data. Raises
     UserError for anything else."""
     if not words:
-        return parts_of(run.data(run.config), part, "the run's data set")
+        return asked_splits(run.data(run.config), part, "the run's data set")
     words = [word.removeprefix("dataset=") for word in words]
     overrides = [word for word in words if "=" in word and not Path(word).exists()]
     sources = [word for word in words if word not in overrides]

@@ -108,7 +108,7 @@ def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:
     lists one by one, that hold a matrix or a filter, each with what follows it and holds none, as norms
     do. What the body holds itself, as tokens and positions, is with the first."""
     layers: list[list[nn.Parameter]] = []
-    for part in parts_of(body):
+    for part in modules_of(body):
         parameters = list(part.parameters())
         if not layers or any(parameter.ndim > 1 for parameter in parameters):
             layers.append([])
@@ -119,7 +119,7 @@ def layers_of(body: nn.Module) -> list[list[nn.Parameter]]:
     return layers
 
 
-def parts_of(module: nn.Module) -> list[nn.Module]:
+def modules_of(module: nn.Module) -> list[nn.Module]:
     """The parts of a module that have parameters; a sequence, a list, or a part that is all there is, in
     parts of its own, unless it holds some itself."""
     parts = [child for child in module.children() if any(True for _ in child.parameters())]
@@ -127,7 +127,7 @@ def parts_of(module: nn.Module) -> list[nn.Module]:
     for part in parts:
         in_parts = len(parts) == 1 or isinstance(part, (nn.Sequential, nn.ModuleList))
         holds_itself = any(True for _ in part.parameters(recurse=False))
-        found += parts_of(part) if in_parts and not holds_itself else [part]
+        found += modules_of(part) if in_parts and not holds_itself else [part]
     return found
 
 
