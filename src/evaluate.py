@@ -1,10 +1,12 @@
-"""Evaluate a trained run, on its own data or others: `python -m src.evaluate <run> [overrides]`."""
+"""Evaluate a trained run, on its own data or others: `python -m src.evaluate <run> [overrides]`; or the
+embeddings of any encoder, of two to see which is better: `python -m src.evaluate a.npz b.npz`."""
 
 if __name__ == "__main__":
     from src.errors import begin_command
 
     begin_command()
 
+import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -12,8 +14,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from .commands import refuse_existing
 from .config import Config
 from .datasets.files import left_out, name_some
+from .durable import write_text
+from .errors import UserError, in_one_line
 from .evaluation import EVALUATIONS, METRICS
 from .foreign import own_folder
 from .run.build import check_config
@@ -23,12 +28,36 @@ from .run.load import REBUILT, Trained
 from .run.using import add_config_dir, model_parser, use_model
 from .words import counted, file_name
 
+FILES = (".npz", ".npy", ".parquet")  # of embeddings
+
 
 def main() -> None:
     parser = model_parser("evaluate", __doc__, "default: <run>/evaluations/<time>-<data set>")
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
+    parser.add_argument("--labels", type=Path, help="of embeddings in a .npy file: another such file")
     add_config_dir(parser)
+    given = parser.parse_intermixed_args()
+    if given.run.suffix.lower() in FILES and not given.run.is_dir():
+        return judge_files([given.run, *map(Path, given.overrides)], given)
     use_model(parser, evaluate)
+
+
+def judge_files(paths: list[Path], given: Namespace) -> None:
+    from .analysis import judge
+
+    try:
+        refuse_existing(given.out)
+        if len(paths) > 2:
+            raise UserError(f"{paths[2]}: one file of embeddings is judged, or two are compared")
+        found = judge.judge(paths, given.labels)
+        judge.show(found)
+        if given.out:
+            write_text(given.out, found.to_json())
+            print(f"-> {given.out}")
+    except UserError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
 
 
 def evaluate(run: Trained, given: Namespace) -> None:

@@ -83,5 +83,5 @@ def classes_variance(gaps: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
         means[draw] = sums @ picked / (counts @ picked)
     of_mean, repeats = float(np.var(means.mean(1), ddof=1)), len(gaps)
     of_each = float(np.var(means, axis=0, ddof=1).mean())
-    noise = max(0.0, (of_each - of_mean) / (repeats - 1))
+    noise = max(0.0, (of_each - of_mean) / (repeats - 1)) if repeats > 1 else 0.0
     return max(0.0, of_mean - noise), len(counts)

@@ -49,16 +49,21 @@ def embeddings(
     They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
     samples. Raises ValueError, with the row, for what is no number, no label or no known split,
     and for arrays that do not fit each other."""
-    path = found(root, file)
+    labels = labels and found(root, labels, "labels")
+    return read_features(found(root, file), labels)._replace(standardise=standardise)
+
+
+def read_features(path: Path, labels: Path | None = None) -> Samples:
+    """The features in a file, as `embeddings` reads them; a .npy's `labels` are in another. Raises what
+    that raises."""
     readers = {".npz": read_npz, ".npy": read_npy, ".parquet": read_lists}
-    if path.suffix.lower() not in readers:
-        raise BadArgument("file", file, f"features are read from {', '.join(readers)}")
-    if labels is not None and path.suffix.lower() != ".npy":
-        raise BadArgument("labels", labels, f"{file} has its own; only a .npy file needs another")
+    kind = path.suffix.lower()
+    if kind not in readers:
+        raise BadArgument("file", str(path), f"features are read from {', '.join(readers)}")
+    if labels is not None and kind != ".npy":
+        raise BadArgument("labels", str(labels), f"{path} has its own; only a .npy file needs another")
     check_file(path, MOST_BYTES)
-    own = {"labels": labels and found(root, labels, "labels")} if path.suffix.lower() == ".npy" else {}
-    samples = samples_of(path, readers[path.suffix.lower()](path, **own))
-    return samples._replace(standardise=standardise)
+    return samples_of(path, read_npy(path, labels) if kind == ".npy" else readers[kind](path))
 
 
 def read_npz(path: Path) -> Arrays:

@@ -1,0 +1,189 @@
+"""Which of two encoders is better, by the embeddings that they give the same samples.
+
+Nothing is trained here, so there are no seeds: the doubt is about other classes. The bootstrap draws
+whole classes, the same ones for both encoders (see people.py)."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from ..datasets.embeddings import read_features
+from ..datasets.files import name_some
+from ..errors import UserError
+from ..evaluation import METRICS, retrieval, sample_pairs, score_pairs, verification
+from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..words import counted
+from .people import classes_variance
+from .phrases import INTERVAL, interval_text, number
+from .statistics import CONFIDENCE, FEWEST_DEGREES, Difference, t_quantile
+
+HEADLINE = "map_at_r"
+PAIRS = 100_000  # of either kind, drawn
+
+
+@dataclass
+class Side:
+    """What the embeddings of one file reach: `metrics` by name, and what each sample adds to those of
+    retrieval, `per_query` (N, M)."""
+
+    name: str
+    metrics: dict[str, float]
+    per_query: np.ndarray
+
+
+@dataclass
+class Judgement:
+    """`metrics` and their `intervals` by file and name; `differences` of the second file minus the
+    first, by metric. Intervals are for other classes; those of pairs have none."""
+
+    samples: int
+    classes: int
+    metrics: dict[str, dict[str, float]]
+    intervals: dict[str, dict[str, Difference]]
+    differences: dict[str, Difference]
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+
+def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
+    """Judge the embeddings in one file or in two, of the same samples in the same order, or with the
+    same names. Raises UserError for anything else."""
+    try:
+        samples = [read_features(path, labels) for path in paths]
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    given = [(one.images.reshape(len(one.labels), -1), one.labels, one.names) for one in samples]
+    if len(given) == 2:
+        given[1] = in_order(paths, *given)
+    truth = given[0][1]
+    classes, place = np.unique(truth, return_inverse=True)
+    place = torch.from_numpy(place)
+    pairs = sample_pairs(place, PAIRS)
+    alike = len({path.name for path in paths}) < len(paths)
+    names = [str(path) if alike else path.name for path in paths]
+    sides = [
+        side(name, torch.from_numpy(features), place, pairs)
+        for name, (features, *_) in zip(names, given, strict=True)
+    ]
+    if not all(one.metrics for one in sides):
+        raise UserError(f"{name_some(names)}: no class has two samples, so there is nothing to search")
+    found = Judgement(
+        len(truth),
+        len(classes),
+        {one.name: one.metrics for one in sides},
+        {one.name: for_other_classes(one.per_query, place.numpy()) for one in sides},
+        {},
+    )
+    if len(sides) == 2:
+        first, second = sides
+        found.differences = {
+            metric: Difference.of(second.metrics[metric] - first.metrics[metric], None)
+            for metric in second.metrics
+            if metric in first.metrics
+        } | for_other_classes(second.per_query - first.per_query, place.numpy())
+    return found
+
+
+def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
+    """The second file's samples in the order of the first's. Raises UserError unless they are the
+    same."""
+    (_, labels, names), (features, other, other_names) = first, second
+    named = names is not None and other_names is not None and len(set(names)) == len(names)
+    if named and sorted(names) == sorted(other_names):
+        where = {name: row for row, name in enumerate(other_names)}
+        rows = np.array([where[name] for name in names])
+        features, other, other_names = features[rows], other[rows], other_names[rows]
+    if len(labels) != len(other):
+        counts = f"{len(labels):,} and {len(other):,} samples"
+        raise UserError(f"{paths[0]} and {paths[1]} hold {counts}: two encoders are judged by the same")
+    wrong = np.flatnonzero(labels != other)
+    if len(wrong):
+        row = wrong[0]
+        raise UserError(
+            f"{paths[1]}: sample {row} is of class {other[row]}, in {paths[0]} of {labels[row]}: two "
+            "encoders are judged by the same samples in the same order, or with the same names"
+        )
+    return features, other, other_names
+
+
+def side(name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...]) -> Side:
+    retrieved = retrieval(features, labels)
+    metrics = retrieved.metrics
+    if metrics:
+        metrics = metrics | verification(score_pairs(features, *pairs))
+    return Side(name, metrics, retrieved.per_query.numpy())
+
+
+def for_other_classes(values: np.ndarray, labels: np.ndarray) -> dict[str, Difference]:
+    """Means over queries of per-query values (N, M) by metric, with intervals for other classes."""
+    found = {}
+    for column, metric in enumerate(RETRIEVAL_METRICS):
+        queries = np.isfinite(values[:, column])
+        own = values[queries, column].astype(float)
+        variance, classes = classes_variance(own[None], labels[queries])
+        few = classes - 1 < FEWEST_DEGREES
+        half = None if few else t_quantile(CONFIDENCE, classes - 1) * sqrt(variance)
+        found[metric] = Difference.of(float(own.mean()), half)
+    return found
+
+
+def sentence(found: Judgement) -> str:
+    """What a reader should take away."""
+    names = list(found.metrics)
+    if len(names) == 1:
+        reached = found.intervals[names[0]][HEADLINE]
+        ends = interval_text(HEADLINE, reached.low, reached.high).replace(" … ", " to ")
+        said = f"{names[0]} reaches {number(HEADLINE, reached.estimate)} of {METRICS[HEADLINE].label}"
+        return f"{said} ({ends} for other classes)" if ends else said
+    gap, label = found.differences[HEADLINE], METRICS[HEADLINE].label
+    ahead, behind = names[::-1] if gap.estimate > 0 else names
+    size = number(HEADLINE, abs(gap.estimate), signed=True).lstrip("+")
+    if gap.low is None:
+        return (
+            f"{ahead} is ahead of {behind} by {size} of {label}; too few classes to say how sure that is"
+        )
+    between = f"{names[1]} − {names[0]}"
+    ends = " to ".join(number(HEADLINE, end, signed=True).split()[0] for end in (gap.low, gap.high))
+    if gap.separable:
+        said = f"{ahead} is better than {behind}, by {size} of {label}"
+        return f"{said} ({between}: {ends} for other classes)"
+    return f"neither is shown to be better: {between} is {ends} of {label} for other classes"
+
+
+def show(found: Judgement) -> None:
+    """Print a table and the sentence."""
+    names = list(found.metrics)
+    print(f"{counted(found.samples, 'sample')} of {counted(found.classes, 'class')}")
+    table = Table("metric")
+    for name in names:
+        table.add_column(name, justify="right")
+    last = f"second − first, {INTERVAL}" if len(names) == 2 else INTERVAL
+    table.add_column(last, justify="right")
+    for metric in found.metrics[names[0]]:
+        cells = [number(metric, found.metrics[name][metric]) for name in names]
+        if len(names) == 2:
+            gap = found.differences.get(metric)
+            cells.append(difference_cell(metric, gap) if gap else "")
+        else:
+            own = found.intervals[names[0]].get(metric)
+            cells.append(interval_text(metric, own.low, own.high) if own else "")
+        table.add_row(METRICS[metric].label, *cells)
+    Console(highlight=False).print(table)
+    print(sentence(found))
+
+
+def difference_cell(metric: str, gap: Difference) -> str:
+    text = number(metric, gap.estimate, signed=True)
+    if gap.low is not None:
+        low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
+        text += f" ({low} … {high})" + " *" * gap.separable
+    return text

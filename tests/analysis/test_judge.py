@@ -1,0 +1,114 @@
+"""Which of two encoders is better, by files of their embeddings."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from src.analysis.judge import for_other_classes, judge, sentence
+from src.errors import UserError
+from src.evaluation import retrieval
+
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture
+def encoders(tmp_path):
+    """encoders(1.9, 1.6) writes a file for each: the same samples of 40 classes, with such noise."""
+    labels = np.repeat(np.arange(40), 10)
+    centres, noise = RNG.normal(size=(40, 16))[labels], RNG.normal(size=(400, 16))
+    names = np.array([f"{row}.png" for row in range(400)])
+
+    def write(*levels: float, order=None, named=True):
+        paths = []
+        for number, level in enumerate(levels):
+            rows = order if order is not None and number else np.arange(400)
+            arrays = {"features": (centres + level * noise)[rows], "labels": labels[rows]}
+            paths.append(tmp_path / f"{'abc'[number]}.npz")
+            np.savez(paths[-1], **arrays, **({"names": names[rows]} if named else {}))
+        return paths
+
+    return write
+
+
+def test_the_better_encoder_is_named_with_an_interval_for_other_classes(encoders):
+    found = judge(encoders(1.9, 1.5))
+    assert sentence(found).startswith("b.npz is better than a.npz, by ")
+    gap = found.differences["map_at_r"]
+    assert gap.low > 0 and gap.separable and gap.low < gap.estimate < gap.high
+    assert sentence(judge(encoders(1.5, 1.9))).startswith("a.npz is better than b.npz, by ")
+    with np.load(encoders(1.9)[0]) as kept:
+        features, labels = torch.from_numpy(kept["features"]).float(), torch.from_numpy(kept["labels"])
+    assert found.metrics["a.npz"]["map_at_r"] == pytest.approx(
+        retrieval(features, labels).metrics["map_at_r"]
+    )
+
+
+def test_equal_encoders_are_not_told_apart(encoders, tmp_path):
+    first, _ = encoders(1.5, 1.5)
+    with np.load(first) as kept:
+        turned = kept["features"] + 0.3 * RNG.normal(size=kept["features"].shape)
+        other = kept["features"] + 0.3 * RNG.normal(size=kept["features"].shape)
+        for path, features in ((tmp_path / "d.npz", turned), (tmp_path / "e.npz", other)):
+            np.savez(path, features=features, labels=kept["labels"])
+    found = judge([tmp_path / "d.npz", tmp_path / "e.npz"])
+    assert sentence(found).startswith("neither is shown to be better: e.npz − d.npz is -")
+
+
+def test_one_file_has_its_metrics_with_intervals(encoders):
+    found = judge(encoders(1.5))
+    reached = found.intervals["a.npz"]["map_at_r"]
+    assert reached.estimate == pytest.approx(found.metrics["a.npz"]["map_at_r"])
+    assert sentence(found).startswith("a.npz reaches ") and not found.differences
+    json.loads(found.to_json())
+
+
+def test_samples_in_another_order_are_found_by_their_names(encoders):
+    order = RNG.permutation(400)
+    same, shuffled = judge(encoders(1.9, 1.5)), judge(encoders(1.9, 1.5, order=order))
+    assert shuffled.differences["map_at_r"].estimate == same.differences["map_at_r"].estimate
+    with pytest.raises(
+        UserError, match=r"b.npz: sample 0 is of class .*, in .*a.npz of 0: two encoders"
+    ):
+        judge(encoders(1.9, 1.5, order=order, named=False))
+
+
+def test_files_that_cannot_be_judged_are_named(encoders, tmp_path):
+    first, _ = encoders(1.9, 1.5)
+    alone = tmp_path / "alone.npz"
+    np.savez(alone, features=np.eye(4), labels=np.arange(4))
+    with pytest.raises(UserError, match="no class has two samples"):
+        judge([alone])
+    with pytest.raises(UserError, match="hold 400 and 4 samples"):
+        judge([first, alone])
+    (tmp_path / "torn.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"torn.npz: cannot be read as an .npz"):
+        judge([tmp_path / "torn.npz"])
+
+
+def test_intervals_for_other_classes_cover_and_those_of_independent_samples_do_not():
+    rng, classes, queries, tables = np.random.default_rng(1), 40, 8, 400
+    labels = np.repeat(np.arange(classes), queries)
+    covered = naive = 0
+    for _ in range(tables):
+        values = rng.normal(0, 1, classes)[labels] + rng.normal(0, 1, len(labels))
+        found = for_other_classes(np.tile(values[:, None], 5), labels)["map_at_r"]
+        covered += found.low <= 0 <= found.high
+        naive += abs(values.mean()) <= 1.96 * values.std(ddof=1) / np.sqrt(len(values))
+    assert 0.92 <= covered / tables <= 0.98 and naive / tables < 0.80
+
+
+def test_the_command_judges_files(encoders, tmp_path):
+    out = tmp_path / "judgement.json"
+    line = [sys.executable, "-m", "src.evaluate", *map(str, encoders(1.9, 1.5)), "--out", str(out)]
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "400 samples of 40 classes" in done.stdout and "b.npz is better than a.npz" in done.stdout
+    assert json.loads(out.read_text())["differences"]["map_at_r"]["separable"] is True
+    again = subprocess.run(line, capture_output=True, text=True)
+    assert again.returncode == 1 and "exists already" in again.stderr
+    three = subprocess.run([*line[:5], line[4]], capture_output=True, text=True)
+    assert three.returncode == 1 and "one file of embeddings is judged, or two" in three.stderr
