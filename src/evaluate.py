@@ -17,7 +17,6 @@ from rich.table import Table
 from .commands import refuse_existing
 from .config import Config
 from .datasets.files import left_out, name_some
-from .durable import write_text
 from .errors import UserError, in_one_line
 from .evaluation import EVALUATIONS, METRICS
 from .foreign import own_folder
@@ -52,7 +51,7 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
         found = judge.judge(paths, given.labels)
         judge.show(found)
         if given.out:
-            write_text(given.out, found.to_json())
+            found.save(given.out)
             print(f"-> {given.out}")
     except UserError as error:
         sys.exit(str(error))

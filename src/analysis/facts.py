@@ -18,6 +18,7 @@ from .statistics import Difference, Family, Repeat
 from .verdict import Undecided, undecided
 
 TYPICAL = 0.25  # share of a loss's settings left out at either end where their spread is averaged
+FEW_EFFECTS = 12  # that a reader will read
 FEWEST_SETTINGS = 3  # of a loss, for their spread to be known
 
 
@@ -109,6 +110,14 @@ class Facts:
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1, allow_nan=False)
+
+
+def effects_to_show(facts: Facts) -> list[Effect]:
+    """All effects or, of many, those that are separable from 0 and those of the loss to use."""
+    if len(facts.what_matters) <= FEW_EFFECTS or not facts.which_loss:
+        return facts.what_matters
+    leader = facts.which_loss.leader
+    return [effect for effect in facts.what_matters if effect.separable or effect.loss in (leader, None)]
 
 
 def find_facts(comparison, baseline: str | None = None, detect: float | None = None) -> Facts:

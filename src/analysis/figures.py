@@ -12,6 +12,7 @@ from .. import plots
 from ..evaluation import METRICS, Metric
 from ..foreign import array_shape, read_arrays
 from ..run.folder import RunFolder
+from .facts import effects_to_show
 from .phrases import INTERVAL
 from .ranking import Comparison, Setting
 from .shared import split_shared
@@ -161,7 +162,7 @@ def effects_figure(comparison: Comparison) -> Figure:
             f"{effect.other}\n{effect.where}",
             *(effect.estimate, effect.low, effect.high, effect.separable),
         )
-        for effect in comparison.facts.what_matters
+        for effect in effects_to_show(comparison.facts)
     ]
     return plots.plot_differences(scaled(rows, metric), f"difference in {difference_unit(metric)}")
 

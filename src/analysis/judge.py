@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..datasets.embeddings import read_features
 from ..datasets.files import name_some
+from ..durable import write_text
 from ..errors import UserError
 from ..evaluation import METRICS, retrieval, sample_pairs, score_pairs, verification
 from ..evaluation.retrieval import RETRIEVAL_METRICS
@@ -50,8 +51,9 @@ class Judgement:
     intervals: dict[str, dict[str, Difference]]
     differences: dict[str, Difference]
 
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, allow_nan=False)
+    def save(self, path: Path) -> None:
+        """Write all of it as JSON."""
+        write_text(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
 
 
 def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..evaluation import METRICS
 from ..words import counted
-from .facts import Facts, LossDifference
+from .facts import Facts, LossDifference, effects_to_show
 from .notes import notes
 from .phrases import enumerate_labels, number
 from .ranking import Comparison
@@ -39,6 +39,7 @@ def answer_sentences(comparison: Comparison) -> list[str]:
         sure=facts.which_setting is not None and facts.which_setting.low is not None,
         range=spread_of_losses(facts) if facts.which_loss else None,
         no_difference=no_difference(facts),
+        shown_effects=effects_to_show(facts),
     )
     first, _, rest = words.partition("\n\n")
     rest = [line for line in rest.splitlines() if line.strip()]

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from src.analysis.effects import effects
+from src.analysis.effects import Effect, effects
+from src.analysis.facts import Facts, effects_to_show
 from src.analysis.settings import Setting
 from src.analysis.statistics import Repeat
 
@@ -108,3 +109,17 @@ def test_one_seed_has_estimates_without_intervals(settings):
     found = effects(made)
     assert found and not any(effect.separable for effect in found)
     assert all(effect.low is effect.high is None for effect in found)
+
+
+def test_of_many_effects_a_reader_is_told_those_that_are_separable_and_those_of_the_loss_to_use():
+    made = [
+        Effect("scale", loss, "16", "64", "on average", 0.1, low, 0.2, low > 0)
+        for loss in map("loss{}".format, range(14))
+        for low in (-0.1,) + (0.05,) * (loss == "loss3")
+    ]
+    which = SimpleNamespace(leader="loss7")
+    facts = Facts("accuracy", 3, False, which_loss=which, what_matters=made)
+    shown = [(effect.loss, effect.separable) for effect in effects_to_show(facts)]
+    assert shown == [("loss3", True), ("loss7", False)]
+    facts.what_matters = made[:5]
+    assert effects_to_show(facts) == made[:5]

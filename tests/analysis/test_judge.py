@@ -63,7 +63,6 @@ def test_one_file_has_its_metrics_with_intervals(encoders):
     reached = found.intervals["a.npz"]["map_at_r"]
     assert reached.estimate == pytest.approx(found.metrics["a.npz"]["map_at_r"])
     assert sentence(found).startswith("a.npz reaches ") and not found.differences
-    json.loads(found.to_json())
 
 
 def test_samples_in_another_order_are_found_by_their_names(encoders):
