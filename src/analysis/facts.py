@@ -105,6 +105,7 @@ class Facts:
     what_matters: list[Effect] = field(default_factory=list)
     pixels: float | None = None  # the images themselves, untrained
     beats_pixels: bool | None = None  # of the setting to use, its whole interval
+    loses_to_pixels: bool | None = None  # its whole interval
     detect: float | None = None  # the difference that was asked for
     advice: list[Advice] = field(default_factory=list)
 
@@ -137,7 +138,10 @@ def find_facts(comparison, baseline: str | None = None, detect: float | None = N
     if comparison.pixels:
         facts.pixels = comparison.pixels[0].test.mean
         if facts.which_setting:
-            facts.beats_pixels = beats(comparison, facts.which_setting, facts.pixels)
+            ends = signed_ends(comparison, facts.which_setting)
+            if ends:
+                facts.beats_pixels = min(ends) > comparison.sign * facts.pixels
+                facts.loses_to_pixels = max(ends) < comparison.sign * facts.pixels
     facts.advice = advise(comparison, facts)
     return facts
 
@@ -258,9 +262,8 @@ def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     )
 
 
-def beats(comparison, chosen: WhichSetting, pixels: float) -> bool | None:
-    """Return whether the whole interval of the setting to use is better than pixels; None if unknown."""
+def signed_ends(comparison, chosen: WhichSetting) -> tuple[float, float] | None:
+    """The ends of the interval of the setting to use, larger is better; None if it has none."""
     if chosen.low is None:
         return None
-    sign = comparison.sign
-    return min(sign * chosen.low, sign * chosen.high) > sign * pixels
+    return comparison.sign * chosen.low, comparison.sign * chosen.high

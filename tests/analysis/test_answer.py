@@ -253,12 +253,17 @@ def test_a_single_setting_is_reported(plant, tmp_path):
 
 def test_the_images_themselves_are_reported_and_no_candidate(plant, tmp_path):
     plant_losses(plant, arcface=0.8, cosface=0.7)
-    plant("arcface", 0.2, 0, 0.99, 0.81, model="pixels")
+    plant("arcface", 0.2, 0, 0.99, 0.802, model="pixels")
     found, lines = ranked(tmp_path)
     assert found.winner.label == "arcface" and "pixels" not in found.budgets
     assert any(
-        line.endswith("reach 81.0%: the setting to use is not shown to be better.") for line in lines
+        line.endswith("reach 80.2%: the setting to use is not shown to be better.") for line in lines
     )
+    assert found.facts.beats_pixels is False and found.facts.loses_to_pixels is False
+    edit(found.pixels[0].runs[0].folder, lambda s: s["metrics"].update(recall_at_1=0.9))
+    found, lines = ranked(tmp_path)
+    assert lines[2] == "But without any training (pixels) the test split has 90.0%, which is better."
+    assert found.facts.loses_to_pixels and not any("images themselves" in line for line in lines)
     edit(found.pixels[0].runs[0].folder, lambda s: s["metrics"].update(recall_at_1=0.3))
     assert any(line.endswith("(pixels), reach 30.0%.") for line in ranked(tmp_path)[1])
 
