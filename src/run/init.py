@@ -13,7 +13,7 @@ from .start import start_file
 
 log = logging.getLogger(__name__)
 NESTED = ("state_dict", "model", "backbone")  # keys under which files hold the weights
-PREFIX = "module."  # of what was trained by DataParallel
+BODY = "0."  # what the names of a body's weights begin with in a backbone with a neck
 CONFIGURED = ("class_weights", "margin", "fixed_scale", "log_scale")  # of a head: this run's own
 NAMED = 5  # tensors that a line names
 
@@ -25,7 +25,7 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
     file that cannot be read or that holds nothing that fits."""
     path = start_file(source)
     saved = read_weights(path)
-    weights = flat_weights(saved)
+    weights = named_as_in(backbone, flat_weights(saved))
     left_out = load_fitting(backbone, weights)
     if len(left_out) == len(backbone.state_dict()):
         raise UserError(f"init.from={source}: none of its {len(weights)} weights fits this model")
@@ -82,11 +82,25 @@ def read_weights(path: Path) -> dict:
 def flat_weights(saved: dict) -> dict[str, Tensor]:
     """The tensors of a state dict by their names in the module that they are of."""
     nested = next((saved[key] for key in NESTED if isinstance(saved.get(key), dict)), saved)
-    return {
-        str(name).removeprefix(PREFIX): value
-        for name, value in nested.items()
-        if isinstance(value, Tensor)
-    }
+    return {str(name): value for name, value in nested.items() if isinstance(value, Tensor)}
+
+
+def named_as_in(module: nn.Module, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the names that a backbone has for them: files hold a body alone, as libraries save
+    it, or within something larger, as `module.` of DataParallel or `model.encoder.` of somebody's own.
+    Of the prefixes that can be left out, or put before, those with which most weights fit."""
+    shapes = {name: tensor.shape for name, tensor in module.state_dict().items()}
+    found, most = weights, -1
+    parts = [name.split(".") for name in weights]
+    outer = {".".join(own[:depth]) + "." for own in parts for depth in range(1, len(own))}
+    for prefix in ["", *sorted(outer)]:
+        own = {name.removeprefix(prefix): w for name, w in weights.items() if name.startswith(prefix)}
+        for before in ("", BODY):
+            renamed = {before + name: weight for name, weight in own.items()}
+            fitting = sum(shapes.get(name) == weight.shape for name, weight in renamed.items())
+            if fitting > most:
+                found, most = renamed, fitting
+    return found
 
 
 @torch.no_grad()

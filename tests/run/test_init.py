@@ -10,10 +10,12 @@ from src.config import identity
 from src.errors import Pruned, UserError
 from src.run import epochs
 from src.run.best import point_to
-from src.run.build import build_run
+from src.run.build import build_model, build_run
 from src.run.folder import RunFolder
+from src.run.init import start_from
 from src.run.lifecycle import train_run
 from src.run.start import with_start
+from src.torchvision_compat import models
 from src.training import load_checkpoint
 from tests.conftest import FAST
 
@@ -56,15 +58,46 @@ def test_what_does_not_fit_stays_as_it_was_drawn_and_is_named(
         assert f"{key}: shape {tuple(saved[key].shape)} in the file" in caplog.text
 
 
-@pytest.mark.parametrize("nesting", ["plain", "state_dict", "module."])
-def test_files_of_weights_are_read(nesting, composed, patterns, trained_on_patterns, tmp_path):
+@pytest.mark.parametrize(
+    "form", ["plain", "state_dict", "module.", "body alone", "in a lightning module", "body in a model"]
+)
+def test_files_of_weights_are_read(form, composed, patterns, trained_on_patterns, tmp_path):
     weights = load_checkpoint(trained_on_patterns / "checkpoint.pt")["backbone"]
-    held = {f"module.{k}": v for k, v in weights.items()} if nesting == "module." else weights
-    torch.save({"state_dict": held} if nesting == "state_dict" else held, tmp_path / "w.pth")
+    body = {k.removeprefix("0."): v for k, v in weights.items() if k.startswith("0.")}
+    held = {
+        "plain": weights,
+        "state_dict": {"state_dict": weights},
+        "module.": {f"module.{k}": v for k, v in weights.items()},
+        "body alone": body | {"fc.weight": torch.zeros(1000, 3)},
+        "in a lightning module": {
+            "state_dict": {f"model.{k}": v for k, v in weights.items()} | {"loss.w": torch.zeros(3)}
+        },
+        "body in a model": {f"net.encoder.{k}": v for k, v in body.items()},
+    }
+    torch.save(held[form], tmp_path / "w.pth")
     run = build_run(
         composed(*on("unknown", patterns, f"init.from={tmp_path}/w.pth")), RunFolder(tmp_path)
     )
-    assert all(torch.equal(v, weights[k]) for k, v in run.backbone.state_dict().items())
+    taken = weights if "body" not in form else [k for k in weights if k.startswith("0.")]
+    assert len(taken) > 3
+    assert all(torch.equal(run.backbone.state_dict()[k], weights[k]) for k in taken)
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_a_librarys_own_file_fits_but_for_its_classifier(library, composed, tmp_path, caplog):
+    make = models.get_model if library == "torchvision" else pytest.importorskip("timm").create_model
+    net = make("resnet18", num_classes=10)
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    data = ("dataset=synthetic", "dataset.dimension=12288")
+    own = (f"model={library}", "model.architecture=resnet18", f"init.from={tmp_path}/w.pth")
+    config = composed(*SETTING, *data, *own)
+    body = build_model(config, (3, 64, 64))
+    start_from(str(tmp_path / "w.pth"), body, head=None, classes=("a", "b"))
+    found, expected = body.state_dict(), net.state_dict()
+    fitting = [name for name in expected if not name.startswith("fc.")]
+    assert (
+        all(torch.equal(found[f"0.{name}"], expected[name]) for name in fitting) and len(fitting) > 100
+    )
 
 
 def test_a_run_that_was_cut_short_needs_its_source_no_more(
