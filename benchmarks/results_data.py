@@ -2,10 +2,10 @@
 
     DATA_ROOT=<folder> python -m benchmarks.results_data <out>
 
-`letters/` is somebody's small folder: 40 characters, 10 drawings each. `features.npz` is what an encoder
-gives for classes that it has not seen: the 659 test characters and their quarter turns, 1,000 of those
-2,636 classes, 20 drawings each. The encoder is trained here, with softmax on the other 964, 2 min on two
-cores. Letters and features share no character."""
+`letters/` stands for a small folder of one's own: 40 characters, 10 drawings each. `features.npz` is
+what an encoder gives for classes that it has not seen: the 659 test characters and their quarter turns,
+1,000 of those 2,636 classes, 20 drawings each. The encoder is trained here, with softmax on the other
+964, 2 min on two cores. Letters and features share no character."""
 
 import os
 import sys

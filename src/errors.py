@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -101,6 +102,9 @@ def interrupt_once(*_) -> None:
 def interrupts_held() -> Iterator[None]:
     """Hold back Ctrl-C, SIGTERM and SIGHUP until a block has ended: what it begins is whole by then, and
     known to those who end it. They are not blocked: programs that it starts would never hear them."""
+    if threading.current_thread() is not threading.main_thread():  # which alone hears them
+        yield
+        return
     noted: list[int] = []
     heard = [asked for asked in ENDINGS if signal.getsignal(asked) is not signal.SIG_IGN]
     handlers = {asked: signal.signal(asked, lambda number, _: noted.append(number)) for asked in heard}

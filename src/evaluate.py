@@ -16,6 +16,7 @@ from rich.table import Table
 
 from .commands import refuse_existing
 from .config import Config
+from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, in_one_line
 from .evaluation import EVALUATIONS, METRICS
@@ -27,8 +28,6 @@ from .run.load import REBUILT, Trained
 from .run.using import add_config_dir, model_parser, use_model
 from .words import counted, file_name
 
-FILES = (".npz", ".npy", ".parquet")  # of embeddings
-
 
 def main() -> None:
     parser = model_parser("evaluate", __doc__, "default: <run>/evaluations/<time>-<data set>")
@@ -36,8 +35,10 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, help="of embeddings in a .npy file: another such file")
     add_config_dir(parser)
     given = parser.parse_intermixed_args()
-    if given.run.suffix.lower() in FILES and not given.run.is_dir():
+    if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
         return judge_files([given.run, *map(Path, given.overrides)], given)
+    if given.labels:
+        parser.error("--labels is for embeddings in a .npy file")
     use_model(parser, evaluate)
 
 
@@ -46,6 +47,9 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
 
     try:
         refuse_existing(given.out)
+        for option in ("allow", "config_dir"):
+            if getattr(given, option):
+                raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
         if len(paths) > 2:
             raise UserError(f"{paths[2]}: one file of embeddings is judged, or two are compared")
         found = judge.judge(paths, given.labels)

@@ -44,7 +44,7 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
             "of its loss that are no worse.",
             partial(ranking_figure, comparison, labels, shared),
         )
-    which, matters = comparison.facts.which_loss, comparison.facts.what_matters
+    which, matters = comparison.facts.which_loss, effects_to_show(comparison.facts)
     if which:
         draw = partial(losses_figure, comparison)
         figures["losses.png"] = Captioned(f"What each loss loses against {which.leader}.", draw)
@@ -75,8 +75,10 @@ def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> d
         label = axis_label(comparison.metric)
         bounds = drawn(metric, bounds_of(metric))
         figures["budgets.png"] = Captioned(
-            "Equal budgets: the test result to expect of one chosen from n settings of a loss, with its "
-            f"{INTERVAL} for other seeds.",
+            "Equal budgets: the test result to expect of one chosen from n settings of a loss"
+            + f", with its {INTERVAL} for other seeds"
+            * any(low < high for own in budgets.values() for _, low, high in own)
+            + ".",
             partial(plots.plot_budgets, budgets, label, bounds),
         )
     figures |= learning_curves(comparison, labels, shared)

@@ -5,7 +5,7 @@ whole classes, the same ones for both encoders (see people.py)."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import sqrt
 from pathlib import Path
 
@@ -19,12 +19,13 @@ from ..datasets.embeddings import read_features
 from ..datasets.files import name_some
 from ..durable import write_text
 from ..errors import UserError
-from ..evaluation import METRICS, retrieval, sample_pairs, score_pairs, verification
+from ..evaluation import METRICS, measurable, retrieval, sample_pairs, score_pairs, verification
 from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..losses import BadArgument
 from ..words import counted
 from .people import classes_variance
 from .phrases import INTERVAL, interval_text, number
-from .statistics import CONFIDENCE, FEWEST_DEGREES, Difference, t_quantile
+from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
 HEADLINE = "map_at_r"
 PAIRS = 100_000  # of either kind, drawn
@@ -58,16 +59,18 @@ class Judgement:
 
 def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
     """Judge the embeddings in one file or in two, of the same samples in the same order, or with the
-    same names. Raises UserError for anything else."""
-    try:
-        samples = [read_features(path, labels) for path in paths]
-    except (ValueError, OSError) as error:
-        raise UserError(str(error)) from None
-    given = [(one.images.reshape(len(one.labels), -1), one.labels, one.names) for one in samples]
+    same names; `labels` is the file that has those of .npy files. Raises UserError for anything else."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError(f"{paths[1]}: is the first file; name another to compare it with")
+    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
     if len(given) == 2:
         given[1] = in_order(paths, *given)
     truth = given[0][1]
     classes, place = np.unique(truth, return_inverse=True)
+    if len(classes) < 2:
+        raise UserError(
+            f"{paths[0]}: all samples are of class {classes[0]}, so there is none to confuse"
+        )
     place = torch.from_numpy(place)
     pairs = sample_pairs(place, PAIRS)
     alike = len({path.name for path in paths}) < len(paths)
@@ -91,8 +94,25 @@ def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
             metric: Difference.of(second.metrics[metric] - first.metrics[metric], None)
             for metric in second.metrics
             if metric in first.metrics
-        } | for_other_classes(second.per_query - first.per_query, place.numpy())
+        } | for_other_classes(second.per_query - first.per_query, place.numpy(), differences=True)
     return found
+
+
+def read(path: Path, labels: Path | None) -> tuple:
+    """The embeddings (N, D), labels (N,) and names (N,), or None, in a file."""
+    try:
+        found = read_features(path, labels)
+    except BadArgument as error:
+        if error.argument == "labels":
+            raise UserError(f"--labels {labels or 'is missing'}: {error.why}") from None
+        raise UserError(f"{path}: {error.why}") from None
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    features = found.images.reshape(len(found.labels), -1)
+    if not measurable(torch.from_numpy(features)):
+        longest = int(np.abs(features).max(1).argmax())
+        raise UserError(f"{path}: the length of sample {longest} is not finite in float32")
+    return features, found.labels, found.names
 
 
 def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
@@ -100,7 +120,12 @@ def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
     same."""
     (_, labels, names), (features, other, other_names) = first, second
     named = names is not None and other_names is not None and len(set(names)) == len(names)
-    if named and sorted(names) == sorted(other_names):
+    if named and set(names) != set(other_names):
+        one = min(set(names) ^ set(other_names))
+        raise UserError(
+            f"{paths[0]} and {paths[1]} name other samples, as {one}, which one of them lacks"
+        )
+    if named and len(names) == len(other_names):
         where = {name: row for row, name in enumerate(other_names)}
         rows = np.array([where[name] for name in names])
         features, other, other_names = features[rows], other[rows], other_names[rows]
@@ -125,8 +150,11 @@ def side(name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...])
     return Side(name, metrics, retrieved.per_query.numpy())
 
 
-def for_other_classes(values: np.ndarray, labels: np.ndarray) -> dict[str, Difference]:
-    """Means over queries of per-query values (N, M) by metric, with intervals for other classes."""
+def for_other_classes(
+    values: np.ndarray, labels: np.ndarray, differences: bool = False
+) -> dict[str, Difference]:
+    """Means over queries of per-query values (N, M) by metric, or of `differences` of such, with
+    intervals for other classes."""
     found = {}
     for column, metric in enumerate(RETRIEVAL_METRICS):
         queries = np.isfinite(values[:, column])
@@ -135,6 +163,9 @@ def for_other_classes(values: np.ndarray, labels: np.ndarray) -> dict[str, Diffe
         few = classes - 1 < FEWEST_DEGREES
         half = None if few else t_quantile(CONFIDENCE, classes - 1) * sqrt(variance)
         found[metric] = Difference.of(float(own.mean()), half)
+        if not few and not differences:
+            low, high = METRICS[metric].clip(found[metric].low, found[metric].high)
+            found[metric] = replace(found[metric], low=low, high=high)
     return found
 
 
@@ -157,8 +188,8 @@ def sentence(found: Judgement) -> str:
     ends = " to ".join(number(HEADLINE, end, signed=True).split()[0] for end in (gap.low, gap.high))
     if gap.separable:
         said = f"{ahead} is better than {behind}, by {size} of {label}"
-        return f"{said} ({between}: {ends} for other classes)"
-    return f"neither is shown to be better: {between} is {ends} of {label} for other classes"
+        return f"{said} ({between}: {ends} points for other classes)"
+    return f"neither is shown to be better: {between} is {ends} points of {label} for other classes"
 
 
 def show(found: Judgement) -> None:

@@ -47,7 +47,7 @@ def raced(comparison: Comparison) -> list[str]:
         return []
     return [
         f"{len(left_out)} of {len(comparison.candidates)} settings have fewer seeds than others of "
-        "their loss, as after a race: they are not chosen from."
+        "their loss, as after a race: the answer does not choose among them."
     ]
 
 

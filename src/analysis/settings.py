@@ -107,9 +107,10 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
 
 
 def contenders(own: list[Setting]) -> list[Setting]:
-    """The settings of one loss to choose from: after a race, those that ran with most of its seeds."""
+    """The settings of one loss to choose from: after a race, those that ran with all of its seeds. Where
+    only one did, all are; where runs have failed, those that have not."""
     most = max(len(setting.runs) for setting in own)
-    found = [setting for setting in own if 2 * len(setting.runs) > most]
+    found = [setting for setting in own if len(setting.runs) == most]
     return found if len(found) > 1 else own
 
 

@@ -14,6 +14,7 @@ from .samples import Samples, followed_by, source_of_features
 from .tables import Table, found, part_at, read_parquet, text_at
 
 MOST_BYTES = 2**37
+FEATURE_FILES = (".npz", ".npy", ".parquet")
 FEATURES = ("features", "embeddings", "embedding")  # what such an array is called
 LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
@@ -56,14 +57,15 @@ def embeddings(
 def read_features(path: Path, labels: Path | None = None) -> Samples:
     """The features in a file, as `embeddings` reads them; a .npy's `labels` are in another. Raises what
     that raises."""
-    readers = {".npz": read_npz, ".npy": read_npy, ".parquet": read_lists}
     kind = path.suffix.lower()
-    if kind not in readers:
-        raise BadArgument("file", str(path), f"features are read from {', '.join(readers)}")
+    if kind not in FEATURE_FILES:
+        raise BadArgument("file", str(path), f"features are read from {', '.join(FEATURE_FILES)}")
     if labels is not None and kind != ".npy":
         raise BadArgument("labels", str(labels), f"{path} has its own; only a .npy file needs another")
     check_file(path, MOST_BYTES)
-    return samples_of(path, read_npy(path, labels) if kind == ".npy" else readers[kind](path))
+    if kind == ".npy":
+        return samples_of(path, read_npy(path, labels))
+    return samples_of(path, read_npz(path) if kind == ".npz" else read_lists(path))
 
 
 def read_npz(path: Path) -> Arrays:

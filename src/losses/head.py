@@ -209,8 +209,9 @@ class CosineHead(Head):
             detachment (arXiv 2109.05565): margins count in the loss, and the slope of every logit in
             its own cosine, the targets' and the others', is what that cosine is multiplied by (s, or
             the member's ‖x‖).
-        tiling: compute the loss by tiles of so many classes, without (B, C) in memory. auto: where
-            those would be large on a CPU, and the member can; off: never.
+        tiling: compute the loss in tiles of so many classes, without (B, C) in memory. auto: on a CPU,
+            where (B, C) would be large and this loss allows it; off: never; a number: always, that many
+            classes at a time.
 
     Raises ValueError for a scale that is not a finite number above 0, and for options that would do
     nothing: an `inter_topk_margin` with `inter_topk` 0, `gradient` detached where every slope is that
@@ -289,7 +290,8 @@ class CosineHead(Head):
         if self.tiling != "auto":
             return None if self.tiling == "off" else self.tiling
         large = embeddings.device.type == "cpu" and len(embeddings) * self.num_classes >= LARGE
-        return TILE if large and self.can_be_tiled else None
+        fits = large and self.can_be_tiled and not torch.compiler.is_compiling()
+        return TILE if fits else None
 
     def described(self) -> dict[str, object]:
         scale = {"scale": in_digits(self.scale)} if self.has_scale else {}

@@ -7,6 +7,7 @@ The length of a class's weights is folded into the columns, so there is no secon
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -94,7 +95,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head: "CosineHead", size: int, labels: Tensor, embeddings, weight, *parameters):
         x, x_norms = unit(embeddings)
-        own, _ = unit(weight[labels])
+        own, _ = unit(weight.index_select(0, labels))  # which refuses labels outside
         # Autograd differentiates what lies between these and the targets' logits, and the factor.
         leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
         targets = Targets(labels, leaves[0], leaves[1], x, own)
@@ -127,6 +128,11 @@ class _TiledCrossEntropy(torch.autograd.Function):
             pulled = pulled + smoothing.each[labels] * logit
             loss += (smoothing.total * log_sum - pulled).sum()
         ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
+        ctx.buffers = {  # as they are now; running statistics go on, and a margin may be set anew
+            name: buffer.clone()
+            for name, buffer in head.named_buffers(recurse=False)
+            if buffer.numel() <= max(head.num_classes, len(labels))
+        }
         ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor
         ctx.save_for_backward(embeddings, weight, labels, x, x_norms, inverse, gap, log_sum)
         return loss
@@ -144,11 +150,13 @@ class _TiledCrossEntropy(torch.autograd.Function):
         of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[labels]
         found[0] = None
         of_factor, offset = torch.zeros_like(factor), log_sum - (smoothing.own + smoothing.total).log()
-        x_grad, weight_grad = torch.zeros_like(x), torch.empty_like(weight)
+        of_x, of_weight = ctx.needs_input_grad[3:5]
+        x_grad = torch.zeros_like(x)
+        weight_grad = torch.empty_like(weight) if of_weight else None
         memory = torch.empty_like(weight[: ctx.size])
         for tile in _tiles(x, weight, inverse, labels, ctx.size):
             cosine = tile.cosine.requires_grad_()
-            with torch.set_grad_enabled(exact):
+            with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
                 g = head.non_target_cosines(cosine, ctx.targets, ctx.t)
             plain = g is cosine
             counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
@@ -167,7 +175,10 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 found = list(map(_sum, found, more))
                 z = z.mul_(tile.inverse)
             tile.put(z, of_target)
-            x_grad.addmm_(z, tile.weight)
+            if of_x:
+                x_grad.addmm_(z, tile.weight)
+            if not of_weight:
+                continue
             own = torch.mm(z.T, x, out=weight_grad[tile.rows])
             products = torch.mul(own, tile.weight, out=memory[: len(own)])
             radial = products.sum(1).mul_(tile.inverse**2)
@@ -176,11 +187,25 @@ class _TiledCrossEntropy(torch.autograd.Function):
             _sum, found, _gradients(ctx.factor, leaves, of_factor)
         )
         if later is not None:  # what a member's non-targets have to do with the target's cosine
-            own, norms = unit(weight[labels])
+            own, norms = unit(weight.index_select(0, labels))
             x_grad += later.unsqueeze(1) * own
-            weight_grad.index_add_(0, labels, through_unit(later.unsqueeze(1) * x, own, norms))
+            if of_weight:
+                weight_grad.index_add_(0, labels, through_unit(later.unsqueeze(1) * x, own, norms))
         x_grad = through_unit(x_grad, x, x_norms)
         return None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+
+
+@contextmanager
+def _buffers(head: "CosineHead", values: dict[str, Tensor]) -> Iterator[None]:
+    """Give a head's buffers other values within a block."""
+    now = {name: getattr(head, name) for name in values}
+    try:
+        for name, value in values.items():
+            setattr(head, name, value)
+        yield
+    finally:
+        for name, value in now.items():
+            setattr(head, name, value)
 
 
 def _gradients(output: Tensor, inputs: tuple[Tensor, ...], grad: Tensor) -> list[Tensor | None]:

@@ -13,9 +13,9 @@ from .plan import Planned
 MINUTE, HOUR = 60, 3600
 
 
-def forecast(runs: list[Planned], to_go: int, slots: int | None) -> list[str]:
+def forecast(runs: list[Planned], to_go: int, slots: int | None, race: bool = False) -> list[str]:
     """Say how long `to_go` of a sweep's runs take, `slots` at a time, by those that are finished, and
-    the smallest difference between losses that they would show."""
+    the smallest difference between losses that they would show; that of a `race` is not known."""
     lines = []
     finished = [run.folder.summary() for run in runs if run.objective is not None]
     seconds = [summary.seconds for summary in finished if summary and summary.seconds]
@@ -27,7 +27,7 @@ def forecast(runs: list[Planned], to_go: int, slots: int | None) -> list[str]:
         )
     else:
         lines.append("how long it takes can be told once a run is finished: train one of them first")
-    return [*lines, *smallest_difference(runs)]
+    return lines if race else [*lines, *smallest_difference(runs)]
 
 
 def duration(seconds: float) -> str:

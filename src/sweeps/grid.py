@@ -18,8 +18,8 @@ from .sweeper import PlannedSweeper, Stale
 class GridSweeper(PlannedSweeper):
     """Runs every combination of the values on the command line or, with `grids` (lists of overrides as
     they would be typed), the combinations of each grid with the command line. A key given in both is
-    restricted to the common values. In a `race`, settings that cannot be the best of their loss any more
-    get no further seeds. With `plan_only`, nothing runs: the terminal says how much there is
+    restricted to the common values. In a `race`, only the settings of each loss that did best so far get
+    further seeds. With `plan_only`, nothing runs: the terminal says how much there is
     to do, and what it could find."""
 
     def __init__(
@@ -56,7 +56,7 @@ class GridSweeper(PlannedSweeper):
         )
         self.say_stale(runs)
         if self.plan_only:
-            for line in forecast(runs, todo.expected, self.launcher.slots):
+            for line in forecast(runs, todo.expected, self.launcher.slots, self.race):
                 console.print(line, markup=False)
             return
         self.save_command()
@@ -65,9 +65,9 @@ class GridSweeper(PlannedSweeper):
         failures = [(run, outcome) for run, outcome in ended if outcome.objective is None]
         if failures:
             show_failures(failures)
+            counts = count_states([outcome for _, outcome in failures], done + len(todo.runs))
             raise UserError(
-                f"{count_states([outcome for _, outcome in failures], len(runs))}; to run those again: "
-                + continue_command("hydra.sweep.dir", self.folder)
+                f"{counts}; to run those again: " + continue_command("hydra.sweep.dir", self.folder)
             )
 
 

@@ -1,4 +1,4 @@
-"""`hydra.sweeper.race=true`: further seeds only for settings that can still win."""
+"""`hydra.sweeper.race=true`: further seeds only for the settings of each loss that did best so far."""
 
 import math
 from collections.abc import Iterable
@@ -23,6 +23,27 @@ def going_on(settings: int, seeds: int, ended: int) -> int:
     return min(settings, max(FEWEST, math.ceil(settings / share)))
 
 
+class Heat:
+    """The settings of one loss on one data set that race against each other, each with its runs by
+    seed."""
+
+    def __init__(self) -> None:
+        self.settings: dict[str, dict[int, Planned]] = {}
+        self.begun = 0  # seeds
+        self.left: list[dict[int, Planned]] = []  # in the race, the best first
+
+    @property
+    def seeds(self) -> list[int]:
+        return sorted(next(iter(self.settings.values())))
+
+    @property
+    def to_come(self) -> int:
+        """How many runs the seeds have that have not begun, at most."""
+        count = len(self.settings)
+        later = range(max(1, self.begun), len(self.seeds))
+        return sum(going_on(count, len(self.seeds), ended) for ended in later)
+
+
 class Race(InOrder):
     """The source of a race's runs, some of which may have finished before. All settings of a loss run
     with its first seed, those that go on with the next, and so on. Pixels, where there is nothing to
@@ -35,65 +56,57 @@ class Race(InOrder):
         super().__init__(run for run in pixels if run.objective is None)
         finished = [run for run in runs if run.objective is not None]
         self.outcomes = {run.identity: Outcome("finished", run.objective) for run in finished}
-        self.settings: dict[str, dict[str, dict[int, Planned]]] = {}  # by loss, setting and seed
+        self.heats: dict[tuple[str, str], Heat] = {}  # by data set and loss
+        self.heat_of: dict[str, Heat] = {}  # by a run's identity
         for run in raced:
-            own = self.settings.setdefault(run.config.name("loss"), {})
-            own.setdefault(setting(run.config), {})[run.config.seed] = run
-        self.seeds = {
-            loss: sorted({seed for by_seed in own.values() for seed in by_seed})
-            for loss, own in self.settings.items()
-        }
+            key = repr(run.config.dataset), run.config.name("loss")
+            self.heat_of[run.identity] = heat = self.heats.setdefault(key, Heat())
+            heat.settings.setdefault(setting(run.config), {})[run.config.seed] = run
         self.check(raced)
-        self.in_race = {loss: list(own) for loss, own in self.settings.items()}
-        self.begun = dict.fromkeys(self.settings, 0)  # seeds
-        later = sum(
-            going_on(len(own), len(self.seeds[loss]), ended)
-            for loss, own in self.settings.items()
-            for ended in range(1, len(self.seeds[loss]))
-        )
-        first = sum(map(len, self.settings.values()))
-        before = sum(run.objective is not None for run in raced)
-        self.expected += max(0, first + later - before)
-        for loss in self.settings:
-            self.begin_seeds(loss)
+        for heat in self.heats.values():
+            heat.left = list(heat.settings.values())
+            self.begin_seeds(heat)
+        self.expected = len(self.runs) + sum(heat.to_come for heat in self.heats.values())
 
     def check(self, raced: list[Planned]) -> None:
+        key = "hydra.sweeper.race"
         if any(run.config.dataset.fold is not None for run in raced):
-            raise BadKey("hydra.sweeper.race", True, "a race is over seeds: leave dataset.folds out")
-        if not any(
-            len(own) > FEWEST and len(self.seeds[loss]) > 1 for loss, own in self.settings.items()
-        ):
+            raise BadKey(key, True, "a race is over seeds: leave dataset.folds out")
+        for (_, loss), heat in self.heats.items():
+            if len({tuple(sorted(own)) for own in heat.settings.values()}) > 1:
+                why = f"not all settings of {loss} have the same seeds, which a race needs"
+                raise BadKey(key, True, why)
+        if not any(len(f.settings) > FEWEST and len(f.seeds) > 1 for f in self.heats.values()):
             why = f"needs a loss with several seeds and more than {FEWEST} settings: leave it out"
-            raise BadKey("hydra.sweeper.race", True, why)
+            raise BadKey(key, True, why)
 
     def ended(self, run: Planned, outcome: Outcome) -> None:
         super().ended(run, outcome)
-        loss = run.config.name("loss")
-        if loss in self.settings:
-            self.begin_seeds(loss)
+        if run.identity in self.heat_of:
+            self.begin_seeds(self.heat_of[run.identity])
 
-    def begin_seeds(self, loss: str) -> None:
-        """Begin the next seed of a loss, if all of its runs with those before have ended."""
-        own, seeds = self.settings[loss], self.seeds[loss]
-        while self.begun[loss] < len(seeds):
-            before = seeds[: self.begun[loss]]
-            runs = [own[key][seed] for key in self.in_race[loss] for seed in before if seed in own[key]]
-            if any(run.identity not in self.outcomes for run in runs):
+    def begin_seeds(self, heat: Heat) -> None:
+        """Begin the next seed of a heat, if all of its runs with those before have ended."""
+        seeds = heat.seeds
+        while heat.begun < len(seeds):
+            before = seeds[: heat.begun]
+            if any(own[seed].identity not in self.outcomes for own in heat.left for seed in before):
                 return
             if before:
-                order = sorted(self.in_race[loss], key=lambda key: self.worth(own[key], before))
-                self.in_race[loss] = order[-going_on(len(own), len(seeds), len(before)) :][::-1]
-            seed = seeds[self.begun[loss]]
-            self.begun[loss] += 1
-            runs = [own[key][seed] for key in self.in_race[loss] if seed in own[key]]
+                worth = {id(own): self.worth(own, before) for own in heat.left}
+                order = sorted(heat.left, key=lambda own: -worth[id(own)])
+                most = going_on(len(heat.settings), len(seeds), len(before))
+                heat.left = [own for own in order[:most] if worth[id(own)] > -math.inf]
+            runs = [own[seeds[heat.begun]] for own in heat.left]
             new = [run for run in runs if run.identity not in self.outcomes]
+            heat.begun += 1
             self.runs += new
             self.waiting += new
 
     def worth(self, by_seed: dict[int, Planned], seeds: list[int]) -> float:
         """The mean objective of a setting with these seeds, larger is better; −∞ if a run has none."""
-        runs = [by_seed[seed] for seed in seeds if seed in by_seed]
+        runs = [by_seed[seed] for seed in seeds]
         values = [self.outcomes[run.identity].objective for run in runs]
-        if not values or None in values:
+        if None in values:
             return -math.inf
         return METRICS[runs[0].config.objective].sign * mean(values)

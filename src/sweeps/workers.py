@@ -33,7 +33,7 @@ from pydantic import Field
 
 from ..config.classes import checked_node
 from ..datasets import share_images
-from ..errors import ENDINGS, UserError, lenient_streams
+from ..errors import ENDINGS, UserError, interrupts_held, lenient_streams
 from ..foreign import own_folder
 from ..training import available_cores
 from ..words import counted
@@ -136,8 +136,9 @@ class WorkersLauncher(PlannedLauncher):
         ended = [self.take(one) for one in list(self.processes) if one.pipe in ready]
         self.learn_what_fits()
         if self.tried_alone and not self.processes:
-            self.start(self.tried_alone.pop(0))
-            self.alone = self.processes[0]
+            with interrupts_held():  # else nobody may know that it has been started
+                self.start(self.tried_alone.pop(0))
+                self.alone = self.processes[0]
         given_up, self.given_up = self.given_up, []
         return [one for one in ended if one] + [Ended(run) for run in given_up]
 

@@ -58,6 +58,24 @@ def test_equal_encoders_are_not_told_apart(encoders, tmp_path):
     assert sentence(found).startswith("neither is shown to be better: e.npz − d.npz is -")
 
 
+def test_a_npy_file_with_labels_compares_with_an_npz(encoders, tmp_path):
+    first, second = encoders(1.9, 1.5)
+    kept = np.load(second)
+    np.save(tmp_path / "f.npy", kept["features"])
+    np.save(tmp_path / "l.npy", kept["labels"])
+    found = judge([first, tmp_path / "f.npy"], tmp_path / "l.npy")
+    assert found.differences == judge([first, second]).differences
+
+
+def test_intervals_end_where_the_metric_does_and_equals_are_equal(encoders, tmp_path):
+    (first,) = encoders(0.05)
+    kept = np.load(first)
+    np.savez(tmp_path / "copy.npz", features=kept["features"], labels=kept["labels"])
+    found = judge([first, tmp_path / "copy.npz"])
+    assert all(gap.high <= 1 for gap in found.intervals["a.npz"].values())
+    assert sentence(found) == "a.npz and copy.npz reach the same MAP@R"
+
+
 def test_one_file_has_its_metrics_with_intervals(encoders):
     found = judge(encoders(1.5))
     reached = found.intervals["a.npz"]["map_at_r"]
@@ -83,6 +101,22 @@ def test_files_that_cannot_be_judged_are_named(encoders, tmp_path):
         judge([alone])
     with pytest.raises(UserError, match="hold 400 and 4 samples"):
         judge([first, alone])
+    with pytest.raises(UserError, match="is the first file"):
+        judge([first, first])
+    kept = dict(np.load(first))
+    np.savez(tmp_path / "one.npz", features=kept["features"], labels=np.zeros(400, int))
+    with pytest.raises(UserError, match="all samples are of class 0"):
+        judge([tmp_path / "one.npz"])
+    np.savez(tmp_path / "others.npz", **kept | {"names": np.array([f"x{i}" for i in range(400)])})
+    with pytest.raises(UserError, match=r"name other samples, as 0\.png, which one of them lacks"):
+        judge([first, tmp_path / "others.npz"])
+    kept["features"][7] = 1e25
+    np.savez(tmp_path / "long.npz", **kept)
+    with pytest.raises(UserError, match="the length of sample 7 is not finite in float32"):
+        judge([tmp_path / "long.npz"])
+    np.save(tmp_path / "alone.npy", np.eye(4))
+    with pytest.raises(UserError, match=r"--labels is missing: .*alone\.npy holds features alone"):
+        judge([tmp_path / "alone.npy"])
     (tmp_path / "torn.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"torn.npz: cannot be read as an .npz"):
         judge([tmp_path / "torn.npz"])

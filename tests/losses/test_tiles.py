@@ -182,6 +182,43 @@ def test_non_targets_may_depend_on_the_target_with_a_gradient():
     assert_same(Coupled(D, C), *samples(6))
 
 
+def test_statistics_that_go_on_before_the_gradient_do_not_change_it():
+    """Two batches, one gradient, as where gradients are accumulated."""
+    found = []
+    for tiling in ("off", 5):
+        torch.manual_seed(0)
+        head = CurricularFace(D, C, momentum=0.5, tiling=tiling)
+        (x, y), (other, others) = samples(7), samples(8)
+        (head(x, y) + head(other, others)).backward()
+        found.append([head.weight.grad, head.easiness])
+    for ours, expected in zip(*found, strict=True):
+        torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11)
+
+
+def test_labels_outside_the_classes_fail_as_in_the_dense_path():
+    x, y = samples()
+    for label in (-1, C, -100):
+        y[3] = label
+        with pytest.raises((IndexError, RuntimeError)):
+            ArcFace(D, C, tiling=5)(x, y)
+
+
+@pytest.mark.parametrize("frozen", ["weight", "embeddings"])
+def test_what_needs_no_gradient_gets_none(frozen):
+    head, (x, y) = ArcFace(D, C, learnable_scale=True), samples()
+    found = []
+    for tiling in ("off", 5):
+        own, given = copy.deepcopy(head), x.clone().requires_grad_(frozen == "weight")
+        own.tiling = tiling
+        own.weight.requires_grad_(frozen != "weight")
+        own(given, y).backward()
+        found.append([given.grad, own.weight.grad, own.log_scale.grad])
+    for ours, expected in zip(*found, strict=True):
+        assert (ours is None) == (expected is None)
+        if ours is not None:
+            torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-11)
+
+
 def test_second_derivatives_are_refused():
     head, (x, y) = ArcFace(D, C, tiling=5), samples()
     x.requires_grad_()

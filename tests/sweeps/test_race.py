@@ -105,6 +105,37 @@ def test_a_setting_that_failed_does_not_go_on():
     assert [outcome.state for outcome in race.all_outcomes()].count("failed") == 1
 
 
+def test_settings_that_failed_do_not_go_on_for_want_of_others():
+    def value(run):
+        fails = run.config.optimizer.lr > 0.002
+        return Outcome("failed", error="why") if fails else better_with_rate(run)
+
+    names = run(Race(grid(3, 12)), value)
+    assert len(names) == 12 + 2 + 2
+
+
+def test_what_has_finished_and_is_not_needed_does_not_count():
+    """Six settings have all seeds already, and are the worst."""
+
+    def finished(rate, seed):
+        return rate / 1000 if rate <= 6 else None
+
+    race = Race(grid(3, 12, objective=finished))
+    assert race.expected == len(run(race, better_with_rate)) == 12
+
+
+def test_each_data_set_has_its_own_race():
+    runs = grid(3, 12)
+    runs += [
+        planned(seed, rate / 1000, dataset={"val_fraction": 0.2})
+        for rate in range(1, 13)
+        for seed in range(3)
+    ]
+    for number, one in enumerate(runs):
+        one.identity = f"{number}"
+    assert len(run(Race(runs), better_with_rate)) == 36
+
+
 def test_pixels_have_nothing_to_choose_and_run_with_every_seed():
     pixels = [planned(seed, 0.1, "softmax", overrides=["model=pixels"]) for seed in range(3)]
     names = run(Race(grid(3, 12) + pixels), better_with_rate)
@@ -116,6 +147,7 @@ def test_pixels_have_nothing_to_choose_and_run_with_every_seed():
     [
         (grid(1, 12), "needs a loss with several seeds"),
         (grid(3, 3), "more than 3 settings"),
+        ([*grid(3, 12), planned(7, 0.1)], "not all settings of arcface have the same seeds"),
         (
             [planned(0, 0.1, dataset={"folds": 5, "fold": fold}) for fold in range(5)],
             "leave dataset.folds",
