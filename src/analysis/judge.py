@@ -178,6 +178,8 @@ def sentence(found: Judgement) -> str:
         said = f"{names[0]} reaches {number(HEADLINE, reached.estimate)} of {METRICS[HEADLINE].label}"
         return f"{said} ({ends} for other classes)" if ends else said
     gap, label = found.differences[HEADLINE], METRICS[HEADLINE].label
+    if abs(gap.estimate) < NO_SPREAD:
+        return f"{names[0]} and {names[1]} reach the same {label}"
     ahead, behind = names[::-1] if gap.estimate > 0 else names
     size = number(HEADLINE, abs(gap.estimate), signed=True).lstrip("+")
     if gap.low is None:
