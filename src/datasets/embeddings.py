@@ -50,8 +50,12 @@ def embeddings(
     They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
     samples. Raises ValueError, with the row, for what is no number, no label or no known split,
     and for arrays that do not fit each other."""
-    labels = labels and found(root, labels, "labels")
-    return read_features(found(root, file), labels)._replace(standardise=standardise)
+    typed = {"file": file, "labels": labels}
+    try:
+        samples = read_features(found(root, file), labels and found(root, labels, "labels"))
+    except BadArgument as error:  # as it was typed, without the root
+        raise BadArgument(error.argument, typed[error.argument], error.why) from None
+    return samples._replace(standardise=standardise)
 
 
 def read_features(path: Path, labels: Path | None = None) -> Samples:
