@@ -16,14 +16,20 @@ from rich.table import Table
 from torch import Tensor
 
 from ..datasets.embeddings import read_features
-from ..datasets.files import name_some
 from ..durable import write_text
 from ..errors import UserError
-from ..evaluation import METRICS, measurable, retrieval, sample_pairs, score_pairs, verification
+from ..evaluation import (
+    METRICS,
+    measurable,
+    retrieval,
+    sample_pairs,
+    score_pairs,
+    verification,
+)
 from ..evaluation.retrieval import RETRIEVAL_METRICS
 from ..losses import BadArgument
 from ..words import counted
-from .people import classes_variance
+from .people import classes_variance, pair_metrics_of_draws
 from .phrases import INTERVAL, interval_text, number
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
@@ -33,18 +39,19 @@ PAIRS = 100_000  # of either kind, drawn
 
 @dataclass
 class Side:
-    """What the embeddings of one file reach: `metrics` by name, and what each sample adds to those of
-    retrieval, `per_query` (N, M)."""
+    """What the embeddings of one file reach: `metrics` by name, what each sample adds to those of
+    retrieval, `per_query` (N, M), and those of pairs for classes drawn anew, `draws`."""
 
     name: str
     metrics: dict[str, float]
     per_query: np.ndarray
+    draws: dict[str, np.ndarray]
 
 
 @dataclass
 class Judgement:
     """`metrics` and their `intervals` by file and name; `differences` of the second file minus the
-    first, by metric. Intervals are for other classes; those of pairs have none."""
+    first, by metric. Intervals are for other classes; ten-fold accuracy has none."""
 
     samples: int
     classes: int
@@ -79,23 +86,13 @@ def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
         side(name, torch.from_numpy(features), place, pairs)
         for name, (features, *_) in zip(names, given, strict=True)
     ]
-    if not all(one.metrics for one in sides):
-        raise UserError(f"{name_some(names)}: no class has two samples, so there is nothing to search")
-    found = Judgement(
+    return Judgement(
         len(truth),
         len(classes),
         {one.name: one.metrics for one in sides},
-        {one.name: for_other_classes(one.per_query, place.numpy()) for one in sides},
-        {},
+        {one.name: for_other_classes([one], place.numpy()) for one in sides},
+        for_other_classes(sides, place.numpy()) if len(sides) == 2 else {},
     )
-    if len(sides) == 2:
-        first, second = sides
-        found.differences = {
-            metric: Difference.of(second.metrics[metric] - first.metrics[metric], None)
-            for metric in second.metrics
-            if metric in first.metrics
-        } | for_other_classes(second.per_query - first.per_query, place.numpy(), differences=True)
-    return found
 
 
 def read(path: Path, labels: Path | None) -> tuple:
@@ -143,27 +140,32 @@ def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
 
 
 def side(name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...]) -> Side:
-    retrieved = retrieval(features, labels)
-    metrics = retrieved.metrics
-    if metrics:
-        metrics = metrics | verification(score_pairs(features, *pairs))
-    return Side(name, metrics, retrieved.per_query.numpy())
+    retrieved, scores = retrieval(features, labels), score_pairs(features, *pairs)
+    if not retrieved.metrics:
+        raise UserError(f"{name}: no class has two samples, so there is nothing to search")
+    draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
+    metrics = retrieved.metrics | verification(scores)
+    return Side(name, metrics, retrieved.per_query.numpy(), draws)
 
 
-def for_other_classes(
-    values: np.ndarray, labels: np.ndarray, differences: bool = False
-) -> dict[str, Difference]:
-    """Means over queries of per-query values (N, M) by metric, or of `differences` of such, with
-    intervals for other classes."""
-    found = {}
+def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:
+    """The metrics of a side, or of two the second's minus the first's, with intervals for other
+    classes."""
+    values, draws = sides[-1].per_query, sides[-1].draws
+    if len(sides) == 2:
+        values = values - sides[0].per_query
+        draws = {name: own - sides[0].draws[name] for name, own in draws.items()}
+    variances = {name: float(np.var(own, ddof=1)) for name, own in draws.items()}
     for column, metric in enumerate(RETRIEVAL_METRICS):
         queries = np.isfinite(values[:, column])
-        own = values[queries, column].astype(float)
-        variance, classes = classes_variance(own[None], labels[queries])
-        few = classes - 1 < FEWEST_DEGREES
-        half = None if few else t_quantile(CONFIDENCE, classes - 1) * sqrt(variance)
-        found[metric] = Difference.of(float(own.mean()), half)
-        if not few and not differences:
+        variances[metric], _ = classes_variance(values[queries, column][None], labels[queries])
+    degrees, found = len(np.unique(labels)) - 1, {}
+    for metric, reached in sides[-1].metrics.items():
+        estimate = reached - sides[0].metrics[metric] if len(sides) == 2 else reached
+        known = metric in variances and degrees >= FEWEST_DEGREES
+        half = t_quantile(CONFIDENCE, degrees) * sqrt(variances[metric]) if known else None
+        found[metric] = Difference.of(estimate, half)
+        if known and len(sides) == 1:
             low, high = METRICS[metric].clip(found[metric].low, found[metric].high)
             found[metric] = replace(found[metric], low=low, high=high)
     return found

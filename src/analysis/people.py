@@ -7,13 +7,17 @@ whole classes, the same ones for both sides of a difference."""
 from math import sqrt
 
 import numpy as np
+from torch import from_numpy as tensor
 
+from ..evaluation import PairScores
 from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..evaluation.verification import FARS, equal_error_rate
 from ..foreign import array_shape, read_arrays
 from .settings import Setting
 from .statistics import Difference, Family, Repeat, range_quantile
 
 DRAWS = 1000
+PAIR_DRAWS = 200  # each looks at all pairs
 
 
 def with_other_classes(
@@ -85,3 +89,42 @@ def classes_variance(gaps: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     of_each = float(np.var(means, axis=0, ddof=1).mean())
     noise = max(0.0, (of_each - of_mean) / (repeats - 1)) if repeats > 1 else 0.0
     return max(0.0, of_mean - noise), len(counts)
+
+
+class WeightedPairs:
+    """Pairs by falling cosine, for metrics of them with other weights."""
+
+    def __init__(self, scores: PairScores):
+        cosines, same = scores.cosines.numpy(), scores.same.numpy()
+        self.order = np.argsort(-cosines, kind="stable")
+        falling, self.same = cosines[self.order], same[self.order]
+        self.last = np.append(falling[1:] != falling[:-1], True)  # of equal cosines
+
+    def metrics(self, weights: np.ndarray) -> dict[str, float]:
+        """AUC, EER and true accept rates, each pair (P,) with its weight; as `verification` has them
+        where all weights are 1."""
+        weights = weights[self.order]
+        accepted = np.cumsum(weights * ~self.same)[self.last], np.cumsum(weights * self.same)[self.last]
+        far, tar = (np.concatenate([[0.0], sums / sums[-1]]) for sums in accepted)
+        found = {"auc": float(np.trapezoid(tar, far)), "eer": equal_error_rate(*map(tensor, (far, tar)))}
+        for rate in FARS:
+            found[f"tar_at_far_{rate}"] = float(
+                tar[np.searchsorted(far, float(rate) + 1e-12, "right") - 1]
+            )
+        return found
+
+
+def pair_metrics_of_draws(
+    scores: PairScores, first: np.ndarray, second: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Metrics of pairs for classes drawn anew, PAIR_DRAWS times, by name: a bootstrap over the classes
+    `first` and `second` (P,) of each pair, whose draws are the same for all scores of the same pairs. A
+    pair of two classes counts as often as both were drawn, a pair of one class as often as that was."""
+    pairs = WeightedPairs(scores)
+    classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    (first, second), rng, found = np.split(place, 2), np.random.default_rng(0), []
+    for _ in range(PAIR_DRAWS):
+        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
+        both = times[first] * times[second]
+        found.append(pairs.metrics(np.where(first == second, times[first], both).astype(float)))
+    return {name: np.array([one[name] for one in found]) for name in found[0]}

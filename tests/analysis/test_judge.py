@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from src.analysis.judge import for_other_classes, judge, sentence
+from src.analysis.judge import judge, sentence
+from src.analysis.people import WeightedPairs, classes_variance, pair_metrics_of_draws
+from src.analysis.statistics import t_quantile
 from src.errors import UserError
-from src.evaluation import retrieval
+from src.evaluation import retrieval, sample_pairs, score_pairs, verification
 
 RNG = np.random.default_rng(0)
 
@@ -72,7 +74,7 @@ def test_intervals_end_where_the_metric_does_and_equals_are_equal(encoders, tmp_
     kept = np.load(first)
     np.savez(tmp_path / "copy.npz", features=kept["features"], labels=kept["labels"])
     found = judge([first, tmp_path / "copy.npz"])
-    assert all(gap.high <= 1 for gap in found.intervals["a.npz"].values())
+    assert all(gap.high <= 1 for gap in found.intervals["a.npz"].values() if gap.high is not None)
     assert sentence(found) == "a.npz and copy.npz reach the same MAP@R"
 
 
@@ -123,15 +125,48 @@ def test_files_that_cannot_be_judged_are_named(encoders, tmp_path):
 
 
 def test_intervals_for_other_classes_cover_and_those_of_independent_samples_do_not():
-    rng, classes, queries, tables = np.random.default_rng(1), 40, 8, 400
+    rng, classes, queries, tables = np.random.default_rng(1), 40, 8, 200
     labels = np.repeat(np.arange(classes), queries)
     covered = naive = 0
     for _ in range(tables):
         values = rng.normal(0, 1, classes)[labels] + rng.normal(0, 1, len(labels))
-        found = for_other_classes(np.tile(values[:, None], 5), labels)["map_at_r"]
-        covered += found.low <= 0 <= found.high
+        variance, _ = classes_variance(values[None], labels)
+        covered += abs(values.mean()) <= t_quantile(0.95, classes - 1) * np.sqrt(variance)
         naive += abs(values.mean()) <= 1.96 * values.std(ddof=1) / np.sqrt(len(values))
     assert 0.92 <= covered / tables <= 0.98 and naive / tables < 0.80
+
+
+def pairs_of(rng, classes: int, dimension: int = 4):
+    """All pairs of six samples of each class, whose classes differ in how scattered they are."""
+    labels = np.repeat(np.arange(classes), 6)
+    centres = rng.normal(size=(classes, dimension))[labels]
+    scatter = rng.uniform(0.2, 1.5, classes)[labels]
+    x = centres + scatter[:, None] * rng.normal(size=(len(labels), dimension))
+    drawn = sample_pairs(torch.from_numpy(labels), None)
+    return score_pairs(torch.from_numpy(x), *drawn), *(labels[side.numpy()] for side in drawn[:2])
+
+
+def test_pairs_that_count_alike_have_the_metrics_of_verification():
+    scores, *_ = pairs_of(np.random.default_rng(0), 40)
+    expected = verification(scores)
+    found = WeightedPairs(scores).metrics(np.ones(len(scores.same)))
+    assert set(expected) - set(found) == {"ten_fold_accuracy"} and len(found) == 6
+    for metric, value in found.items():
+        if metric in expected:
+            assert value == pytest.approx(expected[metric], abs=1e-9), metric
+
+
+def test_intervals_of_pair_metrics_cover_what_other_classes_give():
+    """The truth is the mean over many draws of classes."""
+    rng, tables = np.random.default_rng(2), 40
+    every = [pairs_of(rng, 20) for _ in range(tables)]
+    ones = [WeightedPairs(scores).metrics(np.ones(len(scores.same))) for scores, *_ in every]
+    draws = [pair_metrics_of_draws(*one) for one in every]
+    for metric in ("auc", "eer"):
+        truth = np.mean([one[metric] for one in ones])
+        halves = [t_quantile(0.95, 19) * np.std(own[metric], ddof=1) for own in draws]
+        covered = [abs(one[metric] - truth) <= half for one, half in zip(ones, halves, strict=True)]
+        assert np.mean(covered) >= 0.85, metric
 
 
 def test_the_command_judges_files(encoders, tmp_path):
