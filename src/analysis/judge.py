@@ -1,4 +1,4 @@
-"""Which of two encoders is better, by the embeddings that they give the same samples.
+"""Compare two encoders by the embeddings that they give the same samples.
 
 Nothing is trained here, so there are no seeds: the doubt is about other classes. The bootstrap draws
 whole classes, the same ones for both encoders (see people.py)."""
@@ -39,8 +39,8 @@ PAIRS = 100_000  # of either kind, drawn
 
 @dataclass
 class Side:
-    """What the embeddings of one file reach: `metrics` by name, what each sample adds to those of
-    retrieval, `per_query` (N, M), and those of pairs for classes drawn anew, `draws`."""
+    """The results of one file: `metrics` by name, each sample's part in those of retrieval, `per_query`
+    (N, M), and the metrics of pairs for classes drawn anew, `draws`."""
 
     name: str
     metrics: dict[str, float]
@@ -172,7 +172,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
 
 
 def sentence(found: Judgement) -> str:
-    """What a reader should take away."""
+    """The answer, in one line."""
     names = list(found.metrics)
     if len(names) == 1:
         reached = found.intervals[names[0]][HEADLINE]

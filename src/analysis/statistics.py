@@ -299,6 +299,6 @@ def expected_best(chosen: list[float], reported: list[float], budget: int) -> fl
 
 @cache
 def chances_to_be_best(settings: int, budget: int) -> np.ndarray:
-    """How likely the i-th worst of so many settings is the best of `budget` drawn: the others of the
-    draw are among the i before it."""
+    """The probability of each of so many settings, the worst first, to be the best of `budget` drawn:
+    the others of the draw are then among those before it."""
     return np.array([comb(i, budget - 1) / comb(settings, budget) for i in range(settings)])

@@ -281,7 +281,7 @@ class CosineHead(Head):
 
     @property
     def can_be_tiled(self) -> bool:
-        """Whether nothing that is computed needs all cosines of a sample at once. A class says so for
+        """True if the loss can be computed without all cosines of a sample at once. A class says so for
         itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
         return vars(type(self)).get("in_tiles", False) and not self.inter_topk
 

@@ -15,9 +15,9 @@ SEVERAL = 4  # seeds, with which settings drop out in two steps
 
 
 def going_on(settings: int, seeds: int, ended: int) -> int:
-    """How many of a loss's settings run with another seed, once `ended` of its `seeds` have ended: a
-    quarter after the first of two or three seeds; of more seeds half of them after the first, and a
-    quarter after the second. A quarter at once is too few for many seeds, since the luck of the first,
+    """The number of a loss's settings that run with another seed, once `ended` of its `seeds` have run.
+    A quarter, after the first of two or three seeds; of more seeds half of them after the first, and a
+    quarter after the second. A quarter at once is too few for many seeds: the luck of the first seed,
     which chose them, stays in all (benchmarks/verdict.py)."""
     share = 2 if seeds >= SEVERAL and ended == 1 else 4
     return min(settings, max(FEWEST, math.ceil(settings / share)))
