@@ -94,7 +94,7 @@ class WhichSetting:
 
 @dataclass
 class Facts:
-    """What the runs tell, as `comparison/facts.json` holds it."""
+    """The answer of a comparison; `comparison/facts.json` has the same fields."""
 
     metric: str
     repeats: int  # seeds, or folds

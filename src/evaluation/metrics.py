@@ -97,7 +97,7 @@ class Metric:
 
     @property
     def sign(self) -> int:
-        """What makes larger better: 1, or -1 for a metric that should be small."""
+        """1 if larger is better, else -1: a value times its sign is larger where it is better."""
         return 1 if self.higher_is_better else -1
 
     @property

@@ -38,7 +38,7 @@ class Heat:
 
     @property
     def to_come(self) -> int:
-        """How many runs the seeds have that have not begun, at most."""
+        """The number of runs of the seeds that have not begun yet; fewer if settings fail."""
         count = len(self.settings)
         later = range(max(1, self.begun), len(self.seeds))
         return sum(going_on(count, len(self.seeds), ended) for ended in later)

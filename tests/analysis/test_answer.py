@@ -595,3 +595,16 @@ def test_after_a_race_the_settings_that_ran_with_all_seeds_are_chosen_from(plant
     assert named == {f"arcface m={margin}" for margin in (0.2, 0.3, 0.4)}
     assert [s.seeds for s in found.settings] == [[0, 1, 2]] * 6 + [[0]] * 6
     assert "6 of 12 settings have fewer seeds" in " ".join(notes(found))
+
+
+def test_a_setting_with_some_of_a_races_seeds_does_not_cost_its_loss_the_others(plant, tmp_path):
+    """As of a race of three seeds that went on with five."""
+    for i, (loss, mean) in enumerate({"arcface": 0.90, "cosface": 0.80}.items()):
+        for margin in (0.2, 0.3, 0.4):
+            for seed in range(5):
+                plant(loss, margin, seed, mean + NOISE[(seed + i) % 3])
+    for seed in range(3):
+        plant("arcface", 0.5, seed, 0.95)
+    found = ranked(tmp_path)[0].facts
+    assert [result.repeats for result in found.which_loss.losses] == [5, 5]
+    assert found.which_setting.setting != "arcface m=0.5"
