@@ -37,6 +37,7 @@ from src.training import (
     constant_rate,
     embed,
     fit,
+    shuffled,
 )
 
 EPOCHS, BATCH, ROUNDS, WORKERS = 2, 256, 2, 2
@@ -112,7 +113,8 @@ def ours(model: str, data, device) -> tuple[float, nn.Module, torch.Tensor]:
     schedule = build_schedule(constant_rate, optimizer, steps=len(data.train) // BATCH, epochs=EPOCHS)
     step = Step(data.train, backbone, head, optimizer, schedule, device)
     began = time.perf_counter()
-    for _ in fit(step, epochs=EPOCHS, batch_size=BATCH, generator=torch.Generator()):
+    order, generator = shuffled(len(step.data)), torch.Generator()
+    for _ in fit(step, epochs=EPOCHS, batch_size=BATCH, generator=generator, order=order):
         pass
     return time.perf_counter() - began, backbone, head.prototypes
 

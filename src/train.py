@@ -28,10 +28,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from .config import Config
 from .config.checks import check_typed
 from .config.compose import CONF, check_command, explain, group_after_help, with_home
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
-from .run.command_line import config_of_task, remove_refused
+from .run.command_line import config_of_task, remove_made, remove_refused
 
 
 def task(composed: DictConfig) -> float:
@@ -48,6 +49,8 @@ def task(composed: DictConfig) -> float:
         group = tracking.sweep_group(Path(job.runtime.cwd, job.sweep.dir)) if sweep else None
         config = config_of_task(composed, job)
         check_typed(config, job.overrides.task)
+        if config.plan:
+            return say_plan(config, folder)
         return train_run(config, folder, group)
     except UserError as error:
         if sweep:  # the other runs go on
@@ -64,6 +67,14 @@ def task(composed: DictConfig) -> float:
             print(f"interrupted; {after_interrupt(folder, job.runtime.cwd)}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         raise
+
+
+def say_plan(config: Config, folder: Path) -> None:
+    """Print what memory a run would take, and leave nothing."""
+    from .run.build import check_config_here, planned_memory
+
+    print("\n".join(planned_memory(check_config_here(config)).lines()))
+    remove_made(folder)
 
 
 def main() -> None:

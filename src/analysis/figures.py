@@ -361,14 +361,13 @@ def read_spheres(settings: list[Setting], problems: list[str]) -> list[plots.Sph
 
 def read_sphere(setting: Setting, path) -> plots.Sphere:
     kept = read_arrays(path, "embeddings", "labels", "prototypes", "shown", "thumbnails")
-    points, labels, prototypes = (kept[key] for key in ("embeddings", "labels", "prototypes"))
-    known = len(setting.runs[0].classes) or len(prototypes)
+    points, labels = kept["embeddings"], kept["labels"]
+    known = len(setting.runs[0].classes)
     whole = labels.shape == points.shape[:1] and labels.dtype.kind in "iu"
     if not whole or not set(labels.tolist()) <= set(range(known)):
         raise ValueError("embeddings, labels and classes do not fit")
-    if setting.runs[0].config.evaluation.protocol != "closed_set":
-        # The prototypes are of the classes that were trained on, not of these.
-        prototypes = plots.class_means(points, labels)
+    closed = setting.runs[0].config.evaluation.protocol == "closed_set"
+    prototypes = kept["prototypes"] if closed else plots.class_means(points, labels)
     sphere = plots.Sphere(setting.label, points, labels, prototypes)
     if "thumbnails" in kept:
         rows, images = kept["shown"], kept["thumbnails"]

@@ -207,6 +207,9 @@ class Sampler(Group):
         neutral="shuffled",
     )
     samples_per_class: Annotated[Whole, Field(ge=2)] | None = key(None, "K of sampler.kind=classes")
+    images: Annotated[Whole, Field(ge=1)] | None = key(
+        None, "images in an epoch, drawn anew for each; null: as many as there are"
+    )
 
 
 LayerName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
@@ -272,6 +275,7 @@ class Config(Group):
     schedule: Schedule
     init: Init = Init()
     ema: Ema = Ema()
+    plan: bool = key(False, "true: train nothing, and say what memory it would take", identity=False)
     checkpoint: Checkpoint = Checkpoint()
     early_stopping: EarlyStopping = EarlyStopping()
     device: Device = Device()

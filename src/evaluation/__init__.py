@@ -58,6 +58,9 @@ __all__ = [
 ]
 
 
+MOST_COMPARED = 2**15  # prototypes: all pairs of more would take longer than the rest
+
+
 class Evaluated(NamedTuple):
     """The result of an evaluation: `metrics` by name, and the details of those that were computed."""
 
@@ -78,21 +81,22 @@ def evaluate(
 
     A closed set is judged by the head's prototypes (C, D), verification by `pairs` (first, second, same,
     fold; each (P,)), and an open set by `pairs` and by nearest neighbours. A metric that is not a finite
-    number is absent; so are all unless the embeddings are `measurable`. Raises ValueError for another
-    name, and for missing pairs."""
+    number is absent; so are all unless the embeddings are `measurable`, and those of pairs of more than
+    MOST_COMPARED prototypes. Raises ValueError for another name, and for missing pairs."""
     if name not in EVALUATIONS:
         raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
     if name != "closed_set" and pairs is None:
         raise ValueError(f"evaluation {name!r} needs pairs")
     if not measurable(embeddings):
         return Evaluated({})
+    prototypes = head.prototypes if head.num_classes <= MOST_COMPARED else None
     if name == "closed_set":
         closed = closed_set(head, embeddings, labels)
-        metrics = closed.metrics | geometry(embeddings, labels, head.prototypes)
+        metrics = closed.metrics | geometry(embeddings, labels, prototypes)
         return Evaluated(metrics, closed)
     scores = score_pairs(embeddings, *pairs)
     if name == "verification":
         return Evaluated(verification(scores), scores=scores)
     retrieved = retrieval(embeddings, labels)
-    metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, head.prototypes)
+    metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     return Evaluated(metrics, retrieved=retrieved, scores=scores)

@@ -21,14 +21,14 @@ class Results:
 
     embeddings: np.ndarray  # (N, D)
     labels: np.ndarray  # (N,)
-    prototypes: np.ndarray  # (C, D)
-    classes: np.ndarray  # their names
+    classes: np.ndarray  # the names of those tested
     names: np.ndarray | None = None  # (N,) file names, of images that come from files
     # Rows (n,), picked evenly, and their images as uint8 (n, height, width, channels); none of features.
     shown: np.ndarray | None = None
     thumbnails: np.ndarray | None = None
-    # Of a closed set (N,): the predicted class, and angles in radians to the target's prototype and the
-    # nearest other one.
+    # Of a closed set: prototypes (C, D) and, for each image (N,), the predicted class, and angles in
+    # radians to the target's prototype and the nearest other one.
+    prototypes: np.ndarray | None = None
     predicted: np.ndarray | None = None
     target_angle: np.ndarray | None = None
     other_angle: np.ndarray | None = None
@@ -48,12 +48,10 @@ class Results:
     neighbour_images: np.ndarray | None = None
 
     @classmethod
-    def of(
-        cls, evaluated: Evaluated, embeddings: np.ndarray, split: Split, prototypes: np.ndarray
-    ) -> "Results":
-        """Collect the results of an evaluation of a split's embeddings (N, D)."""
+    def of(cls, evaluated: Evaluated, embeddings: np.ndarray, split: Split, head) -> "Results":
+        """Collect the results of an evaluation of a split's embeddings (N, D) with a head."""
         labels = split.labels.cpu().numpy()
-        found = cls(embeddings, labels, prototypes, np.array(split.classes, dtype=str))
+        found = cls(embeddings, labels, np.array(split.classes, dtype=str))
         if split.names is not None:
             found.names = split.names.astype(str)
         if split.pictures:
@@ -61,6 +59,7 @@ class Results:
             found.shown = np.linspace(0, len(embeddings) - 1, count).astype(int)
             found.thumbnails = split.thumbnails(found.shown)
         if evaluated.closed:
+            found.prototypes = head.prototypes.detach().cpu().numpy()
             found.predicted = evaluated.closed.predicted.numpy()
             found.target_angle = evaluated.closed.target_angle.numpy()
             found.other_angle = evaluated.closed.other_angle.numpy()

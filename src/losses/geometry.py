@@ -69,6 +69,12 @@ def unit(vectors: Tensor) -> tuple[Tensor, Tensor]:
     return vectors / norms, norms
 
 
+def random_directions(count: int, dimension: int) -> Tensor:
+    """Return vectors of length 1 (N, D), drawn evenly, in the memory of one such matrix."""
+    vectors = torch.randn(count, dimension, dtype=real())
+    return vectors.div_(torch.linalg.vector_norm(vectors, dim=1, keepdim=True))
+
+
 class _Cosines(torch.autograd.Function):
     @staticmethod
     def forward(ctx, a: Tensor, b: Tensor):

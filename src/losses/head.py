@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import BadArgument, check_choice, check_number, check_whole, is_number
-from .geometry import arccos, cosines, follow, psi, real, unit
+from .geometry import arccos, cosines, follow, psi, random_directions, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
 from .tiles import tiled_cross_entropy
 
@@ -102,7 +102,7 @@ class Head(nn.Module):
     ):
         super().__init__()
         self.embedding_dim, self.num_classes = embedding_dim, num_classes
-        self.weight = nn.Parameter(unit(torch.randn(num_classes, embedding_dim, dtype=real()))[0])
+        self.weight = nn.Parameter(random_directions(num_classes, embedding_dim))
         if not self.softmax_type:
             no_entropy = f"{type(self).__name__} has no cross entropy"
             if label_smoothing:
@@ -158,7 +158,11 @@ class Head(nn.Module):
     @property
     def prototypes(self) -> Tensor:
         """(C, D), one direction of length 1 for each class."""
-        return unit(self.weight.detach())[0]
+        return self.prototypes_of(slice(None))
+
+    def prototypes_of(self, classes: slice) -> Tensor:
+        """Some of the `prototypes`, without a copy of the others."""
+        return unit(self.weight.detach()[classes])[0]
 
     @full_precision
     def cosines(self, embeddings: Tensor) -> Tensor:
@@ -285,11 +289,12 @@ class CosineHead(Head):
         itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
         return vars(type(self)).get("in_tiles", False) and not self.inter_topk
 
-    def classes_at_a_time(self, embeddings: Tensor) -> int | None:
-        """Return the size of the tiles for embeddings (B, D); None where the loss is not tiled."""
+    def classes_at_a_time(self, batch: int, classes: int, device: str) -> int | None:
+        """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
+        loss is not tiled."""
         if self.tiling != "auto":
             return None if self.tiling == "off" else self.tiling
-        large = embeddings.device.type == "cpu" and len(embeddings) * self.num_classes >= LARGE
+        large = device == "cpu" and batch * classes >= LARGE
         fits = large and self.can_be_tiled and not torch.compiler.is_compiling()
         return TILE if fits else None
 
@@ -341,7 +346,7 @@ class CosineHead(Head):
 
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        size = self.classes_at_a_time(embeddings)
+        size = self.classes_at_a_time(len(embeddings), self.num_classes, embeddings.device.type)
         if size:
             return tiled_cross_entropy(self, embeddings, labels, size)
         return super().forward(embeddings, labels)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import BadArgument, check_whole, is_number
-from .geometry import arccos, cosines, psi, real, unit
+from .geometry import arccos, cosines, psi, random_directions, real, unit
 from .head import CosineHead, full_precision, in_digits
 from .targets import Targets
 
@@ -293,14 +293,13 @@ class SubCenterArcFace(ArcFace):
     def __init__(self, embedding_dim: int, num_classes: int, *, centres: int = 3, **options):
         super().__init__(embedding_dim, num_classes, **options)
         check_whole("centres", centres, 1)
-        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim, dtype=real()))
+        weight = random_directions(num_classes * centres, embedding_dim)
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centres, dtype=torch.long))
 
-    @property
-    def prototypes(self) -> Tensor:
-        rows = torch.arange(self.num_classes, device=self.weight.device)
-        return unit(self.weight.detach()[rows, self.wins.argmax(1)])[0]
+    def prototypes_of(self, classes: slice) -> Tensor:
+        rows = torch.arange(self.num_classes, device=self.weight.device)[classes]
+        return unit(self.weight.detach()[rows, self.wins[classes].argmax(1)])[0]
 
     def _nearest(self, embeddings: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, D) -> the cosines to the nearest sub-centres and which those are, both (B, C), the unit

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .errors import check_number, check_whole
-from .geometry import cosines, real, unit
+from .geometry import cosines, random_directions, unit
 from .head import check_unread, full_precision
 from .margin import CosFace, MarginHead
 from .softmax import NormFace
@@ -117,13 +117,13 @@ class SoftTriple(CosFace):
         if centres == 1:
             check_unread(SoftTriple, "with one centre", gamma=gamma, tau=tau)
         self.centres, self.gamma, self.tau = centres, gamma, tau
-        weight, _ = unit(torch.randn(num_classes * centres, embedding_dim, dtype=real()))
+        weight = random_directions(num_classes * centres, embedding_dim)
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
 
-    @property
-    def prototypes(self) -> Tensor:
-        centres, _ = unit(self.weight.detach().flatten(0, 1))
-        return unit(centres.view_as(self.weight).mean(1))[0]
+    def prototypes_of(self, classes: slice) -> Tensor:
+        some = self.weight.detach()[classes]
+        centres, _ = unit(some.flatten(0, 1))
+        return unit(centres.view_as(some).mean(1))[0]
 
     def _soft_maximum(self, cosine: Tensor) -> Tensor:
         """(…, K) -> (…)"""

@@ -11,20 +11,16 @@ from torch import Tensor, nn
 
 from ..config import BadKey, Config, Mistakes
 from ..config.checks import with_classes
-from ..config.classes import parameters, target_of
+from ..config.classes import parameters
 from ..config.tree import PACKAGES
 from ..datasets import Augmentation, Dataset, Split
 from ..evaluation import Evaluated, collapse, evaluate, widest_angle
-from ..losses import BadArgument, Head, MarginHead, adacos_scale, sufficient_scale
-from ..models import build_backbone
+from ..losses import Head, sufficient_scale
 from ..tracking import check_logger
 from ..training import (
     Average,
     Device,
     Order,
-    build_optimizer,
-    build_schedule,
-    choose_device,
     embed,
     find_device,
     margin_schedule,
@@ -33,12 +29,13 @@ from .arguments import arguments_of
 from .data import build_data, build_order, check_batches, steps_in
 from .folder import RunFolder
 from .init import freeze, start_from
+from .memory import Memory, check_memory, memory_of
 from .pairs import evaluation_pairs
+from .parts import SOME_CLASSES, SOME_STEPS, build_device, build_head, build_model, build_training
 from .start import start_file, with_start
 
 log = logging.getLogger(__name__)
 NARROW = 30  # degrees between the nearest prototypes, below which classes have no room
-SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to see whether it can be
 
 
 def check_config(
@@ -102,9 +99,9 @@ class Run:
     margin: Callable[[float], Tensor] | None  # as a function of the epochs trained; None: it is fixed
     shuffling: torch.Generator
     augmentation: Augmentation
+    order: Order
     pairs: dict[str, tuple[Tensor, ...]]  # for verification, by split; none in a closed set
     epochs_trained: int = 0  # by earlier processes
-    order: Order | None = None  # None: a permutation
     average: Average | None = None  # of the weights; None: they are used as they are
     frames: list[tuple[Tensor, Tensor]] = field(default_factory=list)  # one an epoch, for an animation
     rows: list[dict] = field(default_factory=list)  # of metrics.csv, one an epoch
@@ -149,7 +146,7 @@ class Run:
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
         """In words, why the model tells nothing apart; None if it does."""
         _, head = self.model
-        return collapse(result.metrics, embeddings, head.prototypes)
+        return collapse(result.metrics, embeddings, head)
 
 
 def build_run(
@@ -158,28 +155,13 @@ def build_run(
     """Build everything, with weights drawn from the run's seed or, with `fetch`, those of a pretrained
     model or of another run. `precision` is what an earlier attempt computed in, if it was to choose.
     Raises UserError for what turns out not to work only here, with the data at hand."""
-    device = build_device(config.replace(device={"precision": precision}) if precision else config)
-    data = build_data(config, device)
-    check_batches(config, data)
-    check_augmentation(config, data.pictures)
-    pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
-    torch.manual_seed(config.seed)
-    backbone = build_model(config, data.image_shape, fetch)
-    if backbone.normalisation:
-        data.normalise_by(*backbone.normalisation)
-    backbone = backbone.to(device.torch, memory_format=torch.channels_last)
-    dimension = embed(backbone, data.test, device, torch.arange(min(2, len(data.test)))).shape[1]
-    if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
-        raise BadKey(
-            "batch_size", 1, f"model={config.name('model')} normalises over a batch, use 2 or more"
-        )
+    device, data, pairs, backbone, dimension = begin_to_build(config, fetch, precision)
+    check_memory(config, lambda other: memory_of(other, backbone, data, device))
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     if config.loss.arguments.get("class_weights") == "balanced":
         head.balance(data.train.labels)
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
-    if config.init.freeze is not None:
-        freeze(config.init.freeze, backbone)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
     decay = config.ema.decay
     shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
@@ -203,9 +185,33 @@ def build_run(
     )
 
 
-def build_device(config: Config) -> Device:
-    with arguments_of("device"):
-        return choose_device(**dict(config.device))
+def planned_memory(config: Config) -> Memory:
+    """The memory that a run would take. Raises UserError as `build_run` does."""
+    device, data, _, backbone, _ = begin_to_build(config, fetch=False)
+    return memory_of(config, backbone, data, device)
+
+
+def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
+    """Return the device, the data, their pairs, the backbone with the run's seed, and the dimension of
+    its embeddings: all that tells how large a head will be."""
+    device = build_device(config.replace(device={"precision": precision}) if precision else config)
+    data = build_data(config, device)
+    check_batches(config, data)
+    check_augmentation(config, data.pictures)
+    pairs = evaluation_pairs(config, {"validation": data.val, "test": data.test}, data.classes)
+    torch.manual_seed(config.seed)
+    backbone = build_model(config, data.image_shape, fetch)
+    if backbone.normalisation:
+        data.normalise_by(*backbone.normalisation)
+    backbone = backbone.to(device.torch, memory_format=torch.channels_last)
+    dimension = embed(backbone, data.test, device, torch.arange(min(2, len(data.test)))).shape[1]
+    if config.batch_size == 1 and any(isinstance(m, nn.BatchNorm1d) for m in backbone.modules()):
+        raise BadKey(
+            "batch_size", 1, f"model={config.name('model')} normalises over a batch, use 2 or more"
+        )
+    if config.init.freeze is not None:
+        freeze(config.init.freeze, backbone)
+    return device, data, pairs, backbone, dimension
 
 
 def check_device(config: Config) -> None:
@@ -228,65 +234,6 @@ def check_augmentation(config: Config, pictures: bool) -> None:
         if value and not pictures:
             why = f"dataset={config.name('dataset')} has features, not images: leave it out"
             raise BadKey(f"augment.{name}", value, why)
-
-
-def build_model(config: Config, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:
-    """Build the backbone, body and neck; `fetch` says whether learned weights are looked for."""
-    body, arguments = target_of(config, "model"), config.model.arguments
-    if "fetch" in parameters(body):
-        arguments["fetch"] = fetch
-    with arguments_of("model", config):
-        return build_backbone(
-            body(image_shape, **arguments),
-            image_shape,
-            config.model.embedding_dim,
-            norm=config.neck.norm,
-            dropout=config.neck.dropout,
-        )
-
-
-def build_head(config: Config, embedding_dim: int, num_classes: int) -> Head:
-    """Build the loss with its class weights, margin and scale."""
-    loss, arguments, scale = target_of(config, "loss"), config.loss.arguments, config.scale
-    if issubclass(loss, MarginHead):
-        arguments["margin"] = config.margin.value
-    if loss.has_scale:
-        arguments["scale"] = scale.value
-        arguments["learnable_scale"] = scale.kind == "learnable"
-        arguments["dynamic_scale"] = scale.kind == "adacos_dynamic"
-        if scale.kind.startswith("adacos"):
-            try:
-                arguments["scale"] = adacos_scale(num_classes)
-            except BadArgument as error:
-                why = f"C = {num_classes}: {error.why}, use scale.value=…"
-                raise BadKey("scale.kind", scale.kind, why) from None
-    with arguments_of("loss", config):
-        return loss(embedding_dim, num_classes, **arguments)
-
-
-def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: int):
-    """Build the optimizer, and its schedule over `steps` training steps in each epoch."""
-    choice = config.optimizer
-    with arguments_of("optimizer", config):
-        optimizer = build_optimizer(
-            target_of(config, "optimizer"),
-            backbone,
-            head,
-            lr=choice.lr,
-            head_lr=choice.head_lr,
-            backbone_lr=choice.backbone_lr,
-            layer_decay=choice.layer_decay,
-            **choice.arguments,
-        )
-    with arguments_of("schedule", config):
-        schedule = build_schedule(
-            target_of(config, "schedule"),
-            optimizer,
-            steps=steps,
-            epochs=config.epochs,
-            **config.schedule.arguments,
-        )
-    return optimizer, schedule
 
 
 @functools.cache  # once for all runs of a sweep

@@ -30,8 +30,14 @@ def remove_refused(path: Path) -> None:
     """Remove what a run has made that was refused before it began to train: its folder, unless it was
     there before, and those above it."""
     folder = RunFolder(path)
-    summary = folder.summary() if path.resolve() in KeepRuns.made else None
-    if not summary or summary.counts or folder.holds_work:
+    summary = folder.summary()
+    if summary and not summary.counts and not folder.holds_work:
+        remove_made(path)
+
+
+def remove_made(path: Path) -> None:
+    """Remove what Hydra and a run have made in a folder and above it, and was not there before."""
+    if path.resolve() not in KeepRuns.made:
         return
     shutil.rmtree(path / ".hydra", ignore_errors=True)
     for name in ("summary.json", "train.log", ".lock"):

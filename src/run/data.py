@@ -10,7 +10,7 @@ from ..config.classes import target_of
 from ..config.identity import is_published
 from ..datasets import Dataset, fingerprint_of, load
 from ..errors import UserError
-from ..training import Device, Order, balanced, classes_in_batches
+from ..training import Device, Order, balanced, classes_in_batches, shortened, shuffled
 from ..words import counted
 from .arguments import arguments_of
 
@@ -68,27 +68,32 @@ _fingerprints: dict[str, str | None] = {}
 
 def steps_in(config: Config, data: Dataset) -> int:
     """Training steps in an epoch."""
-    return len(data.train) // (config.batch_size * config.optimizer.accumulate)
+    images = config.sampler.images or len(data.train)
+    return images // (config.batch_size * config.optimizer.accumulate)
 
 
 def check_batches(config: Config, data: Dataset) -> None:
-    """Raise BadKey if an epoch has no step."""
+    """Raise BadKey if an epoch has no step, or is to have more images than there are."""
+    size, batches, images = config.batch_size, config.optimizer.accumulate, len(data.train)
+    has, asked = f"dataset={config.name('dataset')} has {images} training images", config.sampler.images
+    if asked and asked > images:
+        raise BadKey("sampler.images", asked, f"{has}; use at most that")
     if steps_in(config, data):
         return
-    size, batches, images = config.batch_size, config.optimizer.accumulate, len(data.train)
-    has = f"dataset={config.name('dataset')} has {images} training images"
+    if asked:
+        images, has = asked, f"an epoch has sampler.images={asked}"
     if size > images:
         raise BadKey("batch_size", size, f"{has}; use at most that")
     whole = counted(images // size, "batch", "batches")
     raise BadKey("optimizer.accumulate", batches, f"{has}, {whole} of {size}; use at most that")
 
 
-def build_order(config: Config, labels: Tensor) -> Order | None:
-    """What draws the order of an epoch's images; None for a permutation."""
-    sampler = config.sampler
+def build_order(config: Config, labels: Tensor) -> Order:
+    """What draws the images of an epoch, in their order."""
+    sampler, order = config.sampler, shuffled(len(labels))
     if sampler.kind == "balanced":
-        return balanced(labels)
+        order = balanced(labels)
     if sampler.kind == "classes":
         with arguments_of("sampler"):
-            return classes_in_batches(labels, config.batch_size, sampler.samples_per_class)
-    return None
+            order = classes_in_batches(labels, config.batch_size, sampler.samples_per_class)
+    return shortened(order, sampler.images) if sampler.images else order

@@ -167,8 +167,7 @@ def write_evaluation(run: Trained, config: Config, evaluation: Evaluation, out: 
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
     try:
-        x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.detach().cpu().numpy()
-        results = Results.of(result, x, images, prototypes)
+        results = Results.of(result, embeddings.cpu().numpy(), images, run.head)
         results.save(unfinished / "embeddings.npz")
         trained_on, tested_on = (which.name("dataset") for which in (run.config, config))
         title = run_title(run.config, current_values(run.head), tested_on)

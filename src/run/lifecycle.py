@@ -249,8 +249,8 @@ def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) ->
     if result.closed:
         recall = [None if math.isnan(share) else share for share in result.closed.recall.tolist()]
         summary.recall = dict(zip(run.data.classes, recall, strict=True))
-    x, prototypes = embeddings.cpu().numpy(), run.head.prototypes.cpu().numpy()
-    Results.of(result, x, run.data.test, prototypes).save(run.folder.path / "embeddings.npz")
+    found = Results.of(result, embeddings.cpu().numpy(), run.data.test, run.head)
+    found.save(run.folder.path / "embeddings.npz")
     save_frames(run)
     tracker.result({f"test/{key}": value for key, value in result.metrics.items()})
     summary.files = run.folder.files()
@@ -309,5 +309,5 @@ def headline(evaluation: str, metrics: dict[str, float]) -> str:
     values = [f"{key} {metrics[key]:.4f}" for key in HEADLINE_METRICS if key in metrics]
     missing = [name for name in EVALUATIONS[evaluation] if name not in metrics]
     return f"test {', '.join(values)}" + (
-        f" (too few pairs or folds for {', '.join(missing)})" if missing else ""
+        f" (too few pairs or folds, or too many classes, for {', '.join(missing)})" if missing else ""
     )

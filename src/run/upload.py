@@ -49,7 +49,7 @@ def shown_of(folder: RunFolder, figures: list[Path]) -> tracking.Shown:
     from .. import plots
 
     summary, results = folder.read_summary(), Results.load(folder.path / "embeddings.npz")
-    points, _ = plots.to_dimensions(results.embeddings, results.prototypes, 3)
+    points = plots.to_dimensions(results.embeddings, results.embeddings[:1], 3)[0]
     colours = plots.class_colours(len(results.classes))
     return tracking.Shown(
         figures,

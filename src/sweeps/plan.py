@@ -151,6 +151,8 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
         return [run for one in each for run in runs_of(composer, one)]
     config = read_and_check(composed, overrides, composer.check)
     check_typed(config, overrides)
+    if config.plan:
+        raise BadKey("plan", True, "says what one run takes; hydra.sweeper.plan_only=true is of a sweep")
     sweep_dir = RunFolder(Path(composer.master.hydra.sweep.dir).absolute())
     return [Planned(overrides, composed, config, identity(config), code_of(config), sweep_dir)]
 

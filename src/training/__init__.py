@@ -27,7 +27,7 @@ from .optimizers import (
     step_decay,
 )
 from .progress import TrainingBar
-from .sampling import Order, balanced, classes_in_batches
+from .sampling import Order, balanced, classes_in_batches, shortened, shuffled
 from .step import Step
 
 __all__ = [
@@ -62,5 +62,7 @@ __all__ = [
     "save_checkpoint",
     "set_random_states",
     "sgd",
+    "shortened",
+    "shuffled",
     "step_decay",
 ]

@@ -17,6 +17,7 @@ from .step import Step
 # How many pixels are embedded at once, in 16 to 1024 images. A backbone's activations take memory. On a
 # processor small chunks stay in its caches: twice as fast with small_cnn and 28×28 as by the thousand.
 CHUNK_PIXELS, CPU_CHUNK_PIXELS = 2**23, 2**16
+AT_ONCE = 2**22  # weights to look at: what is made of them takes memory
 
 
 class NotFinite(ArithmeticError):
@@ -38,25 +39,25 @@ def fit(
     after: int = 0,
     batch_size: int,
     generator: torch.Generator,
-    order: Order | None = None,
+    order: Order,
     margin: Callable[[float], Tensor] | None = None,
     on_step: Callable[[int, Tensor], None] = lambda step, losses: None,
 ) -> Iterator[Epoch]:
     """Train for `epochs`, yielding after each; those up to `after` were trained before. On a GPU steps
     are one graph where they can be.
 
-    An epoch is one permutation of the step's data, or what `order` draws, without the last incomplete
-    step. `generator` (on the CPU) orders the images, the same on every device. `margin` gives the head's
+    An epoch is what `order` draws of the step's data with `generator` (on the CPU, so that all devices
+    have the same), without the last incomplete step. `margin` gives the head's
     margin from the epochs trained, a fraction. Losses stay on the device until the epoch ends. Raises
     NotFinite if one is not a finite number, or if the weights are not after the last step.
     """
     images = batch_size * step.accumulate
-    steps = len(step.data) // images
     take = replayed(step)
     for epoch in range(after + 1, epochs + 1):
         began = time.perf_counter()
         step.train_mode()
-        drawn = order(generator) if order else torch.randperm(len(step.data), generator=generator)
+        drawn = order(generator)
+        steps = len(drawn) // images
         feed = step.data.feed(drawn[: steps * images].to(step.device.torch), batch_size)
         losses = torch.empty(steps, device=step.device.torch)
 
@@ -82,7 +83,8 @@ def fit(
 def all_finite(*modules: nn.Module) -> bool:
     """Whether all weights and running statistics are finite numbers."""
     tensors = [t for module in modules for t in (*module.parameters(), *module.buffers())]
-    return bool(torch.stack([t.isfinite().all() for t in tensors]).all())
+    parts = [part for tensor in tensors for part in tensor.flatten().split(AT_ONCE)]
+    return bool(torch.stack([part.isfinite().all() for part in parts]).all())
 
 
 @torch.no_grad()

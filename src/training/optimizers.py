@@ -39,18 +39,19 @@ class SGD(NotCompiled, torch.optim.SGD):
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
-# One kernel for all parameters, not one for each.
+# For all parameters together, not one by one; where `kernels` knows better, in one kernel.
 adam, adamw, sgd = (partial(optimizer, foreach=True) for optimizer in (Adam, AdamW, SGD))
 
 
-def kernels(optimizer: Callable[..., Optimizer], on_gpu: bool) -> dict[str, bool | None]:
-    """How one of torch's own optimizers computes: fused on a GPU, where it can be part of a graph."""
+def kernels(optimizer: Callable[..., Optimizer], kind: str) -> dict[str, bool | None]:
+    """How one of torch's own optimizers computes on a kind of device: fused, four times as fast as
+    `foreach` on a processor and without copies of the weights; on a GPU it can be part of a graph."""
     known = inspect.signature(optimizer).parameters
     capturable = {"capturable": True} if "capturable" in known else {}
     # Others may be fused on processors alone.
-    if not on_gpu or "fused" not in known or not (capturable or optimizer is sgd):
+    if kind not in ("cpu", "cuda") or "fused" not in known or not (capturable or optimizer is sgd):
         return {}
-    return {"foreach": None, "fused": True} | capturable
+    return {"foreach": None, "fused": True} | (capturable if kind == "cuda" else {})
 
 
 Rate = Annotated[float, Field(gt=0, lt=1e6)]
@@ -91,8 +92,8 @@ def build_optimizer(
         {"params": own, "lr": lr},
         {"params": list(head.parameters()), "lr": lr if head_lr is None else head_lr},
     ]
-    on_gpu = any(parameter.is_cuda for parameter in head.parameters())
-    return optimizer(groups, **kernels(optimizer, on_gpu), **options)
+    kind = next(head.parameters()).device.type
+    return optimizer(groups, **kernels(optimizer, kind), **options)
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict) -> None:

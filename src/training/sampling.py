@@ -1,4 +1,4 @@
-"""Which images an epoch takes, in which order: besides a permutation, which is the default."""
+"""Which images an epoch takes, in which order."""
 
 from collections.abc import Callable
 
@@ -8,6 +8,16 @@ from torch import Generator, Tensor
 from ..losses import BadArgument
 
 Order = Callable[[Generator], Tensor]
+
+
+def shuffled(count: int) -> Order:
+    """Each of so many images once, in a random order."""
+    return lambda generator: torch.randperm(count, generator=generator)
+
+
+def shortened(order: Order, count: int) -> Order:
+    """The first so many images of an order."""
+    return lambda generator: order(generator)[:count]
 
 
 class ByClass:

@@ -34,14 +34,6 @@ EVERYTHING = (
 )
 
 
-@pytest.fixture(autouse=True)
-def fused(request, monkeypatch):
-    """Optimizers are a GPU's: one kernel, which reads its rate from memory."""
-    if "gpu" not in request.keywords:
-        ours = {"foreach": None, "fused": True}
-        monkeypatch.setattr(optimizers, "kernels", lambda optimizer, on_gpu: ours)
-
-
 @pytest.fixture
 def recorders(monkeypatch):
     """Runs on a CPU take their steps as a graph; a list of what recorded them."""

@@ -23,6 +23,7 @@ from src.training import (
     one_cycle,
     save_checkpoint,
     sgd,
+    shuffled,
     step_decay,
 )
 
@@ -53,6 +54,7 @@ def fitted(rows, batch_size, epochs=2, seed=0, clip_norm=None, **options):
     schedule = build_schedule(constant_rate, optimizer, steps=len(rows) // batch_size, epochs=epochs)
     generator = torch.Generator().manual_seed(seed)
     step = Step(rows, backbone, head, optimizer, schedule, CPU, clip_norm=clip_norm)
+    options = {"order": shuffled(len(rows))} | options
     return fit(step, epochs=epochs, batch_size=batch_size, generator=generator, **options)
 
 

@@ -1,0 +1,194 @@
+"""What memory a training takes: said by `plan=true`, and checked before each training takes it."""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..config import Config
+from ..datasets import Dataset, Split
+from ..errors import UserError
+from ..losses import CosineHead, Head
+from ..training import Device
+from ..words import counted
+from .parts import SOME_CLASSES, SOME_STEPS, build_head, build_training
+
+GIB, MIB = 2**30, 2**20
+TILED = 6  # matrices (B, a tile's classes) that a head in tiles holds at a time
+BUFFERS = 1.45  # what convolutions take besides, as measured by benchmarks/memory.py
+FEWEST = 8  # images in a batch that are suggested
+
+
+class Memory(NamedTuple):
+    """Bytes that a training takes, by what they are for, and what `free` there is besides `used`, which
+    this process holds already; None where that is not known."""
+
+    parts: dict[str, int]
+    used: int
+    free: int | None
+
+    @property
+    def needed(self) -> int:
+        return sum(self.parts.values())
+
+    @property
+    def fits(self) -> bool:
+        return self.free is None or self.needed <= self.free
+
+    def lines(self) -> list[str]:
+        named = {"held already": self.used} | {k: v for k, v in self.parts.items() if v}
+        width = max(map(len, named))
+        rows = [f"{name:<{width}}  {in_words(size):>9}" for name, size in named.items()]
+        free = "" if self.free is None else f" of {in_words(self.free + self.used)} that there are"
+        return [*rows, f"{'in all':<{width}}  {in_words(self.needed + self.used):>9}{free}"]
+
+
+def in_words(size: float) -> str:
+    return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
+
+
+def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device) -> Memory:
+    """What the training of `backbone` and of a head takes, besides the data and the backbone, which are
+    there already. Activations are measured with two and four images, the rest is counted."""
+    dimension, per_image = activations(backbone, data.train, device)
+    classes = len(data.classes)
+    few, more = (build_head_of(config, dimension, count) for count in (1, 2))
+    of_class = (size_of(more) - size_of(few)) / SOME_CLASSES
+    head = size_of(few) + of_class * (classes - SOME_CLASSES)
+    trained = head + size_of(backbone, trained=True)
+    batch = config.batch_size
+    parts = {
+        "weights of the head": head,
+        "gradients": trained,
+        "optimizer": trained * states_of_a_weight(config),
+        "moving average": (head + size_of(backbone)) * bool(config.ema.decay),
+        f"activations of {counted(batch, 'image')}": per_image * batch,
+        "loss": of_loss((few, more), batch, dimension, classes, device),
+    }
+    used, free = used_and_free(device)
+    return Memory({name: math.ceil(size) for name, size in parts.items()}, used, free)
+
+
+def build_head_of(config: Config, dimension: int, thousands: int) -> Head:
+    if not isinstance(config.loss.arguments.get("class_weights"), str):  # a list of another length
+        config = config.replace(loss={"class_weights": None})
+    with torch.random.fork_rng(devices=[]):
+        return build_head(config, dimension, thousands * SOME_CLASSES)
+
+
+def size_of(module: nn.Module, trained: bool = False) -> int:
+    """Bytes of the parameters and buffers of a module, or of the parameters that are `trained`."""
+    tensors = module.parameters() if trained else (*module.parameters(), *module.buffers())
+    return sum(t.numel() * t.element_size() for t in tensors if not trained or t.requires_grad)
+
+
+def states_of_a_weight(config: Config) -> float:
+    """How many numbers the optimizer keeps for each weight, by a step of it."""
+    with torch.random.fork_rng(devices=[]):
+        head = nn.Linear(64, 64, bias=False)
+        body = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.Linear(1, 1))
+    optimizer, _ = build_training(config, body, head, SOME_STEPS)
+    head.weight.grad = torch.ones_like(head.weight)
+    optimizer.step()
+    kept = (value for value in optimizer.state[head.weight].values() if isinstance(value, Tensor))
+    return sum(value.numel() for value in kept) / head.weight.numel()
+
+
+def activations(backbone: nn.Module, train: Split, device: Device) -> tuple[int, float]:
+    """The embedding's dimension, and the bytes that a step takes for the activations of each image."""
+    backbone.eval()  # as in training, but for running statistics and draws
+    sizes = []
+    for count in (2, 4):
+        rows = torch.arange(count, device=device.torch) % len(train)
+        images, _ = next(iter(train.batches(rows, count)))
+        with device.autocast():
+            size, embeddings = held_by(backbone, lambda images=images: backbone(images))
+        sizes.append(size)
+    return embeddings.shape[1], BUFFERS * (sizes[1] - sizes[0]) / 2
+
+
+def held_by(module: nn.Module, forward: Callable[[], Tensor]) -> tuple[int, Tensor]:
+    """The bytes that `forward` keeps for a backward pass, weights left out, with what that takes: twice
+    the largest of them. And what it returned."""
+    weights = {t.untyped_storage().data_ptr() for t in (*module.parameters(), *module.buffers())}
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = forward()
+    return sum(kept.values()) + 2 * max(kept.values(), default=0), result
+
+
+def of_loss(heads: tuple[Head, Head], batch: int, dimension: int, classes: int, device: Device) -> float:
+    """Bytes that a head of so many classes takes for a step, beside its weights and their gradients. A
+    head without tiles is measured: it holds α B C + β C."""
+    head = heads[0]
+    if isinstance(head, CosineHead):
+        tile = head.classes_at_a_time(batch, classes, device.torch.type)
+        if tile:
+            tile = min(tile, classes)
+            number = head.weight.element_size()
+            return number * (TILED * batch * tile + tile * dimension + 2 * classes)
+    size = 2 * dimension  # so many embeddings that matrices (B, C) are the largest
+    (few, few_twice), (more, more_twice) = ([of_step(h, n) for n in (size, 2 * size)] for h in heads)
+    of_both = (more_twice - more - few_twice + few) / (size * SOME_CLASSES)
+    of_class = (more - few) / SOME_CLASSES - size * of_both
+    return classes * (of_both * batch + of_class)
+
+
+def of_step(head: Head, count: int) -> int:
+    """Bytes that a head holds for a step with so many embeddings."""
+    embeddings = torch.linspace(-1, 1, count * head.embedding_dim).view(count, -1).requires_grad_()
+    labels = torch.arange(count) % SOME_CLASSES
+    return held_by(head, lambda: head(embeddings, labels))[0]
+
+
+def used_and_free(device: Device) -> tuple[int, int | None]:
+    """Bytes of the device's memory that this process holds, and that are free."""
+    if device.torch.type == "cuda":
+        return torch.cuda.memory_reserved(device.torch), torch.cuda.mem_get_info(device.torch)[0]
+    used = kilobytes(Path("/proc/self/status"), "VmRSS")
+    free = kilobytes(Path("/proc/meminfo"), "MemAvailable")
+    with suppress(OSError, ValueError):  # no limit, or not on Linux
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()) - used)
+    return used, free or None
+
+
+def kilobytes(path: Path, name: str) -> int:
+    """The bytes that a file of /proc has under a name; 0 where there is none."""
+    try:
+        lines = path.read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def check_memory(config: Config, memory: Callable[[Config], Memory]) -> None:
+    """Raise UserError if a training does not fit, with what would. `memory` gives that of another
+    configuration as well."""
+    needs = memory(config)
+    if needs.fits:
+        return
+    lines = "; ".join(" ".join(line.split()) for line in needs.lines())
+    changed = next((one for one in smaller(config) if memory(config.replace(**one[1])).fits), None)
+    advice = f"it would fit with {changed[0]}" if changed else "no smaller batch would fit either"
+    raise UserError(f"not enough memory: {lines}; {advice}")
+
+
+def smaller(config: Config) -> Iterator[tuple[str, dict]]:
+    """What takes less memory, as it is typed and as `Config.replace` takes it."""
+    if config.loss.arguments.get("tiling") == "off":
+        yield "loss.tiling=auto", {"loss": {"tiling": "auto"}}
+    batch = config.batch_size // 2
+    while batch >= FEWEST:
+        yield f"batch_size={batch}", {"batch_size": batch}
+        batch //= 2
