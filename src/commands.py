@@ -34,3 +34,12 @@ def refuse_existing(out: Path | None) -> None:
     """UserError if the file or folder that is to be written is there."""
     if out and out.exists():
         raise UserError(f"--out {out}: exists already and would be overwritten; name a new one")
+
+
+def started_with_others() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
+
+
+def is_follower() -> bool:
+    """Whether this process does what process 0 says."""
+    return started_with_others() and int(os.environ["RANK"]) > 0

@@ -28,6 +28,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from .commands import is_follower, started_with_others
 from .config import Config
 from .config.checks import check_typed
 from .config.compose import CONF, check_command, explain, group_after_help, with_home
@@ -51,7 +52,9 @@ def task(composed: DictConfig) -> float:
         check_typed(config, job.overrides.task)
         if config.plan:
             return say_plan(config, folder)
-        return train_run(config, folder, group)
+        if not started_with_others():
+            return train_run(config, folder, group)
+        return train_together(config, folder)
     except UserError as error:
         if sweep:  # the other runs go on
             logging.getLogger(__name__).error(f"{folder.name}: {error}")
@@ -69,6 +72,22 @@ def task(composed: DictConfig) -> float:
         raise
 
 
+def train_together(config: Config, folder: Path) -> float | None:
+    """A run of this process and those that were started with it."""
+    from .run.lifecycle import train_run
+    from .run.together import follow
+    from .training import find_device, processes
+
+    processes.connect(on_gpu=find_device(config.device.kind) == "cuda")
+    if is_follower():
+        value = follow()
+    else:
+        value = train_run(config, folder)
+        processes.told(None)
+    processes.disconnect()
+    return value
+
+
 def say_plan(config: Config, folder: Path) -> None:
     """Print what memory a run would take, and leave nothing."""
     from .run.build import check_config_here, planned_memory
@@ -82,6 +101,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     sys.argv[1:] = map(with_home, sys.argv[1:])
+    if started_with_others() and {"-m", "--multirun"} & set(sys.argv):
+        sys.exit("torchrun starts the processes of one run: give a sweep to a launcher, or leave out -m")
+    if is_follower():  # process 0 writes
+        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line

@@ -164,6 +164,14 @@ class Device(Group):
         Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
     ] = key("off", "auto: on a GPU, replay steps as one CUDA graph; not yet run on one", identity=False)
     compile: bool = key(False, "compile the backbone: a minute that pays in long runs", neutral=False)
+    class_parallel: bool = key(
+        False, "of several processes, each holds a share of the classes", identity=False
+    )
+
+    @property
+    def computing(self) -> dict[str, Any]:
+        """What says how one process computes."""
+        return {name: value for name, value in self if name != "class_parallel"}
 
 
 Name = Annotated[str, Field(min_length=1, max_length=128)] | None

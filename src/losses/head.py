@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from .errors import BadArgument, check_choice, check_number, check_whole, is_number
 from .geometry import arccos, cosines, follow, psi, random_directions, real, unit
 from .targets import Targets, put_targets, take_targets, with_slope_of
-from .tiles import tiled_cross_entropy
+from .tiles import Shard, ShardOfClasses, tiled_cross_entropy
 
 HALVES = (torch.half, torch.bfloat16)
 LARGE, TILE = 2**23, 2048  # entries of (B, C) from which tiles are taken, of so many classes
@@ -101,7 +101,7 @@ class Head(nn.Module):
         class_weights: list[float] | Literal["balanced"] | None = None,
     ):
         super().__init__()
-        self.embedding_dim, self.num_classes = embedding_dim, num_classes
+        self.embedding_dim, self.num_classes, self.shard = embedding_dim, num_classes, Shard()
         self.weight = nn.Parameter(random_directions(num_classes, embedding_dim))
         if not self.softmax_type:
             no_entropy = f"{type(self).__name__} has no cross entropy"
@@ -283,6 +283,13 @@ class CosineHead(Head):
                 "scale already",
             )
 
+    def keep_classes(self, first: int, last: int) -> None:
+        """Hold the weights of the classes from `first` to before `last` alone, as one of several
+        processes that hold all of them together and give their heads the same embeddings. For losses
+        that `can_be_tiled`."""
+        self.weight = nn.Parameter(self.weight.detach()[first:last].clone())
+        self.shard = ShardOfClasses(first)
+
     @property
     def can_be_tiled(self) -> bool:
         """True if the loss can be computed without all cosines of a sample at once. A class says so for
@@ -347,6 +354,8 @@ class CosineHead(Head):
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         size = self.classes_at_a_time(len(embeddings), self.num_classes, embeddings.device.type)
+        if not self.shard.alone:
+            size = size or TILE
         if size:
             return tiled_cross_entropy(self, embeddings, labels, size)
         return super().forward(embeddings, labels)

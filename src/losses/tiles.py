@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from .geometry import TINY_NORM, first_derivatives_only, through_unit, unit
@@ -18,6 +19,36 @@ from .targets import Targets, with_slope_of
 
 if TYPE_CHECKING:
     from .head import CosineHead
+
+
+class Shard:
+    """The classes that one of several processes holds, from `first` on, and sums and maxima over all of
+    them, which may overwrite what they are given. This is the share of a process alone."""
+
+    first, alone = 0, True
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+    def highest(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+class ShardOfClasses(Shard):
+    """One of several processes' share of the classes; torch.distributed connects them."""
+
+    alone = False
+
+    def __init__(self, first: int):
+        self.first = first
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        dist.all_reduce(tensor)
+        return tensor
+
+    def highest(self, tensor: Tensor) -> Tensor:
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
 
 
 class _Tile(NamedTuple):
@@ -52,9 +83,11 @@ def _tiles(x: Tensor, weight: Tensor, inverse: Tensor, labels: Tensor, size: int
 
 class _Smoothing(NamedTuple):
     """The weights of a cross entropy: sample i counts with `own` (B,) times −log p_y and, with label
-    smoothing, Σ_j `each` (C,) times −log p_j. `total` is the sum of `each`."""
+    smoothing, Σ_j `each` (C,) times −log p_j, of which `of_own` (B,) are its label's. `each` are of the
+    classes held here, `total` is the sum of all."""
 
     own: Tensor
+    of_own: Tensor | None
     each: Tensor | None
     total: Tensor | float
 
@@ -67,16 +100,19 @@ class _Smoothing(NamedTuple):
         own = weights[labels]
         each = epsilon / head.num_classes * weights / own.sum()
         own = (1 - epsilon) * own / own.sum()
-        return cls(own, each, each.sum()) if epsilon else cls(own, None, 0.0)
+        if not epsilon:
+            return cls(own, None, None, 0.0)
+        return cls(own, each[labels], each[head.shard.first :][: len(head.weight)], each.sum())
 
 
 class _Sums:
-    """Sums up the logits of the non-targets over tiles: `others`, their log-sum-exp (B,), and
-    `weighted`, their sum (B,) with the weights `each` (C,), if there are any."""
+    """Sums up the logits z of the non-targets over tiles: Σ exp(z − highest) as `sums` (B,), which
+    float32 holds better than a log-sum-exp; and `weighted`, Σ z (B,) with the weights `each` (C,)."""
 
     def __init__(self, like: Tensor, each: Tensor | None = None):
         self.zero, self.nothing = torch.zeros_like(like), torch.full_like(like, -torch.inf)
-        self.others, self.weighted, self.each = self.nothing, self.zero, each
+        self.highest = torch.full_like(like, torch.finfo(like.dtype).min)
+        self.sums, self.weighted, self.each = self.zero, self.zero, each
 
     def add(self, tile: _Tile, z: Tensor) -> None:
         """Add a tile's logits (B, T), which are overwritten."""
@@ -84,9 +120,22 @@ class _Sums:
             tile.put(z, self.zero)
             self.weighted = self.weighted + z @ self.each[tile.rows]
         tile.put(z, self.nothing)
-        highest = z.amax(1, keepdim=True).clamp_min_(torch.finfo(z.dtype).min)
-        sums = z.sub_(highest).exp_().sum(1)
-        self.others = torch.logaddexp(self.others, highest.squeeze(1) + sums.log())
+        self.raise_to(torch.maximum(self.highest, z.amax(1)))
+        self.sums = self.sums + z.sub_(self.highest.unsqueeze(1)).exp_().sum(1)
+
+    def raise_to(self, highest: Tensor) -> None:
+        self.sums = self.sums * (self.highest - highest).exp_()
+        self.highest = highest
+
+    def over(self, shard: Shard) -> "_Sums":
+        """The same over the classes of all processes."""
+        self.raise_to(shard.highest(self.highest.clone()))
+        self.sums = shard.sum(self.sums)
+        return self
+
+    @property
+    def log_sum_exp(self) -> Tensor:
+        return self.highest + self.sums.log()
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
@@ -95,7 +144,8 @@ class _TiledCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx, head: "CosineHead", size: int, labels: Tensor, embeddings, weight, *parameters):
         x, x_norms = unit(embeddings)
-        own, _ = unit(weight.index_select(0, labels))  # which refuses labels outside
+        shard, here = head.shard, labels - head.shard.first
+        own, own_norms = _own_weights(shard, weight, here)
         # Autograd differentiates what lies between these and the targets' logits, and the factor.
         leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
         targets = Targets(labels, leaves[0], leaves[1], x, own)
@@ -103,9 +153,9 @@ class _TiledCrossEntropy(torch.autograd.Function):
         inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
         if head.training and head.dynamic_scale:
             sums = _Sums(leaves[0])
-            for tile in _tiles(x, weight, inverse, labels, size):
+            for tile in _tiles(x, weight, inverse, here, size):
                 sums.add(tile, tile.cosine.mul_(head.fixed_scale))
-            head.follow_batch(targets, sums.others)
+            head.follow_batch(targets, sums.over(shard).log_sum_exp)
         if head.training:
             head.update_statistics(targets)
         with torch.enable_grad():
@@ -117,16 +167,17 @@ class _TiledCrossEntropy(torch.autograd.Function):
             logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
         smoothing = _Smoothing.of(head, labels)
         sums = _Sums(logit, smoothing.each)
-        for tile in _tiles(x, weight, inverse, labels, size):
+        for tile in _tiles(x, weight, inverse, here, size):
             g = head.non_target_cosines(tile.cosine, targets, t)
             sums.add(tile, g.mul_(factor) if g is tile.cosine else g * factor)
-        others, pulled = sums.others, sums.weighted
-        gap = others - logit  # exact also where the target has almost all of the probability
+        sums.over(shard)
+        below, log_sums = logit - sums.highest, sums.sums.log()
+        gap = log_sums - below  # exact also where the target has almost all of the probability
         surprise = torch.logaddexp(gap, torch.zeros_like(gap))  # −log p_y
-        loss, log_sum = (smoothing.own * surprise).sum(), logit + surprise
+        loss, rest = (smoothing.own * surprise).sum(), torch.logaddexp(log_sums, below)
         if smoothing.each is not None:
-            pulled = pulled + smoothing.each[labels] * logit
-            loss += (smoothing.total * log_sum - pulled).sum()
+            pulled = shard.sum(sums.weighted) + smoothing.of_own * logit
+            loss += (smoothing.total * (sums.highest + rest) - pulled).sum()
         ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
         ctx.buffers = {  # as they are now; running statistics go on, and a margin may be set anew
             name: buffer.clone()
@@ -134,34 +185,39 @@ class _TiledCrossEntropy(torch.autograd.Function):
             if buffer.numel() <= max(head.num_classes, len(labels))
         }
         ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor
-        ctx.save_for_backward(embeddings, weight, labels, x, x_norms, inverse, gap, log_sum)
+        saved = embeddings, weight, here, x, x_norms, own, own_norms, inverse, gap, sums.highest, rest
+        ctx.save_for_backward(*saved)
         return loss
 
     @staticmethod
     @first_derivatives_only
     def backward(ctx, grad: Tensor):
         head, smoothing, leaves = ctx.head, ctx.smoothing, ctx.leaves
-        _, weight, labels, x, x_norms, inverse, gap, log_sum = ctx.saved_tensors
+        _, weight, here, x, x_norms, own, own_norms, inverse, gap, highest, rest = ctx.saved_tensors
+        shard, held = head.shard, (here >= 0) & (here < len(weight))
+        here_or_any = here.clamp(0, len(weight) - 1)
         factor, exact = ctx.factor.detach(), head.gradient == "exact"
         of_logit = -smoothing.own * torch.sigmoid(gap)  # 1 − p_y, without cancellation
         if smoothing.each is not None:
-            of_logit += smoothing.total * torch.sigmoid(-gap) - smoothing.each[labels]
+            of_logit += smoothing.total * torch.sigmoid(-gap) - smoothing.of_own
         found = _gradients(ctx.logit, leaves, grad * of_logit)
-        of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[labels]
+        of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[here_or_any]
         found[0] = None
-        of_factor, offset = torch.zeros_like(factor), log_sum - (smoothing.own + smoothing.total).log()
+        of_tiles: list[Tensor | None] = [None] * len(found)
+        of_factor, rest = torch.zeros_like(factor), rest - (smoothing.own + smoothing.total).log()
+        highest, rest = highest.unsqueeze(1), rest.unsqueeze(1)
         of_x, of_weight = ctx.needs_input_grad[3:5]
         x_grad = torch.zeros_like(x)
         weight_grad = torch.empty_like(weight) if of_weight else None
         memory = torch.empty_like(weight[: ctx.size])
-        for tile in _tiles(x, weight, inverse, labels, ctx.size):
+        for tile in _tiles(x, weight, inverse, here, ctx.size):
             cosine = tile.cosine.requires_grad_()
             with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
                 g = head.non_target_cosines(cosine, ctx.targets, ctx.t)
             plain = g is cosine
             counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
             z = g.detach().mul_(factor) if plain and not counts else g.detach() * factor
-            z.sub_(offset.unsqueeze(1)).exp_()  # probabilities, as far as they count
+            z.sub_(highest).sub_(rest).exp_()  # probabilities, as far as they count
             if smoothing.each is not None:
                 z.sub_(smoothing.each[tile.rows])
             if counts or not plain:
@@ -172,27 +228,40 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 z.mul_(factor * grad * tile.inverse)
             else:
                 z, *more = _gradients(g, (cosine, *leaves), z.mul_(factor * grad))
-                found = list(map(_sum, found, more))
+                of_tiles = list(map(_sum, of_tiles, more))
                 z = z.mul_(tile.inverse)
             tile.put(z, of_target)
             if of_x:
                 x_grad.addmm_(z, tile.weight)
             if not of_weight:
                 continue
-            own = torch.mm(z.T, x, out=weight_grad[tile.rows])
-            products = torch.mul(own, tile.weight, out=memory[: len(own)])
+            tile_grad = torch.mm(z.T, x, out=weight_grad[tile.rows])
+            products = torch.mul(tile_grad, tile.weight, out=memory[: len(tile_grad)])
             radial = products.sum(1).mul_(tile.inverse**2)
-            own.addcmul_(tile.weight, radial.unsqueeze(1), value=-1)
+            tile_grad.addcmul_(tile.weight, radial.unsqueeze(1), value=-1)
+        x_grad = shard.sum(x_grad)
+        found = map(_sum, found, [one if one is None else shard.sum(one.clone()) for one in of_tiles])
+        of_factor = shard.sum(of_factor) if counts else of_factor
         later, of_embeddings, *of_parameters = map(
             _sum, found, _gradients(ctx.factor, leaves, of_factor)
         )
         if later is not None:  # what a member's non-targets have to do with the target's cosine
-            own, norms = unit(weight.index_select(0, labels))
             x_grad += later.unsqueeze(1) * own
             if of_weight:
-                weight_grad.index_add_(0, labels, through_unit(later.unsqueeze(1) * x, own, norms))
+                of_own = through_unit(later.unsqueeze(1) * x, own, own_norms)
+                weight_grad.index_add_(0, here_or_any, of_own * held.unsqueeze(1))
         x_grad = through_unit(x_grad, x, x_norms)
         return None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+
+
+def _own_weights(shard: Shard, weight: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
+    """The unit weights of the labels (B, D), which stand at the rows `here` (B,) of W, and their lengths
+    (B, 1); of classes that other processes hold, any lengths."""
+    if shard.alone:
+        return unit(weight.index_select(0, here))  # which refuses labels outside
+    held = (here >= 0) & (here < len(weight))
+    own, norms = unit(weight.index_select(0, here.clamp(0, len(weight) - 1)))
+    return shard.sum(own * held.unsqueeze(1)), norms
 
 
 @contextmanager

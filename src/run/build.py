@@ -24,6 +24,7 @@ from ..training import (
     embed,
     find_device,
     margin_schedule,
+    processes,
 )
 from .arguments import arguments_of
 from .data import build_data, build_order, check_batches, steps_in
@@ -162,6 +163,7 @@ def build_run(
         head.balance(data.train.labels)
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
+    check_processes(config, head)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
     decay = config.ema.decay
     shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
@@ -212,6 +214,24 @@ def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
     if config.init.freeze is not None:
         freeze(config.init.freeze, backbone)
     return device, data, pairs, backbone, dimension
+
+
+def check_processes(config: Config, head: Head) -> None:
+    """Raise BadKey for what several processes cannot do, and what one has no use for."""
+    count = processes.count()
+    if config.batch_size < count:
+        raise BadKey("batch_size", config.batch_size, f"{count} processes share it, use at least that")
+    if not config.device.class_parallel:
+        return
+    why = None
+    if count == 1:
+        why = "needs several processes, which torchrun starts"
+    elif not getattr(head, "can_be_tiled", False):
+        why = f"loss={config.name('loss')}, as it is, needs all classes in one process"
+    elif config.ema.decay:
+        why = f"not with ema.decay={config.ema.decay:g}"
+    if why:
+        raise BadKey("device.class_parallel", True, why)
 
 
 def check_device(config: Config) -> None:

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ..commands import command
+from ..commands import command, is_follower
 from ..config import Config, identity, read
 from ..config.compose import explain, quoted
 from ..errors import UserError, interrupt_once, on_interrupt
@@ -80,6 +80,8 @@ class KeepRuns(Callback):
             on_interrupt(interrupt_once)  # ours say for themselves how they end
 
     def on_run_start(self, config: DictConfig, **_) -> None:
+        if is_follower():
+            return
         try:
             path = Path(config.hydra.run.dir)
             KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())

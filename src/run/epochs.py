@@ -9,13 +9,14 @@ from .. import tracking
 from ..config import BadKey, Config
 from ..errors import Diverged, Pruned, UserError
 from ..losses import Head, MarginHead
-from ..training import NotFinite, NotRecorded, Step, TrainingBar, embed, fit
+from ..training import NotFinite, NotRecorded, TrainingBar, embed, processes
 from .advice import check_finite, likely_causes
 from .build import Run
 from .causes import gentler, in_words
 from .figures import animation_frame
 from .folder import BEST, LAST
 from .resume import best_epoch, keeps_best, save_run
+from .together import epochs_of, lost_ones_named, tell_others
 
 log = logging.getLogger(__name__)
 SAMPLES = 1000  # training images whose accuracy W&B shows
@@ -30,37 +31,20 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
     config, epochs, speeds = run.config, run.config.epochs, []
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None
-    step = Step(
-        run.data.train,
-        run.backbone,
-        run.head,
-        run.optimizer,
-        run.schedule,
-        run.device,
-        augment=run.augmentation if run.augmentation else None,
-        average=run.average,
-        accumulate=config.optimizer.accumulate,
-        clip_norm=config.optimizer.clip_norm,
-    )
-    images = config.batch_size * step.accumulate
-    with TrainingBar(epochs, run.steps, images, config.objective) as bar:
+    images = config.batch_size * config.optimizer.accumulate
+    with lost_ones_named(), TrainingBar(epochs, run.steps, images, config.objective) as bar:
         try:
-            for epoch in fit(
-                step,
-                epochs=epochs,
-                after=run.epochs_trained,
-                batch_size=config.batch_size,
-                generator=run.shuffling,
-                order=run.order,
-                margin=run.margin,
-                on_step=bar.step,
-            ):
+            tell_others(run)
+            for epoch in epochs_of(run, bar.step):
                 value = record_epoch(run, epoch, tracker, quietly=bar.live)
                 speeds.append(epoch.speed)
                 bar.epoch_done(epoch.number, epoch.loss, value)
-                if epoch.number < epochs and is_enough(config, run.rows):
+                enough = epoch.number < epochs and is_enough(config, run.rows)
+                stop = epoch.number < epochs and (run.folder.path / "stop").exists()
+                processes.told(not (enough or stop))
+                if enough:
                     break
-                if epoch.number < epochs and (run.folder.path / "stop").exists():
+                if stop:
                     raise Pruned(f"stopped after epoch {epoch.number}, as the file stop asked")
         except NotFinite as error:
             raise Diverged(f"{error}: {likely_causes(run)}") from None

@@ -15,6 +15,7 @@ from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import UserError, in_one_line
 from ..evaluation import EVALUATIONS
+from ..evaluation.geometry import GEOMETRY_METRICS
 from ..evaluation.results import Results
 from ..training import give_memory_back, load_checkpoint
 from ..words import counted
@@ -45,7 +46,7 @@ from .folder import (
     recorded,
     versions,
 )
-from .resume import keeps_best, lacks_best, restore, take_best
+from .resume import keeps_best, lacks_best, restore, restore_files, take_best
 from .start import with_start
 from .upload import shown_of, tracked_run
 
@@ -168,6 +169,7 @@ def train_and_evaluate(
         saved, run = None, build_run(config, folder)
     if saved:
         restore(run, saved)
+        restore_files(run)
         summary.resumed_after_epoch = run.epochs_trained
     check_chosen_on_validation(config, run.watched)
     record_data_and_device(run, summary)
@@ -307,7 +309,7 @@ def headline(evaluation: str, metrics: dict[str, float]) -> str:
             f"to own prototype {own:.1f}°, nearest other {other:.1f}°"
         )
     values = [f"{key} {metrics[key]:.4f}" for key in HEADLINE_METRICS if key in metrics]
-    missing = [name for name in EVALUATIONS[evaluation] if name not in metrics]
+    missing = [name for name in EVALUATIONS[evaluation] if name not in {*metrics, *GEOMETRY_METRICS}]
     return f"test {', '.join(values)}" + (
-        f" (too few pairs or folds, or too many classes, for {', '.join(missing)})" if missing else ""
+        f" (too few pairs or folds for {', '.join(missing)})" if missing else ""
     )

@@ -14,7 +14,7 @@ SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to be looked at
 
 def build_device(config: Config) -> Device:
     with arguments_of("device"):
-        return choose_device(**dict(config.device))
+        return choose_device(**config.device.computing)
 
 
 def build_model(config: Config, image_shape: tuple[int, int, int], fetch: bool = True) -> nn.Module:

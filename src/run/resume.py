@@ -78,6 +78,10 @@ def restore(run: Run, saved: dict) -> None:
         changing.manual_seed(hash((run.config.seed, saved["epoch"])) % 2**63)
     set_random_states(saved["random"])
     run.epochs_trained, run.frames, run.rows = (saved[key] for key in ("epoch", "frames", "rows"))
+
+
+def restore_files(run: Run) -> None:
+    """Make the files of a run that was put back those of its last epoch."""
     run.folder.restore_rows(run.rows)
     if keeps_best(run.config) and best_epoch(run.config, run.rows) == run.epochs_trained:
         save_run(run, run.epochs_trained, BEST)  # a kill can have come before it

@@ -1,5 +1,6 @@
 """From a backbone, a head and resident data to trained weights, an epoch at a time."""
 
+from . import processes
 from .average import Average
 from .checkpoint import load_checkpoint, random_states, save_checkpoint, set_random_states
 from .device import (
@@ -11,7 +12,7 @@ from .device import (
     give_memory_back,
 )
 from .graph import NotRecorded
-from .loop import NotFinite, embed, fit
+from .loop import Epoch, NotFinite, embed, fit
 from .optimizers import (
     WARMUPS,
     adam,
@@ -34,6 +35,7 @@ __all__ = [
     "WARMUPS",
     "Average",
     "Device",
+    "Epoch",
     "NotFinite",
     "NotRecorded",
     "Order",
@@ -58,6 +60,7 @@ __all__ = [
     "load_optimizer",
     "margin_schedule",
     "one_cycle",
+    "processes",
     "random_states",
     "save_checkpoint",
     "set_random_states",

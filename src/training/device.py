@@ -87,7 +87,7 @@ def choose_device(
     device allows; `graph` auto or off. Raises BadArgument as `find_device` does, and where nothing can
     be compiled."""
     kind = find_device(kind, tf32=tf32, deterministic=deterministic, graph=graph)
-    threads = threads or available_cores()
+    threads = threads or max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     torch.set_num_threads(threads)
     if kind == "cuda":
         set_up_cuda(tf32, deterministic)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from . import processes
 from .step import Step, has_fused
 
 log = logging.getLogger(__name__)
@@ -92,7 +93,7 @@ def replayed(step: Step) -> Step | Replayed:
 
 
 def recorder_for(step: Step) -> Recorder | None:
-    if not step.device.graph:
+    if not step.device.graph or processes.count() > 1:
         return None
     if not has_fused(step.optimizer):
         log.warning("no CUDA graph: this optimizer has no fused=True, which reads its rate from memory")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from . import processes
 from .device import Device
 from .graph import replayed
 from .sampling import Order
@@ -58,7 +59,8 @@ def fit(
         step.train_mode()
         drawn = order(generator)
         steps = len(drawn) // images
-        feed = step.data.feed(drawn[: steps * images].to(step.device.torch), batch_size)
+        own, size = processes.shares(drawn[: steps * images], batch_size)
+        feed = step.data.feed(own.to(step.device.torch), size)
         losses = torch.empty(steps, device=step.device.torch)
 
         for number in range(steps):
@@ -74,7 +76,7 @@ def fit(
             raise NotFinite(
                 f"the loss was not a finite number at epoch {epoch}, step {first} of {steps}"
             )
-        if not all_finite(step.backbone, step.head):
+        if not processes.all_agree(all_finite(step.backbone, step.head)):
             raise NotFinite(f"weights were not finite numbers at the end of epoch {epoch}")
         yield Epoch(epoch, float(losses.mean()), steps * images / (time.perf_counter() - began))
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from . import processes
 from .average import Average
 from .device import Device
 
@@ -30,10 +31,12 @@ class Step:
     accumulate: int = 1
     clip_norm: float | None = None
     average: Average | None = None
+    batch_size: int = 0  # of all processes together, where there are several
 
     def __post_init__(self):
         self.trained = [*self.backbone.parameters(), *self.head.parameters()]
-        self.embed = torch.compile(self.backbone) if self.device.compiled else self.backbone
+        parallel = processes.in_parallel(self.backbone)
+        self.embed = torch.compile(parallel) if self.device.compiled else parallel
         # A graph reads its rates from memory. Schedules have theirs as numbers: torch's would go on from
         # a rate that is a tensor in its own precision.
         self.rates: list[Tensor] = []
@@ -64,17 +67,20 @@ class Step:
         mean = None
         for one in fed:
             images, labels = self.data.prepare(*one)
-            if self.augment:
-                images = self.augment(images)
-            with self.device.autocast():
-                embeddings = self.embed(images)
+            with processes.own_draws(self.augment, self.device.torch):
+                if self.augment:
+                    images = self.augment(images)
+                with self.device.autocast():
+                    embeddings = self.embed(images)
+            embeddings, labels = processes.gathered(embeddings, labels, self.batch_size)
             loss = self.head(embeddings, labels)
             if self.accumulate > 1:
                 loss = loss / self.accumulate
             loss.backward()
             mean = loss.detach() if mean is None else mean + loss.detach()
         if self.clip_norm:
-            nn.utils.clip_grad_norm_(self.trained, self.clip_norm)
+            norm = processes.norm_of_gradients(self.backbone, self.head)
+            nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
         with self.rates_as_tensors():
             self.optimizer.step()
         if self.average:

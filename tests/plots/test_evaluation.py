@@ -24,8 +24,7 @@ def figures_of(name: str, split: Split, spread: float = 0.5):
     head = ArcFace(8, classes, margin=0.3, scale=16.0)
     x = torch.randn(classes, 8)[split.labels] + spread * torch.randn(len(split), 8)
     evaluated = evaluate(name, head, x, split.labels, sample_pairs(split.labels, 1000))
-    prototypes = head.prototypes.detach().numpy()
-    results = Results.of(evaluated, x.numpy(), split, prototypes)
+    results = Results.of(evaluated, x.numpy(), split, head)
     figures = evaluation_figures(name, results, evaluated.metrics, "title")
     return {name.removesuffix(".png"): figure() for name, figure in figures.items()}
 

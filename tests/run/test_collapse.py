@@ -8,6 +8,7 @@ import torch
 from src.analysis import compare_sweeps
 from src.errors import Diverged
 from src.evaluation import collapse
+from src.losses import NormFace
 from src.run.lifecycle import train_run
 from tests import faults
 from tests.conftest import FAST, summary_of
@@ -37,7 +38,9 @@ SEPARATED = directions(*(10 * i for i in range(36)))
     ],
 )
 def test_collapse_is_told_from_separation(metrics, embeddings, prototypes, said):
-    found = collapse(WELL | metrics, embeddings, prototypes)
+    head = NormFace(2, len(prototypes))
+    head.weight.data = prototypes
+    found = collapse(WELL | metrics, embeddings, head)
     assert found is None if said is None else said in found
 
 

@@ -1,0 +1,155 @@
+"""A run by several processes: what process 0 tells the others, and what they do.
+
+Process 0 does all that one process would: it claims the folder, goes on from a checkpoint, evaluates and
+writes. When it begins to train, the others build the same run and take the same steps with it.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from ..config import Config
+from ..errors import UserError
+from ..training import Epoch, Step, fit, load_checkpoint, load_optimizer, processes
+from .build import Run, build_run
+from .folder import LAST, RunFolder
+from .parts import build_training
+from .resume import restore
+
+
+class Work(NamedTuple):
+    """What process 0 trains: the others build it for themselves."""
+
+    config: Config
+    folder: Path
+    resumed: bool
+    precision: str
+
+
+def tell_others(run: Run) -> None:
+    resumed = run.epochs_trained > 0
+    processes.told(Work(run.config, run.folder.path.absolute(), resumed, run.device.precision))
+
+
+def follow() -> None:
+    """Train what process 0 trains, until it says that nothing is left."""
+    logging.disable(logging.ERROR)
+    with lost_ones_named():
+        follow_all()
+
+
+def follow_all() -> None:
+    while work := processes.told():
+        folder = RunFolder(work.folder)
+        run = build_run(work.config, folder, fetch=not work.resumed, precision=work.precision)
+        if work.resumed:
+            restore(run, load_checkpoint(folder.path / LAST))
+        for _ in epochs_of(run):
+            if not processes.told():
+                break
+
+
+def epochs_of(run: Run, on_step: Callable = lambda step, losses: None) -> Iterator[Epoch]:
+    """Train the epochs that are left, in all processes at once; after each, process 0 has the whole
+    model in `run`."""
+    config = run.config
+    parts = ClassesInParts(run) if config.device.class_parallel and processes.count() > 1 else None
+    step = Step(
+        run.data.train,
+        run.backbone,
+        parts.head if parts else run.head,
+        parts.optimizer if parts else run.optimizer,
+        parts.schedule if parts else run.schedule,
+        run.device,
+        augment=run.augmentation if run.augmentation else None,
+        average=run.average,
+        accumulate=config.optimizer.accumulate,
+        clip_norm=config.optimizer.clip_norm,
+        batch_size=config.batch_size,
+    )
+    for epoch in fit(
+        step,
+        epochs=config.epochs,
+        after=run.epochs_trained,
+        batch_size=config.batch_size,
+        generator=run.shuffling,
+        order=run.order,
+        margin=run.margin,
+        on_step=on_step,
+    ):
+        if parts:
+            parts.collect()
+        yield epoch
+
+
+@contextmanager
+def lost_ones_named() -> Iterator[None]:
+    """Raise UserError for what torch raises where another process has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = processes.lost()
+        if not lost:
+            raise
+        which = " and ".join(lost)
+        raise UserError(
+            f"{which} of {processes.count()} has ended; started again, with any number of processes, "
+            "the run goes on after its last epoch"
+        ) from error
+
+
+class ClassesInParts:
+    """The head of a run, with this process's share of the classes, and what trains that. Process 0 keeps
+    the whole head and optimizer in the run as well; the others let theirs go."""
+
+    def __init__(self, run: Run):
+        own = processes.share(run.head.num_classes)
+        self.run, self.head = run, copy.deepcopy(run.head)
+        self.head.keep_classes(own.start, own.stop)
+        whole, weight = run.optimizer.state_dict(), run.head.weight
+        self.optimizer, self.schedule = build_training(run.config, run.backbone, self.head, run.steps)
+        self.place = place_of(run.optimizer, weight)
+        state = whole["state"].get(self.place, {})
+        whole["state"][self.place] = {
+            name: value[own].clone() if is_of(value, weight) else value for name, value in state.items()
+        }
+        load_optimizer(self.optimizer, whole)
+        self.schedule.load_state_dict(run.schedule.state_dict())
+        if processes.rank():
+            run.head, run.optimizer, run.schedule = self.head, self.optimizer, self.schedule
+
+    @torch.no_grad()
+    def collect(self) -> None:
+        """Let process 0 have the whole head and optimizer in its run."""
+        classes = self.head.num_classes
+        weight = processes.gathered_rows(self.head.weight.detach(), classes)
+        part, state = self.head.weight, self.optimizer.state_dict()
+        own = state["state"].get(self.place, {})
+        own = {
+            name: processes.gathered_rows(value, classes) if is_of(value, part) else value
+            for name, value in own.items()
+        }
+        if processes.rank():
+            return
+        run = self.run
+        run.head.load_state_dict(self.head.state_dict() | {"weight": weight})
+        state["state"][self.place] = own
+        load_optimizer(run.optimizer, state)
+        run.schedule.load_state_dict(self.schedule.state_dict())
+
+
+def place_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> int:
+    """The number of a parameter in an optimizer's state dict."""
+    every = [each for group in optimizer.param_groups for each in group["params"]]
+    return next(place for place, each in enumerate(every) if each is parameter)
+
+
+def is_of(value: object, weight: torch.Tensor) -> bool:
+    """Whether a part of an optimizer's state has a number for each weight."""
+    return isinstance(value, torch.Tensor) and value.shape == weight.shape

@@ -1,0 +1,201 @@
+"""Several processes that train one model: each takes a share of every batch, and all do the same steps.
+
+The head sees the whole batch in every process: embeddings are gathered, so that statistics, draws and
+means are those of one process. With classes in parts, each process holds some rows of W. Process 0 alone
+writes, evaluates, and tells the others when to go on. torchrun starts them, or whatever else sets RANK,
+WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+"""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+_places: list[tuple[str, int]] = []  # of each process, the machine and its number there
+PATIENCE = timedelta(days=1)  # others wait while process 0 evaluates; one that ends is noticed at once
+
+
+def connect(on_gpu: bool) -> None:
+    """Connect the processes that were started together."""
+    if on_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+    dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
+    _places[:] = [("", 0)] * count()
+    dist.all_gather_object(_places, (socket.gethostname(), os.getpid()))
+
+
+def lost(within: float = 5) -> list[str]:
+    """The processes on this machine that have ended, or end within so many seconds."""
+    until = time.monotonic() + within
+    while True:
+        here = [i for i, (host, _) in enumerate(_places) if host == socket.gethostname()]
+        gone = [f"process {i}" for i in here if not is_alive(_places[i][1])]
+        if gone or time.monotonic() > until:
+            return gone
+        time.sleep(0.1)
+
+
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def disconnect() -> None:
+    """End together: gloo aborts a process whose peers end while it is connected."""
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def share(size: int, of: int | None = None) -> slice:
+    """This process's part of so many rows, or that of process `of`; parts differ by one at most."""
+    which, parts = rank() if of is None else of, count()
+    return slice(size * which // parts, size * (which + 1) // parts)
+
+
+def shares(order: Tensor, batch_size: int) -> tuple[Tensor, int]:
+    """This process's part of every batch of an order of rows (N,), and the size of these parts."""
+    own = share(batch_size)
+    return order.view(-1, batch_size)[:, own].flatten(), own.stop - own.start
+
+
+def told(message: object = None) -> object:
+    """What process 0 says, in all processes."""
+    if count() == 1:
+        return message
+    box = [message]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def all_agree(yes: bool) -> bool:
+    """Whether all processes say yes."""
+    if count() == 1:
+        return yes
+    votes = [None] * count()
+    dist.all_gather_object(votes, yes)
+    return all(votes)
+
+
+class _Gather(torch.autograd.Function):
+    """Own rows (b, D) -> those of all processes (B, D). All compute the same loss from these, and the
+    gradients of what made the rows are averaged over processes: own rows count so many times."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor, batch: int) -> Tensor:
+        ctx.own = share(batch)
+        return gathered_rows(own, batch)
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        return grad[ctx.own] * count(), None
+
+
+def gathered_rows(own: Tensor, total: int) -> Tensor:
+    """The rows of all processes, which are `share`s of a `total`, in order."""
+    sizes = [share(total, of=process) for process in range(count())]
+    largest = max(part.stop - part.start for part in sizes)
+    padded = own.new_zeros(largest, *own.shape[1:])
+    padded[: len(own)] = own
+    parts = [torch.empty_like(padded) for _ in sizes]
+    dist.all_gather(parts, padded)
+    return torch.cat([p[: part.stop - part.start] for p, part in zip(parts, sizes, strict=True)])
+
+
+def gathered(embeddings: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:
+    """The embeddings (B, D) and labels (B,) of all processes' parts of a batch."""
+    if count() == 1:
+        return embeddings, labels
+    return _Gather.apply(embeddings, batch), gathered_rows(labels, batch)
+
+
+def in_parallel(backbone: nn.Module) -> nn.Module:
+    """The backbone with gradients averaged over all processes, and BatchNorm over the whole batch."""
+    if count() == 1:
+        return backbone
+    on_gpu = any(parameter.is_cuda for parameter in backbone.parameters())
+    if on_gpu:
+        backbone = nn.SyncBatchNorm.convert_sync_batchnorm(backbone)
+    else:  # torch's is of GPUs alone
+        for module in backbone.modules():
+            if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
+                module.forward = partial(normalised_over_processes, module)
+    if not any(parameter.requires_grad for parameter in backbone.parameters()):
+        return backbone
+    return nn.parallel.DistributedDataParallel(backbone)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, each of which goes on with it."""
+
+    @staticmethod
+    def forward(ctx, own: Tensor) -> Tensor:
+        total = own.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, grad: Tensor) -> Tensor:
+        return _Sum.forward(ctx, grad)
+
+
+def normalised_over_processes(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """BatchNorm of x (B, C, …) over the batches of all processes."""
+    if not norm.training:
+        return type(norm).forward(norm, x)
+    other = [dim for dim in range(x.ndim) if dim != 1]
+    shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
+    number = x.new_tensor(float(x.numel() // x.shape[1]))
+    dist.all_reduce(number)
+    mean = _Sum.apply(x.sum(other)) / number
+    centred = x - mean.view(shape)
+    variance = _Sum.apply(centred.square().sum(other)) / number
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * number / (number - 1), norm.momentum)
+    x = centred * (variance + norm.eps).rsqrt().view(shape)
+    return x if norm.weight is None else x * norm.weight.view(shape) + norm.bias.view(shape)
+
+
+@contextmanager
+def own_draws(augment, device: torch.device) -> Iterator[None]:
+    """Within a block, each process draws for itself, with torch and in `augment`. Outside, all draw the
+    same, so that one state of torch's generators is that of all."""
+    if count() == 1:
+        yield
+        return
+    seed = int(torch.randint(2**62, ())) + rank()
+    if augment:
+        augment.generator.manual_seed(seed)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def norm_of_gradients(backbone: nn.Module, head: nn.Module) -> Tensor:
+    """The norm of all gradients, those of classes that other processes hold included."""
+    weight = None if head.shard.alone else head.weight
+    own = [p for p in (*backbone.parameters(), *head.parameters()) if p is not weight]
+    norm = nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])
+    if weight is None:
+        return norm
+    return (norm.square() + head.shard.sum(weight.grad.square().sum())).sqrt()
