@@ -216,10 +216,13 @@ class CosineHead(Head):
         tiling: compute the loss in tiles of so many classes, without (B, C) in memory. auto: on a CPU,
             where (B, C) would be large and this loss allows it; off: never; a number: always, that many
             classes at a time.
+        sample_rate: r in (0, 1]; below 1, each training step compares with the batch's own classes and
+            random others, the share r of all, an approximation (Partial FC, arXiv 2203.15565). `sample`
+            then has the rows of W that have a gradient, and `weight` has none: see `SampledRows`.
 
     Raises ValueError for a scale that is not a finite number above 0, and for options that would do
     nothing: an `inter_topk_margin` with `inter_topk` 0, `gradient` detached where every slope is that
-    already, `tiling` of a loss that needs all cosines at once.
+    already, `tiling` or a `sample_rate` of a loss that needs all cosines at once.
     """
 
     published_scale: float | None = None
@@ -238,6 +241,7 @@ class CosineHead(Head):
         inter_topk_margin: float = 0.06,
         gradient: Literal["exact", "detached"] = "exact",
         tiling: int | Literal["auto", "off"] = "auto",
+        sample_rate: float = 1.0,
         **options,
     ):
         super().__init__(embedding_dim, num_classes, **options)
@@ -272,6 +276,15 @@ class CosineHead(Head):
                 why = f"changes nothing: {type(self).__name__}, as it is, needs all cosines at once"
                 raise BadArgument("tiling", tiling, why)
         self.tiling = tiling
+        check_number("sample_rate", sample_rate, above=0, most=1)
+        if sample_rate < 1 and not self.can_be_tiled:
+            why = f"{type(self).__name__}, as it is, needs all cosines at once: leave it out"
+            raise BadArgument("sample_rate", sample_rate, why)
+        if sample_rate < 1 and self.label_smoothing:
+            raise BadArgument(
+                "sample_rate", sample_rate, "label_smoothing is over all classes: not both"
+            )
+        self.sample_rate, self.sample = sample_rate, None
 
     def check_detachable(self, plain_slopes: bool) -> None:
         """Raise BadArgument for a detached gradient that would be the exact one."""
@@ -289,6 +302,11 @@ class CosineHead(Head):
         that `can_be_tiled`."""
         self.weight = nn.Parameter(self.weight.detach()[first:last].clone())
         self.shard = ShardOfClasses(first)
+
+    @property
+    def sampling(self) -> bool:
+        """True if the loss is that of a sample of the classes."""
+        return self.training and self.sample_rate < 1
 
     @property
     def can_be_tiled(self) -> bool:
@@ -354,7 +372,7 @@ class CosineHead(Head):
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         size = self.classes_at_a_time(len(embeddings), self.num_classes, embeddings.device.type)
-        if not self.shard.alone:
+        if self.sampling or not self.shard.alone:
             size = size or TILE
         if size:
             return tiled_cross_entropy(self, embeddings, labels, size)

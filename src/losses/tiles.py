@@ -6,13 +6,14 @@ member does to targets is differentiated by autograd on B numbers, what it does 
 The length of a class's weights is folded into the columns, so there is no second copy of W.
 """
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from .geometry import TINY_NORM, first_derivatives_only, through_unit, unit
 from .targets import Targets, with_slope_of
@@ -139,12 +140,13 @@ class _Sums:
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """Embeddings (B, D), W (C, D) and the head's other parameters -> the loss."""
+    """Embeddings (B, D), rows of W (R, D), where in these the labels stand (B,), and the head's other
+    parameters -> the loss."""
 
     @staticmethod
-    def forward(ctx, head: "CosineHead", size: int, labels: Tensor, embeddings, weight, *parameters):
+    def forward(ctx, head: "CosineHead", size: int, labels, here, embeddings, weight, *parameters):
         x, x_norms = unit(embeddings)
-        shard, here = head.shard, labels - head.shard.first
+        shard = head.shard
         own, own_norms = _own_weights(shard, weight, here)
         # Autograd differentiates what lies between these and the targets' logits, and the factor.
         leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
@@ -206,7 +208,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         of_tiles: list[Tensor | None] = [None] * len(found)
         of_factor, rest = torch.zeros_like(factor), rest - (smoothing.own + smoothing.total).log()
         highest, rest = highest.unsqueeze(1), rest.unsqueeze(1)
-        of_x, of_weight = ctx.needs_input_grad[3:5]
+        of_x, of_weight = ctx.needs_input_grad[4:6]
         x_grad = torch.zeros_like(x)
         weight_grad = torch.empty_like(weight) if of_weight else None
         memory = torch.empty_like(weight[: ctx.size])
@@ -251,7 +253,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 of_own = through_unit(later.unsqueeze(1) * x, own, own_norms)
                 weight_grad.index_add_(0, here_or_any, of_own * held.unsqueeze(1))
         x_grad = through_unit(x_grad, x, x_norms)
-        return None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+        return None, None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
 
 
 def _own_weights(shard: Shard, weight: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
@@ -288,6 +290,35 @@ def _sum(first: Tensor | None, second: Tensor | None) -> Tensor | None:
 
 
 def tiled_cross_entropy(head: "CosineHead", embeddings: Tensor, labels: Tensor, size: int) -> Tensor:
-    """The mean loss of embeddings (B, D) with labels (B,), by tiles of `size` classes."""
+    """The mean loss of embeddings (B, D) with labels (B,), by tiles of `size` classes; where it is
+    `sampling`, of a new `head.sample` of them."""
+    weight, here = head.weight, labels - head.shard.first
+    if head.sampling:
+        head.sample = Sample.drawn(
+            head.weight, here, head.sample_rate, head.shard.first, head.num_classes
+        )
+        weight, here = head.sample.weight, head.sample.places_of(here)
     others = [p for p in head.parameters() if p is not head.weight and p.requires_grad]
-    return _TiledCrossEntropy.apply(head, size, labels, embeddings, head.weight, *others)
+    return _TiledCrossEntropy.apply(head, size, labels, here, embeddings, weight, *others)
+
+
+class Sample(NamedTuple):
+    """Some rows (R,) of W, in order, and their weights (R, D), which have a gradient of their own."""
+
+    rows: Tensor
+    weight: nn.Parameter
+
+    @classmethod
+    def drawn(cls, weight: Tensor, here: Tensor, rate: float, first: int, classes: int) -> "Sample":
+        """All rows `here` (B,) that are in W, and random others, together the share `rate` of W or more.
+        Each process draws for all classes, so that generators stay the same."""
+        score = torch.rand(classes, device=weight.device)[first : first + len(weight)]
+        score[here[(here >= 0) & (here < len(weight))]] = 2
+        count = max(math.ceil(rate * len(weight)), int((score == 2).sum()))
+        rows = score.topk(count, sorted=False).indices.sort().values
+        return cls(rows, nn.Parameter(weight.detach()[rows]))
+
+    def places_of(self, here: Tensor) -> Tensor:
+        """Where rows `here` (B,) of W stand among `rows`; -1 for those that do not."""
+        places = torch.searchsorted(self.rows, here).clamp_max(len(self.rows) - 1)
+        return torch.where(self.rows[places] == here, places, -1)

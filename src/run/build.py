@@ -163,7 +163,7 @@ def build_run(
         head.balance(data.train.labels)
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
-    check_processes(config, head)
+    check_step(config, head)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
     decay = config.ema.decay
     shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
@@ -216,8 +216,12 @@ def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
     return device, data, pairs, backbone, dimension
 
 
-def check_processes(config: Config, head: Head) -> None:
-    """Raise BadKey for what several processes cannot do, and what one has no use for."""
+def check_step(config: Config, head: Head) -> None:
+    """Raise BadKey for what a step of this head cannot do, by one process or by several."""
+    batches = config.optimizer.accumulate
+    if batches > 1 and getattr(head, "sample_rate", 1) < 1:
+        why = "with loss.sample_rate each batch has classes of its own: use a larger batch_size"
+        raise BadKey("optimizer.accumulate", batches, why)
     count = processes.count()
     if config.batch_size < count:
         raise BadKey("batch_size", config.batch_size, f"{count} processes share it, use at least that")

@@ -291,6 +291,9 @@ def announce(run: Run, summary: Summary) -> None:
         name = run.config.name("loss")
         warn_of_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
     warn_of_few_dimensions(run.head.num_classes, run.head.embedding_dim)
+    if getattr(run.head, "sample_rate", 1) < 1:
+        share = f"{run.head.sample_rate:.3g} of all classes"
+        log.info(f"each step compares with its own classes and others, {share}: an approximation")
     warn_of_slow_bf16(run)
     smaller = smaller_batch(summary.counts["training"]["images"], run.config.batch_size)
     if smaller:

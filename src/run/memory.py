@@ -63,7 +63,7 @@ def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device
     batch = config.batch_size
     parts = {
         "weights of the head": head,
-        "gradients": trained,
+        "gradients": trained - head * (1 - getattr(few, "sample_rate", 1)),
         "optimizer": trained * states_of_a_weight(config),
         "moving average": (head + size_of(backbone)) * bool(config.ema.decay),
         f"activations of {counted(batch, 'image')}": per_image * batch,
@@ -74,7 +74,7 @@ def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device
 
 
 def build_head_of(config: Config, dimension: int, thousands: int) -> Head:
-    if not isinstance(config.loss.arguments.get("class_weights"), str):  # a list of another length
+    if isinstance(config.loss.arguments.get("class_weights"), list):  # of another length
         config = config.replace(loss={"class_weights": None})
     with torch.random.fork_rng(devices=[]):
         return build_head(config, dimension, thousands * SOME_CLASSES)

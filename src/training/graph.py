@@ -93,7 +93,7 @@ def replayed(step: Step) -> Step | Replayed:
 
 
 def recorder_for(step: Step) -> Recorder | None:
-    if not step.device.graph or processes.count() > 1:
+    if not step.device.graph or processes.count() > 1 or getattr(step.head, "sampling", False):
         return None
     if not has_fused(step.optimizer):
         log.warning("no CUDA graph: this optimizer has no fused=True, which reads its rate from memory")

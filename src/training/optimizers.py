@@ -2,7 +2,8 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Annotated
 
@@ -94,6 +95,37 @@ def build_optimizer(
     ]
     kind = next(head.parameters()).device.type
     return optimizer(groups, **kernels(optimizer, kind), **options)
+
+
+@contextmanager
+def sampled_rows(optimizer: Optimizer, head: nn.Module) -> Iterator[None]:
+    """Within a block, let the optimizer have the rows of W in the head's `sample` in the place of all.
+    The others, and what it keeps of them, stay as they are."""
+    sample = getattr(head, "sample", None)
+    if sample is None:
+        yield
+        return
+    whole, (rows, weight) = head.weight, sample
+    group = next(one for one in optimizer.param_groups if any(p is whole for p in one["params"]))
+    params = group["params"]
+    group["params"] = [weight if p is whole else p for p in params]
+    kept = optimizer.state.pop(whole, {})
+    if kept:
+        is_each = {name: getattr(value, "shape", None) == whole.shape for name, value in kept.items()}
+        optimizer.state[weight] = {k: v[rows] if is_each[k] else v for k, v in kept.items()}
+    try:
+        yield
+    finally:
+        group["params"], head.sample = params, None
+        for name, value in optimizer.state.pop(weight, {}).items():
+            if getattr(value, "shape", None) == weight.shape:
+                if name not in kept:
+                    kept[name] = torch.zeros_like(whole)
+                kept[name][rows] = value
+            else:
+                kept[name] = value
+        optimizer.state[whole] = kept
+        whole.data[rows] = weight.detach()
 
 
 def load_optimizer(optimizer: Optimizer, saved: dict) -> None:

@@ -18,7 +18,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-
 _places: list[tuple[str, int]] = []  # of each process, the machine and its number there
 PATIENCE = timedelta(days=1)  # others wait while process 0 evaluates; one that ends is noticed at once
 
@@ -191,11 +190,13 @@ def own_draws(augment, device: torch.device) -> Iterator[None]:
         yield
 
 
-def norm_of_gradients(backbone: nn.Module, head: nn.Module) -> Tensor:
-    """The norm of all gradients, those of classes that other processes hold included."""
-    weight = None if head.shard.alone else head.weight
-    own = [p for p in (*backbone.parameters(), *head.parameters()) if p is not weight]
-    norm = nn.utils.get_total_norm([p.grad for p in own if p.grad is not None])
-    if weight is None:
-        return norm
-    return (norm.square() + head.shard.sum(weight.grad.square().sum())).sqrt()
+def norm_of_gradients(backbone: nn.Module, head: nn.Module) -> tuple[list[nn.Parameter], Tensor]:
+    """What has a gradient, and the norm of all gradients, those of classes that other processes hold
+    included."""
+    weight = head.weight if getattr(head, "sample", None) is None else head.sample.weight
+    others = [p for p in (*backbone.parameters(), *head.parameters()) if p is not head.weight]
+    others = [p for p in others if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in others])
+    if weight.grad is not None:
+        norm = (norm.square() + head.shard.sum(weight.grad.square().sum())).sqrt()
+    return [*others, weight], norm

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from . import processes
 from .average import Average
 from .device import Device
+from .optimizers import sampled_rows
 
 
 @dataclass
@@ -34,7 +35,6 @@ class Step:
     batch_size: int = 0  # of all processes together, where there are several
 
     def __post_init__(self):
-        self.trained = [*self.backbone.parameters(), *self.head.parameters()]
         parallel = processes.in_parallel(self.backbone)
         self.embed = torch.compile(parallel) if self.device.compiled else parallel
         # A graph reads its rates from memory. Schedules have theirs as numbers: torch's would go on from
@@ -79,9 +79,9 @@ class Step:
             loss.backward()
             mean = loss.detach() if mean is None else mean + loss.detach()
         if self.clip_norm:
-            norm = processes.norm_of_gradients(self.backbone, self.head)
-            nn.utils.clip_grads_with_norm_(self.trained, self.clip_norm, norm)
-        with self.rates_as_tensors():
+            parameters, norm = processes.norm_of_gradients(self.backbone, self.head)
+            nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        with self.rates_as_tensors(), sampled_rows(self.optimizer, self.head):
             self.optimizer.step()
         if self.average:
             self.average.update(self.backbone, self.head)

@@ -25,7 +25,14 @@ GROUPS = sorted(folder.name for folder in CONF.iterdir() if folder.is_dir())
 FILES = [(group, path) for group in GROUPS for path in sorted((CONF / group).glob("[!_]*.yaml"))]
 OF_A_FILE = ("manifest", "embeddings")  # which dataset.file names
 OF_MANY_FILES = ("recordio", "webdataset", "huggingface")
-COSINE_OPTIONS = {"label_smoothing", "class_weights", "inter_topk", "inter_topk_margin", "tiling"}
+COSINE_OPTIONS = {
+    "label_smoothing",
+    "class_weights",
+    "inter_topk",
+    "inter_topk_margin",
+    "tiling",
+    "sample_rate",
+}
 BUILT = [
     (group, path.stem)
     for group, path in FILES

@@ -23,6 +23,8 @@ DRAWING = {
     "drop path of torchvision": [*TORCHVISION, BF16],
     "elasticface": [*VECTORS, "loss=elasticface_arc", BF16],
     "augmentation": [*VECTORS, "augment.shift=0.2", "augment.erase=0.5", BF16],
+    "sampled classes": [*VECTORS, "loss.sample_rate=0.5", "optimizer=sgd"],
+    "drawn images": [*VECTORS, "sampler.images=40"],
     "balanced": [*VECTORS, "sampler.kind=balanced", BF16],
     "classes": [*VECTORS, "sampler.kind=classes", "sampler.samples_per_class=4", BF16],
 }

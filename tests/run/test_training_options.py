@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from src.config import Config, identity
+from src.config import BadKey, Config, identity
 from src.errors import UserError
 from src.losses import ArcFace
 from src.run.build import build_model, build_run, check_device, warn_of_few_dimensions, warn_of_scale
@@ -415,3 +415,22 @@ def test_too_few_dimensions_for_the_classes_are_warned_of(classes, dimension, wa
     warn_of_few_dimensions.cache_clear()
     warn_of_few_dimensions(classes, dimension)
     assert ["is too few for" in line for line in caplog.messages] == [True] * warned
+
+
+def test_an_epoch_may_have_fewer_images(composed, tmp_path, caplog):
+    run = build_run(composed(*FAST, "sampler.images=320", "batch_size=32"), RunFolder(tmp_path))
+    first, second = run.order(run.shuffling), run.order(run.shuffling)
+    assert run.steps == 10 and len(first) == 320 and first.tolist() != second.tolist()
+    assert len(set(first.tolist())) == 320
+    for asked, why in (
+        ("10000", "use at most that"),
+        ("3", "an epoch has sampler.images=3"),
+    ):
+        with pytest.raises(BadKey, match=why):
+            build_run(composed(*FAST, f"sampler.images={asked}"), RunFolder(tmp_path))
+
+
+def test_sampled_classes_need_a_batch_a_step(composed, tmp_path):
+    options = ("loss.sample_rate=0.5", "optimizer.accumulate=2")
+    with pytest.raises(BadKey, match=r"accumulate=2: with loss\.sample_rate each batch"):
+        build_run(composed(*FAST, *options), RunFolder(tmp_path))

@@ -36,6 +36,7 @@ HEADS = {
     "kappaface": lambda c: losses.KappaFace(DIMENSION, c, first_samples=20),
     "detached": lambda c: losses.SphereFaceR(DIMENSION, c),
     "mv": lambda c: losses.MVSoftmax(DIMENSION, c, kind="arc"),
+    "sampled": lambda c: losses.ArcFace(DIMENSION, c, sample_rate=0.5),
 }
 
 
@@ -106,7 +107,8 @@ def in_float64():
 
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_processes_take_the_steps_of_one(count, tmp_path, in_float64):
-    cases = [(name, 23, 8, in_parts) for name in HEADS for in_parts in (False, True)]
+    exact = [name for name in HEADS if name != "sampled"]  # a sample is one of each process's classes
+    cases = [(name, 23, 8, in_parts) for name in exact for in_parts in (False, True)]
     every = trained_by(count, tmp_path, cases)
     for name, classes, steps, in_parts in cases:
         alone = train(name, classes, steps, False)
@@ -118,6 +120,13 @@ def test_several_processes_take_the_steps_of_one(count, tmp_path, in_float64):
                 atol=1e-10,
                 msg=f"{name} {in_parts}",
             )
+
+
+def test_sampled_classes_in_parts_are_the_same_in_all_processes(tmp_path, in_float64):
+    cases = [("sampled", 23, 8, False), ("sampled", 23, 8, True)]
+    first, second = trained_by(2, tmp_path, cases)
+    for case in cases:
+        torch.testing.assert_close(first[case], second[case], rtol=0, atol=0)
 
 
 @pytest.mark.slow
@@ -200,21 +209,21 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
 
 def test_what_several_processes_cannot_do_is_refused(composed, tmp_path, monkeypatch):
     from src.config import BadKey
-    from src.run.build import check_processes
+    from src.run.build import check_step
 
     config = composed(*SHORT, "device.class_parallel=true")
     head = losses.ArcFace(4, 10)
     with pytest.raises(BadKey, match="class_parallel=true: needs several processes"):
-        check_processes(config, head)
+        check_step(config, head)
     monkeypatch.setattr(processes, "count", lambda: 2)
-    check_processes(config, head)
+    check_step(config, head)
     for other, why in (
         (losses.SubCenterArcFace(4, 10), "loss=arcface, as it is, needs all classes in one process"),
         (losses.Softmax(4, 10), "needs all classes in one process"),
     ):
         with pytest.raises(BadKey, match=why):
-            check_processes(config, other)
+            check_step(config, other)
     with pytest.raises(BadKey, match=r"not with ema\.decay=0\.9"):
-        check_processes(config.replace(ema={"decay": 0.9}), head)
+        check_step(config.replace(ema={"decay": 0.9}), head)
     with pytest.raises(BadKey, match=r"batch_size=1: 2 processes share it"):
-        check_processes(config.replace(batch_size=1), head)
+        check_step(config.replace(batch_size=1), head)
