@@ -1,6 +1,5 @@
 """Whose image is it? Images compared with a gallery by a trained run, and told to be unknown."""
 
-from math import ceil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,32 +11,40 @@ from ..config.identity import is_published
 from ..datasets.embeddings import read_npz
 from ..durable import write_csv
 from ..errors import UserError
+from ..evaluation.threshold import CONFIDENCE, Promise, promised_threshold
 from ..foreign import printable
+from ..words import counted
 from .embedding import Embedded, embedded, images_split
 from .load import Trained
 from .neighbours import NEIGHBOURS, SHOWN, draw_neighbours, nearest
 
 
 class Threshold(NamedTuple):
-    """A query is accepted if its cosine with the nearest gallery image is above `cosine`. Of `probes`
-    validation images, compared with the gallery without their own class, `accepted` are. They were to
-    be at most a share of `asked`."""
+    """A query is accepted if its cosine with the nearest gallery image is above `promise.cosine`. Of
+    `probes` validation images of so many `classes`, compared with the gallery without their own class,
+    `promise.accepted` are. A share of at most `asked` was to be promised."""
 
-    cosine: float
+    promise: Promise
     probes: int
-    accepted: int
+    classes: int
     asked: float
 
+    @property
+    def cosine(self) -> float:
+        return self.promise.cosine
+
     def __str__(self) -> str:
+        accepted, rate = self.promise.accepted, self.promise.rate
+        share = accepted / self.probes
         said = (
-            f"{self.accepted} of {self.probes} validation images, compared with the gallery without "
-            f"their own class, come nearer: {self.accepted / self.probes:.1%} false accepts"
+            f"{accepted} of {self.probes} validation images of {counted(self.classes, 'class')}, "
+            f"compared with the gallery without their own class, come nearer, {share:.1%}; of images of "
+            f"new classes at most {rate:.1%} will, with {CONFIDENCE:.0%} probability"
         )
-        finest, needed = 1 / (self.probes + 1), ceil(1 / self.asked) - 1
-        if self.asked < finest:
+        if rate > self.asked:
             said += (
-                f"\n--false-accepts {self.asked:g} needs {needed:,} validation images; "
-                f"this run has {self.probes:,}, so the finest share they allow is used, {finest:.2g}"
+                f"\n--false-accepts {self.asked:g} cannot be promised by so few classes; a larger "
+                "dataset.val_fraction holds out more"
             )
         return said
 
@@ -111,10 +118,8 @@ def gallery_in_file(run: Trained, path: Path) -> Embedded:
 
 
 def calibrate(run: Trained, gallery: Embedded, false_accepts: float) -> Threshold:
-    """Return the threshold that a share of at most `false_accepts` of unknown images passes, or the
-    least share that can be told, if they are like the run's validation images: each is compared with the
-    gallery without its own class, which makes it unknown there, and a new one is as likely as any of
-    them to be the k-th nearest. Raises UserError if there are none."""
+    """Return the `promised_threshold` by the run's validation images: each is compared with the gallery
+    without its own class, which makes it unknown there. Raises UserError if there are none."""
     images = run.data(run.config).val
     if images is None:
         raise UserError(
@@ -124,11 +129,10 @@ def calibrate(run: Trained, gallery: Embedded, false_accepts: float) -> Threshol
     probes, place = embedded(run, {"validation": images}), {n: i for i, n in enumerate(gallery.classes)}
     own = torch.tensor([place.get(name, -1) for name in probes.classes]).to(probes.labels)
     without = (own[probes.labels], gallery.labels)
-    cosines = nearest(probes.unit, gallery.unit, 1, without).cosines[:, 0]
-    # A new one is the k-th of n + 1 by chance.
-    allowed = max(1, int(false_accepts * (len(probes) + 1)))
-    cosine = cosines.sort(descending=True).values[allowed - 1].item()
-    return Threshold(cosine, len(probes), int((cosines > cosine).sum()), false_accepts)
+    cosines = nearest(probes.unit, gallery.unit, 1, without).cosines[:, 0].cpu().numpy()
+    labels = probes.labels.cpu().numpy()
+    promise = promised_threshold(cosines, labels, false_accepts)
+    return Threshold(promise, len(probes), len(np.unique(labels)), false_accepts)
 
 
 def ask(queries: Embedded, gallery: Embedded, threshold: float) -> tuple[list[Answer], Tensor]:
