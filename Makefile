@@ -5,6 +5,7 @@ VENV ?= .venv
 export SWEEP ?= multirun
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
+DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train sweep losses sync docs bench test test-slow lint
@@ -12,11 +13,15 @@ READY := $(VENV)/.ready
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(READY) ## make .venv with pinned packages (done once, by the other targets too)
+setup: $(READY) ## make .venv with what training needs, pinned (done once, by the other targets too)
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweeper,dev]'
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[sweeper]'
+	touch $@
+
+$(DEV): $(READY) # what tests, benchmarks and the optional parts need besides
+	$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[sweeper,dev]'
 	touch $@
 
 train: $(READY) ## train ArcFace on handwritten digits: the main job, no network needed
@@ -31,11 +36,11 @@ losses: $(READY) ## every loss on the digits, three seeds: the last column of do
 sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; without, of all sweeps
 	$(RUN) -m src.sync "$$SWEEP"
 
-docs: $(READY) ## write docs/keys.md and docs/api.md, the references of all keys and all heads
+docs: $(DEV) ## write docs/keys.md and docs/api.md, the references of all keys and all heads
 	$(RUN) -m src.config.reference > docs/keys.md
 	$(RUN) -m docs.api > docs/api.md
 
-bench: $(READY) ## speed claims, both sides in one process, as ratios
+bench: $(DEV) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head
 	$(RUN) -m benchmarks.data
 	$(RUN) -m benchmarks.retrieval
@@ -49,12 +54,12 @@ bench: $(READY) ## speed claims, both sides in one process, as ratios
 	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.script convnet 1500
 	[ -z "$$DATA_ROOT" ] || $(RUN) -m benchmarks.accuracy
 
-test: $(READY) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
+test: $(DEV) ## the tests, in minutes; set DATA_ROOT for those on Fashion-MNIST
 	$(RUN) -m pytest -n 2 --dist worksteal
 
-test-slow: $(READY) ## the tests that take longer
+test-slow: $(DEV) ## the tests that take longer
 	$(RUN) -m pytest -m slow
 
-lint: $(READY) ## style and formatting
+lint: $(DEV) ## style and formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .

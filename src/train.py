@@ -66,21 +66,42 @@ def task(composed: DictConfig) -> float:
             raise
         sys.exit(f"not enough memory: {error}")
     except KeyboardInterrupt:
+        if is_follower():
+            sys.exit(INTERRUPTED)
         if not sweep:
-            print(f"interrupted; {after_interrupt(folder, job.runtime.cwd)}", file=sys.stderr)
+            what = f"{named} has ended" if (named := lost_with_this()) else "interrupted"
+            print(f"{what}; {after_interrupt(folder, job.runtime.cwd)}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         raise
 
 
+def lost_with_this() -> str:
+    """The processes of this run that have ended, in words: torchrun then interrupts the others."""
+    if not started_with_others():
+        return ""
+    from .training import processes
+
+    return " and ".join(processes.lost(within=0))
+
+
 def train_together(config: Config, folder: Path) -> float | None:
     """A run of this process and those that were started with it."""
+    from .losses import BadArgument
+    from .run.arguments import arguments_of
     from .run.lifecycle import train_run
     from .run.together import follow
     from .training import find_device, processes
 
-    processes.connect(on_gpu=find_device(config.device.kind) == "cuda")
+    with arguments_of("device"):
+        kind = find_device(config.device.kind)
+        if kind == "mps":
+            raise BadArgument("kind", kind, "is for one process; use cpu")
+        processes.connect(on_gpu=kind == "cuda")
     if is_follower():
-        value = follow()
+        try:
+            value = follow()
+        except UserError as error:
+            sys.exit(1 if "process 0" in str(error) else str(error))  # which says for itself why
     else:
         value = train_run(config, folder)
         processes.told(None)
@@ -92,6 +113,8 @@ def say_plan(config: Config, folder: Path) -> None:
     """Print what memory a run would take, and leave nothing."""
     from .run.build import check_config_here, planned_memory
 
+    if is_follower():
+        return
     print("\n".join(planned_memory(check_config_here(config)).lines()))
     remove_made(folder)
 
@@ -103,8 +126,11 @@ def main() -> None:
     sys.argv[1:] = map(with_home, sys.argv[1:])
     if started_with_others() and {"-m", "--multirun"} & set(sys.argv):
         sys.exit("torchrun starts the processes of one run: give a sweep to a launcher, or leave out -m")
+    writes_nothing = ["hydra.output_subdir=null", "hydra/job_logging=disabled"]
     if is_follower():  # process 0 writes
-        sys.argv += ["hydra.run.dir=.", "hydra.output_subdir=null", "hydra/job_logging=disabled"]
+        sys.argv += ["hydra.run.dir=.", *writes_nothing]
+    elif "plan=true" in sys.argv:
+        sys.argv += writes_nothing
     if os.environ.get("HYDRA_FULL_ERROR"):  # a developer wants tracebacks
         return run_task()
     logging.raiseExceptions = False  # a full disk gets one line, not a traceback for each lost log line

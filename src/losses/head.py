@@ -317,6 +317,8 @@ class CosineHead(Head):
     def classes_at_a_time(self, batch: int, classes: int, device: str) -> int | None:
         """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
         loss is not tiled."""
+        if self.sampling or not self.shard.alone:
+            return self.tiling if isinstance(self.tiling, int) else TILE
         if self.tiling != "auto":
             return None if self.tiling == "off" else self.tiling
         large = device == "cpu" and batch * classes >= LARGE
@@ -372,8 +374,6 @@ class CosineHead(Head):
     @full_precision
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         size = self.classes_at_a_time(len(embeddings), self.num_classes, embeddings.device.type)
-        if self.sampling or not self.shard.alone:
-            size = size or TILE
         if size:
             return tiled_cross_entropy(self, embeddings, labels, size)
         return super().forward(embeddings, labels)

@@ -30,7 +30,7 @@ from .arguments import arguments_of
 from .data import build_data, build_order, check_batches, steps_in
 from .folder import RunFolder
 from .init import freeze, start_from
-from .memory import Memory, check_memory, memory_of
+from .memory import Memory, check_memory, memory_of, states_are_of_weights
 from .pairs import evaluation_pairs
 from .parts import SOME_CLASSES, SOME_STEPS, build_device, build_head, build_model, build_training
 from .start import start_file, with_start
@@ -218,6 +218,11 @@ def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
 
 def check_step(config: Config, head: Head) -> None:
     """Raise BadKey for what a step of this head cannot do, by one process or by several."""
+    parts = config.device.class_parallel or getattr(head, "sample_rate", 1) < 1
+    if parts and not states_are_of_weights(config):
+        target = config.optimizer.target
+        why = "keeps more of a matrix than a number for each weight: not for a part of the classes"
+        raise BadKey("optimizer._target_", target, why)
     batches = config.optimizer.accumulate
     if batches > 1 and getattr(head, "sample_rate", 1) < 1:
         why = "with loss.sample_rate each batch has classes of its own: use a larger batch_size"
@@ -232,6 +237,8 @@ def check_step(config: Config, head: Head) -> None:
         why = "needs several processes, which torchrun starts"
     elif not getattr(head, "can_be_tiled", False):
         why = f"loss={config.name('loss')}, as it is, needs all classes in one process"
+    elif head.num_classes < count:
+        why = f"{count} processes share {head.num_classes} classes"
     elif config.ema.decay:
         why = f"not with ema.decay={config.ema.decay:g}"
     if why:

@@ -10,7 +10,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from ..commands import command, is_follower
+from ..commands import command, is_follower, started_with_others
 from ..config import Config, identity, read
 from ..config.compose import explain, quoted
 from ..errors import UserError, interrupt_once, on_interrupt
@@ -31,7 +31,7 @@ def remove_refused(path: Path) -> None:
     there before, and those above it."""
     folder = RunFolder(path)
     summary = folder.summary()
-    if summary and not summary.counts and not folder.holds_work:
+    if not (summary and summary.counts) and not folder.holds_work:
         remove_made(path)
 
 
@@ -109,5 +109,7 @@ class KeepRuns(Callback):
                 sys.exit(f"hydra.run.dir={path}: {why}")
             if folder.undrawn(summary):
                 return  # its process ended while it drew: the task draws
+            if started_with_others():
+                return  # the others wait for the task, which says so
             print(f"{path}: finished already")
             sys.exit(0)

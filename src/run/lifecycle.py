@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from .. import tracking
-from ..commands import command
+from ..commands import command, started_with_others
 from ..config import Config, identity
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
@@ -71,6 +71,8 @@ def train_run(config: Config, path: Path, group: str | None = None) -> float:
             if folder.undrawn(found):  # the process ended while it drew
                 log.info(f"{shown(folder.path)}: finished already; its figures are drawn now")
                 show(folder, tracking.Tracker())
+            elif started_with_others():
+                log.info(f"{shown(folder.path)}: finished already")
             return found.objective(config.objective)
         folder.begin(summary)
         with recorded(folder, summary):

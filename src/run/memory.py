@@ -13,13 +13,15 @@ from ..config import Config
 from ..datasets import Dataset, Split
 from ..errors import UserError
 from ..losses import CosineHead, Head
-from ..training import Device
+from ..losses.head import TILE
+from ..training import Device, processes
 from ..words import counted
 from .parts import SOME_CLASSES, SOME_STEPS, build_head, build_training
 
 GIB, MIB = 2**30, 2**20
 TILED = 6  # matrices (B, a tile's classes) that a head in tiles holds at a time
 BUFFERS = 1.45  # what convolutions take besides, as measured by benchmarks/memory.py
+SIDE = 64  # of a matrix that an optimizer is tried on
 FEWEST = 8  # images in a batch that are suggested
 
 
@@ -59,15 +61,19 @@ def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device
     few, more = (build_head_of(config, dimension, count) for count in (1, 2))
     of_class = (size_of(more) - size_of(few)) / SOME_CLASSES
     head = size_of(few) + of_class * (classes - SOME_CLASSES)
-    trained = head + size_of(backbone, trained=True)
-    batch = config.batch_size
+    states, own = states_of_a_weight(config), size_of(backbone, trained=True)
+    batch, rate = config.batch_size, getattr(few, "sample_rate", 1)
+    # Of classes in parts, process 0 has its share and, for checkpoints, the whole.
+    share = 1 / processes.count() if config.device.class_parallel else 1
+    sampled = head * rate * (1 + states) * (rate < 1)
     parts = {
-        "weights of the head": head,
-        "gradients": trained - head * (1 - getattr(few, "sample_rate", 1)),
-        "optimizer": trained * states_of_a_weight(config),
+        "weights of the head": head + head * share * (share < 1),
+        "gradients": own + head * share * rate,
+        "optimizer": (own + head + head * share * (share < 1)) * states,
+        "sampled classes": sampled * share,
         "moving average": (head + size_of(backbone)) * bool(config.ema.decay),
-        f"activations of {counted(batch, 'image')}": per_image * batch,
-        "loss": of_loss((few, more), batch, dimension, classes, device),
+        f"activations of {counted(batch, 'image')}": per_image * batch / processes.count(),
+        "loss": of_loss((few, more), batch, dimension, math.ceil(classes * share), device, share < 1),
     }
     used, free = used_and_free(device)
     return Memory({name: math.ceil(size) for name, size in parts.items()}, used, free)
@@ -90,14 +96,24 @@ def states_of_a_weight(config: Config) -> float:
     """How many numbers the optimizer keeps for each weight, by a step of it; two of somebody's own."""
     if not config.optimizer.target.startswith(("src.", "torch.")):
         return 2
+    return sum(value.numel() for value in states_of_a_matrix(config)) / SIDE**2
+
+
+def states_are_of_weights(config: Config) -> bool:
+    """Whether what the optimizer keeps are numbers for each weight, and single ones."""
+    states = states_of_a_matrix(config)
+    return all(value.numel() == 1 or value.shape == (SIDE, SIDE) for value in states)
+
+
+def states_of_a_matrix(config: Config) -> list[Tensor]:
+    """What the optimizer keeps of a matrix (SIDE, SIDE) after a step."""
     with torch.random.fork_rng(devices=[]):
-        head = nn.Linear(64, 64, bias=False)
+        head = nn.Linear(SIDE, SIDE, bias=False)
         body = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.Linear(1, 1))
     optimizer, _ = build_training(config, body, head, SOME_STEPS)
     head.weight.grad = torch.ones_like(head.weight)
     optimizer.step()
-    kept = (value for value in optimizer.state[head.weight].values() if isinstance(value, Tensor))
-    return sum(value.numel() for value in kept) / head.weight.numel()
+    return [value for value in optimizer.state[head.weight].values() if isinstance(value, Tensor)]
 
 
 def activations(backbone: nn.Module, train: Split, device: Device) -> tuple[int, float]:
@@ -130,13 +146,16 @@ def held_by(module: nn.Module, forward: Callable[[], Tensor]) -> tuple[int, Tens
     return sum(kept.values()) + 2 * max(kept.values(), default=0), result
 
 
-def of_loss(heads: tuple[Head, Head], batch: int, dimension: int, classes: int, device: Device) -> float:
+def of_loss(
+    heads: tuple[Head, Head], batch: int, dimension: int, classes: int, device: Device, tiled=False
+) -> float:
     """Bytes that a head of so many classes takes for a step, beside its weights and their gradients. A
     head without tiles is measured: it holds α B C + β C."""
     head = heads[0]
     if isinstance(head, CosineHead):
         tile = head.classes_at_a_time(batch, classes, device.torch.type)
-        if tile:
+        if tile or tiled:
+            tile = tile or TILE
             tile = min(tile, classes)
             number = head.weight.element_size()
             return number * (TILED * batch * tile + tile * dimension + 2 * classes)

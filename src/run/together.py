@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from ..config import Config
+from ..datasets import BrokenImage
 from ..errors import UserError
-from ..training import Epoch, Step, fit, load_checkpoint, load_optimizer, processes
+from ..training import Epoch, NotFinite, Step, fit, load_checkpoint, load_optimizer, processes
 from .build import Run, build_run
 from .folder import LAST, RunFolder
 from .parts import build_training
@@ -38,10 +39,16 @@ def tell_others(run: Run) -> None:
 
 
 def follow() -> None:
-    """Train what process 0 trains, until it says that nothing is left."""
+    """Train what process 0 trains, until it says that nothing is left. Raises UserError if another
+    process has ended."""
     logging.disable(logging.ERROR)
     with lost_ones_named():
-        follow_all()
+        try:
+            follow_all()
+        except NotFinite:  # which process 0 says, and ends
+            processes.told()
+        except (BrokenImage, OSError) as error:
+            raise UserError(str(error)) from None
 
 
 def follow_all() -> None:
@@ -85,6 +92,8 @@ def epochs_of(run: Run, on_step: Callable = lambda step, losses: None) -> Iterat
     ):
         if parts:
             parts.collect()
+        else:
+            processes.synchronise(run.head)
         yield epoch
 
 

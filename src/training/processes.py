@@ -18,6 +18,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..losses import BadArgument
+
 _places: list[tuple[str, int]] = []  # of each process, the machine and its number there
 PATIENCE = timedelta(days=1)  # others wait while process 0 evaluates; one that ends is noticed at once
 
@@ -25,7 +27,10 @@ PATIENCE = timedelta(days=1)  # others wait while process 0 evaluates; one that 
 def connect(on_gpu: bool) -> None:
     """Connect the processes that were started together."""
     if on_gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        place, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if place >= gpus:
+            raise BadArgument("kind", "cuda", f"{gpus} GPUs are too few for so many processes here")
+        torch.cuda.set_device(place)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     _places[:] = [("", 0)] * count()
     dist.all_gather_object(_places, (socket.gethostname(), os.getpid()))
@@ -83,6 +88,15 @@ def told(message: object = None) -> object:
     box = [message]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+@torch.no_grad()
+def synchronise(module: nn.Module) -> None:
+    """Give all processes the weights of process 0: each computes the same ones, up to what its device
+    does not repeat."""
+    if count() > 1:
+        for tensor in (*module.parameters(), *module.buffers()):
+            dist.broadcast(tensor, src=0)
 
 
 def all_agree(yes: bool) -> bool:
@@ -157,9 +171,10 @@ class _Sum(torch.autograd.Function):
 
 
 def normalised_over_processes(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """BatchNorm of x (B, C, …) over the batches of all processes."""
-    if not norm.training:
+    """BatchNorm of x (B, C, …) over the batches of all processes, in at least float32."""
+    if not (norm.training and norm.track_running_stats):
         return type(norm).forward(norm, x)
+    given, x = x.dtype, x.to(torch.promote_types(x.dtype, torch.float32))
     other = [dim for dim in range(x.ndim) if dim != 1]
     shape = [-1 if dim == 1 else 1 for dim in range(x.ndim)]
     number = x.new_tensor(float(x.numel() // x.shape[1]))
@@ -169,20 +184,22 @@ def normalised_over_processes(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     variance = _Sum.apply(centred.square().sum(other)) / number
     with torch.no_grad():
         norm.num_batches_tracked += 1
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * number / (number - 1), norm.momentum)
+        momentum = norm.momentum or 1 / float(norm.num_batches_tracked)
+        norm.running_mean.lerp_(mean, momentum)
+        norm.running_var.lerp_(variance * number / (number - 1), momentum)
     x = centred * (variance + norm.eps).rsqrt().view(shape)
-    return x if norm.weight is None else x * norm.weight.view(shape) + norm.bias.view(shape)
+    x = x if norm.weight is None else x * norm.weight.view(shape) + norm.bias.view(shape)
+    return x.to(given)
 
 
 @contextmanager
-def own_draws(augment, device: torch.device) -> Iterator[None]:
-    """Within a block, each process draws for itself, with torch and in `augment`. Outside, all draw the
-    same, so that one state of torch's generators is that of all."""
+def own_draws(augment, device: torch.device, *batch: int) -> Iterator[None]:
+    """Within a block, each process draws for itself, with torch and in `augment`, by the run's seed and
+    the number of the `batch`. Outside, all draw the same, which one process would draw."""
     if count() == 1:
         yield
         return
-    seed = int(torch.randint(2**62, ())) + rank()
+    seed = hash((torch.initial_seed(), rank(), *batch)) % 2**63
     if augment:
         augment.generator.manual_seed(seed)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):

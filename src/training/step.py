@@ -65,9 +65,10 @@ class Step:
         """What a step does on the device, all of which a graph can record."""
         self.optimizer.zero_grad()
         mean = None
-        for one in fed:
+        for number, one in enumerate(fed):
             images, labels = self.data.prepare(*one)
-            with processes.own_draws(self.augment, self.device.torch):
+            taken = self.schedule.last_epoch  # steps
+            with processes.own_draws(self.augment, self.device.torch, taken, number):
                 if self.augment:
                     images = self.augment(images)
                 with self.device.autocast():

@@ -207,6 +207,37 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_with_another_number(tmp_
     np.testing.assert_allclose(weights(cut)["weight"], weights(whole)["weight"], rtol=1e-3, atol=1e-4)
 
 
+def test_a_finished_run_and_a_refused_one_end_all_processes(tmp_path):
+    done = ("epochs=1", f"hydra.run.dir={tmp_path / 'run'}")
+    for process in start(1, *done):
+        assert not process.wait(), process.communicate()[0]
+    said = [process.communicate(timeout=600)[0] for process in start(2, *done)]
+    assert "finished already" in said[0] and not said[1]
+    refused = start(2, "batch_size=1", "neck.norm=false", f"hydra.run.dir={tmp_path / 'refused'}")
+    said = [process.communicate(timeout=600)[0] for process in refused]
+    assert "batch_size=1: 2 processes share it" in said[0] and not said[1]
+    assert not (tmp_path / "refused").exists()
+
+
+def test_sampled_classes_are_those_of_one_process(tmp_path):
+    found = []
+    for count in (1, 2):
+        folder = tmp_path / f"{count}"
+        options = ("loss.sample_rate=0.3", "batch_size=8", "epochs=1", f"hydra.run.dir={folder}")
+        for process in start(count, *options):
+            assert not process.wait(), process.communicate()[0]
+        found.append(weights(folder)["weight"])
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_batchnorm_is_over_the_whole_batch_in_bf16_too(tmp_path):
+    options = ("dataset=digits", "evaluation=closed_set", "model=small_cnn", "epochs=1")
+    precision = ("device.precision=bf16", f"hydra.run.dir={tmp_path / 'run'}")
+    for process in start(2, *options, *precision):
+        assert not process.wait(), process.communicate()[0]
+
+
 def test_what_several_processes_cannot_do_is_refused(composed, tmp_path, monkeypatch):
     from src.config import BadKey
     from src.run.build import check_step
@@ -223,6 +254,13 @@ def test_what_several_processes_cannot_do_is_refused(composed, tmp_path, monkeyp
     ):
         with pytest.raises(BadKey, match=why):
             check_step(config, other)
+    with pytest.raises(BadKey, match="2 processes share 1 classes"):
+        check_step(config, losses.ArcFace(4, 1))
+    with_adam = [each for each in SHORT if each != "optimizer=sgd"]
+    adafactor = composed(*with_adam, "device.class_parallel=true")
+    adafactor = adafactor.replace(optimizer={"target": "torch.optim.Adafactor"})
+    with pytest.raises(BadKey, match="Adafactor: keeps more of a matrix than a number for each weight"):
+        check_step(adafactor, head)
     with pytest.raises(BadKey, match=r"not with ema\.decay=0\.9"):
         check_step(config.replace(ema={"decay": 0.9}), head)
     with pytest.raises(BadKey, match=r"batch_size=1: 2 processes share it"):
