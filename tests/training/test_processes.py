@@ -232,10 +232,16 @@ def test_sampled_classes_are_those_of_one_process(tmp_path):
 
 @pytest.mark.slow
 def test_batchnorm_is_over_the_whole_batch_in_bf16_too(tmp_path):
-    options = ("dataset=digits", "evaluation=closed_set", "model=small_cnn", "epochs=1")
-    precision = ("device.precision=bf16", f"hydra.run.dir={tmp_path / 'run'}")
-    for process in start(2, *options, *precision):
-        assert not process.wait(), process.communicate()[0]
+    found = []
+    for count in (1, 2):
+        folder = tmp_path / f"{count}"
+        options = ("device.precision=bf16", "epochs=1", f"hydra.run.dir={folder}")
+        for process in start(count, *options):
+            assert not process.wait(), process.communicate()[0]
+        found.append(weights(folder))
+    for name in ("2.running_mean", "2.running_var", "weight"):
+        several, alone = found[1][name], found[0][name]
+        assert (several - alone).norm() < 0.05 * alone.norm(), name
 
 
 def test_what_several_processes_cannot_do_is_refused(composed, tmp_path, monkeypatch):
