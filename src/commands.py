@@ -41,5 +41,5 @@ def started_with_others() -> bool:
 
 
 def is_follower() -> bool:
-    """Whether this process does what process 0 says."""
+    """Return whether this is one of several processes, and not process 0, which leads."""
     return started_with_others() and int(os.environ["RANK"]) > 0

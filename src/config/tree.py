@@ -170,7 +170,7 @@ class Device(Group):
 
     @property
     def computing(self) -> dict[str, Any]:
-        """What says how one process computes."""
+        """Return the options of `choose_device`."""
         return {name: value for name, value in self if name != "class_parallel"}
 
 

@@ -39,7 +39,8 @@ def promised_threshold(cosines: np.ndarray, labels: np.ndarray, rate: float) -> 
 
 
 def effective_count(classes: np.ndarray, rate: float) -> float:
-    """How many independent probes are worth those with such classes (N,), given from the nearest on."""
+    """Return how many independent probes tell as much as these. `classes` (N,) are theirs, the nearest
+    probe first."""
     number = len(classes)
     sizes = np.bincount(classes)
     if len(sizes) < 2:

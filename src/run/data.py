@@ -89,7 +89,7 @@ def check_batches(config: Config, data: Dataset) -> None:
 
 
 def build_order(config: Config, labels: Tensor) -> Order:
-    """What draws the images of an epoch, in their order."""
+    """Return the function that draws an epoch's images, in their order."""
     sampler, order = config.sampler, shuffled(len(labels))
     if sampler.kind == "balanced":
         order = balanced(labels)

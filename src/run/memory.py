@@ -1,4 +1,4 @@
-"""What memory a training takes: said by `plan=true`, and checked before each training takes it."""
+"""Plan the memory of a training: for `plan=true`, and to refuse a training that does not fit."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -54,8 +54,8 @@ def in_words(size: float) -> str:
 
 
 def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device) -> Memory:
-    """What the training of `backbone` and of a head takes, besides the data and the backbone, which are
-    there already. Activations are measured with two and four images, the rest is counted."""
+    """Return the memory for training `backbone` with a head. The data and the backbone are in memory
+    already. Activations are measured with two and four images, the rest is counted."""
     dimension, per_image = activations(backbone, data.train, device)
     classes = len(data.classes)
     few, more = (build_head_of(config, dimension, count) for count in (1, 2))
@@ -93,20 +93,21 @@ def size_of(module: nn.Module, trained: bool = False) -> int:
 
 
 def states_of_a_weight(config: Config) -> float:
-    """How many numbers the optimizer keeps for each weight, by a step of it; two of somebody's own."""
+    """Return how many numbers the optimizer keeps for each weight, found by a step of it; two for an
+    optimizer from elsewhere."""
     if not config.optimizer.target.startswith(("src.", "torch.")):
         return 2
     return sum(value.numel() for value in states_of_a_matrix(config)) / SIDE**2
 
 
 def states_are_of_weights(config: Config) -> bool:
-    """Whether what the optimizer keeps are numbers for each weight, and single ones."""
+    """Return whether the optimizer keeps one number for each weight, or single numbers, and no more."""
     states = states_of_a_matrix(config)
     return all(value.numel() == 1 or value.shape == (SIDE, SIDE) for value in states)
 
 
 def states_of_a_matrix(config: Config) -> list[Tensor]:
-    """What the optimizer keeps of a matrix (SIDE, SIDE) after a step."""
+    """Return the optimizer's state of a matrix (SIDE, SIDE) after a step."""
     with torch.random.fork_rng(devices=[]):
         head = nn.Linear(SIDE, SIDE, bias=False)
         body = nn.Sequential(nn.Sequential(nn.Linear(1, 1), nn.Linear(1, 1)), nn.Linear(1, 1))
@@ -206,7 +207,7 @@ def check_memory(config: Config, memory: Callable[[Config], Memory]) -> None:
 
 
 def smaller(config: Config) -> Iterator[tuple[str, dict]]:
-    """What takes less memory, as it is typed and as `Config.replace` takes it."""
+    """Yield changes that take less memory, as a user types them and as `Config.replace` takes them."""
     if config.loss.arguments.get("tiling") == "off":
         yield "loss.tiling=auto", {"loss": {"tiling": "auto"}}
     batch = config.batch_size // 2

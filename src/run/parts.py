@@ -1,4 +1,4 @@
-"""What a configuration names, built: device, backbone, head, optimizer and schedule."""
+"""Build the device, backbone, head, optimizer and schedule of a configuration."""
 
 from torch import nn
 

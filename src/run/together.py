@@ -25,7 +25,7 @@ from .resume import restore
 
 
 class Work(NamedTuple):
-    """What process 0 trains: the others build it for themselves."""
+    """The run that process 0 trains and the others build for themselves."""
 
     config: Config
     folder: Path
@@ -160,5 +160,5 @@ def place_of(optimizer: torch.optim.Optimizer, parameter: nn.Parameter) -> int:
 
 
 def is_of(value: object, weight: torch.Tensor) -> bool:
-    """Whether a part of an optimizer's state has a number for each weight."""
+    """Return whether a part of an optimizer's state has a number for each weight."""
     return isinstance(value, torch.Tensor) and value.shape == weight.shape

@@ -82,7 +82,7 @@ def shares(order: Tensor, batch_size: int) -> tuple[Tensor, int]:
 
 
 def told(message: object = None) -> object:
-    """What process 0 says, in all processes."""
+    """Return in every process the message of process 0."""
     if count() == 1:
         return message
     box = [message]
@@ -100,7 +100,7 @@ def synchronise(module: nn.Module) -> None:
 
 
 def all_agree(yes: bool) -> bool:
-    """Whether all processes say yes."""
+    """Return whether all processes say yes."""
     if count() == 1:
         return yes
     votes = [None] * count()
@@ -208,8 +208,8 @@ def own_draws(augment, device: torch.device, *batch: int) -> Iterator[None]:
 
 
 def norm_of_gradients(backbone: nn.Module, head: nn.Module) -> tuple[list[nn.Parameter], Tensor]:
-    """What has a gradient, and the norm of all gradients, those of classes that other processes hold
-    included."""
+    """Return the parameters that have a gradient, and the norm of all gradients. The norm includes the
+    classes that other processes hold."""
     weight = head.weight if getattr(head, "sample", None) is None else head.sample.weight
     others = [p for p in (*backbone.parameters(), *head.parameters()) if p is not head.weight]
     others = [p for p in others if p.grad is not None]
