@@ -101,7 +101,9 @@ def train_together(config: Config, folder: Path) -> float | None:
         try:
             value = follow()
         except UserError as error:
-            sys.exit(1 if "process 0" in str(error) else str(error))  # which says for itself why
+            if "process 0" not in str(error):  # which says for itself why
+                print(error, file=sys.stderr, flush=True)
+            os._exit(1)  # gloo can abort an interpreter that ends beside a process that has ended
     else:
         value = train_run(config, folder)
         processes.told(None)

@@ -218,7 +218,8 @@ class CosineHead(Head):
             classes at a time.
         sample_rate: r in (0, 1]; below 1, each training step compares with the batch's own classes and
             random others, the share r of all, an approximation (Partial FC, arXiv 2203.15565). `sample`
-            then has the rows of W that have a gradient, and `weight` has none: see `SampledRows`.
+            then has the rows of W with their gradient, `weight` has none, and the optimizer takes a step
+            within `sampled_rows` of src.training.
 
     Raises ValueError for a scale that is not a finite number above 0, and for options that would do
     nothing: an `inter_topk_margin` with `inter_topk` 0, `gradient` detached where every slope is that

@@ -30,7 +30,7 @@ from .arguments import arguments_of
 from .data import build_data, build_order, check_batches, steps_in
 from .folder import RunFolder
 from .init import freeze, start_from
-from .memory import Memory, check_memory, memory_of, states_are_of_weights
+from .memory import Memory, build_head_of, check_memory, memory_of, states_are_of_weights
 from .pairs import evaluation_pairs
 from .parts import SOME_CLASSES, SOME_STEPS, build_device, build_head, build_model, build_training
 from .start import start_file, with_start
@@ -189,7 +189,8 @@ def build_run(
 
 def planned_memory(config: Config) -> Memory:
     """The memory that a run would take. Raises UserError as `build_run` does."""
-    device, data, _, backbone, _ = begin_to_build(config, fetch=False)
+    device, data, _, backbone, dimension = begin_to_build(config, fetch=False)
+    check_step(config, build_head_of(config, dimension))
     return memory_of(config, backbone, data, device)
 
 

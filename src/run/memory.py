@@ -79,7 +79,8 @@ def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device
     return Memory({name: math.ceil(size) for name, size in parts.items()}, used, free)
 
 
-def build_head_of(config: Config, dimension: int, thousands: int) -> Head:
+def build_head_of(config: Config, dimension: int, thousands: int = 1) -> Head:
+    """Build a head of so many thousand classes, only to look at it."""
     if isinstance(config.loss.arguments.get("class_weights"), list):  # of another length
         config = config.replace(loss={"class_weights": None})
     with torch.random.fork_rng(devices=[]):

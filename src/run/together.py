@@ -137,11 +137,11 @@ class ClassesInParts:
     def collect(self) -> None:
         """Let process 0 have the whole head and optimizer in its run."""
         classes = self.head.num_classes
-        weight = processes.gathered_rows(self.head.weight.detach(), classes)
+        weight = processes.collected_rows(self.head.weight.detach(), classes)
         part, state = self.head.weight, self.optimizer.state_dict()
         own = state["state"].get(self.place, {})
         own = {
-            name: processes.gathered_rows(value, classes) if is_of(value, part) else value
+            name: processes.collected_rows(value, classes) if is_of(value, part) else value
             for name, value in own.items()
         }
         if processes.rank():

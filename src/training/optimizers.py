@@ -45,8 +45,9 @@ adam, adamw, sgd = (partial(optimizer, foreach=True) for optimizer in (Adam, Ada
 
 
 def kernels(optimizer: Callable[..., Optimizer], kind: str) -> dict[str, bool | None]:
-    """How one of torch's own optimizers computes on a kind of device: fused, four times as fast as
-    `foreach` on a processor and without copies of the weights; on a GPU it can be part of a graph."""
+    """Return the arguments by which one of torch's own optimizers is fused, where it can be. On a
+    processor that is four times as fast as `foreach`, and makes no copies of the weights; on a GPU a
+    graph can have it."""
     known = inspect.signature(optimizer).parameters
     capturable = {"capturable": True} if "capturable" in known else {}
     # Others may be fused on processors alone.

@@ -124,13 +124,29 @@ class _Gather(torch.autograd.Function):
 
 def gathered_rows(own: Tensor, total: int) -> Tensor:
     """The rows of all processes, which are `share`s of a `total`, in order."""
-    sizes = [share(total, of=process) for process in range(count())]
-    largest = max(part.stop - part.start for part in sizes)
-    padded = own.new_zeros(largest, *own.shape[1:])
-    padded[: len(own)] = own
-    parts = [torch.empty_like(padded) for _ in sizes]
+    padded, lengths = _padded(own, total)
+    parts = [torch.empty_like(padded) for _ in lengths]
     dist.all_gather(parts, padded)
-    return torch.cat([p[: part.stop - part.start] for p, part in zip(parts, sizes, strict=True)])
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
+def _padded(own: Tensor, total: int) -> tuple[Tensor, list[int]]:
+    """Own rows, with zeros up to the length of the longest `share` of a `total`, and all lengths."""
+    parts = [share(total, of=process) for process in range(count())]
+    lengths = [part.stop - part.start for part in parts]
+    padded = own.new_zeros(max(lengths), *own.shape[1:])
+    padded[: len(own)] = own
+    return padded, lengths
+
+
+def collected_rows(own: Tensor, total: int) -> Tensor | None:
+    """As `gathered_rows`, for process 0 alone; the others send theirs, and get None."""
+    padded, lengths = _padded(own, total)
+    parts = None if rank() else [torch.empty_like(padded) for _ in lengths]
+    dist.gather(padded, parts, dst=0)
+    if parts is None:
+        return None
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
 
 def gathered(embeddings: Tensor, labels: Tensor, batch: int) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Which images an epoch takes, in which order."""
+"""Orders: the images of an epoch."""
 
 from collections.abc import Callable
 

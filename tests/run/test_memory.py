@@ -50,6 +50,12 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would(composed, tmp_p
     build_run(config, RunFolder(tmp_path))
 
 
+def test_a_plan_refuses_what_a_run_would(composed):
+    options = ("loss.sample_rate=0.5", "optimizer.accumulate=2")
+    with pytest.raises(UserError, match="accumulate=2"):
+        planned_memory(composed(*FAST, *options))
+
+
 def test_tiles_are_counted_as_tiles():
     heads = ArcFace(16, 1000), ArcFace(16, 2000)
     device = memory.Device(torch.device("cpu"), None, 1)
