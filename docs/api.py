@@ -45,7 +45,8 @@ Unless an equation gives the loss, the loss is the mean cross entropy of z and y
 """
 SHARED = """`print(head)` shows the settings. A value outside its range raises `BadArgument`, a
 ValueError, and so does an option that would change nothing."""
-BASES = ("Head", "CosineHead", "MarginHead", "AngularMarginHead", "AddedMarginHead")
+# Not the losses themselves: bases, and what needs one from elsewhere.
+BASES = ("ModuleLoss", "Head", "CosineHead", "MarginHead", "AngularMarginHead", "AddedMarginHead")
 METHODS = ("forward", "logits", "margin_logits", "cosines", "prototypes", "scale", "balance")
 SCALE = ("scale", "learnable_scale", "dynamic_scale")
 ENTROPY = ("label_smoothing", "class_weights")  # options of a cross entropy
@@ -124,6 +125,8 @@ def shared(cls: type) -> list[str]:
 def default(cls: type, name: str, parameter: inspect.Parameter) -> str:
     """A default as Python code; a margin's or scale's is the published one."""
     value = parameter.default
+    if value is parameter.empty:
+        return name
     if name in ("margin", "scale") and value is None:
         value = getattr(cls, f"published_{name}")
     return f'"{value}"' if isinstance(value, str) else repr(value)
@@ -212,7 +215,7 @@ def functions() -> str:
 def page() -> str:
     """The text of docs/api.md."""
     methods = "## Methods of every head\n\n" + "\n".join(map(method_line, METHODS))
-    sections = [methods, shared_parameters(), *map(section, heads()), functions()]
+    sections = [methods, shared_parameters(), *map(section, [*heads(), losses.ModuleLoss]), functions()]
     return "\n\n".join([HEAD.rstrip(), *sections]) + "\n"
 
 

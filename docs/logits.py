@@ -10,8 +10,9 @@ from src.config import read
 from src.config.compose import CONF, compose_choices
 from src.run.build import build_head
 
-# SFace weighs gradients and leaves the logit as it is; QAMFace's logits run from 10 to 40.
-WITHOUT_PANEL = ("sface", "qamface")
+# SFace weighs gradients and leaves the logit as it is; QAMFace's logits run from 10 to 40;
+# another's module has none.
+WITHOUT_PANEL = ("sface", "qamface", "module")
 LOSSES = sorted({path.stem for path in (CONF / "loss").glob("[!_]*.yaml")} - set(WITHOUT_PANEL))
 
 

@@ -30,23 +30,34 @@ BY_NAME = {
 }
 
 
+# Arguments of an object within a loss that the run fills in, by what they stand for.
+FILLED_IN = {"num_classes": "classes", "embedding_size": "dimension", "embedding_dim": "dimension"}
+
+
 @functools.cache
 def locate(group: str, path: str) -> Callable:
     """Return the class or function that `<group>._target_` names. Raises BadKey if there is none."""
-    key = f"{group}._target_"
-    try:
-        found = imported(path)
-    except Exception as error:  # whatever a module raises while it is imported
-        why = (str(error) or type(error).__name__).splitlines()[0]
-        raise BadKey(key, path, f"cannot be imported ({why}){nearest_class(group, path)}") from None
-    if not callable(found) or isinstance(found, types.ModuleType):
-        raise BadKey(key, path, "neither a class nor a function")
+    found = callable_at(path, f"{group}._target_", lambda: nearest_class(group, path))
     if group == "loss":
         from ..losses import Head
 
         if not (inspect.isclass(found) and issubclass(found, Head)):
-            why = "not a subclass of src.losses.Head, which has the class weights, margin and scale"
-            raise BadKey(key, path, why)
+            why = (
+                "not a subclass of src.losses.Head; loss=module loss.module._target_=… takes any module"
+            )
+            raise BadKey("loss._target_", path, why)
+    return found
+
+
+def callable_at(path: str, key: str, hint: Callable[[], str] = str) -> Callable:
+    """Import a class or function. Raises BadKey for `key`, with a hint, if there is none."""
+    try:
+        found = imported(path)
+    except Exception as error:  # whatever a module raises while it is imported
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise BadKey(key, path, f"cannot be imported ({why}){hint()}") from None
+    if not callable(found) or isinstance(found, types.ModuleType):
+        raise BadKey(key, path, "neither a class nor a function")
     return found
 
 
@@ -168,8 +179,45 @@ def checked_arguments(group: str, target: Callable, given: Mapping[str, Any]) ->
     """Check the arguments of a group's class, as `checked` does. A class that hands its `**options` to a
     library accepts any name, except those of arguments that the run itself passes."""
     known = arguments(group, target)
-    loose = not constructors(target) or passes_on(constructors(target)[-1])
-    return checked(target, known, given, f"{group}.", set(parameters(target)) if loose else None)
+    return checked(
+        target, known, given, f"{group}.", set(parameters(target)) if is_loose(target) else None
+    )
+
+
+def is_loose(target: Callable) -> bool:
+    """Return whether a class hands `**options` on to one that is not known, so that any name may be
+    right."""
+    return not constructors(target) or passes_on(constructors(target)[-1])
+
+
+def checked_object(node: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Check what an argument with a `_target_` of its own gives to that class, as `checked` does."""
+    given = {name: value for name, value in node.items() if name != "_target_"}
+    target = callable_at(str(node["_target_"]), f"{key}._target_")
+    known = {
+        name: parameter
+        for name, parameter in parameters(target).items()
+        if name in given or name not in FILLED_IN
+    }
+    loose = set() if is_loose(target) else None
+    return {"_target_": node["_target_"]} | checked(target, known, given, f"{key}.", loose)
+
+
+def built(value: Any, **sizes: int) -> Any:
+    """Build an argument that has a `_target_`, and those within it; return any other as it is. `sizes`
+    are the values of FILLED_IN."""
+    if isinstance(value, list):
+        return [built(each, **sizes) for each in value]
+    if not is_object(value):
+        return value
+    target = imported(value["_target_"])
+    given = {name: built(each, **sizes) for name, each in value.items() if name != "_target_"}
+    filled = {name: sizes[FILLED_IN[name]] for name in FILLED_IN.keys() & parameters(target).keys()}
+    return target(**filled | given)
+
+
+def is_object(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
 
 
 def checked_node(target: type, node: DictConfig, prefix: str) -> dict[str, Any]:
@@ -209,7 +257,10 @@ def checked(
 
 
 def converted(parameter: inspect.Parameter, value: Any, key: str) -> Any:
-    """Return a value as a parameter's type has it. Raises BadKey for one that is not legal."""
+    """Return a value as a parameter's type has it; an object with a `_target_` is built only later.
+    Raises BadKey for one that is not legal."""
+    if is_object(value):
+        return checked_object(value, key)
     annotation = type_of(parameter)
     try:
         return adapter(annotation).validate_python(value)
@@ -217,7 +268,9 @@ def converted(parameter: inspect.Parameter, value: Any, key: str) -> Any:
         return value
     except ValidationError as error:
         first = mistakes_in(error, value, lambda _: in_words(annotation))[0]
-        raise BadKey(key, value, first.why) from None
+        wants_object = any(each["type"] == "is_instance_of" for each in error.errors())
+        why = f"expected an object: {key}._target_=<its class>" if wants_object else first.why
+        raise BadKey(key, value, why) from None
 
 
 def called(target: Callable) -> str:

@@ -35,6 +35,13 @@ class ClassGroup(Group):
         """The arguments of the class that the group gives."""
         return dict(self.model_extra)
 
+    @property
+    def targets(self) -> dict[str, str]:
+        """Each `_target_` in the group by its key: the class, and objects among its arguments."""
+        found = leaves_of_arguments(self.arguments, "")
+        inner = {leaf.key: str(leaf.value) for leaf in found if leaf.key.endswith("._target_")}
+        return {"_target_": self.target} | inner
+
 
 class Loss(ClassGroup):
     margin: NumberOrNumbers | None = key(
@@ -352,8 +359,17 @@ def leaves(group: Group, prefix: str = "", identity: bool = True) -> Iterator[Le
             yield from leaves(value, f"{dotted}.", counts)
         else:
             yield Leaf(dotted, value, extra.get("neutral"), counts)
-    for name, value in (group.model_extra or {}).items():
-        yield Leaf(f"{prefix}{name}", value, argument=True)
+    yield from leaves_of_arguments(group.model_extra or {}, prefix)
+
+
+def leaves_of_arguments(arguments: dict[str, Any], prefix: str) -> Iterator[Leaf]:
+    for name, value in arguments.items():
+        if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+            value = {str(place): each for place, each in enumerate(value)}
+        if isinstance(value, dict) and value:
+            yield from leaves_of_arguments(value, f"{prefix}{name}.")
+        else:
+            yield Leaf(f"{prefix}{name}", value, argument=True)
 
 
 def base() -> dict[str, Any]:

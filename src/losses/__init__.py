@@ -18,6 +18,7 @@ from .margin import (
     SphereFace,
     SubCenterArcFace,
 )
+from .module import ModuleLoss
 from .norms import AdaFace, ASoftmax, LSoftmax, MagFace, SphereFaceR
 from .proxies import ProxyAnchor, ProxyNCA, SoftTriple
 from .reweighted import ArcNegFace, NPCFace, SFace
@@ -48,6 +49,7 @@ __all__ = [
     "MVSoftmax",
     "MagFace",
     "MarginHead",
+    "ModuleLoss",
     "NPCFace",
     "NormFace",
     "P2SGrad",

@@ -17,6 +17,7 @@ from ..errors import UserError, in_one_line
 from ..evaluation import EVALUATIONS
 from ..evaluation.geometry import GEOMETRY_METRICS
 from ..evaluation.results import Results
+from ..losses import ModuleLoss
 from ..training import give_memory_back, load_checkpoint
 from ..words import counted
 from .advice import (
@@ -293,6 +294,7 @@ def announce(run: Run, summary: Summary) -> None:
         name = run.config.name("loss")
         warn_of_scale(name, type(head), scale, head.num_classes, head.embedding_dim)
     warn_of_few_dimensions(run.head.num_classes, run.head.embedding_dim)
+    warn_of_lone_samples(run)
     if getattr(run.head, "sample_rate", 1) < 1:
         share = f"{run.head.sample_rate:.3g} of all classes"
         log.info(f"each step compares with its own classes and others, {share}: an approximation")
@@ -303,6 +305,20 @@ def announce(run: Run, summary: Summary) -> None:
         log.warning(f"an epoch has {steps}, which hardly train: batch_size={smaller} has more")
     if run.data.skipped:
         log.warning(f"{left_out(run.data.skipped)} left out: {name_some(run.data.skipped)}")
+
+
+def warn_of_lone_samples(run: Run) -> None:
+    """Warn where a loss from elsewhere, which may compare samples, seldom has two of a class."""
+    config, classes = run.config, run.head.num_classes
+    if (
+        isinstance(run.head, ModuleLoss)
+        and config.sampler.kind != "classes"
+        and config.batch_size < classes
+    ):
+        log.warning(
+            f"most batches of {config.batch_size} have one sample of a class, of {classes}: a loss that "
+            "compares samples needs sampler.kind=classes sampler.samples_per_class=4"
+        )
 
 
 def headline(evaluation: str, metrics: dict[str, float]) -> str:

@@ -186,12 +186,12 @@ def check_trusted(config: Config, allowed: Iterable[str] = ()) -> None:
     """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a
     package that the user allowed. Looks at names: nothing foreign is imported before it is allowed."""
     for group in REBUILT:
-        target = getattr(config, group).target
-        if not is_own(group, target) and not any(target.startswith(f"{name}.") for name in allowed):
-            why = (
-                f"not a class of this project; --allow {target.split('.')[0]} trusts that package with "
-            )
-            raise BadKey(f"{group}._target_", target, why + "running its code")
+        for key, target in getattr(config, group).targets.items():
+            if is_own(group, target) or any(target.startswith(f"{name}.") for name in allowed):
+                continue
+            allow = f"--allow {target.split('.')[0]}"
+            why = f"not a class of this project; {allow} trusts that package with running its code"
+            raise BadKey(f"{group}.{key}", target, why)
 
 
 def check_saved(saved: object) -> None:

@@ -3,7 +3,7 @@
 from torch import nn
 
 from ..config import BadKey, Config
-from ..config.classes import parameters, target_of
+from ..config.classes import built, parameters, target_of
 from ..losses import BadArgument, Head, MarginHead, adacos_scale
 from ..models import build_backbone
 from ..training import Device, build_optimizer, build_schedule, choose_device
@@ -48,6 +48,8 @@ def build_head(config: Config, embedding_dim: int, num_classes: int) -> Head:
                 why = f"C = {num_classes}: {error.why}, use scale.value=…"
                 raise BadKey("scale.kind", scale.kind, why) from None
     with arguments_of("loss", config):
+        sizes = {"classes": num_classes, "dimension": embedding_dim}
+        arguments = {name: built(value, **sizes) for name, value in arguments.items()}
         return loss(embedding_dim, num_classes, **arguments)
 
 

@@ -89,18 +89,17 @@ def combinations(overrides: list[Override], grids: list[list[Override]]) -> list
 
 
 def say_excluded(overrides: list[Override], grids: list[list[Override]]) -> None:
-    """Name the grids that the command line leaves nothing of."""
-    line, excluded = {override.key_or_group: override for override in overrides}, []
+    """Name the grids that the command line leaves nothing of, by the value that it does not have."""
+    line, excluded = {override.key_or_group: override for override in overrides}, {}
     for grid in grids:
         for inner in grid:
             outer = line.get(inner.key_or_group)
             if outer and both_discrete(inner, outer) and not common(*map(alternatives, (inner, outer))):
-                text = " ".join(override.input_line for override in grid)
-                excluded.append(f"{text} (by {outer.input_line})")
+                excluded.setdefault(outer.input_line, []).append(inner.input_line)
                 break
-    if excluded:
-        said = f"{len(excluded)} of {counted(len(grids), 'grid')} left out by the command line"
-        console.print(f"{said}: {'; '.join(excluded)}", markup=False)
+    for outer, values in excluded.items():
+        said = f"{len(values)} of {counted(len(grids), 'grid')} left out by {outer}"
+        console.print(f"{said}: {', '.join(dict.fromkeys(values))}", markup=False)
 
 
 def both_discrete(*overrides: Override) -> bool:
