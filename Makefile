@@ -31,7 +31,7 @@ sweep: $(READY) ## a small margin sweep on the same digits, compared, in a minut
 	$(RUN) -m src.train -m hydra.sweep.dir=multirun/margins seed=0,1,2 'hydra.sweeper.grids=["loss=arcface margin.value=0.1,0.3,0.5","loss=cosface margin.value=0.1,0.2,0.35","loss=sphereface margin.value=1.2,1.35,1.5"]'
 
 losses: $(READY) ## every loss on the digits, three seeds: the last column of docs/losses.md, in minutes
-	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=[_*,module])' seed=0,1,2 logger=none
+	$(RUN) -m src.train -m experiment=few_classes 'loss=glob(*,exclude=[_*,module])' seed=0,1,2 logger=csv
 
 sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; without, of all sweeps
 	$(RUN) -m src.sync "$$SWEEP"

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 WANTED, ROUNDS = 0.90, 3
-RUN = ("dataset=fashion_mnist", "model=small_cnn", "logger=none", "loss=arcface", "scale.value=16")
+RUN = ("dataset=fashion_mnist", "model=small_cnn", "logger=csv", "loss=arcface", "scale.value=16")
 RUN += ("model.embedding_dim=32", "epochs=2")
 
 

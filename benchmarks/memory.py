@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 
-COMMON = ("logger=none", "plots.figures=false", "epochs=1", "device.threads=2")
+COMMON = ("logger=csv", "plots.figures=false", "epochs=1", "device.threads=2")
 MANY = (
     *("experiment=million_classes", "sampler.images=512", "dataset.per_class=1"),
     *("dataset.test_classes=20", "dataset.val_fraction=0"),

@@ -28,7 +28,7 @@ def main(out: str) -> None:
         "experiment=omniglot_open_set",
         "loss=softmax",
         "epochs=6",
-        "logger=none",
+        "logger=csv",
         folder=folder / "encoder",
     )
     write_features(root, api.load(encoder), folder / "features.npz")

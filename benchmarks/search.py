@@ -17,7 +17,7 @@ SPACE = (
     "scale.value=tag(log,interval(4,128))",
     "optimizer.lr=tag(log,interval(1e-4,1e-1))",
 )
-HOW = ("epochs=3", "logger=none", "hydra/sweeper=search", "hydra.sweeper.trials=20")
+HOW = ("epochs=3", "logger=csv", "hydra/sweeper=search", "hydra.sweeper.trials=20")
 SEARCHES = 5
 
 

@@ -26,7 +26,7 @@ class StepEnds(MetaPathFinder):  # imports nothing that the run itself would not
 sys.meta_path.insert(0, StepEnds())
 runpy.run_module("src.train", run_name="__main__", alter_sys=True)
 """
-ONE_EPOCH = ["epochs=1", "logger=none"]
+ONE_EPOCH = ["epochs=1", "logger=csv"]
 COMMANDS = {
     "angular-penalty --help": [sys.executable, "-c", "from src.cli import main; main()"],
     "--help": [*TRAIN, "--help"],

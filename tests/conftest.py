@@ -28,7 +28,7 @@ from src.run.folder import RunFolder
 from tests.template import Template
 
 ROOT = Path(__file__).parents[1]
-FAST = ("model=mlp", "epochs=2", "logger=none", "device=cpu", "device.threads=1")
+FAST = ("model=mlp", "epochs=2", "logger=csv", "device=cpu", "device.threads=1")
 
 torch.set_num_threads(1)  # of two processes, see the Makefile
 

@@ -19,7 +19,7 @@ from tests.sweeps.conftest import wait_for
 PAGE = (ROOT / "docs" / "extending.md").read_text()
 FILES = re.findall(r"```(?:python|yaml)\n# (\S+)\n(.*?)```", PAGE, re.S)
 COMMANDS = re.search(r"```sh\n(.*?)```", PAGE, re.S)[1].splitlines()
-QUICK = ("epochs=2", "batch_size=16", "logger=none", "device=cpu", "plots.figures=false")
+QUICK = ("epochs=2", "batch_size=16", "logger=csv", "device=cpu", "plots.figures=false")
 
 
 @pytest.fixture(scope="module")

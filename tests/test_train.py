@@ -332,7 +332,7 @@ def test_cfg_job_shows_margin_zero(command):
 @pytest.mark.slow
 def test_every_digit_is_separated_by_every_loss(command, tmp_path):
     losses = ["softmax", "normface", "cosface", "arcface", "sphereface"]
-    done = command("-m", f"loss={','.join(losses)}", "logger=none", "hydra.sweeper.baselines=false")
+    done = command("-m", f"loss={','.join(losses)}", "logger=csv", "hydra.sweeper.baselines=false")
     assert done.returncode == 0, done.stderr
     for loss in losses:
         found = summary_of(tmp_path / "out" / f"loss={loss}")
@@ -341,7 +341,7 @@ def test_every_digit_is_separated_by_every_loss(command, tmp_path):
 
 @pytest.mark.slow
 def test_arcface_reaches_95_percent_on_digits_in_three_dimensions(command, tmp_path):
-    arguments = "loss=arcface", "seed=0,1,2", "logger=none", "hydra.sweeper.baselines=false"
+    arguments = "loss=arcface", "seed=0,1,2", "logger=csv", "hydra.sweeper.baselines=false"
     assert command("-m", *arguments).returncode == 0
     runs = list((tmp_path / "out").glob("seed=*"))
     assert len(runs) == 3
@@ -350,6 +350,6 @@ def test_arcface_reaches_95_percent_on_digits_in_three_dimensions(command, tmp_p
 
 @pytest.mark.slow
 def test_fashion_mnist_reaches_86_percent_in_four_epochs(command, tmp_path, data_root):
-    done = command("dataset=fashion_mnist", "loss=arcface", "epochs=4", "logger=none")
+    done = command("dataset=fashion_mnist", "loss=arcface", "epochs=4", "logger=csv")
     assert done.returncode == 0, done.stderr
     assert summary_of(tmp_path / "out")["metrics"]["accuracy"] >= 0.86

@@ -194,6 +194,7 @@ class Logger(Group):
     tags: list[Annotated[str, Field(min_length=1, max_length=64)]] = key(
         [], "[]: WANDB_TAGS; a run is also tagged with its loss, data set and model"
     )
+    tensorboard: bool = key(False, "true: event files in <run>/tensorboard as well")
     artifacts: bool = key(False, "true: keep each run's model in W&B, as an artifact")
     timeout: Rate = key(
         60.0, "seconds that a run's end waits for W&B's server; make sync uploads the rest"

@@ -130,7 +130,7 @@ def replay(folder: RunFolder, note: tracking.Note) -> None:
     if note.identity is None:
         raise UserError(f"neither summary.json nor wandb/run.json can be read: {note.left}")
     config = summary.config if summary else Config.model_validate(folder.begun()["config"])
-    config = config.replace(logger={"mode": "online"})
+    config = config.replace(logger={"mode": "online", "tensorboard": False})
     rows = folder.rows() if (folder.path / "metrics.csv").exists() else []
     where = folder, note.split, rows, note.about.get("group")
     with tracked_run(config, note.identity, *where, about=note.about) as tracker:

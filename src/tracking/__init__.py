@@ -1,4 +1,4 @@
-"""Runs in Weights & Biases: the only place that imports wandb, and only when asked to.
+"""Runs in Weights & Biases and TensorBoard: the only place that imports them, and only when asked to.
 
 W&B is a view of a run's files; nothing is read back from it. settings.py says what is asked of W&B,
 session.py keeps a run of it alive and its waiting bounded, comparison.py shows a sweep's answer there,

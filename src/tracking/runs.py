@@ -1,5 +1,6 @@
 """A run as W&B shows it: a row an epoch, then metrics, pictures and a cloud of embeddings."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -54,24 +55,11 @@ class Tracker:
         """The run was ended early, because it was expected to be worse than others."""
 
 
-class WandbTracker(Tracker):
-    """Reports to a W&B run. An epoch's number is its step, so that a row is there once however often it
-    is reported. What fails in it is said once, and then nothing more is reported. `objective` is the
-    metric whose best value W&B shows, `higher` says which is better."""
+class Reporter(Tracker):
+    """A tracker that reports somewhere. What fails in it is said once, and then nothing more is
+    reported there."""
 
-    reports = True
-
-    def __init__(self, session: Session, objective: str | None = None, higher: bool = True):
-        self.session, self.run, self.url = session, session.run, session.run.url
-        self.broken, self.epochs, self.exit_code = False, 0, 0
-        self._try(self._define, objective, higher)
-
-    def _define(self, objective: str | None, higher: bool) -> None:
-        self.run.define_metric("epoch")
-        self.run.define_metric("*", step_metric="epoch")
-        if objective:
-            best = "max" if higher else "min"
-            self.run.define_metric(objective, step_metric="epoch", summary=f"last,{best}")
+    reports, broken, name = True, False, ""
 
     def _try(self, report: Callable, *arguments) -> None:
         if self.broken:
@@ -80,7 +68,61 @@ class WandbTracker(Tracker):
             report(*arguments)
         except Exception as error:  # of its process, the disk, the server
             self.broken = True
-            log.warning(f"W&B: {reason(error)}: nothing more is logged there")
+            log.warning(f"{self.name}: {reason(error)}: nothing more is logged there")
+
+
+class Several(Tracker):
+    """Reports to each of several trackers."""
+
+    reports = True
+
+    def __init__(self, trackers: Iterable[Tracker]):
+        self.trackers = list(trackers)
+        self.url = next((one.url for one in self.trackers if one.url), None)
+
+    def epoch(self, row: dict) -> None:
+        for one in self.trackers:
+            one.epoch(row)
+
+    def result(self, metrics: dict) -> None:
+        for one in self.trackers:
+            one.result(metrics)
+
+    def show(self, shown: Callable[[], Shown]) -> None:
+        shown = functools.cache(shown)
+        for one in self.trackers:
+            one.show(shown)
+
+    def tag(self, name: str) -> None:
+        for one in self.trackers:
+            one.tag(name)
+
+    def failed(self) -> None:
+        for one in self.trackers:
+            one.failed()
+
+    def pruned(self) -> None:
+        for one in self.trackers:
+            one.pruned()
+
+
+class WandbTracker(Reporter):
+    """Reports to a W&B run. An epoch's number is its step, so that a row is there once however often it
+    is reported. `objective` is the metric whose best value W&B shows, `higher` says which is better."""
+
+    name = "W&B"
+
+    def __init__(self, session: Session, objective: str | None = None, higher: bool = True):
+        self.session, self.run, self.url = session, session.run, session.run.url
+        self.epochs, self.exit_code = 0, 0
+        self._try(self._define, objective, higher)
+
+    def _define(self, objective: str | None, higher: bool) -> None:
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric="epoch")
+        if objective:
+            best = "max" if higher else "min"
+            self.run.define_metric(objective, step_metric="epoch", summary=f"last,{best}")
 
     def epoch(self, row: dict) -> None:
         self.epochs = int(row["epoch"])
@@ -150,7 +192,27 @@ def sweep_group(folder: Path) -> str:
 
 
 @contextmanager
-def track(
+def track(logger: Logger, *, folder: Path, rows: Iterable[dict] = (), **about_run) -> Iterator[Tracker]:
+    """A run where its `logger` group says, for the length of the block: in W&B, as `in_wandb` takes the
+    other arguments, and in TensorBoard. `rows` are those of metrics.csv before this block."""
+    rows = list(rows)
+    with in_wandb(logger, folder=folder, rows=rows, **about_run) as tracker:
+        if not logger.tensorboard:
+            yield tracker
+            return
+        from .tensorboard import TensorboardTracker
+
+        other = TensorboardTracker(folder)
+        for row in rows:
+            other.epoch(row)
+        try:
+            yield Several([tracker, other])
+        finally:
+            other.close()
+
+
+@contextmanager
+def in_wandb(
     logger: Logger,
     *,
     config: dict,

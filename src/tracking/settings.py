@@ -60,7 +60,12 @@ def in_words(error: Exception) -> str:
 
 
 def check_logger(logger: Logger) -> None:
-    """Raise BadKey for what W&B would refuse later: a tag or a name."""
+    """Raise BadKey for what W&B would refuse later, a tag or a name, and for TensorBoard if it is not
+    installed."""
+    if logger.tensorboard:
+        from .tensorboard import check_installed
+
+        check_installed()
     if off(logger):
         return
     import pydantic

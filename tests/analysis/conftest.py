@@ -23,7 +23,7 @@ def config_named(**chosen: str) -> Config:
     """The configuration of some choices, by their groups; a name that no choice has stands for the
     default's."""
     known = {group: name for group, name in chosen.items() if name in choices_in(CONF / group)}
-    config = config_of("logger=none", *(f"{group}={name}" for group, name in known.items()))
+    config = config_of("logger=csv", *(f"{group}={name}" for group, name in known.items()))
     return config.model_copy(update={"choices": config.choices | chosen})
 
 

@@ -34,7 +34,7 @@ def unfinished(tmp_path, monkeypatch):
     def write(text: str | None = None, **changes):
         folder = tmp_path / "sweep" / "stranger"
         (folder / ".hydra").mkdir(parents=True)
-        config = config_of("logger=none").plain() | changes
+        config = config_of("logger=csv").plain() | changes
         text = json.dumps({"identity": "f" * 16, "config": config}) if text is None else text
         (folder / ".hydra" / "run.json").write_text(text, encoding="utf-8")
         return folder
@@ -43,7 +43,7 @@ def unfinished(tmp_path, monkeypatch):
 
 
 def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make, tmp_path):
-    plain = config_of("logger=none").plain()
+    plain = config_of("logger=csv").plain()
     spoiled = {
         "dataset": plain["dataset"] | {"root": f"{SECRET[:-1]},data}}", "odd": [SECRET, f"x{SECRET}y"]},
         "objective": f"${{oc.decode:{SECRET}}}",
@@ -67,7 +67,7 @@ def test_the_readers_environment_is_no_part_of_a_strangers_run(unfinished, make,
 
 def test_a_configuration_that_is_none_is_skipped_by_name(unfinished, make, tmp_path):
     make("arcface", 0.3, 0, 0.9)
-    plain = config_of("logger=none").plain()
+    plain = config_of("logger=csv").plain()
     other = json.dumps({"identity": "f" * 16, "config": plain | {"device": "cpu"}})
     for text, said in (
         ('{"a":' + "[" * 100_000, "no run has begun in it"),

@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 SCRIPT = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from src.cli import main; main()"
 OPTIONS = [
-    *("model=mlp", "epochs=1", "logger=none", "device=cpu", "device.threads=1"),
+    *("model=mlp", "epochs=1", "logger=csv", "device=cpu", "device.threads=1"),
     "plots.figures=false",  # which would take longer than all else
 ]
 

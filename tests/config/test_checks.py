@@ -80,7 +80,7 @@ def refuses_what_is_no_number_or_choice(config, group: str) -> None:
 
 @pytest.mark.parametrize(("group", "choice"), BUILT)
 def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, composed, tmp_path, request):
-    overrides = ["model=mlp", "logger=none", "batch_size=8"]
+    overrides = ["model=mlp", "logger=csv", "batch_size=8"]
     overrides.append(f"{group}={choice}" if group != "experiment_loss" else "experiment=few_classes")
     if group == "experiment_loss":
         overrides.append(f"loss={choice.removeprefix('few_classes_')}")
@@ -313,7 +313,7 @@ REFUSED = [  # overrides, and a part of the one line that answers them
 def test_each_mistake_is_one_line_with_key_value_and_what_would_be_right():
     wrong = []
     for typed, said in REFUSED:
-        lines = mistakes_of("logger=none", *typed.split())
+        lines = mistakes_of("logger=csv", *typed.split())
         if len(lines) > 1 or said not in lines[0]:
             wrong.append((typed, said, lines))
     assert not wrong
@@ -334,7 +334,7 @@ def test_what_only_the_data_tell_is_one_line_too(composed, tmp_path, folder_of):
 
 def test_all_mistakes_are_said_at_once():
     lines = mistakes_of(
-        *("logger=none", "epochs=0", "margin.value=9", "optimizer.lr=-1", "objective=x"),
+        *("logger=csv", "epochs=0", "margin.value=9", "optimizer.lr=-1", "objective=x"),
         *("optimizer.weight_decay=abc", "schedule.rising=2", "augment.flip=3", "model.width=0"),
         *("loss.label_smoothing=abc", "+epoch=1", "+scale.val=1", "scale.value=0"),
     )
@@ -347,13 +347,13 @@ def test_all_mistakes_are_said_at_once():
 
 def test_a_mistake_says_what_it_is_about(composed):
     with pytest.raises(UserError) as refused:
-        check_config(composed("logger=none", "margin.value=4", "loss.label_smoothing=abc"))
+        check_config(composed("logger=csv", "margin.value=4", "loss.label_smoothing=abc"))
     about = {(error.key, error.value) for error in refused.value.errors}
     assert about == {("margin.value", 4), ("loss.label_smoothing", "abc")}
 
 
 def test_numbers_that_came_as_text_are_numbers(composed):
-    config = checked("logger=none", "margin.value='0.3'", "epochs='2'", "loss.label_smoothing='0.1'")
+    config = checked("logger=csv", "margin.value='0.3'", "epochs='2'", "loss.label_smoothing='0.1'")
     assert (config.margin.value, config.epochs) == (0.3, 2)
     assert config.loss.arguments["label_smoothing"] == 0.1
 
@@ -380,7 +380,7 @@ def test_what_hydra_would_answer_badly_is_answered_first():
 
 
 def test_margins_that_do_not_suit_every_loss_are_refused_with_three_ways_out():
-    jobs = [[f"loss={loss}", "margin.value=0.2", "logger=none"] for loss in ("arcface", "sphereface")]
+    jobs = [[f"loss={loss}", "margin.value=0.2", "logger=csv"] for loss in ("arcface", "sphereface")]
     with pytest.raises(UserError) as refused:
         described(composer(), jobs)
     said = str(refused.value)

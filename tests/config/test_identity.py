@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 def test_the_identity_names_what_a_run_computes(composed):
     base = identity(composed())
-    where_and_how = ("logger=none", "device=cpu", "device.threads=1", "dataset.root=/elsewhere")
+    where_and_how = ("logger=csv", "device=cpu", "device.threads=1", "dataset.root=/elsewhere")
     reported = ("plots.animate=true", "dataset.memory=1", "objective=worst_recall", "device.graph=auto")
     for same in (*where_and_how, *reported):
         assert identity(composed(same)) == base, same

@@ -9,7 +9,7 @@ from tests.conftest import config_of
 
 
 def planned(loss: str, seed: int, objective: float | None = None, seconds: float = 30):
-    config = config_of("logger=none", f"loss={loss}").replace(seed=seed)
+    config = config_of("logger=csv", f"loss={loss}").replace(seed=seed)
     summary = SimpleNamespace(seconds=seconds) if objective is not None else None
     return SimpleNamespace(
         config=config, objective=objective, folder=SimpleNamespace(summary=lambda: summary)

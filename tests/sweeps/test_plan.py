@@ -60,13 +60,13 @@ def finish_by(run, code=None, **more) -> Summary:
 
 
 def test_names_say_what_differs_without_where_and_how():
-    where = ["logger=none", "logger.project=x", "plots.figures=false", "hydra.verbose=true"]
+    where = ["logger=csv", "logger.project=x", "plots.figures=false", "hydra.verbose=true"]
     what = ["seed=1", "margin.value=0.3", "loss=arcface"]
     assert name_of(*where, *what) == "loss=arcface,margin=0.3,seed=1"
     assert name_of(*where, *what, but="seed") == "loss=arcface,margin=0.3"
     assert name_of("+loss.k=3", "device.precision=bf16") == "device.precision=bf16,loss.k=3"
     assert name_of("margin.value=[1,0.3,0.2]") == "margin=1_0.3_0.2"
-    assert name_of("logger=none") == name_of("seed=1", but="seed") == "run"
+    assert name_of("logger=csv") == name_of("seed=1", but="seed") == "run"
 
 
 def test_long_names_are_cut_and_still_differ():

@@ -14,7 +14,7 @@ from .conftest import finish, states
 
 
 def planned(seed: int, rate: float, loss="arcface", objective=None, **more):
-    config = config_of("logger=none", f"loss={loss}", f"optimizer.lr={rate}", *more.get("overrides", ()))
+    config = config_of("logger=csv", f"loss={loss}", f"optimizer.lr={rate}", *more.get("overrides", ()))
     config = config.replace(seed=seed, dataset=more.get("dataset", {}))
     name = f"{loss} {rate} {seed}"
     return SimpleNamespace(config=config, objective=objective, identity=name, name=name)

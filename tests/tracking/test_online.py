@@ -26,7 +26,7 @@ from tests.conftest import FAST, ROOT, rows_of, summary_of
 from .stub import ENTITY
 
 TINY = (
-    *(override for override in FAST if override != "logger=none"),
+    *(override for override in FAST if override != "logger=csv"),
     *("dataset=synthetic", "dataset.per_class=20", "dataset.test_per_class=10"),
     *("model.hidden=8", "batch_size=16", "logger.timeout=2"),
 )

@@ -56,7 +56,7 @@ def test_so_are_its_variables(name, value, why, composed, without_key):
         with pytest.raises(UserError) as refusal:
             check_config(config)
         assert why in str(refusal.value) and "\n" not in str(refusal.value)
-    check_config(composed("logger=none"))  # which has nothing to do with them
+    check_config(composed("logger=csv"))  # which has nothing to do with them
 
 
 def test_a_run_that_is_only_read_does_not_ask_wandb(composed, without_key):

@@ -8,7 +8,7 @@ from src.run.lifecycle import train_run
 from src.tracking import check_online, note_of, point_cloud
 from tests.conftest import FAST
 
-OFFLINE = tuple(override for override in FAST if override != "logger=none")
+OFFLINE = tuple(override for override in FAST if override != "logger=csv")
 
 
 def test_without_a_key_a_run_is_offline_and_says_what_uploads_it_later(
@@ -24,7 +24,7 @@ def test_without_a_key_a_run_is_offline_and_says_what_uploads_it_later(
     assert [path.name for path in (tmp_path / "run" / "wandb").iterdir()] == ["run.json"]
 
 
-@pytest.mark.parametrize("how", ["logger=none", "logger.mode=disabled"])
+@pytest.mark.parametrize("how", ["logger=csv", "logger.mode=disabled"])
 def test_no_logger_writes_nothing_for_wandb(how, composed, tmp_path, without_key):
     train_run(composed(*OFFLINE, how), tmp_path)
     assert not (tmp_path / "wandb").exists()

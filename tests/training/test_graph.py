@@ -194,7 +194,7 @@ def test_an_optimizer_that_is_not_fused_has_no_graph(composed, tmp_path, monkeyp
 # On a GPU, with CUDA's own graphs.
 
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-GPU = ("device=cuda", "logger=none", "epochs=2", "seed=1")
+GPU = ("device=cuda", "logger=csv", "epochs=2", "seed=1")
 
 
 @pytest.fixture

@@ -151,7 +151,7 @@ SHORT = (
     *("dataset=synthetic", "dataset.classes=33", "dataset.per_class=12", "evaluation=open_set"),
     *("model=linear", "model.embedding_dim=8", "neck.norm=true", "loss=arcface", "loss.tiling=8"),
     *("scale.value=8", "optimizer.lr=0.01"),
-    *("batch_size=32", "logger=none", "device.threads=1", "plots.figures=false", "optimizer=sgd"),
+    *("batch_size=32", "logger=csv", "device.threads=1", "plots.figures=false", "optimizer=sgd"),
 )
 
 
