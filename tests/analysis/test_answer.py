@@ -113,6 +113,25 @@ def test_a_lead_within_the_noise_names_who_may_be_as_good(plant, tmp_path):
     assert "which is within the noise" in first(lines)[0]
 
 
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_a_noisy_loss_behind_those_that_are_beaten_is_the_one_in_doubt(seeds, plant, tmp_path):
+    noise, spread = (0, 0.004, -0.004, 0.002, -0.002), (0.2, -0.25, 0, 0.15, -0.1)
+    for loss, mean, noisy in (("arcface", 0.9, 0), ("cosface", 0.8, 0), ("normface", 0.73, 1)):
+        for seed in range(seeds):
+            value = mean + (spread if noisy else noise)[seed]
+            plant(loss, None if noisy else 0.2, seed, value - 0.3 * noisy, value)
+    found, lines = ranked(tmp_path)
+    separable = {gap.loss: gap.separable for gap in found.facts.which_loss.differences}
+    assert separable == {"cosface": True, "normface": False}
+    assert first(lines)[0].startswith("Use arcface or normface: arcface beat cosface")
+    doubt = {
+        3: "; 3 seeds cannot say how sure it is that arcface and normface differ, by +18.7 points",
+        5: ", but differs from normface by +17.0 points (",
+    }
+    assert doubt[seeds] in first(lines)[0]
+    assert ("within the noise" in first(lines)[0]) == (seeds == 5)
+
+
 def test_tuning_is_repeated_with_every_seed(plant, tmp_path):
     """Each seed's validation chooses its own setting, and that run's test result counts."""
     validation = {0.1: (0.9, 0.7, 0.7), 0.2: (0.8, 0.8, 0.6), 0.3: (0.7, 0.7, 0.8)}
