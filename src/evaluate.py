@@ -28,23 +28,42 @@ from .run.load import REBUILT, Trained
 from .run.using import add_config_dir, model_parser, use_model
 from .words import counted, file_name
 
+# Options of trials, and the fields of TrialOptions that they fill.
+TRIAL_OPTIONS = {
+    "trials": "file",
+    "false_accepts": "rates",
+    "prior": "prior",
+    "cohort": "cohort",
+    "cohort_top": "top",
+}
+
 
 def main() -> None:
     parser = model_parser("evaluate", __doc__, "default: <run>/evaluations/<time>-<data set>")
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
-    parser.add_argument("--labels", type=Path, help="of embeddings in a .npy file: another such file")
+    add = parser.add_argument
+    add("--labels", type=Path, help="of embeddings in a .npy file: another such file")
+    add("--trials", type=Path, help="judge embeddings by a list of pairs: `1 a b` or `a b target`")
+    add("--false-accepts", help="rates of interest in trials; default: 1e-1,1e-2,1e-3,1e-4")
+    add("--prior", type=float, help="of same pairs, for minDCF and actual DCF in trials; default: 0.01")
+    add("--cohort", type=Path, help="embeddings of others, for AS-Norm of the scores of trials")
+    add("--cohort-top", type=int, help="the nearest of the cohort that count; default: 300")
     add_config_dir(parser)
     given = parser.parse_intermixed_args()
     if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
         return judge_files([given.run, *map(Path, given.overrides)], given)
-    if given.labels:
-        parser.error("--labels is for embeddings in a .npy file")
+    for option in ("labels", *TRIAL_OPTIONS):
+        if getattr(given, option) is not None:
+            parser.error(f"--{option.replace('_', '-')} is for embeddings in a file")
     use_model(parser, evaluate)
 
 
 def judge_files(paths: list[Path], given: Namespace) -> None:
     from .analysis import judge
+    from .analysis.trials import TrialOptions, judge_trials
 
+    chosen = {name: getattr(given, option) for option, name in TRIAL_OPTIONS.items()}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
         refuse_existing(given.out)
         for option in ("allow", "config_dir"):
@@ -52,11 +71,22 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
                 raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
         if len(paths) > 2:
             raise UserError(f"{paths[2]}: one file of embeddings is judged, or two are compared")
-        found = judge.judge(paths, given.labels)
+        if chosen and not given.trials:
+            option = next(option for option, name in TRIAL_OPTIONS.items() if name in chosen)
+            raise UserError(f"--{option.replace('_', '-')}: is of --trials, which are not given")
+        if "rates" in chosen:
+            chosen["rates"] = tuple(chosen["rates"].split(","))
+        if given.trials:
+            found = judge_trials(paths, TrialOptions(**chosen), given.labels)
+        else:
+            found = judge.judge(paths, given.labels)
         judge.show(found)
         if given.out:
             found.save(given.out)
             print(f"-> {given.out}")
+        if given.out and found.curves:
+            judge.draw(found, given.out.with_suffix(".png"))
+            print(f"-> {given.out.with_suffix('.png')}")
     except UserError as error:
         sys.exit(str(error))
     except OSError as error:

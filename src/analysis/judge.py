@@ -5,9 +5,10 @@ whole classes, the same ones for both encoders (see people.py)."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import sqrt
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -37,6 +38,26 @@ HEADLINE = "map_at_r"
 PAIRS = 100_000  # of either kind, drawn
 
 
+class Threshold(NamedTuple):
+    """The share `far` of different pairs, at most `rate`, and `tar` of same pairs, have a score above
+    `score`; of other classes' different pairs up to `far_elsewhere`, with 95% probability."""
+
+    rate: str
+    score: float
+    far: float
+    tar: float
+    far_elsewhere: float = 0.0
+
+
+class Curve(NamedTuple):
+    """True accept rates (K,) over false accept rates (K,), and where they lie for other classes."""
+
+    far: list[float]
+    tar: list[float]
+    low: list[float]
+    high: list[float]
+
+
 @dataclass
 class Side:
     """The results of one file: `metrics` by name, each sample's part in those of retrieval, `per_query`
@@ -51,17 +72,25 @@ class Side:
 @dataclass
 class Judgement:
     """`metrics` and their `intervals` by file and name; `differences` of the second file minus the
-    first, by metric. Intervals are for other classes; ten-fold accuracy has none."""
+    first, by metric. Intervals are for other classes; ten-fold accuracy has none. `samples` counts what
+    was `judged`; of trials there are `thresholds` and `curves` as well, by file."""
 
     samples: int
     classes: int
     metrics: dict[str, dict[str, float]]
     intervals: dict[str, dict[str, Difference]]
     differences: dict[str, Difference]
+    judged: str = "sample"
+    headline: str = HEADLINE
+    thresholds: dict[str, list[Threshold]] = field(default_factory=dict)
+    curves: dict[str, Curve] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write all of it as JSON."""
-        write_text(path, json.dumps(asdict(self), indent=1, allow_nan=False) + "\n")
+        found = asdict(self)
+        found["thresholds"] = {k: [one._asdict() for one in v] for k, v in self.thresholds.items()}
+        found["curves"] = {name: curve._asdict() for name, curve in self.curves.items()}
+        write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
 def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
@@ -156,7 +185,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
         values = values - sides[0].per_query
         draws = {name: own - sides[0].draws[name] for name, own in draws.items()}
     variances = {name: float(np.var(own, ddof=1)) for name, own in draws.items()}
-    for column, metric in enumerate(RETRIEVAL_METRICS):
+    for column, metric in enumerate(RETRIEVAL_METRICS if values.size else ()):
         queries = np.isfinite(values[:, column])
         variances[metric], _ = classes_variance(values[queries, column][None], labels[queries])
     degrees, found = len(np.unique(labels)) - 1, {}
@@ -173,23 +202,24 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
 
 def sentence(found: Judgement) -> str:
     """The answer, in one line."""
-    names = list(found.metrics)
+    names, metric = list(found.metrics), found.headline
+    label = METRICS[metric].label
     if len(names) == 1:
-        reached = found.intervals[names[0]][HEADLINE]
-        ends = interval_text(HEADLINE, reached.low, reached.high).replace(" … ", " to ")
-        said = f"{names[0]} reaches {number(HEADLINE, reached.estimate)} of {METRICS[HEADLINE].label}"
+        reached = found.intervals[names[0]][metric]
+        ends = interval_text(metric, reached.low, reached.high).replace(" … ", " to ")
+        said = f"{names[0]} reaches {number(metric, reached.estimate)} of {label}"
         return f"{said} ({ends} for other classes)" if ends else said
-    gap, label = found.differences[HEADLINE], METRICS[HEADLINE].label
+    gap = found.differences[metric]
     if abs(gap.estimate) < NO_SPREAD:
         return f"{names[0]} and {names[1]} reach the same {label}"
-    ahead, behind = names[::-1] if gap.estimate > 0 else names
-    size = number(HEADLINE, abs(gap.estimate), signed=True).lstrip("+")
+    ahead, behind = names[::-1] if METRICS[metric].sign * gap.estimate > 0 else names
+    size = number(metric, abs(gap.estimate), signed=True).lstrip("+")
     if gap.low is None:
         return (
             f"{ahead} is ahead of {behind} by {size} of {label}; too few classes to say how sure that is"
         )
     between = f"{names[1]} − {names[0]}"
-    ends = " to ".join(number(HEADLINE, end, signed=True).split()[0] for end in (gap.low, gap.high))
+    ends = " to ".join(number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
     if gap.separable:
         said = f"{ahead} is better than {behind}, by {size} of {label}"
         return f"{said} ({between}: {ends} points for other classes)"
@@ -199,7 +229,7 @@ def sentence(found: Judgement) -> str:
 def show(found: Judgement) -> None:
     """Print a table and the sentence."""
     names = list(found.metrics)
-    print(f"{counted(found.samples, 'sample')} of {counted(found.classes, 'class')}")
+    print(f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}")
     table = Table("metric")
     for name in names:
         table.add_column(name, justify="right")
@@ -215,7 +245,27 @@ def show(found: Judgement) -> None:
             cells.append(interval_text(metric, own.low, own.high) if own else "")
         table.add_row(METRICS[metric].label, *cells)
     Console(highlight=False).print(table)
+    for name, thresholds in found.thresholds.items():
+        for one in thresholds[-1:]:
+            print(
+                f"{name}: accept above {one.score:.4f}; {share(one.far)} of different pairs pass (of "
+                f"other classes up to {share(one.far_elsewhere)}), and {share(one.tar)} of same ones"
+            )
     print(sentence(found))
+
+
+def share(value: float) -> str:
+    """A share in percent, with as many digits as a small one needs: `0.012%`."""
+    return f"{100 * value:.3g}%"
+
+
+def draw(found: Judgement, path: Path) -> None:
+    """Draw the curves of trials as a figure."""
+    from ..plots import plot_det, save
+
+    curves = {name: curve._asdict() for name, curve in found.curves.items()}
+    title = f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}"
+    save(plot_det(curves, title), path)
 
 
 def difference_cell(metric: str, gap: Difference) -> str:

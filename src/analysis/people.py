@@ -4,12 +4,13 @@ Seeds say whether another training would agree. In an open set there is a second
 other products, might. Test images of one class are not independent of each other, so the bootstrap draws
 whole classes, the same ones for both sides of a difference."""
 
+from collections.abc import Iterator
 from math import sqrt
 
 import numpy as np
-from torch import from_numpy as tensor
 
 from ..evaluation import PairScores
+from ..evaluation.detection import min_dcf
 from ..evaluation.retrieval import RETRIEVAL_METRICS
 from ..evaluation.verification import FARS, equal_error_rate
 from ..foreign import array_shape, read_arrays
@@ -18,6 +19,7 @@ from .statistics import Difference, Family, Repeat, range_quantile
 
 DRAWS = 1000
 PAIR_DRAWS = 200  # each looks at all pairs
+THRESHOLDS = 2**14
 
 
 def with_other_classes(
@@ -92,39 +94,74 @@ def classes_variance(gaps: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
 
 
 class WeightedPairs:
-    """Pairs by falling cosine, for metrics of them with other weights."""
+    """Pairs by falling cosine, for metrics of them with other weights, at THRESHOLDS of their cosines at
+    most: those are close together, and closest where few pairs are accepted."""
 
     def __init__(self, scores: PairScores):
         cosines, same = scores.cosines.numpy(), scores.same.numpy()
         self.order = np.argsort(-cosines, kind="stable")
         falling, self.same = cosines[self.order], same[self.order]
-        self.last = np.append(falling[1:] != falling[:-1], True)  # of equal cosines
+        first = np.flatnonzero(np.append(True, falling[1:] != falling[:-1]))  # of equal cosines
+        if len(first) > THRESHOLDS:
+            half, last = THRESHOLDS // 2, len(first) - 1
+            kept = np.concatenate([np.geomspace(1, last, half), np.linspace(0, last, half)]).astype(int)
+            first = first[np.unique(kept)]
+        self.first = first
+
+    def rates(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """False and true accept rates (K,) over falling thresholds, each pair (P,) with its weight."""
+        weights = weights[self.order]
+        of_same = weights * self.same
+        sums = [np.cumsum(np.add.reduceat(part, self.first)) for part in (weights - of_same, of_same)]
+        far, tar = (np.concatenate([[0.0], accepted / accepted[-1]]) for accepted in sums)
+        return far, tar
 
     def metrics(self, weights: np.ndarray) -> dict[str, float]:
         """AUC, EER and true accept rates, each pair (P,) with its weight; as `verification` has them
         where all weights are 1."""
-        weights = weights[self.order]
-        accepted = np.cumsum(weights * ~self.same)[self.last], np.cumsum(weights * self.same)[self.last]
-        far, tar = (np.concatenate([[0.0], sums / sums[-1]]) for sums in accepted)
-        found = {"auc": float(np.trapezoid(tar, far)), "eer": equal_error_rate(*map(tensor, (far, tar)))}
-        for rate in FARS:
-            found[f"tar_at_far_{rate}"] = float(
-                tar[np.searchsorted(far, float(rate) + 1e-12, "right") - 1]
-            )
-        return found
+        return metrics_of(*self.rates(weights))
+
+
+def metrics_of(
+    far: np.ndarray, tar: np.ndarray, rates: tuple[str, ...] = FARS, prior: float | None = None
+) -> dict[str, float]:
+    """AUC, EER, true accept rates at some `rates` of false accepts and, with a `prior`, minDCF, given
+    false and true accept rates (K,) over falling thresholds."""
+    found = {"auc": float(np.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
+    for rate in rates:
+        found[f"tar_at_far_{rate}"] = float(true_accepts(far, tar, float(rate)))
+    if prior is not None:
+        found["min_dcf"] = min_dcf(far, tar, prior)
+    return found
+
+
+def true_accepts(far: np.ndarray, tar: np.ndarray, at: float | np.ndarray) -> np.ndarray:
+    """The largest true accept rates at false accept rates of at most `at`."""
+    return tar[np.searchsorted(far, at + 1e-12, "right") - 1]
+
+
+def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, PAIR_DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a pair of
+    two classes as often as both were drawn, a pair of one class as often as that was. `first` and
+    `second` (P,) are the classes of the pairs."""
+    classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
+    (first, second), rng = np.split(place.astype(np.int32), 2), np.random.default_rng(0)
+    alike = np.flatnonzero(first == second)
+    for _ in range(PAIR_DRAWS):
+        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
+        times = times.astype(float)
+        weights = times[first]
+        own = weights[alike]
+        weights *= times[second]
+        weights[alike] = own
+        yield weights
 
 
 def pair_metrics_of_draws(
     scores: PairScores, first: np.ndarray, second: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Metrics of pairs for classes drawn anew, PAIR_DRAWS times, by name: a bootstrap over the classes
-    `first` and `second` (P,) of each pair, whose draws are the same for all scores of the same pairs. A
-    pair of two classes counts as often as both were drawn, a pair of one class as often as that was."""
+    """Metrics of pairs for classes drawn anew, by name: a bootstrap over the classes `first` and
+    `second` (P,) of each pair, whose draws are the same for all scores of the same pairs."""
     pairs = WeightedPairs(scores)
-    classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    (first, second), rng, found = np.split(place, 2), np.random.default_rng(0), []
-    for _ in range(PAIR_DRAWS):
-        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
-        both = times[first] * times[second]
-        found.append(pairs.metrics(np.where(first == second, times[first], both).astype(float)))
+    found = [pairs.metrics(weights) for weights in weights_of_draws(first, second)]
     return {name: np.array([one[name] for one in found]) for name in found[0]}

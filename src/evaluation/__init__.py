@@ -7,10 +7,12 @@ from torch import Tensor
 from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
 from .collapse import collapse
 from .counts import counts
+from .detection import DETECTION_METRICS
 from .geometry import GEOMETRY_METRICS, geometry, measurable, widest_angle
 from .metrics import Metric
 from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
 from .verification import (
+    RARE_METRICS,
     VERIFICATION_METRICS,
     PairScores,
     Roc,
@@ -29,7 +31,12 @@ EVALUATIONS: dict[str, tuple[str, ...]] = {
     "verification": tuple(VERIFICATION_METRICS),
 }
 METRICS: dict[str, Metric] = (
-    CLOSED_SET_METRICS | GEOMETRY_METRICS | RETRIEVAL_METRICS | VERIFICATION_METRICS
+    CLOSED_SET_METRICS
+    | GEOMETRY_METRICS
+    | RETRIEVAL_METRICS
+    | VERIFICATION_METRICS
+    | RARE_METRICS
+    | DETECTION_METRICS
 )
 
 __all__ = [

@@ -10,12 +10,14 @@ from .geometry import directions
 from .metrics import Metric, by_name, finite_values
 
 FARS = ("1e-1", "1e-2", "1e-3", "1e-4")
+LOWER_FARS = ("1e-5", "1e-6")  # which few lists of pairs can measure
 VERIFICATION_METRICS = by_name(
     Metric.share("auc", "same_pairs", "different_pairs"),
     Metric.share("eer", "same_pairs", "different_pairs", higher_is_better=False),
     *(Metric.share(f"tar_at_far_{far}", "same_pairs") for far in FARS),
     Metric.share("ten_fold_accuracy", "folded_pairs"),
 )
+RARE_METRICS = by_name(*(Metric.share(f"tar_at_far_{far}", "same_pairs") for far in LOWER_FARS))
 FOLDS = 10
 FALSE_ACCEPTS = 10  # with fewer, a false accept rate is not measured
 LFW_PAIRS = 3000  # same pairs, and as many different ones, in LFW's protocol
@@ -158,18 +160,19 @@ def lowest_far(different: int) -> float:
     return FALSE_ACCEPTS / different if different else float("inf")
 
 
-def supported_metrics(same: Tensor, fold: Tensor) -> tuple[str, ...]:
-    """Return the names in VERIFICATION_METRICS for which there are enough pairs: `same` (P,), `fold`
-    (P,)."""
+def supported_metrics(same: Tensor, fold: Tensor, rates: tuple[str, ...] = FARS) -> tuple[str, ...]:
+    """Return the names of `verification`'s metrics for which there are enough pairs: `same` (P,), `fold`
+    (P,), with true accept rates at these `rates` of false accepts."""
     negatives = int((~same).sum())
     if not negatives or negatives == len(same):
         return ()
-    rates = [f"tar_at_far_{rate}" for rate in FARS if float(rate) >= lowest_far(negatives) - 1e-12]
+    lowest = lowest_far(negatives) - 1e-12
+    named = [f"tar_at_far_{rate}" for rate in rates if float(rate) >= lowest]
     folded = ("ten_fold_accuracy",) if len(fold[fold >= 0].unique()) == FOLDS else ()
-    return ("auc", "eer", *rates, *folded)
+    return ("auc", "eer", *named, *folded)
 
 
-def verification(scores: PairScores) -> dict[str, float]:
+def verification(scores: PairScores, rates: tuple[str, ...] = FARS) -> dict[str, float]:
     """Return how well cosines tell same pairs from different ones, in the `supported_metrics`; none if a
     cosine is not a number.
 
@@ -181,18 +184,21 @@ def verification(scores: PairScores) -> dict[str, float]:
                        is best on the other nine, mean over the ten; absent unless there are ten
     """
     cosines, same, fold = scores
-    names = supported_metrics(same, fold)
+    names = supported_metrics(same, fold, rates)
     if not names or not cosines.isfinite().all():
         return {}
     far, tar = roc(cosines, same)
-    metrics = {"auc": float(torch.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
-    for rate in FARS:
+    metrics = {
+        "auc": float(torch.trapezoid(tar, far)),
+        "eer": equal_error_rate(far.numpy(), tar.numpy()),
+    }
+    for rate in rates:
         metrics[f"tar_at_far_{rate}"] = float(tar[far <= float(rate) + 1e-12].max())
     if "ten_fold_accuracy" in names:
         folded = fold >= 0
         accuracies = fold_accuracies(cosines[folded], same[folded], fold[folded])
         metrics["ten_fold_accuracy"] = float(np.mean(accuracies))
-    return finite_values(VERIFICATION_METRICS, {name: metrics[name] for name in names})
+    return finite_values(VERIFICATION_METRICS | RARE_METRICS, {name: metrics[name] for name in names})
 
 
 def pair_curves(scores: PairScores) -> PairCurves:
@@ -215,11 +221,11 @@ def pair_curves(scores: PairScores) -> PairCurves:
     )
 
 
-def equal_error_rate(far: Tensor, tar: Tensor) -> float:
+def equal_error_rate(far: np.ndarray, tar: np.ndarray) -> float:
     """Return the rate at which false accepts, `far` (K,), equal false rejects, 1 − `tar` (K,); linear
     between thresholds."""
     gap = far - (1 - tar)
-    after = int((gap >= 0).nonzero()[0])  # at least 1: at first nothing is accepted
+    after = int((gap >= 0).argmax())  # at least 1: at first nothing is accepted
     fraction = -gap[after - 1] / (gap[after] - gap[after - 1])
     return float(far[after - 1] + fraction * (far[after] - far[after - 1]))
 

@@ -18,7 +18,7 @@ from .evaluation import evaluation_figures
 from .grids import plot_heat, plot_rates
 from .histograms import plot_angles
 from .logits import plot_logits
-from .open_set import plot_neighbours, plot_pairs, plot_roc
+from .open_set import plot_det, plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means, to_dimensions
 from .sphere import plot_embedding
 from .style import class_colours, draw, save
@@ -36,6 +36,7 @@ __all__ = [
     "plot_budgets",
     "plot_confusion",
     "plot_curves",
+    "plot_det",
     "plot_differences",
     "plot_embedding",
     "plot_gallery",

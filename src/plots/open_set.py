@@ -4,9 +4,12 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from scipy.stats import norm
 
 from .style import COLOURS, FAINT, INK, STYLE, fit_axis, new_figure, shortened
 
+DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+DEVIATES = (1e-7, 1 - 1e-7)
 QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
 SAME_FRAME = {"color": COLOURS[0], "linewidth": 3, "linestyle": "-"}
 OTHER_FRAME = {"color": COLOURS[1], "linewidth": 3, "linestyle": (0, (2, 1))}
@@ -51,6 +54,36 @@ def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, ti
         axes.set(xlabel="false accept rate", ylabel="true accept rate")
         axes.set_title(title)
         axes.legend(loc="lower right")
+    return fig
+
+
+def plot_det(curves: dict[str, dict[str, list[float]]], title: str = "") -> Figure:
+    """Detection error trade-off of each named curve, miss rates over false accept rates on normal
+    deviate axes: rates `far` and `tar` (K,), and a band from `low` to `high` (K,) of true accept rates.
+    Lower is better."""
+    with matplotlib.rc_context(STYLE):
+        fig = new_figure(6.4, 6)
+        axes = fig.subplots()
+        drawn = []
+        for (name, curve), colour, line in zip(curves.items(), COLOURS, ("-", "--"), strict=False):
+            far, tar, low, high = (np.array(curve[key]) for key in ("far", "tar", "low", "high"))
+            x = norm.ppf(far.clip(*DEVIATES))
+            misses = [norm.ppf((1 - rates).clip(*DEVIATES)) for rates in (tar, high, low)]
+            axes.plot(x, misses[0], color=colour, ls=line, lw=2, label=shortened(name, 40))
+            axes.fill_between(x, *misses[1:], color=colour, alpha=0.2, lw=0)
+            drawn.append((x, misses[0][tar < 1]))
+        for which, values in (("x", [x for x, _ in drawn]), ("y", [y for _, y in drawn])):
+            values = np.concatenate(values)
+            span = (max(values.min(), norm.ppf(1e-6)) - 0.1, min(values.max(), norm.ppf(0.6)))
+            ticks = [rate for rate in DET_TICKS if span[0] <= norm.ppf(rate) <= span[1]]
+            axes.set(**{f"{which}lim": span, f"{which}ticks": norm.ppf(ticks)})
+            axes.set(**{f"{which}ticklabels": [f"{100 * rate:g}%" for rate in ticks]})
+        ends = (axes.get_xlim(), axes.get_ylim())
+        equal = [max(low for low, _ in ends), min(high for _, high in ends)]
+        axes.plot(equal, equal, color=FAINT, lw=1, ls=":", label="equal errors")
+        axes.set(xlabel="false accept rate", ylabel="miss rate (false rejects)")
+        axes.set_title(title)
+        axes.legend(loc="upper right", title="shaded: 95% for other classes", title_fontsize=9)
     return fig
 
 

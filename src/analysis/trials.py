@@ -1,0 +1,170 @@
+"""Judge embeddings by a list of trials, as LFW, IJB and VoxCeleb do: is each pair of one class?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..datasets.trials import read_trials, rows_of_trials
+from ..errors import UserError
+from ..evaluation import PairScores, lowest_far, score_pairs, verification
+from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
+from ..evaluation.verification import FARS, LOWER_FARS, roc
+from .judge import Curve, Judgement, Side, Threshold, for_other_classes, in_order, read
+from .people import WeightedPairs, metrics_of, true_accepts, weights_of_draws
+from .statistics import CONFIDENCE
+
+RATES = (*FARS, *LOWER_FARS)
+POINTS = 100  # of a curve
+
+
+@dataclass
+class TrialOptions:
+    """The list `file`, the false accept `rates` of interest, the `prior` probability of same pairs in
+    detection costs, and a `cohort` for AS-Norm, of which each side's `top` nearest count."""
+
+    file: Path
+    rates: tuple[str, ...] = FARS
+    prior: float = 0.01
+    cohort: Path | None = None
+    top: int = 300
+
+    def __post_init__(self):
+        wrong = [rate for rate in self.rates if rate not in RATES]
+        if wrong:
+            raise UserError(f"--false-accepts {wrong[0]}: choose from {', '.join(RATES)}")
+        if not 0 < self.prior < 1:
+            raise UserError(f"--prior {self.prior:g}: expected a probability between 0 and 1")
+        if self.top < 2:
+            raise UserError(f"--cohort-top {self.top}: expected 2 or more")
+
+
+class Listed(NamedTuple):
+    """Rows `first` and `second` (P,) of the trials' samples, whether they are of the `same` class (P,),
+    and the classes (P,) and (P,) of both."""
+
+    first: Tensor
+    second: Tensor
+    same: Tensor
+    classes: tuple[np.ndarray, np.ndarray]
+
+
+def judge_trials(paths: Sequence[Path], options: TrialOptions, labels: Path | None = None) -> Judgement:
+    """Judge the embeddings in one file or in two by a list of trials, which names samples. Raises
+    UserError for a list that does not fit them."""
+    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
+    if len(given) == 2:
+        given[1] = in_order(paths, *given)
+    listed = trials_of(paths[0], options.file, *given[0][1:])
+    cohorts = [cohort_of(options.cohort, features) for features, *_ in given]
+    alike = len({path.name for path in paths}) < len(paths)
+    found = [
+        judged(str(path) if alike else path.name, torch.from_numpy(features), cohort, listed, options)
+        for path, (features, *_), cohort in zip(paths, given, cohorts, strict=True)
+    ]
+    sides, thresholds, curves = zip(*found, strict=True)
+    classes = np.concatenate(listed.classes)
+    return Judgement(
+        len(listed.same),
+        len(np.unique(classes)),
+        {one.name: one.metrics for one in sides},
+        {one.name: for_other_classes([one], classes) for one in sides},
+        for_other_classes(list(sides), classes) if len(sides) == 2 else {},
+        judged="trial",
+        headline="eer",
+        thresholds={one.name: own for one, own in zip(sides, thresholds, strict=True)},
+        curves={one.name: own for one, own in zip(sides, curves, strict=True)},
+    )
+
+
+def trials_of(path: Path, file: Path, labels: np.ndarray, names: np.ndarray | None) -> Listed:
+    """The trials of a list, for samples with these labels (N,) and names (N,)."""
+    if names is None:
+        raise UserError(f"{path}: has no array names (N,), by which trials name its samples")
+    try:
+        trials = read_trials(file)
+        first, second = rows_of_trials(file, trials, names)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    own = (labels[first] == labels[second]) != trials.same
+    if own.any():
+        at = int(own.argmax())
+        says, has = ("one class", "two") if trials.same[at] else ("two classes", "one")
+        raise UserError(f"{file}: line {trials.lines[at]} says {says}, the labels in {path} {has}")
+    for kind, what in ((True, "same"), (False, "different")):
+        if not (trials.same == kind).any():
+            raise UserError(f"{file}: has no trial of the {what} class, so nothing can be told apart")
+    rows = map(torch.from_numpy, (first, second, trials.same))
+    return Listed(*rows, (labels[first], labels[second]))
+
+
+def cohort_of(path: Path | None, features: np.ndarray) -> Tensor | None:
+    if path is None:
+        return None
+    cohort = read(path, None)[0]
+    if cohort.shape[1] != features.shape[1] or len(cohort) < 2:
+        shape = f"{len(cohort)} of {cohort.shape[1]} dimensions"
+        raise UserError(f"--cohort {path}: {shape}, expected 2 or more of {features.shape[1]}")
+    return torch.from_numpy(cohort)
+
+
+def judged(
+    name: str, features: Tensor, cohort: Tensor | None, listed: Listed, options: TrialOptions
+) -> tuple[Side, list[Threshold], Curve]:
+    """The metrics of one file, its thresholds, and its curve, with intervals for other classes."""
+    first, second, same, classes = listed
+    scores = score_pairs(features, first, second, same, torch.full_like(first, -1))
+    if cohort is not None:
+        normalised = as_norm(scores.cosines, first, second, features, cohort, options.top)
+        scores = scores._replace(cosines=normalised)
+    order = scores.cosines.argsort(descending=True, stable=True)  # draws then read memory in order
+    scores = PairScores(*(values[order] for values in scores))
+    same, classes = scores.same, tuple(side[order.numpy()] for side in classes)
+    metrics = verification(scores, options.rates) | costs(scores, options.prior)
+    rates = tuple(rate for rate in options.rates if f"tar_at_far_{rate}" in metrics)
+    pairs, draws, bands = WeightedPairs(scores), [], []
+    thresholds = [threshold_at(scores, rate) for rate in rates]
+    passing = [~scores.same.numpy() & (scores.cosines.numpy() > one.score) for one in thresholds]
+    rows = [np.flatnonzero(mask) for mask in passing]
+    shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, POINTS).clip(max=1)
+    false, accepted = (~same.numpy()).astype(float), []
+    for weights in weights_of_draws(*classes):
+        both = pairs.rates(weights)
+        draws.append(metrics_of(*both, rates, options.prior))
+        bands.append(true_accepts(*both, shares))
+        total = weights @ false
+        accepted.append([weights[those].sum() / total for those in rows])
+    highest = np.quantile(np.array(accepted), CONFIDENCE, axis=0) if rows else []
+    thresholds = [
+        one._replace(far_elsewhere=float(high)) for one, high in zip(thresholds, highest, strict=True)
+    ]
+    far, tar = (rates_.numpy() for rates_ in roc(scores.cosines, scores.same))
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(np.array(bands), [tail, 1 - tail], axis=0)
+    curve = Curve(*(v.tolist() for v in (shares, true_accepts(far, tar, shares), low, high)))
+    by_name = {name: np.array([one[name] for one in draws]) for name in draws[0]}
+    return Side(name, metrics, np.empty((0, 0)), by_name), thresholds, curve
+
+
+def costs(scores: PairScores, prior: float) -> dict[str, float]:
+    same = scores.same.numpy()
+    ratios = cross_calibrated(scores.cosines.double().numpy(), same)
+    return {
+        "min_dcf": min_dcf(*(rates.numpy() for rates in roc(scores.cosines, scores.same)), prior),
+        "actual_dcf": actual_dcf(ratios, same, prior),
+        "cllr": cllr(ratios, same),
+    }
+
+
+def threshold_at(scores: PairScores, rate: str) -> Threshold:
+    """The lowest threshold above which at most the share `rate` of different pairs lies."""
+    different = np.sort(scores.cosines[~scores.same].numpy())[::-1]
+    allowed = int(float(rate) * len(different) + 1e-9)
+    cut = float(different[min(allowed, len(different) - 1)])
+    above = scores.cosines.numpy() > cut
+    same = scores.same.numpy()
+    return Threshold(rate, cut, float(above[~same].mean()), float(above[same].mean()))

@@ -1,0 +1,84 @@
+"""Lists of trials: pairs of names, and whether both are of one class."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .limits import check_file, printable
+
+MOST_BYTES = 2**33
+LABELS = {
+    **dict.fromkeys(("1", "target", "true"), True),
+    **dict.fromkeys(("0", "nontarget", "imposter", "impostor", "false"), False),
+}
+
+
+class Trials(NamedTuple):
+    """Names `first` and `second` (P,), `same` (P,), and the line (P,) of each trial in its file."""
+
+    first: list[str]
+    second: list[str]
+    same: np.ndarray
+    lines: np.ndarray
+
+
+def read_trials(file: Path) -> Trials:
+    """Read a list with a trial per line, its fields separated by spaces, tabs or commas: `1 a b` as
+    VoxCeleb has them, or `a b target` as NIST does; a header is skipped. Raises ValueError, with the
+    line, for anything else."""
+    check_file(file, MOST_BYTES)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except ValueError as error:
+        raise ValueError(f"{file}: not a text of trials ({printable(error)})") from None
+    rows, numbers = [], []
+    for number, line in enumerate(text.splitlines(), 1):
+        fields = [field.strip() for field in line.split(",")] if "," in line else line.split()
+        if not fields:
+            continue
+        if len(fields) != 3:
+            raise ValueError(
+                f"{file}: line {number} has {len(fields)} fields, expected `1 a b` or `a b target`"
+            )
+        rows.append(fields)
+        numbers.append(number)
+    if not rows:
+        raise ValueError(f"{file}: has no trials")
+    last = [field.lower() in LABELS for field in rows[-1]]
+    place = 0 if (last[0] and rows[0][0].lower() in LABELS) or not last[2] else 2
+    label = rows[0][place].lower()
+    if len(rows) > 1 and (label not in LABELS or (not label.isdigit() and rows[1][place].isdigit())):
+        rows, numbers = rows[1:], numbers[1:]  # a header
+    same = np.empty(len(rows), bool)
+    for row, fields in enumerate(rows):
+        label = LABELS.get(fields[place].lower())
+        if label is None:
+            known = "1 or 0, target or nontarget"
+            raise ValueError(
+                f"{file}: line {numbers[row]} says {fields[place][:100]!r}, expected {known}"
+            )
+        same[row] = label
+    first, second = ((1, 2), (0, 1))[place == 2]
+    return Trials([r[first] for r in rows], [r[second] for r in rows], same, np.array(numbers))
+
+
+def rows_of_trials(file: Path, trials: Trials, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows (P,) and (P,) of a trial's two samples among `names` (N,). Raises ValueError, with
+    the line, for a name that is not there, or there twice."""
+    row_of = {name: row for row, name in enumerate(names.tolist())}
+    if len(row_of) < len(names):
+        seen, counts = np.unique(names, return_counts=True)
+        raise ValueError(
+            f"{seen[counts.argmax()]} is the name of {counts.max()} samples; trials need one each"
+        )
+    found = []
+    for side in (trials.first, trials.second):
+        rows = [row_of.get(name, -1) for name in side]
+        if -1 in rows:
+            at = rows.index(-1)
+            raise ValueError(
+                f"{file}: line {trials.lines[at]} names {side[at][:200]}, which no sample is called"
+            )
+        found.append(np.array(rows))
+    return found[0], found[1]
