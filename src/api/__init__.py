@@ -1,6 +1,6 @@
 """The project from Python, as in a notebook: train, sweep, compare, and use what was trained.
 
-Installed as `angular_penalty.api` by `pip install -e '.[sweeper]'` in a checkout, and usable from any
+Installed as `angular_penalty.api`, with the packages of the extra `sweeper`, and usable from any
 directory. Training and sweeping run in processes of their own, so they neither leave anything behind in
 this one nor end with it unnoticed.
 """
@@ -12,11 +12,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from angular_penalty_cli import NAME, PROGRAM, environment, python
+from angular_penalty_cli import NAME, PROGRAM, ROOT, environment, lacks, python
 
-ROOT = Path(__file__).resolve().parents[2]
-if not (ROOT / "conf" / "train.yaml").is_file():
-    raise ImportError("angular_penalty.api works in a checkout: pip install -e '.[sweeper]' there")
+if lacks():
+    raise ImportError(lacks())
 
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))  # a folder called src beside a notebook is not this project's

@@ -4,12 +4,18 @@ It imports nothing of the project: each command is a process of its own, `python
 """
 
 import difflib
+import importlib.util
 import os
 import sys
 from pathlib import Path
 
 NAME, PROGRAM = "angular-penalty", "ANGULAR_PENALTY_PROGRAM"  # in the environment: what was typed
-ROOT = Path(__file__).resolve().parents[2]
+# The checkout or, where a wheel is installed, its copy of one.
+PLACES = (
+    Path(__file__).resolve().parents[2],
+    Path(__file__).resolve().parents[1] / "angular_penalty_project",
+)
+ROOT = next((place for place in PLACES if (place / "conf" / "train.yaml").is_file()), PLACES[0])
 COMMANDS = {
     "train": "a run, or with -m a sweep of them",
     "compare": "sweeps, to an answer with tables, figures and report.html",
@@ -37,8 +43,8 @@ GROUPS = {
 
 
 def main() -> None:
-    if not (ROOT / "conf" / "train.yaml").is_file():
-        sys.exit(f"{NAME}: works in a checkout: pip install -e '.[sweeper]' there")
+    if lacks():
+        sys.exit(lacks())
     given = sys.argv[1:]
     if not given or given[0] in ("-h", "--help", "help"):
         return print(help_text())
@@ -52,6 +58,13 @@ def main() -> None:
         sys.exit(f"{given[0]}: no such command; {said}")
     os.environ |= environment()
     os.execv(sys.executable, [*python(given[0]), *given[1:]])
+
+
+def lacks() -> str | None:
+    """Say what is missing where the losses alone are installed."""
+    if importlib.util.find_spec("hydra"):
+        return None
+    return f"{NAME}: only the losses are installed here; for the rest: pip install '{NAME}[sweeper]'"
 
 
 def python(command: str) -> list[str]:
