@@ -20,6 +20,7 @@ from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, in_one_line
 from .evaluation import EVALUATIONS, METRICS
+from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
@@ -43,6 +44,9 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
     add = parser.add_argument
     add("--labels", type=Path, help="of embeddings in a .npy file: another such file")
+    add("--ranks", help="of Recall@k for embeddings; default: 1,5,10")
+    add("--map-at", type=int, metavar="K", help="mAP@K for embeddings as well")
+    add("--templates", type=Path, help="a table with columns name and template, to judge these")
     add("--trials", type=Path, help="judge embeddings by a list of pairs: `1 a b` or `a b target`")
     add("--false-accepts", help="rates of interest in trials; default: 1e-1,1e-2,1e-3,1e-4")
     add("--prior", type=float, help="of same pairs, for minDCF and actual DCF in trials; default: 0.01")
@@ -52,7 +56,7 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
         return judge_files([given.run, *map(Path, given.overrides)], given)
-    for option in ("labels", *TRIAL_OPTIONS):
+    for option in ("labels", "ranks", "map_at", "templates", *TRIAL_OPTIONS):
         if getattr(given, option) is not None:
             parser.error(f"--{option.replace('_', '-')} is for embeddings in a file")
     use_model(parser, evaluate)
@@ -77,9 +81,15 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
         if "rates" in chosen:
             chosen["rates"] = tuple(chosen["rates"].split(","))
         if given.trials:
-            found = judge_trials(paths, TrialOptions(**chosen), given.labels)
+            for option in ("ranks", "map_at"):
+                if getattr(given, option) is not None:
+                    raise UserError(
+                        f"--{option.replace('_', '-')}: is of searches, which --trials are not"
+                    )
+            found = judge_trials(paths, TrialOptions(**chosen), given.labels, given.templates)
         else:
-            found = judge.judge(paths, given.labels)
+            ranks = ranks_of(given.ranks)
+            found = judge.judge(paths, given.labels, ranks, given.map_at, given.templates)
         judge.show(found)
         if given.out:
             found.save(given.out)
@@ -91,6 +101,19 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
         sys.exit(str(error))
     except OSError as error:
         sys.exit(in_one_line(error))
+
+
+def ranks_of(text: str | None) -> tuple[int, ...]:
+    """The ranks that were typed, `1,10,100`."""
+    if text is None:
+        return RANKS
+    try:
+        ranks = tuple(map(int, text.split(",")))
+    except ValueError:
+        ranks = (0,)
+    if min(ranks) < 1:
+        raise UserError(f"--ranks {text}: expected whole numbers from 1, as in --ranks 1,10,100")
+    return ranks
 
 
 def evaluate(run: Trained, given: Namespace) -> None:

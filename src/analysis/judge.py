@@ -17,25 +17,44 @@ from rich.table import Table
 from torch import Tensor
 
 from ..datasets.embeddings import read_features
+from ..datasets.templates import label_of_templates, read_templates
 from ..durable import write_text
 from ..errors import UserError
 from ..evaluation import (
-    METRICS,
+    Retrieval,
     measurable,
+    metric_named,
     retrieval,
     sample_pairs,
     score_pairs,
     verification,
 )
-from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..evaluation.geometry import directions
+from ..evaluation.identification import (
+    FALSE_POSITIVES,
+    Probes,
+    identification,
+    identified_at,
+)
+from ..evaluation.retrieval import RANKS, retrieval_metrics
 from ..losses import BadArgument
 from ..words import counted
-from .people import classes_variance, pair_metrics_of_draws
+from .people import classes_variance, pair_metrics_of_draws, weights_of_classes
 from .phrases import INTERVAL, interval_text, number
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
 HEADLINE = "map_at_r"
 PAIRS = 100_000  # of either kind, drawn
+CURVE_POINTS = 100
+# What passes a threshold that should not, and what should.
+WORDS = {
+    "trial": ("different pairs", "same ones"),
+    "sample": ("probes of nobody in the gallery", "the others, rightly named"),
+}
+AXES = {
+    "trial": ("false accept rate", "miss rate (false rejects)"),
+    "sample": ("false positive identification rate", "false negative identification rate"),
+}
 
 
 class Threshold(NamedTuple):
@@ -57,16 +76,36 @@ class Curve(NamedTuple):
     low: list[float]
     high: list[float]
 
+    @classmethod
+    def of(cls, far: np.ndarray, tar: np.ndarray, draws: np.ndarray) -> "Curve":
+        """Return the curve with the interval that true accept rates (draws, K) span."""
+        tail = (1 - CONFIDENCE) / 2
+        low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+        return cls(*(values.tolist() for values in (far, tar, low, high)))
+
 
 @dataclass
 class Side:
-    """The results of one file: `metrics` by name, each sample's part in those of retrieval, `per_query`
-    (N, M), and the metrics of pairs for classes drawn anew, `draws`."""
+    """The results of one file: `metrics` by name; each sample's part (N, M) in those that are means over
+    queries, `per_query`, with their names, `columns`; and values for classes drawn anew of the others,
+    `draws`."""
 
     name: str
     metrics: dict[str, float]
-    per_query: np.ndarray
     draws: dict[str, np.ndarray]
+    per_query: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
+    columns: tuple[str, ...] = ()
+    thresholds: list[Threshold] = field(default_factory=list)
+    curve: Curve | None = None
+
+
+class Given(NamedTuple):
+    """The embeddings (N, D), labels (N,) and, if they are there, names (N,) and roles (N,) in a file."""
+
+    features: np.ndarray
+    labels: np.ndarray
+    names: np.ndarray | None = None
+    roles: np.ndarray | None = None
 
 
 @dataclass
@@ -93,39 +132,71 @@ class Judgement:
         write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
-def judge(paths: Sequence[Path], labels: Path | None = None) -> Judgement:
+def judge(
+    paths: Sequence[Path],
+    labels: Path | None = None,
+    ranks: Sequence[int] = RANKS,
+    map_at: int | None = None,
+    templates: Path | None = None,
+) -> Judgement:
     """Judge the embeddings in one file or in two, of the same samples in the same order, or with the
-    same names; `labels` is the file that has those of .npy files. Raises UserError for anything else."""
-    if len({path.resolve() for path in paths}) < len(paths):
-        raise UserError(f"{paths[1]}: is the first file; name another to compare it with")
-    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
-    if len(given) == 2:
-        given[1] = in_order(paths, *given)
-    truth = given[0][1]
+    same names; `labels` is the file that has those of .npy files, `templates` a table that says which
+    samples belong together. Where samples have roles, queries search the gallery. Raises UserError for
+    anything else."""
+    given = read_all(paths, labels, templates)
+    truth = given[0].labels
     classes, place = np.unique(truth, return_inverse=True)
     if len(classes) < 2:
         raise UserError(
             f"{paths[0]}: all samples are of class {classes[0]}, so there is none to confuse"
         )
     place = torch.from_numpy(place)
-    pairs = sample_pairs(place, PAIRS)
-    alike = len({path.name for path in paths}) < len(paths)
-    names = [str(path) if alike else path.name for path in paths]
+    rows = rows_of_roles(paths[0], given[0].roles)
+    asked = {"ranks": tuple(ranks), "map_at": map_at} | rows
+    pairs = None if rows else sample_pairs(place, PAIRS)
     sides = [
-        side(name, torch.from_numpy(features), place, pairs)
-        for name, (features, *_) in zip(names, given, strict=True)
+        side(name, torch.from_numpy(one.features), place, pairs, asked)
+        for name, one in zip(names_of(paths), given, strict=True)
     ]
+    return judgement(sides, len(truth), len(classes), place.numpy())
+
+
+def judgement(sides: Sequence[Side], count: int, classes: int, labels: np.ndarray, **more) -> Judgement:
+    """Put the results of one file or two together. `labels` are the classes of what the columns of
+    `per_query` are means over, and whose number gives the degrees of freedom."""
     return Judgement(
-        len(truth),
-        len(classes),
+        count,
+        classes,
         {one.name: one.metrics for one in sides},
-        {one.name: for_other_classes([one], place.numpy()) for one in sides},
-        for_other_classes(sides, place.numpy()) if len(sides) == 2 else {},
+        {one.name: for_other_classes([one], labels) for one in sides},
+        for_other_classes(list(sides), labels) if len(sides) == 2 else {},
+        thresholds={one.name: one.thresholds for one in sides if one.thresholds},
+        curves={one.name: one.curve for one in sides if one.curve},
+        **more,
     )
 
 
-def read(path: Path, labels: Path | None) -> tuple:
-    """The embeddings (N, D), labels (N,) and names (N,), or None, in a file."""
+def names_of(paths: Sequence[Path]) -> list[str]:
+    """The files' names, or their whole paths if they share one."""
+    alike = len({path.name for path in paths}) < len(paths)
+    return [str(path) if alike else path.name for path in paths]
+
+
+def read_all(
+    paths: Sequence[Path], labels: Path | None = None, templates: Path | None = None
+) -> list[Given]:
+    """Read one file or two, bring the second into the order of the first, and pool templates."""
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError(f"{paths[1]}: is the first file; name another to compare it with")
+    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
+    if len(given) == 2:
+        given[1] = in_order(paths, *given)
+    if templates:
+        given = [pooled(path, one, templates) for path, one in zip(paths, given, strict=True)]
+    return given
+
+
+def read(path: Path, labels: Path | None) -> Given:
     try:
         found = read_features(path, labels)
     except BadArgument as error:
@@ -138,13 +209,13 @@ def read(path: Path, labels: Path | None) -> tuple:
     if not measurable(torch.from_numpy(features)):
         longest = int(np.abs(features).max(1).argmax())
         raise UserError(f"{path}: the length of sample {longest} is not finite in float32")
-    return features, found.labels, found.names
+    return Given(features, found.labels, found.names, found.roles)
 
 
-def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
+def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
     """The second file's samples in the order of the first's. Raises UserError unless they are the
     same."""
-    (_, labels, names), (features, other, other_names) = first, second
+    names, other_names = first.names, second.names
     named = names is not None and other_names is not None and len(set(names)) == len(names)
     if named and set(names) != set(other_names):
         one = min(set(names) ^ set(other_names))
@@ -154,27 +225,120 @@ def in_order(paths: Sequence[Path], first: tuple, second: tuple) -> tuple:
     if named and len(names) == len(other_names):
         where = {name: row for row, name in enumerate(other_names)}
         rows = np.array([where[name] for name in names])
-        features, other, other_names = features[rows], other[rows], other_names[rows]
-    if len(labels) != len(other):
-        counts = f"{len(labels):,} and {len(other):,} samples"
+        second = Given(*(None if values is None else values[rows] for values in second))
+    if len(first.labels) != len(second.labels):
+        counts = f"{len(first.labels):,} and {len(second.labels):,} samples"
         raise UserError(f"{paths[0]} and {paths[1]} hold {counts}: two encoders are judged by the same")
-    wrong = np.flatnonzero(labels != other)
-    if len(wrong):
-        row = wrong[0]
-        raise UserError(
-            f"{paths[1]}: sample {row} is of class {other[row]}, in {paths[0]} of {labels[row]}: two "
-            "encoders are judged by the same samples in the same order, or with the same names"
-        )
-    return features, other, other_names
+    for what, mine, other in (
+        ("class", first.labels, second.labels),
+        ("role", first.roles, second.roles),
+    ):
+        if (mine is None) != (other is None):
+            lacks = paths[0] if mine is None else paths[1]
+            raise UserError(f"{lacks}: has no roles, the other file has")
+        wrong = np.flatnonzero(mine != other) if mine is not None else ()
+        if len(wrong):
+            row = wrong[0]
+            raise UserError(
+                f"{paths[1]}: sample {row} is of {what} {other[row]}, in {paths[0]} of {mine[row]}: two "
+                "encoders are judged by the same samples in the same order, or with the same names"
+            )
+    return second
 
 
-def side(name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...]) -> Side:
-    retrieved, scores = retrieval(features, labels), score_pairs(features, *pairs)
+def pooled(path: Path, given: Given, file: Path) -> Given:
+    """One embedding for each template: of the samples that a table's columns `name` and `template` put
+    into it, the mean of unit embeddings within each `media`, if there is such a column, weighted by
+    `weight`, if there is one; then the mean over media (Whitelam et al. 2017, IJB-B)."""
+    if given.names is None:
+        raise UserError(f"{path}: has no array names (N,), by which templates name its samples")
+    try:
+        found = read_templates(file, given.names)
+        labels = label_of_templates(found, given.labels)
+        roles = None if given.roles is None else label_of_templates(found, given.roles)
+    except (ValueError, OSError) as error:
+        raise UserError(str(error)) from None
+    units = directions(torch.from_numpy(given.features)).numpy()
+    features = found.mean(units)
+    return Given(features.astype(np.float32), labels, found.names, roles)
+
+
+def rows_of_roles(path: Path, roles: np.ndarray | None) -> dict[str, Tensor]:
+    """The rows that are queries, and those that are in the gallery; nothing where there are no roles."""
+    if roles is None:
+        return {}
+    found = {
+        name: torch.from_numpy(np.flatnonzero(np.isin(roles, (role, "both"))))
+        for name, role in (("queries", "query"), ("gallery", "gallery"))
+    }
+    for name, rows in found.items():
+        if not len(rows):
+            raise UserError(f"{path}: no sample has a role among the {name}")
+    return found
+
+
+def side(
+    name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...] | None, asked: dict
+) -> Side:
+    retrieved = retrieval(features, labels, **asked)
     if not retrieved.metrics:
-        raise UserError(f"{name}: no class has two samples, so there is nothing to search")
-    draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
-    metrics = retrieved.metrics | verification(scores)
-    return Side(name, metrics, retrieved.per_query.numpy(), draws)
+        why = "no class has two samples, so there is nothing to search"
+        if pairs is None:
+            why = "no query has a sample of its class in the gallery"
+        raise UserError(f"{name}: {why}")
+    columns = retrieval_metrics(asked["ranks"], asked["map_at"])
+    found = Side(name, retrieved.metrics, {}, retrieved.per_query.numpy(), columns)
+    if pairs is None:
+        return identified(found, retrieved, labels, asked["queries"], asked["gallery"])
+    scores = score_pairs(features, *pairs)
+    found.draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
+    found.metrics = found.metrics | verification(scores)
+    return found
+
+
+def identified(
+    found: Side, retrieved: Retrieval, labels: Tensor, queries: Tensor, gallery: Tensor
+) -> Side:
+    """Add what holds where some queries' classes are not in the gallery."""
+    right = (labels[retrieved.nearest[queries, 0]] == labels[queries]).numpy()
+    enrolled = np.isfinite(retrieved.per_query[queries, 0].numpy())
+    cosines = retrieved.cosine[queries].numpy()
+    probes = Probes(cosines, enrolled, right)
+    rates = probes.supported()
+    if not rates or not enrolled.any():
+        return found
+    fpir, reached = probes.rates()
+    found.metrics = found.metrics | identification(fpir, reached, rates)
+    found.thresholds = [threshold_of_probes(cosines, enrolled, right, rate) for rate in rates]
+    shares = np.geomspace(FALSE_POSITIVES / (~enrolled).sum(), 1, CURVE_POINTS)
+    draws, bands, passing = [], [], []
+    for weights in weights_of_classes(labels[queries].numpy()):
+        if not weights[enrolled].any() or not weights[~enrolled].any():
+            continue
+        both = probes.rates(weights)
+        draws.append(identification(*both, rates))
+        bands.append(identified_at(*both, shares))
+        above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
+        passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
+    found.draws = {name: np.array([one[name] for one in draws]) for name in draws[0]}
+    highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
+    found.thresholds = [
+        one._replace(far_elsewhere=float(high))
+        for one, high in zip(found.thresholds, highest, strict=True)
+    ]
+    found.curve = Curve.of(shares, identified_at(fpir, reached, shares), np.array(bands))
+    return found
+
+
+def threshold_of_probes(
+    cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray, rate: str
+) -> Threshold:
+    """The lowest threshold above which at most the share `rate` of unenrolled probes lies."""
+    unknown = np.sort(cosines[~enrolled])[::-1]
+    cut = float(unknown[min(int(float(rate) * len(unknown) + 1e-9), len(unknown) - 1)])
+    above = cosines > cut
+    share = float((above & right)[enrolled].mean())
+    return Threshold(rate, cut, float(above[~enrolled].mean()), share)
 
 
 def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:
@@ -185,7 +349,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
         values = values - sides[0].per_query
         draws = {name: own - sides[0].draws[name] for name, own in draws.items()}
     variances = {name: float(np.var(own, ddof=1)) for name, own in draws.items()}
-    for column, metric in enumerate(RETRIEVAL_METRICS if values.size else ()):
+    for column, metric in enumerate(sides[-1].columns):
         queries = np.isfinite(values[:, column])
         variances[metric], _ = classes_variance(values[queries, column][None], labels[queries])
     degrees, found = len(np.unique(labels)) - 1, {}
@@ -195,7 +359,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
         half = t_quantile(CONFIDENCE, degrees) * sqrt(variances[metric]) if known else None
         found[metric] = Difference.of(estimate, half)
         if known and len(sides) == 1:
-            low, high = METRICS[metric].clip(found[metric].low, found[metric].high)
+            low, high = metric_named(metric).clip(found[metric].low, found[metric].high)
             found[metric] = replace(found[metric], low=low, high=high)
     return found
 
@@ -203,7 +367,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
 def sentence(found: Judgement) -> str:
     """The answer, in one line."""
     names, metric = list(found.metrics), found.headline
-    label = METRICS[metric].label
+    label = metric_named(metric).label
     if len(names) == 1:
         reached = found.intervals[names[0]][metric]
         ends = interval_text(metric, reached.low, reached.high).replace(" … ", " to ")
@@ -212,7 +376,7 @@ def sentence(found: Judgement) -> str:
     gap = found.differences[metric]
     if abs(gap.estimate) < NO_SPREAD:
         return f"{names[0]} and {names[1]} reach the same {label}"
-    ahead, behind = names[::-1] if METRICS[metric].sign * gap.estimate > 0 else names
+    ahead, behind = names[::-1] if metric_named(metric).sign * gap.estimate > 0 else names
     size = number(metric, abs(gap.estimate), signed=True).lstrip("+")
     if gap.low is None:
         return (
@@ -243,13 +407,14 @@ def show(found: Judgement) -> None:
         else:
             own = found.intervals[names[0]].get(metric)
             cells.append(interval_text(metric, own.low, own.high) if own else "")
-        table.add_row(METRICS[metric].label, *cells)
+        table.add_row(metric_named(metric).label, *cells)
     Console(highlight=False).print(table)
     for name, thresholds in found.thresholds.items():
         for one in thresholds[-1:]:
+            unknown, known = WORDS[found.judged]
             print(
-                f"{name}: accept above {one.score:.4f}; {share(one.far)} of different pairs pass (of "
-                f"other classes up to {share(one.far_elsewhere)}), and {share(one.tar)} of same ones"
+                f"{name}: accept above {one.score:.4f}; {share(one.far)} of {unknown} pass (of other "
+                f"classes up to {share(one.far_elsewhere)}), and {share(one.tar)} of {known}"
             )
     print(sentence(found))
 
@@ -265,7 +430,7 @@ def draw(found: Judgement, path: Path) -> None:
 
     curves = {name: curve._asdict() for name, curve in found.curves.items()}
     title = f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}"
-    save(plot_det(curves, title), path)
+    save(plot_det(curves, *AXES[found.judged], title), path)
 
 
 def difference_cell(metric: str, gap: Difference) -> str:

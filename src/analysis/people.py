@@ -157,6 +157,16 @@ def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarr
         yield weights
 
 
+def weights_of_classes(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, PAIR_DRAWS times, how often each sample (N,) counts if the classes, `labels` (N,), are
+    drawn anew."""
+    classes, place = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng(0)
+    for _ in range(PAIR_DRAWS):
+        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
+        yield times[place].astype(float)
+
+
 def pair_metrics_of_draws(
     scores: PairScores, first: np.ndarray, second: np.ndarray
 ) -> dict[str, np.ndarray]:

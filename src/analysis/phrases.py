@@ -1,6 +1,6 @@
 """Numbers, intervals and lists as people read them."""
 
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from .statistics import CONFIDENCE, Interval
 
 
@@ -15,14 +15,14 @@ INTERVAL = f"{CONFIDENCE:.0%} interval"
 
 def number(metric: str, value: float, signed: bool = False) -> str:
     """A metric as people read it: shares in percent, angles in degrees; differences with their sign."""
-    return METRICS[metric].format(value, signed)
+    return metric_named(metric).format(value, signed)
 
 
 def clipped(metric: str, interval: Interval) -> tuple[float | None, float | None]:
     """Return the ends of an interval, cut at the metric's bounds, which the t interval does not know."""
     if interval.low is None:
         return None, None
-    return METRICS[metric].clip(interval.low, interval.high)
+    return metric_named(metric).clip(interval.low, interval.high)
 
 
 def interval_text(metric: str, low: float | None, high: float | None) -> str:

@@ -14,7 +14,7 @@ from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc
-from .judge import Curve, Judgement, Side, Threshold, for_other_classes, in_order, read
+from .judge import Curve, Given, Judgement, Side, Threshold, judgement, names_of, read, read_all
 from .people import WeightedPairs, metrics_of, true_accepts, weights_of_draws
 from .statistics import CONFIDENCE
 
@@ -53,36 +53,29 @@ class Listed(NamedTuple):
     classes: tuple[np.ndarray, np.ndarray]
 
 
-def judge_trials(paths: Sequence[Path], options: TrialOptions, labels: Path | None = None) -> Judgement:
-    """Judge the embeddings in one file or in two by a list of trials, which names samples. Raises
-    UserError for a list that does not fit them."""
-    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
-    if len(given) == 2:
-        given[1] = in_order(paths, *given)
-    listed = trials_of(paths[0], options.file, *given[0][1:])
-    cohorts = [cohort_of(options.cohort, features) for features, *_ in given]
-    alike = len({path.name for path in paths}) < len(paths)
-    found = [
-        judged(str(path) if alike else path.name, torch.from_numpy(features), cohort, listed, options)
-        for path, (features, *_), cohort in zip(paths, given, cohorts, strict=True)
+def judge_trials(
+    paths: Sequence[Path],
+    options: TrialOptions,
+    labels: Path | None = None,
+    templates: Path | None = None,
+) -> Judgement:
+    """Judge the embeddings in one file or in two by a list of trials, which names samples or, with a
+    table of `templates`, these. Raises UserError for a list that does not fit them."""
+    given = read_all(paths, labels, templates)
+    listed = trials_of(paths[0], options.file, given[0])
+    cohorts = [cohort_of(options.cohort, one.features) for one in given]
+    sides = [
+        judged(name, torch.from_numpy(one.features), cohort, listed, options)
+        for name, one, cohort in zip(names_of(paths), given, cohorts, strict=True)
     ]
-    sides, thresholds, curves = zip(*found, strict=True)
     classes = np.concatenate(listed.classes)
-    return Judgement(
-        len(listed.same),
-        len(np.unique(classes)),
-        {one.name: one.metrics for one in sides},
-        {one.name: for_other_classes([one], classes) for one in sides},
-        for_other_classes(list(sides), classes) if len(sides) == 2 else {},
-        judged="trial",
-        headline="eer",
-        thresholds={one.name: own for one, own in zip(sides, thresholds, strict=True)},
-        curves={one.name: own for one, own in zip(sides, curves, strict=True)},
-    )
+    count = len(np.unique(classes))
+    return judgement(sides, len(listed.same), count, classes, judged="trial", headline="eer")
 
 
-def trials_of(path: Path, file: Path, labels: np.ndarray, names: np.ndarray | None) -> Listed:
-    """The trials of a list, for samples with these labels (N,) and names (N,)."""
+def trials_of(path: Path, file: Path, given: Given) -> Listed:
+    """The trials of a list, for the samples of a file."""
+    labels, names = given.labels, given.names
     if names is None:
         raise UserError(f"{path}: has no array names (N,), by which trials name its samples")
     try:
@@ -105,7 +98,7 @@ def trials_of(path: Path, file: Path, labels: np.ndarray, names: np.ndarray | No
 def cohort_of(path: Path | None, features: np.ndarray) -> Tensor | None:
     if path is None:
         return None
-    cohort = read(path, None)[0]
+    cohort = read(path, None).features
     if cohort.shape[1] != features.shape[1] or len(cohort) < 2:
         shape = f"{len(cohort)} of {cohort.shape[1]} dimensions"
         raise UserError(f"--cohort {path}: {shape}, expected 2 or more of {features.shape[1]}")
@@ -114,7 +107,7 @@ def cohort_of(path: Path | None, features: np.ndarray) -> Tensor | None:
 
 def judged(
     name: str, features: Tensor, cohort: Tensor | None, listed: Listed, options: TrialOptions
-) -> tuple[Side, list[Threshold], Curve]:
+) -> Side:
     """The metrics of one file, its thresholds, and its curve, with intervals for other classes."""
     first, second, same, classes = listed
     scores = score_pairs(features, first, second, same, torch.full_like(first, -1))
@@ -143,11 +136,9 @@ def judged(
         one._replace(far_elsewhere=float(high)) for one, high in zip(thresholds, highest, strict=True)
     ]
     far, tar = (rates_.numpy() for rates_ in roc(scores.cosines, scores.same))
-    tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.array(bands), [tail, 1 - tail], axis=0)
-    curve = Curve(*(v.tolist() for v in (shares, true_accepts(far, tar, shares), low, high)))
+    curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands))
     by_name = {name: np.array([one[name] for one in draws]) for name in draws[0]}
-    return Side(name, metrics, np.empty((0, 0)), by_name), thresholds, curve
+    return Side(name, metrics, by_name, thresholds=thresholds, curve=curve)
 
 
 def costs(scores: PairScores, prior: float) -> dict[str, float]:

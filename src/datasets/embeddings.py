@@ -18,17 +18,21 @@ FEATURE_FILES = (".npz", ".npy", ".parquet")
 FEATURES = ("features", "embeddings", "embedding")  # what such an array is called
 LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
+ROLES = ("roles", "role")
+ROLE_NAMES = ("query", "gallery", "both")
 
 
 class Arrays(NamedTuple):
     """Features (N, F), labels (N,) and, if they are given, the names of classes (C,) that labels index,
-    of samples (N,), and of the parts (N,) that they are of. Messages count rows from `first`."""
+    of samples (N,), of the parts (N,) that they are of, and their roles (N,). Messages count rows from
+    `first`."""
 
     features: np.ndarray
     labels: np.ndarray
     classes: np.ndarray | None = None
     names: np.ndarray | None = None
     splits: np.ndarray | None = None
+    roles: np.ndarray | None = None
     first: int = 0
 
 
@@ -79,7 +83,7 @@ def read_npz(path: Path) -> Arrays:
             check_zip(zipped, MOST_BYTES)
         with np.load(path, allow_pickle=False) as kept:
             for key in kept.files:
-                if key in (*FEATURES, *LABELS, *SPLITS, "classes", "names"):
+                if key in (*FEATURES, *LABELS, *SPLITS, *ROLES, "classes", "names"):
                     arrays[key] = kept[key]
     except Exception as error:  # torn, forged: numpy raises anything
         raise ValueError(f"{path}: cannot be read as an .npz of arrays ({why(error)})") from None
@@ -90,7 +94,8 @@ def read_npz(path: Path) -> Arrays:
     for keys in (FEATURES, LABELS):
         if of(keys) is None:
             raise ValueError(f"{path}: has no array {keys[0]}; its arrays are {', '.join(kept.files)}")
-    return Arrays(of(FEATURES), of(LABELS), arrays.get("classes"), arrays.get("names"), of(SPLITS))
+    names = arrays.get("classes"), arrays.get("names")
+    return Arrays(of(FEATURES), of(LABELS), *names, of(SPLITS), of(ROLES))
 
 
 def read_npy(path: Path, labels: Path | None) -> Arrays:
@@ -146,10 +151,11 @@ def read_lists(path: Path) -> Arrays:
         values = others.columns[name]
         return np.array([text_at(others, values, row, name) for row in range(len(values))])
 
-    split = next((name for name in SPLITS if name in others.columns), None)
-    return Arrays(
-        flat.reshape(len(lists), -1), column(of(LABELS)), splits=split and column(split), first=1
-    )
+    def there(names: tuple[str, ...]) -> np.ndarray | None:
+        return next((column(name) for name in names if name in others.columns), None)
+
+    kept = {"splits": there(SPLITS), "roles": there(ROLES), "names": there(("names", "name"))}
+    return Arrays(flat.reshape(len(lists), -1), column(of(LABELS)), **kept, first=1)
 
 
 def samples_of(path: Path, arrays: Arrays) -> Samples:
@@ -160,7 +166,7 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         raise ValueError(
             f"{path}: features are {features.dtype} {features.shape}, expected numbers (N, F)"
         )
-    for what in ("labels", "names", "splits"):
+    for what in ("labels", "names", "splits", "roles"):
         values = getattr(arrays, what)
         if values is not None and values.shape != (count,):
             raise ValueError(f"{path}: features are {features.shape}, but {what} {values.shape}")
@@ -175,8 +181,13 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
     if arrays.splits is not None:
         splits = arrays.splits.tolist()
         parts = np.array([part_at(table, splits, row) for row in range(count)])
-    names = None if arrays.names is None else arrays.names.astype(str)
-    return Samples(str(path), features[:, None, None, :], label_texts(table, arrays), names, parts)
+    names, roles = (None if each is None else each.astype(str) for each in (arrays.names, arrays.roles))
+    if roles is not None and not np.isin(roles, ROLE_NAMES).all():
+        row = int((~np.isin(roles, ROLE_NAMES)).argmax())
+        expected = ", ".join(ROLE_NAMES)
+        raise ValueError(f"{table.place(row)}: role {roles[row][:100]!r}, expected one of {expected}")
+    labels = label_texts(table, arrays)
+    return Samples(str(path), features[:, None, None, :], labels, names, parts, roles=roles)
 
 
 def label_texts(table: Table, arrays: Arrays) -> np.ndarray:

@@ -17,7 +17,8 @@ from .splits import Labelled, Source
 class Samples(NamedTuple):
     """Images of no certain shape yet, or features, found in a place that messages call `where`. Of each
     the label as text, the name, and the part that it is of, `NOT_SPLIT` or train, val or test. `empty`
-    classes have no image; `notes` and `standardise` are those of a `Source`."""
+    classes have no image; `notes` and `standardise` are those of a `Source`; `roles` are those of judged
+    embeddings, which training does not read."""
 
     where: str
     images: Files | np.ndarray
@@ -27,6 +28,7 @@ class Samples(NamedTuple):
     empty: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     standardise: bool = False
+    roles: np.ndarray | None = None
 
     def pick(self, rows: np.ndarray) -> "Samples":
         names = None if self.names is None else self.names[rows]

@@ -9,6 +9,7 @@ from .collapse import collapse
 from .counts import counts
 from .detection import DETECTION_METRICS
 from .geometry import GEOMETRY_METRICS, geometry, measurable, widest_angle
+from .identification import IDENTIFICATION_METRICS
 from .metrics import Metric
 from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
 from .verification import (
@@ -37,7 +38,14 @@ METRICS: dict[str, Metric] = (
     | VERIFICATION_METRICS
     | RARE_METRICS
     | DETECTION_METRICS
+    | IDENTIFICATION_METRICS
 )
+
+
+def metric_named(name: str) -> Metric:
+    """Return the metric of a name: one of METRICS, or `recall_at_<k>` or `map_at_<k>` for any k."""
+    return METRICS.get(name) or Metric.share(name, "queries")
+
 
 __all__ = [
     "EVALUATIONS",
@@ -55,6 +63,7 @@ __all__ = [
     "geometry",
     "lowest_far",
     "measurable",
+    "metric_named",
     "retrieval",
     "roc",
     "sample_pairs",

@@ -66,6 +66,10 @@ class Metric:
         """The name as papers write it: "worst recall", "MAP@R", "Recall@1", "TAR@FAR=1e-3"."""
         if self.name.startswith("recall_at_"):
             return f"Recall@{self.name.removeprefix('recall_at_')}"
+        if self.name.startswith("map_at_") and self.name != "map_at_r":
+            return f"mAP@{self.name.removeprefix('map_at_')}"
+        if self.name.startswith("fnir_at_fpir_"):
+            return f"FNIR@FPIR={self.name.removeprefix('fnir_at_fpir_')}"
         if self.name.startswith("tar_at_far_"):
             return f"TAR@FAR={self.name.removeprefix('tar_at_far_')}"
         return _TITLES.get(self.name, self.name.replace("_", " "))

@@ -1,5 +1,6 @@
 """Retrieval: each sample is a query for its class, and all other samples are searched."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -10,7 +11,6 @@ from .geometry import directions, measurable
 from .metrics import Metric, by_name
 
 RANKS = (1, 5, 10)
-# In the order of `values` in `retrieval`.
 RETRIEVAL_METRICS = by_name(
     *(Metric.share(f"recall_at_{k}", "queries") for k in RANKS),
     Metric.share("r_precision", "queries"),
@@ -21,14 +21,15 @@ BLOCK = 64  # columns of which the maximum is taken first
 
 
 class Retrieval(NamedTuple):
-    """`metrics`, RETRIEVAL_METRICS by name, empty if no class has two samples; `per_query` (N, M), what
-    each sample adds to their means, NaN for one that is no query; `nearest` (N, K), the rows nearest to
-    each sample, nearest first, K = min(10, N − 1). Of embeddings that are not `measurable` there are no
-    metrics, and K = 0."""
+    """`metrics` by name, empty if no query has a relevant sample; `per_query` (N, M), what each sample
+    adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
+    each query, nearest first, K at most 10; `cosine` (N,), of the nearest. Of embeddings that are not
+    `measurable` there are no metrics, and K = 0."""
 
     metrics: dict[str, float]
     per_query: Tensor
     nearest: Tensor
+    cosine: Tensor
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
@@ -44,49 +45,79 @@ def top_columns(values: Tensor, k: int) -> Tensor:
     return best.gather(1, position // BLOCK) * BLOCK + position % BLOCK
 
 
-@torch.no_grad()
-def retrieval(embeddings: Tensor, labels: Tensor, tile: int = TILE) -> Retrieval:
-    """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time.
+def retrieval_metrics(ranks: Sequence[int] = RANKS, map_at: int | None = None) -> tuple[str, ...]:
+    """Return the names of `retrieval`'s metrics, in the order of `per_query`."""
+    also = () if map_at is None else (f"map_at_{map_at}",)
+    return (*(f"recall_at_{k}" for k in ranks), "r_precision", "map_at_r", *also)
 
-    recall_at_k  share of queries with a sample of their class among the k nearest
+
+@torch.no_grad()
+def retrieval(
+    embeddings: Tensor,
+    labels: Tensor,
+    tile: int = TILE,
+    *,
+    queries: Tensor | None = None,
+    gallery: Tensor | None = None,
+    ranks: Sequence[int] = RANKS,
+    map_at: int | None = None,
+) -> Retrieval:
+    """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time. The rows
+    `queries` (Q,) search the rows `gallery` (G,), without themselves; default, all search all.
+
+    recall_at_k  share of queries with a sample of their class among the k nearest, for each of `ranks`
     r_precision  share of the query's class among the R nearest, where R is the number of other samples
-                 of that class; mean over queries
+                 of that class in the gallery; mean over queries
     map_at_r     1/R · Σ of the precision among the i nearest, over those i ≤ R whose sample is of the
                  query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
+    map_at_K     1/min(R, K) · Σ of the same, over i ≤ K, for K = `map_at`; mean over queries (GLDv2,
+                 arXiv 2004.01804)
 
-    A sample alone in its class is searched, but is no query."""
-    count = len(embeddings)
-    per_query = torch.full((count, len(RETRIEVAL_METRICS)), torch.nan, device=embeddings.device)
+    A sample whose class has no other in the gallery is searched for, but counts for no metric."""
+    count, device = len(embeddings), embeddings.device
+    names = retrieval_metrics(ranks, map_at)
+    per_query = torch.full((count, len(names)), torch.nan, device=device)
+    cosine = torch.full((count,), torch.nan, device=device)
     if not measurable(embeddings):
-        return Retrieval(
-            {}, per_query, torch.empty(count, 0, dtype=torch.int64, device=per_query.device)
-        )
+        return Retrieval({}, per_query, torch.empty(count, 0, dtype=torch.int64, device=device), cosine)
+    every = torch.arange(count, device=device)
+    asked = every if queries is None else queries.to(device)
+    pool = every if gallery is None else gallery.to(device)
+    place = torch.full((count,), -1, device=device)  # of each sample in the gallery
+    place[pool] = torch.arange(len(pool), device=device)
     x = directions(embeddings)
-    relevant = torch.bincount(labels)[labels] - 1  # (N,) R of each query
-    depth = min(max(*RANKS, int(relevant.max())), count - 1)
-    ranks = torch.arange(1, depth + 1, device=x.device)
-    totals = torch.zeros(len(RETRIEVAL_METRICS), dtype=torch.float64)
-    kept = min(max(RANKS), depth)
-    nearest = torch.empty(count, kept, dtype=torch.int64, device=x.device)
-    gallery = F.pad(x, (0, 0, 0, -count % BLOCK))  # to whole blocks
-    step = max(1, tile // count)
-    buffer = torch.empty(min(step, count), len(gallery), device=x.device)  # reused: pages cost time
-    for rows in torch.arange(count, device=x.device).split(step):
-        cosines = torch.mm(x[rows], gallery.T, out=buffer[: len(rows)])
-        cosines[:, count:] = -torch.inf  # padding is never a neighbour
-        cosines[torch.arange(len(rows), device=x.device), rows] = -torch.inf  # nor is the query itself
+    searched, of_gallery = (x, labels) if gallery is None else (x[pool], labels[pool])
+    relevant = torch.bincount(of_gallery, minlength=int(labels.max()) + 1)[labels] - (place >= 0).long()
+    most = len(pool) - int((place[asked] >= 0).any())
+    depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
+    rank = torch.arange(1, depth + 1, device=device)
+    totals = torch.zeros(len(names), dtype=torch.float64)
+    nearest = torch.empty(count, min(max(RANKS), depth), dtype=torch.int64, device=device)
+    padded = F.pad(searched, (0, 0, 0, -len(pool) % BLOCK))  # to whole blocks
+    step = max(1, tile // len(pool))
+    buffer = torch.empty(min(step, count), len(padded), device=device)  # reused: pages cost time
+    for rows in asked.split(step):
+        cosines = torch.mm(x[rows], padded.T, out=buffer[: len(rows)])
+        cosines[:, len(pool) :] = -torch.inf  # padding is never a neighbour
+        own = (place[rows] >= 0).nonzero()[:, 0]
+        cosines[own, place[rows[own]]] = -torch.inf  # nor is the query itself
         neighbours = top_columns(cosines, depth)
-        nearest[rows] = neighbours[:, :kept]
-        same_class = labels[neighbours] == labels[rows, None]
-        within_r = ranks <= relevant[rows, None]
-        hits = (same_class & within_r).float()
-        precision = hits.cumsum(1) / ranks
+        if depth:
+            cosine[rows] = cosines.gather(1, neighbours[:, :1])[:, 0]
+        nearest[rows] = pool[neighbours[:, : nearest.shape[1]]]
+        same_class = of_gallery[neighbours] == labels[rows, None]
+        hits = (same_class & (rank <= relevant[rows, None])).float()
         r = relevant[rows].clamp(min=1)
-        values = [same_class[:, :k].any(1).float() for k in RANKS]
-        values += [hits.sum(1) / r, (precision * hits).sum(1) / r]
-        found = torch.stack(values)[:, relevant[rows] > 0]
-        per_query[rows[relevant[rows] > 0]] = found.T
-        totals += found.sum(1).cpu().double()
-    queries = int((relevant > 0).sum())
-    metrics = dict(zip(RETRIEVAL_METRICS, (totals / queries).tolist(), strict=True)) if queries else {}
-    return Retrieval(metrics, per_query, nearest)
+        values = [same_class[:, :k].any(1).float() for k in ranks]
+        values += [hits.sum(1) / r, (hits.cumsum(1) / rank * hits).sum(1) / r]
+        if map_at is not None:
+            found = same_class[:, :map_at].float()
+            precision = found.cumsum(1) / rank[:map_at]
+            values.append((precision * found).sum(1) / r.clamp(max=map_at))
+        counts = relevant[rows] > 0
+        kept = torch.stack(values)[:, counts]
+        per_query[rows[counts]] = kept.T
+        totals += kept.sum(1).cpu().double()
+    number = int((relevant[asked] > 0).sum())
+    metrics = dict(zip(names, (totals / number).tolist(), strict=True)) if number else {}
+    return Retrieval(metrics, per_query, nearest, cosine)

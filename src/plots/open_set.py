@@ -57,8 +57,10 @@ def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, ti
     return fig
 
 
-def plot_det(curves: dict[str, dict[str, list[float]]], title: str = "") -> Figure:
-    """Detection error trade-off of each named curve, miss rates over false accept rates on normal
+def plot_det(
+    curves: dict[str, dict[str, list[float]]], false: str, missed: str, title: str = ""
+) -> Figure:
+    """Detection error trade-off of each named curve, what is `missed` over `false` accepts on normal
     deviate axes: rates `far` and `tar` (K,), and a band from `low` to `high` (K,) of true accept rates.
     Lower is better."""
     with matplotlib.rc_context(STYLE):
@@ -81,7 +83,7 @@ def plot_det(curves: dict[str, dict[str, list[float]]], title: str = "") -> Figu
         ends = (axes.get_xlim(), axes.get_ylim())
         equal = [max(low for low, _ in ends), min(high for _, high in ends)]
         axes.plot(equal, equal, color=FAINT, lw=1, ls=":", label="equal errors")
-        axes.set(xlabel="false accept rate", ylabel="miss rate (false rejects)")
+        axes.set(xlabel=false, ylabel=missed)
         axes.set_title(title)
         axes.legend(loc="upper right", title="shaded: 95% for other classes", title_fontsize=9)
     return fig

@@ -21,15 +21,16 @@ from src.evaluation import (
     verification,
 )
 from src.evaluation.detection import DETECTION_METRICS
+from src.evaluation.identification import IDENTIFICATION_METRICS
 from src.evaluation.verification import RARE_METRICS
 from src.losses import ArcFace, Softmax
 
-OF_TRIALS = RARE_METRICS | DETECTION_METRICS  # which no run is measured by
+OF_FILES = RARE_METRICS | DETECTION_METRICS | IDENTIFICATION_METRICS  # which no run is measured by
 
 LOWER_IS_BETTER = {
     *("target_angle_mean", "target_angle_p05", "target_angle_p50", "target_angle_p95"),
     *("eer", "intra_angle_mean", "uniformity"),
-    *("min_dcf", "actual_dcf", "cllr"),
+    *("min_dcf", "actual_dcf", "cllr", *IDENTIFICATION_METRICS),
 }
 
 
@@ -54,11 +55,11 @@ def test_an_evaluation_gives_the_metrics_that_it_lists(name, evaluated):
 
 def test_every_metric_has_an_entry_and_is_given_by_some_evaluation():
     measured = dict.fromkeys(sum(EVALUATIONS.values(), ()))
-    assert list(METRICS) == [*measured, *OF_TRIALS]
+    assert list(METRICS) == [*measured, *OF_FILES]
     assert all(metric.name == name for name, metric in METRICS.items())
 
 
-@pytest.mark.parametrize("name", METRICS.keys() - OF_TRIALS.keys())
+@pytest.mark.parametrize("name", METRICS.keys() - OF_FILES.keys())
 def test_values_are_within_a_metrics_bounds(name, evaluated):
     values = [one.metrics[name] for one in evaluated.values() if name in one.metrics]
     assert values and all(METRICS[name].lowest <= value <= METRICS[name].highest for value in values)

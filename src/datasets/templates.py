@@ -1,0 +1,90 @@
+"""Templates: samples that are compared as one, as in IJB, or a speaker's several utterances."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .tables import Table, read_table, text_at
+
+COLUMNS = ("name", "template")
+
+
+class Templates(NamedTuple):
+    """`names` (T,) of templates; for each line of the table (L,) its sample's row, its template, its
+    media among all of a template's, and its weight."""
+
+    names: np.ndarray
+    rows: np.ndarray
+    template: np.ndarray
+    media: np.ndarray
+    weight: np.ndarray
+    table: Table
+
+    def mean(self, units: np.ndarray) -> np.ndarray:
+        """Return the mean (T, D) over the media of each template of the weighted mean over the samples
+        of each of them, of unit embeddings (N, D)."""
+        sums = np.zeros((self.media.max() + 1, units.shape[1]))
+        np.add.at(sums, self.media, self.weight[:, None] * units[self.rows])
+        weights = np.bincount(self.media, self.weight)
+        first = np.unique(self.media, return_index=True)[1]
+        owner = self.template[first]
+        found = np.zeros((len(self.names), units.shape[1]))
+        np.add.at(found, owner, sums / weights[:, None])
+        return found / np.bincount(owner)[:, None]
+
+
+def read_templates(file: Path, names: np.ndarray) -> Templates:
+    """Read a table of templates: columns `name`, of a sample among `names` (N,), `template` and, if they
+    are there, `media` and a positive `weight`. Raises ValueError, with the line, for anything else."""
+    table = read_table(file)
+    for column in COLUMNS:
+        if column not in table.columns:
+            raise ValueError(f"{file}: has no column {column}; has {', '.join(table.columns)}")
+    row_of = {name: row for row, name in enumerate(names.tolist())}
+    count = len(table.numbers)
+
+    def texts(column: str) -> list[str]:
+        return [text_at(table, table.columns[column], row, column) for row in range(count)]
+
+    named = texts("name")
+    missing = [row for row, name in enumerate(named) if name not in row_of]
+    if missing:
+        row = missing[0]
+        raise ValueError(f"{table.place(row)} names {named[row][:200]}, which no sample is called")
+    templates = texts("template")
+    media = texts("media") if "media" in table.columns else [""] * count
+    weight = np.ones(count)
+    if "weight" in table.columns:
+        for row, value in enumerate(table.columns["weight"]):
+            weight[row] = weight_of(table, row, value)
+    found, template = np.unique(templates, return_inverse=True)
+    pairs = [f"{one}\0{other}" for one, other in zip(templates, media, strict=True)]
+    place = np.unique(pairs, return_inverse=True)[1]
+    rows = np.array([row_of[name] for name in named])
+    return Templates(found, rows, template, place, weight, table)
+
+
+def weight_of(table: Table, row: int, value: object) -> float:
+    try:
+        weight = float(value)
+    except (TypeError, ValueError):
+        weight = 0.0
+    if not 0 < weight < np.inf:
+        raise ValueError(f"{table.place(row)}: weight {str(value)[:60]!r}, expected a number above 0")
+    return weight
+
+
+def label_of_templates(found: Templates, values: np.ndarray) -> np.ndarray:
+    """Return the class, or the role, of each template (T,), given those of samples (N,). Raises
+    ValueError, with the line, for one whose samples differ."""
+    of_lines = values[found.rows]
+    first = np.unique(found.template, return_index=True)[1]
+    own = of_lines[first]
+    wrong = np.flatnonzero(of_lines != own[found.template])
+    if len(wrong):
+        row = wrong[0]
+        which, name = found.template[row], found.names[found.template[row]]
+        both = f"{own[which]} and of {of_lines[row]}"
+        raise ValueError(f"{found.table.place(row)}: template {name} has samples of {both}")
+    return own
