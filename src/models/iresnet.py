@@ -1,7 +1,8 @@
 """The residual network of face recognition, made for 112×112 (Duta et al., arXiv 2004.04989, as in
 ArcFace's reference code)."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 from pydantic import AfterValidator
@@ -75,3 +76,34 @@ def iresnet(
         if isinstance(module, nn.Conv2d):
             nn.init.normal_(module.weight, 0, 0.1)
     return net
+
+
+# insightface's names of what a block, and the network around the blocks, consists of, and ours.
+IN_A_BLOCK = ("bn1", "conv1", "bn2", "prelu", "conv2", "bn3")
+OF_A_BLOCK = {name: f"residual.{place}" for place, name in enumerate(IN_A_BLOCK)}
+OF_A_BLOCK["downsample"] = "around"
+STEM = {"conv1": "0.0", "bn1": "0.1", "prelu": "0.2"}
+
+
+def weights_of_insightface(weights: Mapping[str, Tensor], neck: int) -> dict[str, Tensor] | None:
+    """Return the weights of an iresnet from insightface's arcface_torch by the names that an `iresnet`
+    with a neck has for them, whose linear layer is the module `neck` of the backbone; None for weights
+    of anything else. The linear layer has a bias there and none here before BatchNorm, whose running
+    mean takes it over."""
+    weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
+    if not {"conv1.weight", "layer1.0.bn3.weight", "fc.bias", "features.running_mean"} <= weights.keys():
+        return None
+    blocks = {name.rpartition(".bn3.")[0] for name in weights if name.endswith(".bn3.weight")}
+    ordered = sorted(blocks, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+    place = {name: f"0.{3 + number}" for number, name in enumerate(ordered)}
+    outer = STEM | {"bn2": f"0.{3 + len(ordered)}", "fc": str(neck), "features": str(neck + 1)}
+    found = {}
+    for name, weight in weights.items():
+        parts = name.split(".")
+        if parts[0] in outer:
+            found[".".join([outer[parts[0]], *parts[1:]])] = weight
+        elif (block := ".".join(parts[:2])) in place:
+            found[".".join([place[block], OF_A_BLOCK.get(parts[2], parts[2]), *parts[3:]])] = weight
+    mean, bias = f"{neck + 1}.running_mean", f"{neck}.bias"
+    found[mean] = found[mean] - found.pop(bias)
+    return found

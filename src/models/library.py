@@ -3,6 +3,9 @@
 import copy
 import difflib
 import functools
+import socket
+import urllib.parse
+import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
@@ -13,6 +16,7 @@ from torch import nn
 
 from ..losses import BadArgument
 
+SECONDS = 5.0  # to wait for a server
 SMALL = 64  # pixels; from smaller images, a stem that halves them twice leaves too little
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean, deviation of pixels in 0…1
 
@@ -97,6 +101,8 @@ def timm_body(
     is not installed, or for an option that timm does not take."""
     timm = _timm()
     _check("timm", architecture)
+    if pretrained and fetch and not options.get("checkpoint_path"):
+        _check_hub(timm, architecture)
     if not fetch:
         options.pop("checkpoint_path", None)
     channels = {"in_chans": image_shape[0]}  # timm adapts the first layer's learned weights itself
@@ -104,6 +110,31 @@ def timm_body(
         net = timm.create_model(architecture, pretrained and fetch, num_classes=0, **channels, **options)
     settings = net.pretrained_cfg
     return _adapted(net, image_shape, pretrained, (settings["mean"], settings["std"]))
+
+
+def _check_hub(timm, architecture: str) -> None:
+    """Raise BadArgument where weights are not in the cache, and their server cannot be reached: timm
+    would try again for 50 seconds."""
+    import huggingface_hub
+
+    repository = timm.get_pretrained_cfg(architecture).hf_hub_id
+    if not repository or urllib.request.getproxies():  # a proxy may know more hosts
+        return
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str):
+            return
+    server = urllib.parse.urlsplit(huggingface_hub.constants.ENDPOINT)
+    try:
+        port = server.port or (80 if server.scheme == "http" else 443)
+        socket.create_connection((server.hostname, port), timeout=SECONDS).close()
+    except OSError as error:
+        raise BadArgument(
+            "pretrained",
+            True,
+            f"the weights of {repository} are not here, and {server.hostname} cannot be reached "
+            f"({error}): download model.safetensors elsewhere, and give init.from=<file> with "
+            "model.pretrained=false",
+        ) from None
 
 
 def _timm():

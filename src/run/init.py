@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..losses import Head
+from ..models.iresnet import weights_of_insightface
 from ..training import load_checkpoint
 from .start import start_file
 
@@ -25,12 +26,20 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
     file that cannot be read or that holds nothing that fits."""
     path = start_file(source)
     saved = read_weights(path)
-    weights = named_as_in(backbone, flat_weights(saved))
+    weights = flat_weights(saved)
+    linear = next((i for i, layer in enumerate(backbone.children()) if isinstance(layer, nn.Linear)), 0)
+    faces = weights_of_insightface(weights, linear)
+    weights = faces or named_as_in(backbone, weights)
     left_out = load_fitting(backbone, weights)
     if len(left_out) == len(backbone.state_dict()):
         raise UserError(f"init.from={source}: none of its {len(weights)} weights fits this model")
     fitting = len(backbone.state_dict()) - len(left_out)
     log.info(f"the backbone starts from {path}: {fitting} of {len(backbone.state_dict())} tensors")
+    if faces:
+        log.warning(
+            "these weights were trained on pixels from −1 to 1, and take here what dataset's mean and "
+            "deviation make of them: train on, or evaluate after some epochs"
+        )
     if left_out:
         some = "; ".join(f"{name}: {why}" for name, why in list(left_out.items())[:NAMED])
         log.warning(f"left as initialised: {some}" + " …" * (len(left_out) > NAMED))
