@@ -22,6 +22,7 @@ from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
 from .recordio import recordio
+from .retrieval_sets import cars196, cub, sop
 from .sharing import share_images
 from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
@@ -42,10 +43,12 @@ __all__ = [
     "Source",
     "Split",
     "StreamedSplit",
+    "cars196",
     "check_fold",
     "check_labels",
     "cifar10",
     "cifar100",
+    "cub",
     "digits",
     "duplicates_among",
     "embeddings",
@@ -61,6 +64,7 @@ __all__ = [
     "pairs",
     "recordio",
     "share_images",
+    "sop",
     "synthetic",
     "von_mises_fisher",
     "webdataset",
