@@ -8,7 +8,7 @@ READY := $(VENV)/.ready
 DEV := $(VENV)/.ready-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep losses sync docs bench test test-slow lint
+.PHONY: help setup train sweep losses sync docs site bench test test-slow lint
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,10 @@ sync: $(READY) ## upload what W&B lacks: make sync SWEEP=multirun/margins; witho
 docs: $(DEV) ## write docs/keys.md and docs/api.md, the references of all keys and all heads
 	$(RUN) -m src.config.reference > docs/keys.md
 	$(RUN) -m docs.api > docs/api.md
+
+site: $(READY) ## the docs as a site, in docs/_site
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[sweeper,site]'
+	$(RUN) -m sphinx -W --keep-going -b html docs docs/_site
 
 bench: $(DEV) ## speed claims, both sides in one process, as ratios
 	$(RUN) -m benchmarks.head
