@@ -132,8 +132,7 @@ def _check_hub(timm, architecture: str) -> None:
             "pretrained",
             True,
             f"the weights of {repository} are not here, and {server.hostname} cannot be reached "
-            f"({error}): download model.safetensors elsewhere, and give init.from=<file> with "
-            "model.pretrained=false",
+            f"({error}): download model.safetensors elsewhere, and give init.from=<file> instead",
         ) from None
 
 
