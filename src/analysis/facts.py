@@ -40,7 +40,8 @@ class LossResult:
 class LossDifference:
     """The leader's result minus that of another loss, on the test split. `low` and `high` are about
     other seeds; `classes_low` and `classes_high` about other seeds and other classes, where these are
-    known. `separable` is a difference that holds for all that is known."""
+    known. `separable` is a difference that holds for all that is known. An `uneven` loss is behind by
+    more than would have been found, but for its own results, which vary too much between seeds."""
 
     loss: str
     estimate: float
@@ -50,6 +51,7 @@ class LossDifference:
     classes_low: float | None = None
     classes_high: float | None = None
     with_seeds: bool = False  # it holds for other seeds
+    uneven: bool = False
 
     @classmethod
     def of(cls, loss: str, seeds: Difference, classes: Difference | None) -> "LossDifference":
@@ -206,7 +208,11 @@ def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -
         for result in results
         if result.loss != leader
     ]
-    nearest = min(abs(gap.estimate) for gap in differences)
+    least = family.smallest_detectable()
+    for gap in differences:
+        known = least and gap.low is not None and not gap.separable
+        gap.uneven = bool(known) and sign * gap.estimate > least
+    open_ = [abs(gap.estimate) for gap in differences if not (gap.separable or gap.uneven)]
     return WhichLoss(
         leader,
         results,
@@ -216,9 +222,9 @@ def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -
             LossDifference.of(loss, gap, None)
             for loss, gap in (family.against(baseline) if baseline else {}).items()
         ],
-        family.smallest_detectable(),
+        least,
         family.repeats_to_detect(detect) if detect else None,
-        family.repeats_to_detect(nearest),
+        family.repeats_to_detect(min(open_)) if open_ else None,
         len({result.settings for result in results}) == 1,
     )
 

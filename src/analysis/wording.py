@@ -101,6 +101,7 @@ def filters(comparison: Comparison) -> dict[str, Callable]:
         "nearest": lambda gaps: min(gaps, key=lambda found: sign * found.estimate),
         "ahead": ahead,
         "behind": behind,
+        "uneven": lambda gaps: [found for found in gaps if found.uneven],
         "rivals": lambda gaps: [found for found in gaps if not found.separable],
     }
 

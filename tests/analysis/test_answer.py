@@ -113,23 +113,43 @@ def test_a_lead_within_the_noise_names_who_may_be_as_good(plant, tmp_path):
     assert "which is within the noise" in first(lines)[0]
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_a_noisy_loss_behind_those_that_are_beaten_is_the_one_in_doubt(seeds, plant, tmp_path):
+def plant_uneven(plant, seeds: int, **means: float) -> None:
+    """Losses of little spread, and `normface`, of much, which validation ranks last."""
     noise, spread = (0, 0.004, -0.004, 0.002, -0.002), (0.2, -0.25, 0, 0.15, -0.1)
-    for loss, mean, noisy in (("arcface", 0.9, 0), ("cosface", 0.8, 0), ("normface", 0.73, 1)):
+    for i, (loss, mean) in enumerate(means.items()):
+        noisy = loss == "normface"
         for seed in range(seeds):
-            value = mean + (spread if noisy else noise)[seed]
+            value = mean + (spread if noisy else noise)[(seed + i * (not noisy)) % 5]
             plant(loss, None if noisy else 0.2, seed, value - 0.3 * noisy, value)
+
+
+def test_a_loss_too_uneven_to_be_told_apart_is_not_recommended(plant, tmp_path):
+    plant_uneven(plant, 5, arcface=0.9, cosface=0.8, normface=0.73)
     found, lines = ranked(tmp_path)
-    separable = {gap.loss: gap.separable for gap in found.facts.which_loss.differences}
-    assert separable == {"cosface": True, "normface": False}
-    assert first(lines)[0].startswith("Use arcface or normface: arcface beat cosface")
-    doubt = {
-        3: "; 3 seeds cannot say how sure it is that arcface and normface differ, by +18.7 points",
-        5: ", but differs from normface by +17.0 points (",
-    }
-    assert doubt[seeds] in first(lines)[0]
-    assert ("within the noise" in first(lines)[0]) == (seeds == 5)
+    gaps = {gap.loss: gap for gap in found.facts.which_loss.differences}
+    assert gaps["cosface"].separable and not gaps["normface"].separable and gaps["normface"].uneven
+    assert first(lines)[0].startswith("Use arcface: it beat cosface by 10.0 points (")
+    assert first(lines)[0].endswith("; normface varies too much between seeds to tell.")
+    assert all(advice.cause != "few_seeds" for advice in found.facts.advice)
+
+
+def test_a_loss_within_the_noise_is_named_beside_one_that_is_uneven(plant, tmp_path):
+    plant_uneven(plant, 5, arcface=0.9, cosface=0.8, sphereface=0.899, normface=0.73)
+    _, lines = ranked(tmp_path)
+    said = first(lines)[0]
+    assert said.startswith(
+        "Use arcface or sphereface: arcface beat cosface, but differs from sphereface"
+    )
+    assert said.endswith("within the noise; normface varies too much between seeds to tell.")
+
+
+def test_a_difference_without_an_interval_is_not_called_noise(plant, tmp_path):
+    plant_uneven(plant, 3, arcface=0.9, cosface=0.8, normface=0.73)
+    found, lines = ranked(tmp_path)
+    gap = next(gap for gap in found.facts.which_loss.differences if gap.loss == "normface")
+    assert gap.low is None and not gap.uneven
+    doubt = "3 seeds cannot say how sure it is that arcface and normface differ, by +18.7 points"
+    assert doubt in first(lines)[0] and "noise" not in first(lines)[0]
 
 
 def test_tuning_is_repeated_with_every_seed(plant, tmp_path):
