@@ -69,7 +69,10 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
     chosen = {name: getattr(given, option) for option, name in TRIAL_OPTIONS.items()}
     chosen = {name: value for name, value in chosen.items() if value is not None}
     try:
+        if given.out and given.out.suffix == ".png":
+            raise UserError(f"--out {given.out}: the answer is JSON, as in --out answer.json")
         refuse_existing(given.out)
+        refuse_existing(given.out and given.out.with_suffix(".png"))
         for option in ("allow", "config_dir"):
             if getattr(given, option):
                 raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
@@ -89,6 +92,8 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
             found = judge_trials(paths, TrialOptions(**chosen), given.labels, given.templates)
         else:
             ranks = ranks_of(given.ranks)
+            if given.map_at is not None and given.map_at < 1:
+                raise UserError(f"--map-at {given.map_at}: expected a whole number from 1")
             found = judge.judge(paths, given.labels, ranks, given.map_at, given.templates)
         judge.show(found)
         if given.out:

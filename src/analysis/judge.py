@@ -39,7 +39,7 @@ from ..evaluation.identification import (
 from ..evaluation.retrieval import RANKS, retrieval_metrics
 from ..losses import BadArgument
 from ..words import counted
-from .people import classes_variance, pair_metrics_of_draws, weights_of_classes
+from .people import by_metric, classes_variance, pair_metrics_of_draws, weights_of_classes
 from .phrases import INTERVAL, interval_text, number
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
@@ -59,13 +59,14 @@ AXES = {
 
 class Threshold(NamedTuple):
     """The share `far` of different pairs, at most `rate`, and `tar` of same pairs, have a score above
-    `score`; of other classes' different pairs up to `far_elsewhere`, with 95% probability."""
+    `score`; of other classes' different pairs up to `far_elsewhere`, with 95%
+    probability, if classes are enough to say."""
 
     rate: str
     score: float
     far: float
     tar: float
-    far_elsewhere: float = 0.0
+    far_elsewhere: float | None = None
 
 
 class Curve(NamedTuple):
@@ -77,10 +78,10 @@ class Curve(NamedTuple):
     high: list[float]
 
     @classmethod
-    def of(cls, far: np.ndarray, tar: np.ndarray, draws: np.ndarray) -> "Curve":
+    def of(cls, far: np.ndarray, tar: np.ndarray, draws: np.ndarray | None) -> "Curve":
         """Return the curve with the interval that true accept rates (draws, K) span."""
         tail = (1 - CONFIDENCE) / 2
-        low, high = np.quantile(draws, [tail, 1 - tail], axis=0)
+        low, high = (tar, tar) if draws is None else np.quantile(draws, [tail, 1 - tail], axis=0)
         return cls(*(values.tolist() for values in (far, tar, low, high)))
 
 
@@ -222,6 +223,11 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
         raise UserError(
             f"{paths[0]} and {paths[1]} name other samples, as {one}, which one of them lacks"
         )
+    if not named and names is not None and other_names is not None and list(names) != list(other_names):
+        raise UserError(
+            f"{paths[0]}: some names are there twice, and those of {paths[1]} are others, or in another "
+            "order: what belongs together is not known"
+        )
     if named and len(names) == len(other_names):
         where = {name: row for row, name in enumerate(other_names)}
         rows = np.array([where[name] for name in names])
@@ -320,13 +326,15 @@ def identified(
         bands.append(identified_at(*both, shares))
         above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
-    found.draws = {name: np.array([one[name] for one in draws]) for name in draws[0]}
-    highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
-    found.thresholds = [
-        one._replace(far_elsewhere=float(high))
-        for one, high in zip(found.thresholds, highest, strict=True)
-    ]
-    found.curve = Curve.of(shares, identified_at(fpir, reached, shares), np.array(bands))
+    found.draws = by_metric(draws)
+    if found.draws:
+        highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
+        found.thresholds = [
+            one._replace(far_elsewhere=float(high))
+            for one, high in zip(found.thresholds, highest, strict=True)
+        ]
+    band = np.array(bands) if found.draws else None
+    found.curve = Curve.of(shares, identified_at(fpir, reached, shares), band)
     return found
 
 
@@ -410,12 +418,14 @@ def show(found: Judgement) -> None:
         table.add_row(metric_named(metric).label, *cells)
     Console(highlight=False).print(table)
     for name, thresholds in found.thresholds.items():
-        for one in thresholds[-1:]:
-            unknown, known = WORDS[found.judged]
-            print(
-                f"{name}: accept above {one.score:.4f}; {share(one.far)} of {unknown} pass (of other "
-                f"classes up to {share(one.far_elsewhere)}), and {share(one.tar)} of {known}"
-            )
+        one = min(thresholds, key=lambda each: float(each.rate))
+        unknown, known = WORDS[found.judged]
+        other = one.far_elsewhere
+        elsewhere = "" if other is None else f" (of other classes up to {share(other)})"
+        print(
+            f"{name}: accept above {one.score:.4f}; {share(one.far)} of {unknown} pass{elsewhere}, and "
+            f"{share(one.tar)} of {known}"
+        )
     print(sentence(found))
 
 

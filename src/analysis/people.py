@@ -141,9 +141,9 @@ def true_accepts(far: np.ndarray, tar: np.ndarray, at: float | np.ndarray) -> np
 
 
 def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, PAIR_DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a pair of
-    two classes as often as both were drawn, a pair of one class as often as that was. `first` and
-    `second` (P,) are the classes of the pairs."""
+    """Yield, up to PAIR_DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a
+    pair of two classes as often as both were drawn, a pair of one class as often as that was. `first`
+    and `second` (P,) are the classes of the pairs. Draws without a pair of either kind are left out."""
     classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     (first, second), rng = np.split(place.astype(np.int32), 2), np.random.default_rng(0)
     alike = np.flatnonzero(first == second)
@@ -153,8 +153,11 @@ def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarr
         weights = times[first]
         own = weights[alike]
         weights *= times[second]
+        weights[alike] = 0
+        different = weights.any()
         weights[alike] = own
-        yield weights
+        if different and own.any():
+            yield weights
 
 
 def weights_of_classes(labels: np.ndarray) -> Iterator[np.ndarray]:
@@ -173,5 +176,12 @@ def pair_metrics_of_draws(
     """Metrics of pairs for classes drawn anew, by name: a bootstrap over the classes `first` and
     `second` (P,) of each pair, whose draws are the same for all scores of the same pairs."""
     pairs = WeightedPairs(scores)
-    found = [pairs.metrics(weights) for weights in weights_of_draws(first, second)]
-    return {name: np.array([one[name] for one in found]) for name in found[0]}
+    return by_metric([pairs.metrics(weights) for weights in weights_of_draws(first, second)])
+
+
+def by_metric(draws: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    """The metrics of draws as an array each; none if more than a tenth of the draws were left out, which
+    are then about other classes than the rest."""
+    if len(draws) < 0.9 * PAIR_DRAWS:
+        return {}
+    return {name: np.array([one[name] for one in draws]) for name in draws[0]}

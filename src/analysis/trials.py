@@ -15,11 +15,12 @@ from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc
 from .judge import Curve, Given, Judgement, Side, Threshold, judgement, names_of, read, read_all
-from .people import WeightedPairs, metrics_of, true_accepts, weights_of_draws
+from .people import WeightedPairs, by_metric, metrics_of, true_accepts, weights_of_draws
 from .statistics import CONFIDENCE
 
 RATES = (*FARS, *LOWER_FARS)
 POINTS = 100  # of a curve
+FEWEST_CALIBRATED = 40  # trials of either kind: each half of them calibrates the other
 
 
 @dataclass
@@ -79,7 +80,7 @@ def trials_of(path: Path, file: Path, given: Given) -> Listed:
     if names is None:
         raise UserError(f"{path}: has no array names (N,), by which trials name its samples")
     try:
-        trials = read_trials(file)
+        trials = read_trials(file, set(names.tolist()))
         first, second = rows_of_trials(file, trials, names)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
@@ -96,12 +97,25 @@ def trials_of(path: Path, file: Path, given: Given) -> Listed:
 
 
 def cohort_of(path: Path | None, features: np.ndarray) -> Tensor | None:
+    """The embeddings of a cohort (M, D), whose labels do not count; a .npy file holds them alone."""
     if path is None:
         return None
-    cohort = read(path, None).features
-    if cohort.shape[1] != features.shape[1] or len(cohort) < 2:
-        shape = f"{len(cohort)} of {cohort.shape[1]} dimensions"
-        raise UserError(f"--cohort {path}: {shape}, expected 2 or more of {features.shape[1]}")
+    if path.suffix.lower() == ".npy":
+        try:
+            cohort = np.load(path, allow_pickle=False).astype(np.float32)
+        except Exception as error:  # torn, forged: numpy raises anything
+            raise UserError(f"--cohort {path}: cannot be read as an .npy array ({error})") from None
+    else:
+        cohort = read(path, None).features
+    if cohort.ndim != 2 or cohort.shape[1] != features.shape[1] or len(cohort) < 2:
+        shape = "×".join(map(str, cohort.shape))
+        raise UserError(
+            f"--cohort {path}: {shape}, expected 2 or more of {features.shape[1]} dimensions"
+        )
+    if not np.isfinite(cohort).all():
+        raise UserError(f"--cohort {path}: does not hold finite numbers of float32")
+    if np.allclose(cohort, cohort[0]):
+        raise UserError(f"--cohort {path}: all of it is one embedding, so cosines with it do not vary")
     return torch.from_numpy(cohort)
 
 
@@ -131,24 +145,25 @@ def judged(
         bands.append(true_accepts(*both, shares))
         total = weights @ false
         accepted.append([weights[those].sum() / total for those in rows])
-    highest = np.quantile(np.array(accepted), CONFIDENCE, axis=0) if rows else []
-    thresholds = [
-        one._replace(far_elsewhere=float(high)) for one, high in zip(thresholds, highest, strict=True)
-    ]
-    far, tar = (rates_.numpy() for rates_ in roc(scores.cosines, scores.same))
-    curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands))
-    by_name = {name: np.array([one[name] for one in draws]) for name in draws[0]}
-    return Side(name, metrics, by_name, thresholds=thresholds, curve=curve)
+    known = by_metric(draws)
+    if known and thresholds:
+        highest = np.quantile(np.array(accepted), CONFIDENCE, axis=0)
+        thresholds = [
+            one._replace(far_elsewhere=float(high))
+            for one, high in zip(thresholds, highest, strict=True)
+        ]
+    far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
+    curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands) if known else None)
+    return Side(name, metrics, known, thresholds=thresholds, curve=curve)
 
 
 def costs(scores: PairScores, prior: float) -> dict[str, float]:
     same = scores.same.numpy()
+    found = {"min_dcf": min_dcf(*(rates.numpy() for rates in roc(scores.cosines, scores.same)), prior)}
+    if min(same.sum(), (~same).sum()) < FEWEST_CALIBRATED:
+        return found
     ratios = cross_calibrated(scores.cosines.double().numpy(), same)
-    return {
-        "min_dcf": min_dcf(*(rates.numpy() for rates in roc(scores.cosines, scores.same)), prior),
-        "actual_dcf": actual_dcf(ratios, same, prior),
-        "cllr": cllr(ratios, same),
-    }
+    return found | {"actual_dcf": actual_dcf(ratios, same, prior), "cllr": cllr(ratios, same)}
 
 
 def threshold_at(scores: PairScores, rate: str) -> Threshold:

@@ -261,6 +261,11 @@ def converted(parameter: inspect.Parameter, value: Any, key: str) -> Any:
     Raises BadKey for one that is not legal."""
     if is_object(value):
         return checked_object(value, key)
+    if isinstance(value, list) and any(map(is_object, value)):
+        return [
+            checked_object(each, f"{key}.{place}") if is_object(each) else each
+            for place, each in enumerate(value)
+        ]
     annotation = type_of(parameter)
     try:
         return adapter(annotation).validate_python(value)

@@ -37,10 +37,9 @@ class ClassGroup(Group):
 
     @property
     def targets(self) -> dict[str, str]:
-        """Each `_target_` in the group by its key: the class, and objects among its arguments."""
+        """Each `_target_` among the arguments, at any depth, by its key."""
         found = leaves_of_arguments(self.arguments, "")
-        inner = {leaf.key: str(leaf.value) for leaf in found if leaf.key.endswith("._target_")}
-        return {"_target_": self.target} | inner
+        return {leaf.key: str(leaf.value) for leaf in found if leaf.key.endswith("._target_")}
 
 
 class Loss(ClassGroup):
@@ -364,13 +363,19 @@ def leaves(group: Group, prefix: str = "", identity: bool = True) -> Iterator[Le
 
 
 def leaves_of_arguments(arguments: dict[str, Any], prefix: str) -> Iterator[Leaf]:
+    """Every argument of a class, and of the objects in it: in a dict, or in a list that holds dicts."""
     for name, value in arguments.items():
-        if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        if isinstance(value, (list, tuple)) and holds_dict(value):
             value = {str(place): each for place, each in enumerate(value)}
         if isinstance(value, dict) and value:
             yield from leaves_of_arguments(value, f"{prefix}{name}.")
         else:
             yield Leaf(f"{prefix}{name}", value, argument=True)
+
+
+def holds_dict(value: Any) -> bool:
+    """Return whether there is a dict in a value, at any depth."""
+    return isinstance(value, dict) or (isinstance(value, (list, tuple)) and any(map(holds_dict, value)))
 
 
 def base() -> dict[str, Any]:

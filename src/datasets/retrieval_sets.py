@@ -85,7 +85,7 @@ def folder_of(root: Path, name: str, *files: str) -> Path:
 def lines_of(file: Path, fields: int, header: bool = False) -> list[list[str]]:
     """The lines of a list, each of so many fields separated by spaces."""
     found = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         parts = line.split(maxsplit=fields - 1)
         if (header and number == 1) or not parts:
             continue
@@ -96,7 +96,7 @@ def lines_of(file: Path, fields: int, header: bool = False) -> list[list[str]]:
 
 
 def whole(file: Path, text: str) -> int:
-    if not text.isdigit():
+    if not (text.isascii() and text.isdigit()):
         raise ValueError(f"{file}: class {text[:60]!r}, expected a whole number")
     return int(text)
 

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .tables import Table, read_table, text_at
+from .trials import rows_by_name
 
 COLUMNS = ("name", "template")
 
@@ -41,7 +42,7 @@ def read_templates(file: Path, names: np.ndarray) -> Templates:
     for column in COLUMNS:
         if column not in table.columns:
             raise ValueError(f"{file}: has no column {column}; has {', '.join(table.columns)}")
-    row_of = {name: row for row, name in enumerate(names.tolist())}
+    row_of = rows_by_name(names)
     count = len(table.numbers)
 
     def texts(column: str) -> list[str]:

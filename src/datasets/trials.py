@@ -1,5 +1,6 @@
 """Lists of trials: pairs of names, and whether both are of one class."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,10 +24,10 @@ class Trials(NamedTuple):
     lines: np.ndarray
 
 
-def read_trials(file: Path) -> Trials:
+def read_trials(file: Path, known: Collection[str] = ()) -> Trials:
     """Read a list with a trial per line, its fields separated by spaces, tabs or commas: `1 a b` as
-    VoxCeleb has them, or `a b target` as NIST does; a header is skipped. Raises ValueError, with the
-    line, for anything else."""
+    VoxCeleb has them, or `a b target` as NIST does. A header is skipped: a first line that names none of
+    the `known` samples. Raises ValueError, with the line, for anything else."""
     check_file(file, MOST_BYTES)
     try:
         text = file.read_text(encoding="utf-8-sig")
@@ -47,8 +48,7 @@ def read_trials(file: Path) -> Trials:
         raise ValueError(f"{file}: has no trials")
     last = [field.lower() in LABELS for field in rows[-1]]
     place = 0 if (last[0] and rows[0][0].lower() in LABELS) or not last[2] else 2
-    label = rows[0][place].lower()
-    if len(rows) > 1 and (label not in LABELS or (not label.isdigit() and rows[1][place].isdigit())):
+    if len(rows) > 1 and not set(rows[0]) & set(known) and not rows[0][place].isdigit():
         rows, numbers = rows[1:], numbers[1:]  # a header
     same = np.empty(len(rows), bool)
     for row, fields in enumerate(rows):
@@ -66,12 +66,7 @@ def read_trials(file: Path) -> Trials:
 def rows_of_trials(file: Path, trials: Trials, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows (P,) and (P,) of a trial's two samples among `names` (N,). Raises ValueError, with
     the line, for a name that is not there, or there twice."""
-    row_of = {name: row for row, name in enumerate(names.tolist())}
-    if len(row_of) < len(names):
-        seen, counts = np.unique(names, return_counts=True)
-        raise ValueError(
-            f"{seen[counts.argmax()]} is the name of {counts.max()} samples; trials need one each"
-        )
+    row_of = rows_by_name(names)
     found = []
     for side in (trials.first, trials.second):
         rows = [row_of.get(name, -1) for name in side]
@@ -82,3 +77,13 @@ def rows_of_trials(file: Path, trials: Trials, names: np.ndarray) -> tuple[np.nd
             )
         found.append(np.array(rows))
     return found[0], found[1]
+
+
+def rows_by_name(names: np.ndarray) -> dict[str, int]:
+    """Return the row of each name (N,). Raises ValueError for a name that is there twice."""
+    row_of = {name: row for row, name in enumerate(names.tolist())}
+    if len(row_of) < len(names):
+        seen, counts = np.unique(names, return_counts=True)
+        twice = f"{seen[counts.argmax()]} is the name of {counts.max()} samples"
+        raise ValueError(f"{twice}: each needs one of its own")
+    return row_of

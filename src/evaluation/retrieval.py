@@ -88,7 +88,7 @@ def retrieval(
     x = directions(embeddings)
     searched, of_gallery = (x, labels) if gallery is None else (x[pool], labels[pool])
     relevant = torch.bincount(of_gallery, minlength=int(labels.max()) + 1)[labels] - (place >= 0).long()
-    most = len(pool) - int((place[asked] >= 0).any())
+    most = len(pool) - int((place[asked] >= 0).all())  # the last may be a query itself, no neighbour
     depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
     rank = torch.arange(1, depth + 1, device=device)
     totals = torch.zeros(len(names), dtype=torch.float64)
@@ -104,8 +104,12 @@ def retrieval(
         neighbours = top_columns(cosines, depth)
         if depth:
             cosine[rows] = cosines.gather(1, neighbours[:, :1])[:, 0]
+        there = torch.ones(1, dtype=torch.bool, device=device)
+        if depth == len(pool):  # the last of a query in the gallery may be padding
+            there = cosines.gather(1, neighbours).isfinite()
+            neighbours = neighbours.where(there, 0)
         nearest[rows] = pool[neighbours[:, : nearest.shape[1]]]
-        same_class = of_gallery[neighbours] == labels[rows, None]
+        same_class = (of_gallery[neighbours] == labels[rows, None]) & there
         hits = (same_class & (rank <= relevant[rows, None])).float()
         r = relevant[rows].clamp(min=1)
         values = [same_class[:, :k].any(1).float() for k in ranks]

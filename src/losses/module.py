@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .errors import BadArgument
 from .geometry import cosines
 from .head import Head, full_precision
 
@@ -25,6 +26,7 @@ class ModuleLoss(Head):
         miner: called with embeddings (B, D) and labels (B,), such as a miner of
             pytorch-metric-learning; None: no third argument.
 
+    Raises ValueError for what is no torch.nn.Module.
     Source: none; the module's own.
     """
 
@@ -35,6 +37,9 @@ class ModuleLoss(Head):
         self, embedding_dim: int, num_classes: int, *, module: nn.Module, miner: nn.Module | None = None
     ):
         super().__init__(embedding_dim, num_classes)
+        for name, value in (("module", module), ("miner", miner)):
+            if not isinstance(value, nn.Module) and not (value is None and name == "miner"):
+                raise BadArgument(name, type(value).__name__, "expected a torch.nn.Module")
         self.module, self.miner = module, miner
         self.weight.requires_grad_(False)
         self.register_buffer("seen", torch.zeros(num_classes, dtype=torch.bool))

@@ -85,13 +85,17 @@ OF_A_BLOCK["downsample"] = "around"
 STEM = {"conv1": "0.0", "bn1": "0.1", "prelu": "0.2"}
 
 
-def weights_of_insightface(weights: Mapping[str, Tensor], neck: int) -> dict[str, Tensor] | None:
+def weights_of_insightface(
+    weights: Mapping[str, Tensor], neck: int, norm: bool
+) -> dict[str, Tensor] | None:
     """Return the weights of an iresnet from insightface's arcface_torch by the names that an `iresnet`
     with a neck has for them, whose linear layer is the module `neck` of the backbone; None for weights
-    of anything else. The linear layer has a bias there and none here before BatchNorm, whose running
-    mean takes it over."""
+    of anything else. The linear layer has a bias there; here the running mean of BatchNorm takes it over
+    or, without `norm`, the linear layer takes all of that."""
     weights = {name.removeprefix("module."): weight for name, weight in weights.items()}
     if not {"conv1.weight", "layer1.0.bn3.weight", "fc.bias", "features.running_mean"} <= weights.keys():
+        return None
+    if weights["fc.bias"].shape != weights["features.running_mean"].shape:
         return None
     blocks = {name.rpartition(".bn3.")[0] for name in weights if name.endswith(".bn3.weight")}
     ordered = sorted(blocks, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
@@ -104,6 +108,12 @@ def weights_of_insightface(weights: Mapping[str, Tensor], neck: int) -> dict[str
             found[".".join([outer[parts[0]], *parts[1:]])] = weight
         elif (block := ".".join(parts[:2])) in place:
             found[".".join([place[block], OF_A_BLOCK.get(parts[2], parts[2]), *parts[3:]])] = weight
-    mean, bias = f"{neck + 1}.running_mean", f"{neck}.bias"
-    found[mean] = found[mean] - found.pop(bias)
+    linear, last = f"{neck}.", f"{neck + 1}."
+    if norm:
+        found[last + "running_mean"] = found[last + "running_mean"] - found.pop(linear + "bias")
+        return found
+    kept = {name: found.pop(last + name) for name in ("weight", "bias", "running_mean", "running_var")}
+    slope = kept["weight"] / (kept["running_var"] + nn.BatchNorm1d(1).eps).sqrt()
+    found[linear + "weight"] = slope[:, None] * found[linear + "weight"]
+    found[linear + "bias"] = slope * (found[linear + "bias"] - kept["running_mean"]) + kept["bias"]
     return found

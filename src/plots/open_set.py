@@ -9,6 +9,7 @@ from scipy.stats import norm
 from .style import COLOURS, FAINT, INK, STYLE, fit_axis, new_figure, shortened
 
 DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+LEAST = {"x": 0.1, "y": 0.01}  # rates that the axes reach down to, at least
 DEVIATES = (1e-7, 1 - 1e-7)
 QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
 SAME_FRAME = {"color": COLOURS[0], "linewidth": 3, "linestyle": "-"}
@@ -75,8 +76,8 @@ def plot_det(
             axes.fill_between(x, *misses[1:], color=colour, alpha=0.2, lw=0)
             drawn.append((x, misses[0][tar < 1]))
         for which, values in (("x", [x for x, _ in drawn]), ("y", [y for _, y in drawn])):
-            values = np.concatenate(values)
-            span = (max(values.min(), norm.ppf(1e-6)) - 0.1, min(values.max(), norm.ppf(0.6)))
+            values = np.concatenate([*values, norm.ppf([LEAST[which], 0.6])])
+            span = (max(values.min(), norm.ppf(1e-6)) - 0.1, norm.ppf(0.6))
             ticks = [rate for rate in DET_TICKS if span[0] <= norm.ppf(rate) <= span[1]]
             axes.set(**{f"{which}lim": span, f"{which}ticks": norm.ppf(ticks)})
             axes.set(**{f"{which}ticklabels": [f"{100 * rate:g}%" for rate in ticks]})

@@ -40,7 +40,8 @@ class Code(BaseModel):
 
 def code_of(config: Config) -> Code:
     """The code that would compute a run now."""
-    targets = sorted(t for group in PACKAGES for t in getattr(config, group).targets.values())
+    groups = [getattr(config, group) for group in PACKAGES]
+    targets = sorted(t for group in groups for t in (group.target, *group.targets.values()))
     modules = {target.rpartition(".")[0] for target in targets if not target.startswith("src.")}
     foreign = {foreign_sources(module)[:6] for module in modules}
     name, dirty = commit()

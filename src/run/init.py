@@ -27,8 +27,9 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
     path = start_file(source)
     saved = read_weights(path)
     weights = flat_weights(saved)
-    linear = next((i for i, layer in enumerate(backbone.children()) if isinstance(layer, nn.Linear)), 0)
-    faces = weights_of_insightface(weights, linear)
+    layers = list(backbone.children())
+    linear = next((place for place, layer in enumerate(layers) if isinstance(layer, nn.Linear)), 0)
+    faces = weights_of_insightface(weights, linear, isinstance(layers[-1], nn.BatchNorm1d))
     weights = faces or named_as_in(backbone, weights)
     left_out = load_fitting(backbone, weights)
     if len(left_out) == len(backbone.state_dict()):

@@ -12,7 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from ..config import BadKey, Config, checked
 from ..config.checks import with_classes
-from ..config.classes import is_own, parameters, target_of
+from ..config.classes import callable_at, is_own, parameters, target_of
 from ..config.identity import is_published
 from ..config.tree import Device as DeviceKeys
 from ..datasets import BrokenImage, Dataset, Split
@@ -184,14 +184,21 @@ def load_trained(folder: Path, device: DeviceKeys | None = None, allowed: Iterab
 
 def check_trusted(config: Config, allowed: Iterable[str] = ()) -> None:
     """Raise UserError unless everything that rebuilding a run calls is this project's own, or of a
-    package that the user allowed. Looks at names: nothing foreign is imported before it is allowed."""
+    package that the user allowed. Looks at names first: nothing foreign is imported before it is
+    allowed; and then at where the object is from, which a package may have imported itself."""
     for group in REBUILT:
-        for key, target in getattr(config, group).targets.items():
-            if is_own(group, target) or any(target.startswith(f"{name}.") for name in allowed):
-                continue
-            allow = f"--allow {target.split('.')[0]}"
-            why = f"not a class of this project; {allow} trusts that package with running its code"
-            raise BadKey(f"{group}.{key}", target, why)
+        section = getattr(config, group)
+        targets = {} if is_own(group, section.target) else {"_target_": section.target}
+        for key, target in (targets | section.targets).items():
+            named = f"{group}.{key}"
+            if not any(target.startswith(f"{name}.") for name in allowed):
+                allow = f"--allow {target.split('.')[0]}"
+                why = f"not a class of this project; {allow} trusts that package with running its code"
+                raise BadKey(named, target, why)
+            found = callable_at(target, named)
+            source = getattr(found, "__module__", None) or type(found).__module__
+            if not any(f"{source}.".startswith(f"{name}.") for name in allowed):
+                raise BadKey(named, target, f"is of {source}, which --allow does not name")
 
 
 def check_saved(saved: object) -> None:

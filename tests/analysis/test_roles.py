@@ -186,3 +186,31 @@ def test_a_command_takes_ranks_roles_and_templates(written, tmp_path):
         assert text in done.stdout
     assert (tmp_path / "o.png").exists()
     assert "--ranks 0: expected whole numbers from 1" in typed(paths[0], "--ranks", "0").stderr
+
+
+def test_a_query_that_is_in_the_gallery_does_not_shorten_the_others_lists():
+    """Three in the gallery, one of which asks as well: the others' third neighbours count."""
+    x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.05]])
+    y = torch.tensor([0, 0, 1, 1])
+    found = retrieval(x, y, queries=torch.tensor([0, 3]), gallery=torch.tensor([0, 1, 2]), ranks=(1, 3))
+    assert found.metrics["recall_at_3"] == 1.0 and found.metrics["recall_at_1"] == 0.5
+    alone = retrieval(x, y, queries=torch.arange(4), gallery=torch.tensor([0]))
+    assert alone.metrics["recall_at_1"] == 1.0  # of sample 1; sample 0 has nobody to find
+    assert alone.per_query[0].isnan().all()
+
+
+def test_names_that_are_there_twice_are_refused_where_they_matter(written, tmp_path):
+    paths = written()
+    kept = dict(np.load(paths[0]))
+    kept["names"][1] = kept["names"][0]
+    np.savez(paths[0], **kept)
+    with pytest.raises(UserError, match="what belongs together is not known"):
+        judge(paths)
+    with pytest.raises(UserError, match="0_0 is the name of 2 samples"):
+        judge(paths[:1], templates=table_of(tmp_path / "t.csv", ["0_0,t,m"]))
+
+
+def test_a_rank_of_average_precision_is_a_number_from_1(written):
+    command = [sys.executable, "-m", "src.evaluate", str(written()[0]), "--map-at", "0"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "--map-at 0: expected a whole number from 1" in done.stderr

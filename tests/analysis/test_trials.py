@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from src.analysis.judge import sentence
+from src.analysis.judge import draw, sentence, show
 from src.analysis.trials import TrialOptions, judge_trials
 from src.errors import UserError
 from src.evaluation.detection import (
@@ -197,7 +197,7 @@ def test_what_trials_cannot_do_is_refused(listed, tmp_path):
     with pytest.raises(UserError, match=r"--false-accepts 0\.5: choose from 1e-1"):
         TrialOptions(listed / "trials.txt", rates=("0.5",))
     np.savez(tmp_path / "flat.npz", embeddings=np.ones((3, 2)), labels=np.arange(3))
-    with pytest.raises(UserError, match=r"--cohort .*3 of 2 dimensions, expected 2 or more of 16"):
+    with pytest.raises(UserError, match=r"--cohort .*3×2, expected 2 or more of 16 dimensions"):
         judged(listed, "a", cohort=tmp_path / "flat.npz")
 
 
@@ -215,3 +215,68 @@ def test_a_command_answers_and_draws(listed, tmp_path):
     assert (tmp_path / "answer.png").stat().st_size > 10_000
     alone = subprocess.run([*command[:4], "--prior", "0.1"], capture_output=True, text=True)
     assert alone.returncode == 1 and "--prior: is of --trials" in alone.stderr
+
+
+def test_few_trials_of_a_kind_have_no_calibrated_costs_and_no_nan(listed, tmp_path):
+    (tmp_path / "two").write_text("1 id0/0.wav id0/1.wav\n0 id0/0.wav id1/8.wav\n")
+    found = judge_trials([listed / "a.npz"], TrialOptions(tmp_path / "two"))
+    assert {"eer", "min_dcf"} <= found.metrics["a.npz"].keys() and "cllr" not in found.metrics["a.npz"]
+    found.save(tmp_path / "answer.json")
+    draw(found, tmp_path / "answer.png")
+
+
+def test_same_pairs_of_one_class_have_no_interval_for_others(listed, tmp_path):
+    lines = ["1 id0/0.wav id0/1.wav", "1 id0/1.wav id0/2.wav"]
+    lines += [f"0 id{a}/{a * EACH}.wav id{b}/{b * EACH}.wav" for a in range(20) for b in range(a)]
+    (tmp_path / "few").write_text("\n".join(lines))
+    files = [listed / "a.npz", listed / "b.npz"]
+    found = judge_trials(files, TrialOptions(tmp_path / "few"))
+    assert found.intervals["a.npz"]["eer"].low is None and found.differences["eer"].low is None
+    assert "nan" not in sentence(found)
+    found.save(tmp_path / "answer.json")
+
+
+def test_trials_without_an_error_are_drawn(tmp_path):
+    labels = np.repeat(np.arange(20), 5)
+    names = np.array([f"{row}" for row in range(100)])
+    centres = np.eye(20)[labels] + 0.001 * RNG.normal(size=(100, 20))
+    np.savez(tmp_path / "p.npz", embeddings=centres, labels=labels, names=names)
+    pairs = [(a, b) for a in range(100) for b in range(a)]
+    lines = [f"{int(labels[a] == labels[b])} {a} {b}" for a, b in pairs]
+    (tmp_path / "trials").write_text("\n".join(lines))
+    found = judge_trials([tmp_path / "p.npz"], TrialOptions(tmp_path / "trials"))
+    assert found.metrics["p.npz"]["eer"] == 0
+    draw(found, tmp_path / "p.png")
+
+
+def test_a_first_line_with_a_wrong_label_is_no_header(listed, tmp_path):
+    lines = (listed / "trials.txt").read_text()
+    (tmp_path / "list").write_text("targt id0/0.wav id0/1.wav\n" + lines)
+    with pytest.raises(UserError, match="line 1 says 'targt'"):
+        judge_trials([listed / "a.npz"], TrialOptions(tmp_path / "list"))
+
+
+def test_a_cohort_needs_no_labels_but_some_spread(listed, tmp_path):
+    np.save(tmp_path / "c.npy", np.load(listed / "cohort.npz")["embeddings"])
+    one, two = (judged(listed, "a", cohort=c) for c in (tmp_path / "c.npy", listed / "cohort.npz"))
+    assert one.metrics == two.metrics
+    np.save(tmp_path / "same.npy", np.ones((5, DIMENSION)))
+    with pytest.raises(UserError, match="all of it is one embedding"):
+        judged(listed, "a", cohort=tmp_path / "same.npy")
+
+
+def test_the_threshold_that_is_printed_is_of_the_smallest_rate(listed, capsys):
+    show(judged(listed, "a", rates=("1e-2", "1e-1")))
+    said = capsys.readouterr().out
+    score = judged(listed, "a", rates=("1e-2",)).thresholds["a.npz"][0].score
+    assert f"a.npz: accept above {score:.4f}; " in said
+
+
+def test_out_neither_loses_the_answer_nor_overwrites_a_figure(listed, tmp_path):
+    command = [sys.executable, "-m", "src.evaluate", str(listed / "a.npz")]
+    command += ["--trials", str(listed / "trials.txt"), "--out"]
+    (tmp_path / "keep.png").write_bytes(b"mine")
+    for out, why in (("answer.png", "the answer is JSON"), ("keep.json", "exists already")):
+        done = subprocess.run([*command, str(tmp_path / out)], capture_output=True, text=True)
+        assert done.returncode == 1 and why in done.stderr
+    assert (tmp_path / "keep.png").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1

@@ -18,6 +18,7 @@ from src.run.code import code_of
 from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
+from src.training import load_checkpoint
 from tests.conftest import FAST, config_of, rows_of, summary_of
 
 LIBRARY = "pytorch_metric_learning"
@@ -158,3 +159,38 @@ def test_batches_of_lone_samples_are_warned_of(tmp_path, caplog):
     train_run(configured(*PROXIES, "batch_size=8", "epochs=1"), tmp_path)
     assert "most batches of 8 have one sample of a class, of 10" in caplog.text
     assert np.isfinite(summary_of(tmp_path)["metrics"]["accuracy"])
+
+
+HIDDEN = {"_target_": "os.system", "command": "false"}
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        HIDDEN,
+        {"_target_": "src.losses.BadArgument", "argument": "x", "why": "x", "value": [[HIDDEN]]},
+        {"_target_": f"{LIBRARY}.losses.MultipleLosses", "losses": [HIDDEN]},
+        {"_target_": f"{LIBRARY}.utils.common_functions.os.system", "command": "false"},
+    ],
+    ids=["itself", "in lists", "in a list of an allowed class", "by way of an allowed package"],
+)
+def test_a_strangers_run_calls_nothing_that_was_not_allowed(module, tmp_path, monkeypatch):
+    train_run(configured(*TRIPLETS, "epochs=1"), tmp_path)
+    saved = load_checkpoint(tmp_path / "checkpoint.pt")
+    saved["config"]["loss"]["module"] = module
+    torch.save(saved, tmp_path / "checkpoint.pt")
+    called = []
+    monkeypatch.setattr("os.system", called.append)
+    for allowed in ([], [LIBRARY]):
+        with pytest.raises(UserError, match=r"--allow"):
+            load_trained(tmp_path, allowed=allowed)
+    assert not called
+
+
+def test_objects_in_lists_are_checked_and_a_module_has_to_be_one():
+    losses = f"+loss.module.losses=[{{_target_: {LIBRARY}.losses.TripletMarginLoss, margn: 1}}]"
+    several = ("loss=module", f"loss.module._target_={LIBRARY}.losses.MultipleLosses", losses)
+    with pytest.raises(UserError, match=r"loss\.module\.losses\.0\.margn=1: .*did you mean"):
+        configured(*several)
+    with pytest.raises(UserError, match=r"loss\.module=\w+: expected a torch.nn.Module"):
+        configured("loss=module", "loss.module._target_=collections.OrderedDict")

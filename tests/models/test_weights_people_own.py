@@ -74,12 +74,14 @@ def theirs():
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-@pytest.mark.parametrize("dropout", [0.0, 0.4])
-def test_an_iresnet_of_insightface_makes_the_same_embeddings(prefix, dropout, theirs, tmp_path, caplog):
+@pytest.mark.parametrize(("dropout", "norm"), [(0.0, True), (0.4, True), (0.0, False)])
+def test_an_iresnet_of_insightface_makes_the_same_embeddings(
+    prefix, dropout, norm, theirs, tmp_path, caplog
+):
     kept = {prefix + name: value for name, value in theirs.state_dict().items()}
     torch.save(kept, tmp_path / "backbone.pth")
     body = iresnet((3, 32, 32), depths=[1, 11, 2, 1], width=8)
-    backbone = build_backbone(body, (3, 32, 32), 16, norm=True, dropout=dropout)
+    backbone = build_backbone(body, (3, 32, 32), 16, norm=norm, dropout=dropout)
     with caplog.at_level(logging.INFO):
         start_from(str(tmp_path / "backbone.pth"), backbone, nn.Linear(1, 1), ())
     images = torch.randn(4, 3, 32, 32)
@@ -90,14 +92,16 @@ def test_an_iresnet_of_insightface_makes_the_same_embeddings(prefix, dropout, th
 
 def test_weights_of_anything_else_are_not_taken_for_insightfaces(theirs):
     weights = dict(theirs.state_dict())
+    odd = weights | {"fc.bias": torch.zeros(3)}
     del weights["features.running_mean"]
-    assert weights_of_insightface(weights, 1) is None
-    assert weights_of_insightface({"conv1.weight": torch.zeros(1)}, 1) is None
+    for other in (weights, odd, {"conv1.weight": torch.zeros(1)}):
+        assert weights_of_insightface(other, 1, norm=True) is None
 
 
 def test_learned_weights_that_cannot_be_had_are_said_at_once(monkeypatch):
-    pytest.importorskip("timm")
-    from src.models.library import timm_body
+    from src.models.library import _timm, timm_body
+
+    _timm()
 
     tried = []
 
