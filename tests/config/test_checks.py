@@ -84,7 +84,13 @@ def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, compose
     overrides.append(f"{group}={choice}" if group != "experiment_loss" else "experiment=few_classes")
     if group == "experiment_loss":
         overrides.append(f"loss={choice.removeprefix('few_classes_')}")
-    if choice in ("fashion_mnist", "fashion_mnist_small", "omniglot", "omniglot_open_set"):
+    if choice in (
+        "fashion_mnist",
+        "fashion_mnist_small",
+        "omniglot",
+        "omniglot_open_set",
+        "omniglot_short",
+    ):
         overrides.append(f"dataset.root={request.getfixturevalue('data_root')}")
     if choice in ("image_folder", "faces_folder", "pairs"):
         overrides.append(f"dataset.root={request.getfixturevalue('faces')}")
