@@ -59,8 +59,8 @@ AXES = {
 
 class Threshold(NamedTuple):
     """The share `far` of different pairs, at most `rate`, and `tar` of same pairs, have a score above
-    `score`; of other classes' different pairs up to `far_elsewhere`, with 95%
-    probability, if classes are enough to say."""
+    `score`; of other classes' different pairs up to `far_elsewhere`, with 95% probability, if there are
+    classes enough to say."""
 
     rate: str
     score: float
@@ -295,16 +295,14 @@ def side(
     columns = retrieval_metrics(asked["ranks"], asked["map_at"])
     found = Side(name, retrieved.metrics, {}, retrieved.per_query.numpy(), columns)
     if pairs is None:
-        return identified(found, retrieved, labels, asked["queries"], asked["gallery"])
+        return identified(found, retrieved, labels, asked["queries"])
     scores = score_pairs(features, *pairs)
     found.draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
     found.metrics = found.metrics | verification(scores)
     return found
 
 
-def identified(
-    found: Side, retrieved: Retrieval, labels: Tensor, queries: Tensor, gallery: Tensor
-) -> Side:
+def identified(found: Side, retrieved: Retrieval, labels: Tensor, queries: Tensor) -> Side:
     """Add what holds where some queries' classes are not in the gallery."""
     right = (labels[retrieved.nearest[queries, 0]] == labels[queries]).numpy()
     enrolled = np.isfinite(retrieved.per_query[queries, 0].numpy())
