@@ -340,11 +340,16 @@ def threshold_of_probes(
     cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray, rate: str
 ) -> Threshold:
     """The lowest threshold above which at most the share `rate` of unenrolled probes lies."""
-    unknown = np.sort(cosines[~enrolled])[::-1]
-    cut = float(unknown[min(int(float(rate) * len(unknown) + 1e-9), len(unknown) - 1)])
+    cut = cut_at(cosines[~enrolled], rate)
     above = cosines > cut
     share = float((above & right)[enrolled].mean())
     return Threshold(rate, cut, float(above[~enrolled].mean()), share)
+
+
+def cut_at(scores: np.ndarray, rate: str) -> float:
+    """The lowest score (n,) above which at most the share `rate` of the scores lies."""
+    falling = np.sort(scores)[::-1]
+    return float(falling[min(int(float(rate) * len(falling) + 1e-9), len(falling) - 1)])
 
 
 def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:

@@ -14,12 +14,23 @@ from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc
-from .judge import Curve, Given, Judgement, Side, Threshold, judgement, names_of, read, read_all
+from .judge import (
+    CURVE_POINTS,
+    Curve,
+    Given,
+    Judgement,
+    Side,
+    Threshold,
+    cut_at,
+    judgement,
+    names_of,
+    read,
+    read_all,
+)
 from .people import WeightedPairs, by_metric, metrics_of, true_accepts, weights_of_draws
 from .statistics import CONFIDENCE
 
 RATES = (*FARS, *LOWER_FARS)
-POINTS = 100  # of a curve
 FEWEST_CALIBRATED = 40  # trials of either kind: each half of them calibrates the other
 
 
@@ -137,7 +148,7 @@ def judged(
     thresholds = [threshold_at(scores, rate) for rate in rates]
     passing = [~scores.same.numpy() & (scores.cosines.numpy() > one.score) for one in thresholds]
     rows = [np.flatnonzero(mask) for mask in passing]
-    shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, POINTS).clip(max=1)
+    shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, CURVE_POINTS).clip(max=1)
     false, accepted = (~same.numpy()).astype(float), []
     for weights in weights_of_draws(*classes):
         both = pairs.rates(weights)
@@ -168,9 +179,7 @@ def costs(scores: PairScores, prior: float) -> dict[str, float]:
 
 def threshold_at(scores: PairScores, rate: str) -> Threshold:
     """The lowest threshold above which at most the share `rate` of different pairs lies."""
-    different = np.sort(scores.cosines[~scores.same].numpy())[::-1]
-    allowed = int(float(rate) * len(different) + 1e-9)
-    cut = float(different[min(allowed, len(different) - 1)])
+    cut = cut_at(scores.cosines[~scores.same].numpy(), rate)
     above = scores.cosines.numpy() > cut
     same = scores.same.numpy()
     return Threshold(rate, cut, float(above[~same].mean()), float(above[same].mean()))
