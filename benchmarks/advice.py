@@ -1,0 +1,108 @@
+"""Follow the advice that comparisons give, and print what it gained:
+
+    python -m benchmarks.advice <data> <out>
+
+`<data>` is what `benchmarks.results_data` made. On each of three data sets a sweep is made that has one
+thing wrong; its answer is asked for advice, and the advised command is run as it stands. Printed are the
+mean test result of the setting to use, before and after, over three seeds; a sweep that does not have
+that thing wrong there, and so gets other advice, says so. Two hours on two cores."""
+
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from src.analysis.advice import setting_to_use
+from src.analysis.ranking import Comparison, rank_runs
+from src.analysis.read import read_runs
+
+COMMON = (
+    "seed=0,1,2",
+    "logger=csv",
+    "plots.figures=false",
+    "device.threads=1",
+    "hydra.sweeper.baselines=false",
+)
+# What is wrong, by the cause that the advice should name.
+SWEEPS = {
+    "collapsed": "loss=arcface optimizer.lr=0.1 schedule=constant",
+    "far_below_softmax": "loss=softmax,arcface optimizer.lr=0.03 model.embedding_dim=3",
+    "still_improving": "loss=arcface epochs=4 optimizer.lr=0.001",
+    "few_steps": "loss=arcface batch_size={half}",
+    "edge": "loss=arcface optimizer.lr=0.0001,0.0003",
+    "few_seeds": "loss=normface,cosface seed=0,1",
+}
+
+
+def data_sets(folder: Path) -> dict[str, tuple[str, int]]:
+    """Return, by name, the overrides of each data set, and a batch size of half of its images."""
+    letters = (
+        f"dataset=image_folder dataset.root={folder / 'letters'} dataset.size=[28,28] batch_size=16"
+    )
+    features = f"dataset=embeddings dataset.file={folder / 'features.npz'}"
+    return {
+        "digits": ("epochs=10", 512),
+        "40 letters × 10": (f"{letters} epochs=36 dataset.val_fraction=0.2", 128),
+        "features": (f"{features} epochs=10", 4096),
+    }
+
+
+def main(data: str, out: str) -> None:
+    folder = Path(out).resolve()
+    print(f"{'cause':18}{'data':17}{'before':>22}{'after':>22}  command")
+    for cause, sweep in SWEEPS.items():
+        for name, (overrides, half) in data_sets(Path(data).resolve()).items():
+            place = folder / f"{cause}-{name.split()[-1]}"
+            given = merged(overrides.split(), COMMON, sweep.format(half=half).split())
+            train(["-m", *given, f"hydra.sweep.dir={place}"])
+            before = compared(place)
+            advice = next((a for a in before.facts.advice if a.cause == cause), None)
+            if advice is None or advice.command is None:
+                others = ", ".join(a.cause for a in before.facts.advice) or "nothing"
+                print(f"{cause:18}{name:17}{result(before):>22}  advises {others}", flush=True)
+                continue
+            words = shlex.split(advice.command)[3:]
+            here = next((w.partition("=")[2] for w in words if w.startswith("hydra.sweep.dir=")), None)
+            after = Path(here) if here else place.with_name(f"{place.name}-followed")
+            train(words if here else ["-m", *without_m(words), f"hydra.sweep.dir={after}"])
+            print(f"{cause:18}{name:17}{result(before):>22}{result(compared(after)):>22}  ", end="")
+            print(advice.because, "->", shlex.join(set_apart(words, given)), flush=True)
+
+
+def merged(*parts) -> list[str]:
+    """Overrides, of which a later one replaces an earlier one of the same key."""
+    return list({each.partition("=")[0]: each for part in parts for each in part}.values())
+
+
+def without_m(words: list[str]) -> list[str]:
+    return [word for word in words if word != "-m"]
+
+
+def set_apart(words: list[str], given: list[str]) -> list[str]:
+    """What an advised command has that the first one had not."""
+    return [word for word in without_m(words) if word not in given and not word.startswith("hydra.")]
+
+
+def train(arguments: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "src.train", *arguments], capture_output=True, text=True
+    )
+    if done.returncode and "Traceback" in done.stderr:
+        sys.exit(done.stderr)
+
+
+def compared(place: Path) -> Comparison:
+    runs, problems = read_runs([place])
+    return rank_runs(runs, problems, runs[0].config.objective)
+
+
+def result(comparison: Comparison) -> str:
+    """The mean test result of the setting to use, and how far it may be off."""
+    own = setting_to_use(comparison, comparison.facts).test
+    if own.low is None:
+        return f"{100 * own.mean:.1f}"
+    return f"{100 * own.mean:.1f} ({100 * own.low:.1f} to {100 * own.high:.1f})"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
