@@ -19,7 +19,7 @@ from .config import Config
 from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, in_one_line
-from .evaluation import EVALUATIONS, METRICS
+from .evaluation import metric_named, metrics_of
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
@@ -139,13 +139,14 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     print(f"{name} on {counted(len(images), 'image')} of {classes}, {config.name('dataset')}")
     table = Table("metric")
     table.add_column("value", justify="right")
-    for metric in EVALUATIONS[name]:
+    asked = config.evaluation
+    for metric in metrics_of(name, asked.ranks, asked.map_at):
         value = evaluation.result.metrics.get(metric)
         if value is None:
             shown = "too few pairs or folds"
         else:
-            angle = METRICS[metric].unit == "angle"
-            shown = f"{value * METRICS[metric].display_factor:.2f}°" if angle else f"{value:.4f}"
+            angle = metric_named(metric).unit == "angle"
+            shown = f"{value * metric_named(metric).display_factor:.2f}°" if angle else f"{value:.4f}"
         table.add_row(metric, shown)
     Console(highlight=False).print(table)
     print(f"-> {out}")

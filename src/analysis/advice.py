@@ -5,7 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ..commands import command
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..losses import sufficient_scale
 from ..run.causes import Cause, causes, changed, gentler, has_fixed_scale
 from ..run.folder import RunFolder
@@ -93,7 +93,7 @@ def far_below_softmax(comparison, facts) -> list[Advice]:
         if not (has_fixed_scale(config) and classes > 2):
             continue
         if config.scale.value and config.scale.value > SCALE_TOO_LARGE * sufficient_scale(classes):
-            gap = METRICS[comparison.metric].format(behind, True).lstrip("+")
+            gap = metric_named(comparison.metric).format(behind, True).lstrip("+")
             scale = f"scale {config.scale.value:g} is large for {classes} classes"
             because = f"{loss} is {gap} below softmax: {scale}"
             found.append(Advice("far_below_softmax", because, again(own[0], {"scale": "adacos"})))
@@ -170,7 +170,7 @@ def saturated(comparison, facts) -> list[Advice]:
     if not facts.undecided or facts.undecided.why == "collapsed":
         return []
     folder = os.path.relpath(comparison.settings[0].runs[0].folder.parent)
-    name = METRICS[comparison.metric].label
+    name = metric_named(comparison.metric).label
     because = f"{name} cannot tell the settings apart"
     if facts.undecided.other:
         other = facts.undecided.other.metric

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from .. import plots
-from ..evaluation import METRICS, Metric
+from ..evaluation import Metric, metric_named
 from ..foreign import array_shape, read_arrays
 from ..run.folder import RunFolder
 from .facts import effects_to_show
@@ -35,7 +35,7 @@ class Captioned(NamedTuple):
 def comparison_figures(comparison: Comparison, spheres: list[plots.Sphere]) -> dict[str, Captioned]:
     """Return the figures of a comparison by file name; `spheres` as `plots.aligned_spheres` leaves them.
     A figure that would show the same value everywhere is left out, but for the ranking."""
-    metric = METRICS[comparison.metric]
+    metric = metric_named(comparison.metric)
     shared, labels = split_shared([setting.label for setting in comparison.settings])
     figures = {}
     if len(comparison.settings) > 1:
@@ -112,8 +112,8 @@ def drawn(metric: Metric, values: Iterable[float]) -> list[float]:
 
 
 def axis_label(metric: str) -> str:
-    lower = "" if METRICS[metric].higher_is_better else ", lower is better"
-    return METRICS[metric].axis_label + lower
+    lower = "" if metric_named(metric).higher_is_better else ", lower is better"
+    return metric_named(metric).axis_label + lower
 
 
 def vary(*several: Iterable[float]) -> bool:
@@ -123,7 +123,7 @@ def vary(*several: Iterable[float]) -> bool:
 
 
 def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Figure:
-    settings, metric = comparison.settings, METRICS[comparison.metric]
+    settings, metric = comparison.settings, metric_named(comparison.metric)
     intervals = [drawn_interval(comparison.metric, setting.test) for setting in settings]
     lows, highs = (
         [d[end] if s.test.low is not None else None for d, s in zip(intervals, settings, strict=True)]
@@ -146,7 +146,7 @@ def ranking_figure(comparison: Comparison, labels: list[str], shared: str) -> Fi
 
 def losses_figure(comparison: Comparison) -> Figure:
     """The leader minus each other loss, with the widest interval that is known."""
-    which, metric = comparison.facts.which_loss, METRICS[comparison.metric]
+    which, metric = comparison.facts.which_loss, metric_named(comparison.metric)
     rows = []
     for gap in which.differences:
         ends = (gap.low, gap.high) if gap.classes_low is None else (gap.classes_low, gap.classes_high)
@@ -157,7 +157,7 @@ def losses_figure(comparison: Comparison) -> Figure:
 
 
 def effects_figure(comparison: Comparison) -> Figure:
-    metric = METRICS[comparison.metric]
+    metric = metric_named(comparison.metric)
     rows = [
         (
             f"{effect.factor}{f' of {effect.loss}' if effect.loss else ''}: {effect.level} rather than "
@@ -203,7 +203,7 @@ def margin_figures(comparison: Comparison) -> dict[str, Captioned]:
         scales = {scale_of(setting) for setting in own} - {None}
         if len(margins) > 1 and len(scales) > 1:
             grids[loss] = margin_scale_grid(comparison.metric, own, sorted(margins), sorted(scales))
-    metric, label, figures = METRICS[comparison.metric], axis_label(comparison.metric), {}
+    metric, label, figures = metric_named(comparison.metric), axis_label(comparison.metric), {}
     if lines and vary(*(rows[:, 1:] for rows in lines.values()), *without_margin.values()):
         bounds = drawn(metric, bounds_of(metric))
         means = f"{label}, mean and {INTERVAL}"
@@ -223,7 +223,7 @@ def margin_scale_grid(
     for setting in reversed(settings):  # the best of several stays
         if scale_of(setting) is not None:
             place = scales.index(scale_of(setting)), margins.index(margin_of(setting))
-            grid[place] = setting.test.mean * METRICS[metric].display_factor
+            grid[place] = setting.test.mean * metric_named(metric).display_factor
     return margins, scales, grid
 
 
@@ -240,7 +240,7 @@ def losses_by_rate(
     columns, place = rate_columns(sorted(set(rates.values())))
     losses = list(dict.fromkeys(s.loss for s in comparison.settings if s.key in rates))
     values, chosen = np.full((len(losses), len(columns)), np.nan), [-1] * len(losses)
-    factor = METRICS[comparison.metric].display_factor
+    factor = metric_named(comparison.metric).display_factor
     for setting in comparison.settings:  # from the best down: the first of each stays
         if setting.key in rates:
             row, column = losses.index(setting.loss), place(rates[setting.key])
@@ -275,7 +275,7 @@ def losses_at_an_edge(comparison: Comparison) -> list[str]:
 
 
 def learning_curves(comparison: Comparison, labels: list[str], shared: str) -> dict[str, Captioned]:
-    metric = METRICS[comparison.metric]
+    metric = metric_named(comparison.metric)
     factor = metric.display_factor
     curves = {
         label: learning_curve(setting, comparison.metric)
@@ -307,9 +307,9 @@ def learning_curve(setting: Setting, metric: str) -> np.ndarray:
 
 def drawn_interval(metric: str, found: Interval) -> tuple[float, float, float]:
     """Mean, low and high end in the unit that is drawn, cut at the metric's bounds."""
-    factor = METRICS[metric].display_factor
+    factor = metric_named(metric).display_factor
     low, high = (found.mean if end is None else end for end in (found.low, found.high))
-    low, high = METRICS[metric].clip(low, high)
+    low, high = metric_named(metric).clip(low, high)
     return found.mean * factor, low * factor, high * factor
 
 

@@ -22,6 +22,7 @@ from ..durable import write_text
 from ..errors import UserError
 from ..evaluation import (
     Retrieval,
+    Search,
     measurable,
     metric_named,
     retrieval,
@@ -36,7 +37,7 @@ from ..evaluation.identification import (
     identification,
     identified_at,
 )
-from ..evaluation.retrieval import RANKS, retrieval_metrics
+from ..evaluation.retrieval import RANKS
 from ..losses import BadArgument
 from ..words import counted
 from .people import by_metric, classes_variance, pair_metrics_of_draws, weights_of_classes
@@ -152,11 +153,13 @@ def judge(
             f"{paths[0]}: all samples are of class {classes[0]}, so there is none to confuse"
         )
     place = torch.from_numpy(place)
-    rows = rows_of_roles(paths[0], given[0].roles)
-    asked = {"ranks": tuple(ranks), "map_at": map_at} | rows
-    pairs = None if rows else sample_pairs(place, PAIRS)
+    try:
+        search = Search(given[0].roles, ranks=tuple(ranks), map_at=map_at)
+    except ValueError as error:
+        raise UserError(f"{paths[0]}: {error}") from None
+    pairs = None if search.roles is not None else sample_pairs(place, PAIRS)
     sides = [
-        side(name, torch.from_numpy(one.features), place, pairs, asked)
+        side(name, torch.from_numpy(one.features), place, pairs, search)
         for name, one in zip(names_of(paths), given, strict=True)
     ]
     return judgement(sides, len(truth), len(classes), place.numpy())
@@ -269,33 +272,18 @@ def pooled(path: Path, given: Given, file: Path) -> Given:
     return Given(features.astype(np.float32), labels, found.names, roles)
 
 
-def rows_of_roles(path: Path, roles: np.ndarray | None) -> dict[str, Tensor]:
-    """The rows that are queries, and those that are in the gallery; nothing where there are no roles."""
-    if roles is None:
-        return {}
-    found = {
-        name: torch.from_numpy(np.flatnonzero(np.isin(roles, (role, "both"))))
-        for name, role in (("queries", "query"), ("gallery", "gallery"))
-    }
-    for name, rows in found.items():
-        if not len(rows):
-            raise UserError(f"{path}: no sample has a role among the {name}")
-    return found
-
-
 def side(
-    name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...] | None, asked: dict
+    name: str, features: Tensor, labels: Tensor, pairs: tuple[Tensor, ...] | None, search: Search
 ) -> Side:
-    retrieved = retrieval(features, labels, **asked)
+    retrieved = retrieval(features, labels, search)
     if not retrieved.metrics:
         why = "no class has two samples, so there is nothing to search"
         if pairs is None:
             why = "no query has a sample of its class in the gallery"
         raise UserError(f"{name}: {why}")
-    columns = retrieval_metrics(asked["ranks"], asked["map_at"])
-    found = Side(name, retrieved.metrics, {}, retrieved.per_query.numpy(), columns)
+    found = Side(name, retrieved.metrics, {}, retrieved.per_query.numpy(), search.metrics)
     if pairs is None:
-        return identified(found, retrieved, labels, asked["queries"])
+        return identified(found, retrieved, labels, search.rows("query"))
     scores = score_pairs(features, *pairs)
     found.draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
     found.metrics = found.metrics | verification(scores)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..run.advice import HANDFUL, in_words
 from ..words import counted
 from .ranking import Comparison
@@ -56,7 +56,7 @@ def handful(comparison: Comparison) -> list[str]:
     counts = comparison.best.runs[0].counts.get("test", {})
     if "classes" not in counts or not 0 < counts.get("images", HANDFUL) < HANDFUL:
         return []
-    metric = METRICS[comparison.metric]
+    metric = metric_named(comparison.metric)
     step = metric.resolution(counts)
     moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
     fold = " of each fold" * bool(comparison.best.folds)

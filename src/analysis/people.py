@@ -11,7 +11,7 @@ import numpy as np
 
 from ..evaluation import PairScores
 from ..evaluation.detection import min_dcf
-from ..evaluation.retrieval import RETRIEVAL_METRICS
+from ..evaluation.retrieval import retrieval_metrics
 from ..evaluation.verification import FARS, equal_error_rate
 from ..foreign import array_shape, read_arrays
 from .settings import Setting
@@ -28,13 +28,12 @@ def with_other_classes(
     """Our loss minus theirs with an interval for other seeds and other classes together; None where runs
     keep no results per query, as in a closed set, or where seeds have no interval."""
     seeds = family.difference(ours, theirs)
-    if metric not in RETRIEVAL_METRICS or seeds.low is None or family.folded:
+    if seeds.low is None or family.folded:
         return None
     repeats = [repeat for repeat in chosen[ours] if repeat in chosen[theirs]]
-    column = list(RETRIEVAL_METRICS).index(metric)
     gaps, labels = [], None
     for repeat in repeats:
-        sides = [query_results(chosen[loss][repeat], repeat, column) for loss in (ours, theirs)]
+        sides = [query_results(chosen[loss][repeat], repeat, metric) for loss in (ours, theirs)]
         if None in sides:
             return None
         (mine, own), (other, others) = sides
@@ -54,16 +53,20 @@ def with_other_classes(
     return Difference.of(seeds.estimate, range_quantile(len(family.names), both) / sqrt(2) * sqrt(total))
 
 
-def query_results(setting: Setting, repeat: Repeat, column: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """What each query of a run adds to a metric (Q,), and its class (Q,)."""
+def query_results(setting: Setting, repeat: Repeat, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
+    """What each query of a run adds to a metric (Q,), and its class (Q,); None if it is not kept."""
     run = next(run for run in setting.runs if run.repeat == repeat)
+    evaluation = run.config.evaluation
+    columns = retrieval_metrics(evaluation.ranks, evaluation.map_at)
+    if metric not in columns:
+        return None
     path = run.folder / "embeddings.npz"
     try:
-        rows, columns = array_shape(path, "per_query")
-        if columns != len(RETRIEVAL_METRICS):
+        rows, width = array_shape(path, "per_query")
+        if width != len(columns):
             return None
         kept = read_arrays(path, "per_query", "labels")
-        values, labels = kept["per_query"][:, column], kept["labels"]
+        values, labels = kept["per_query"][:, columns.index(metric)], kept["labels"]
         if labels.shape != (rows,):
             return None
     except Exception:  # none, or damaged: numpy and zlib raise anything

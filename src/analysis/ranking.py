@@ -9,7 +9,7 @@ import numpy as np
 from ..config import computed
 from ..datasets.files import name_some
 from ..errors import UserError
-from ..evaluation import METRICS
+from ..evaluation import METRICS, metric_named, metrics_among
 from .facts import Facts, find_facts
 from .read import RunRecord
 from .settings import (
@@ -68,12 +68,12 @@ class Comparison:
 
     @property
     def higher_is_better(self) -> bool:
-        return METRICS[self.metric].higher_is_better
+        return metric_named(self.metric).higher_is_better
 
     @property
     def sign(self) -> int:
         """1 if larger is better, else -1."""
-        return METRICS[self.metric].sign
+        return metric_named(self.metric).sign
 
     @property
     def codes(self) -> dict[str, int]:
@@ -107,7 +107,7 @@ def rank_runs(
     for an unknown metric or baseline, and if no run is finished."""
     finished = comparable(runs, metric)
     settings = group_by_setting(finished)
-    sign = METRICS[metric].sign
+    sign = metric_named(metric).sign
     pixels = [setting for setting in settings if setting.loss == "pixels"]
     pixels = pixels if len(pixels) < len(settings) else []
     for group in (pixels, [setting for setting in settings if setting not in pixels]):
@@ -137,7 +137,7 @@ def rank_runs(
 
 def comparable(runs: list[RunRecord], metric: str) -> list[RunRecord]:
     """The finished runs. Raises UserError if there are none, or not all have the metric."""
-    if metric not in METRICS:
+    if not metrics_among([metric]):
         raise UserError(f"--metric {metric}: choose one of {', '.join(METRICS)}")
     finished = [run for run in runs if run.is_done]
     if not finished:
@@ -146,7 +146,7 @@ def comparable(runs: list[RunRecord], metric: str) -> list[RunRecord]:
     measured = {run.name: run.measured for run in finished}
     without = [name for name, metrics in measured.items() if metric not in metrics]
     if without:
-        known = [name for name in METRICS if all(name in metrics for metrics in measured.values())]
+        known = metrics_among(set.intersection(*map(set, measured.values())))
         raise UserError(
             f"--metric {metric}: {name_some(without)} {'have' if len(without) > 1 else 'has'} none; all "
             f"runs have {', '.join(known) or 'none in common'}"
@@ -178,7 +178,7 @@ def expected_by_budget(settings: list[Setting], metric: str) -> dict[str, list[I
     chooses anew, so the intervals are for other seeds; for other settings there is none, since those of
     a grid are not drawn at random."""
     curves: dict[str, dict[Repeat, list[float]]] = {}
-    sign, shared = METRICS[metric].sign, max((s.shared for s in settings), default=0.0)
+    sign, shared = metric_named(metric).sign, max((s.shared for s in settings), default=0.0)
     for loss in dict.fromkeys(setting.loss for setting in settings):
         own = [setting for setting in settings if setting.loss == loss]
         both = [(setting.validation(metric), setting.values(metric)) for setting in own]

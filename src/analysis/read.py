@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from ..config import Config, setting
 from ..errors import UserError
-from ..evaluation import EVALUATIONS
+from ..evaluation import metrics_of
 from ..foreign import printable
 from ..run.folder import RunFolder, Summary, first_mistake
 from .statistics import Repeat
@@ -140,8 +140,9 @@ def check_metrics(metrics: dict[str, float] | None, what: str, config: Config) -
     """Raise ValueError unless the metric that the run was judged by is there."""
     if metrics is None and what == "validation":
         return
-    known = EVALUATIONS[config.evaluation.protocol]
+    evaluation = config.evaluation
+    known = metrics_of(evaluation.protocol, evaluation.ranks, evaluation.map_at)
     if not set(known) & set(metrics):
         raise ValueError(f"its summary.json has no metric in {what}")
-    if config.objective in tuple(known) and config.objective not in metrics:
+    if config.objective in known and config.objective not in metrics:
         raise ValueError(f"its summary.json has no number for {config.objective} in {what}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..durable import TEXT, write_csv, write_text
-from ..evaluation import METRICS
+from ..evaluation import metric_named, metrics_among
 from .phrases import INTERVAL, clipped, interval_text, number
 from .ranking import Comparison
 from .settings import Setting, shown_values
@@ -14,7 +14,7 @@ def write_tables(comparison: Comparison, out: Path) -> None:
     """`results.csv`, a row a run; `summary.csv`, a row a setting; and `facts.json`, the answer."""
     keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
-    had = [name for name in METRICS if any(name in (run.metrics or {}) for run in comparison.runs)]
+    had = metrics_among(name for run in comparison.runs for name in run.metrics or ())
     validated = [f"validation_{name}" for name in had]
     fold = ["fold"] * any(run.repeat.fold is not None for run in comparison.runs)
     rows = [["run", "state", "setting", *keys, "seed", *fold, *had, *validated, "seconds", "error"]]
@@ -53,7 +53,7 @@ def loss_rows(comparison: Comparison) -> list[list[str]]:
     which, metric = comparison.facts.which_loss, comparison.metric
     if not which:
         return []
-    title = METRICS[metric].label
+    title = metric_named(metric).label
     rows = [["loss", "settings", "folds" if comparison.facts.folds else "seeds", f"test {title}"]]
     rows[0] += [INTERVAL, f"{which.leader} minus it"]
     gaps = {gap.loss: gap for gap in which.differences}

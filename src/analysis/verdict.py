@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from ..evaluation import METRICS, Metric
+from ..evaluation import Metric, metric_named, metrics_among
 from .settings import Setting, family_of
 from .statistics import by_fold
 
@@ -46,8 +46,8 @@ def undecided(settings: list[Setting], metric: str) -> Undecided | None:
         return Undecided("collapsed")
     for split in SPLITS:
         means = means_on(split, settings, metric)
-        step = resolution(settings, METRICS[metric], split)
-        why = flat(means, METRICS[metric], step) if means else None
+        step = resolution(settings, metric_named(metric), split)
+        why = flat(means, metric_named(metric), step) if means else None
         if why:
             other = other_metric(settings, metric)
             return Undecided(why, split, min(means), max(means), step, other)
@@ -97,21 +97,21 @@ def other_metric(settings: list[Setting], metric: str) -> Other | None:
     none does, that spreads them over most of its own resolutions. Angles are left out: they measure what
     a loss trains, which is not always what it is good for."""
     best, most = None, (0, 0.0)
-    for name in METRICS:
-        if name == metric or name in BY_OWN_MARGIN or not METRICS[name].counted:
+    for name in metrics_among(settings[0].runs[0].metrics):
+        if name == metric or name in BY_OWN_MARGIN or not metric_named(name).counted:
             continue
         splits = {split: means_on(split, settings, name) for split in SPLITS}
         splits = {split: means for split, means in splits.items() if means}
-        steps = {split: resolution(settings, METRICS[name], split) for split in splits}
+        steps = {split: resolution(settings, metric_named(name), split) for split in splits}
         if "test" not in splits or any(
-            flat(means, METRICS[name], steps[split]) for split, means in splits.items()
+            flat(means, metric_named(name), steps[split]) for split, means in splits.items()
         ):
             continue
         split, means = next(iter(splits.items()))
         order = sorted(
             zip(means, settings, strict=True),
             key=lambda pair: pair[0],
-            reverse=METRICS[name].higher_is_better,
+            reverse=metric_named(name).higher_is_better,
         )
         first = order[0][1]
         family = family_of(settings, name)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..words import counted
 from .facts import Facts, LossDifference, effects_to_show
 from .notes import notes
@@ -32,8 +32,8 @@ def answer_sentences(comparison: Comparison) -> list[str]:
     env.filters |= filters(comparison)
     words = env.get_template("answer.txt").render(
         facts=facts,
-        title=METRICS[comparison.metric].label,
-        best_value=METRICS[comparison.metric].best,
+        title=metric_named(comparison.metric).label,
+        best_value=metric_named(comparison.metric).best,
         chosen_on=comparison.chosen_on,
         repeats=repeats(facts),
         sure=facts.which_setting is not None and facts.which_setting.low is not None,
@@ -47,7 +47,7 @@ def answer_sentences(comparison: Comparison) -> list[str]:
 
 
 def filters(comparison: Comparison) -> dict[str, Callable]:
-    metric, sign = METRICS[comparison.metric], comparison.sign
+    metric, sign = metric_named(comparison.metric), comparison.sign
 
     def value(number_: float, name: str | None = None) -> str:
         return number(name or comparison.metric, number_)
@@ -96,7 +96,7 @@ def filters(comparison: Comparison) -> dict[str, Callable]:
         "lead": lead,
         "step": step,
         "seeds_only": lambda found: gap(found.estimate) + ends(found.low, found.high),
-        "title": lambda name: METRICS[name].label,
+        "title": lambda name: metric_named(name).label,
         "names": enumerate_labels,
         "nearest": lambda gaps: min(gaps, key=lambda found: sign * found.estimate),
         "ahead": ahead,

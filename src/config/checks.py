@@ -77,6 +77,17 @@ def closed_sets_draw_no_pairs(config: Config) -> None:
         raise BadKey("evaluation.pairs", config.evaluation.pairs, "evaluation=closed_set draws no pairs")
 
 
+@reads("evaluation")
+def only_open_sets_are_searched(config: Config) -> None:
+    evaluation = config.evaluation
+    for name, unused in (("ranks", [1, 5, 10]), ("map_at", None)):
+        value = getattr(evaluation, name)
+        if value != unused and evaluation.protocol != "open_set":
+            raise BadKey(f"evaluation.{name}", value, "only evaluation=open_set searches")
+    if sorted(set(evaluation.ranks)) != evaluation.ranks:
+        raise BadKey("evaluation.ranks", evaluation.ranks, "expected rising numbers, as in [1,10,100]")
+
+
 @reads("dataset")
 def one_fold_is_tested(config: Config) -> None:
     folds, fold = config.dataset.folds, config.dataset.fold
@@ -104,11 +115,12 @@ def disabled_logger_has_no_settings(config: Config) -> None:
 
 @reads("evaluation", "objective", classes=True)
 def objective_is_measured(config: Config) -> None:
-    from ..evaluation import EVALUATIONS
+    from ..evaluation import metrics_of
 
-    known, protocol = EVALUATIONS[config.evaluation.protocol], config.evaluation.protocol
-    if config.objective not in tuple(known):
-        why = f"choose one of {', '.join(known)} (evaluation={protocol})"
+    evaluation = config.evaluation
+    known = metrics_of(evaluation.protocol, evaluation.ranks, evaluation.map_at)
+    if config.objective not in known:
+        why = f"choose one of {', '.join(known)} (evaluation={evaluation.protocol})"
         raise BadKey("objective", config.objective, why)
 
 

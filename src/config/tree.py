@@ -152,6 +152,12 @@ class Evaluation(Group):
     pairs: Annotated[Whole, Field(ge=10)] | None = key(
         None, "pairs drawn for verification, same and different each; null: every pair"
     )
+    ranks: Annotated[list[Annotated[Whole, Field(ge=1)]], Field(min_length=1)] = key(
+        [1, 5, 10], "k of Recall@k in open sets", neutral=[1, 5, 10]
+    )
+    map_at: Annotated[Whole, Field(ge=1)] | None = key(
+        None, "K of mAP@K in open sets, besides MAP@R; null: not measured"
+    )
 
 
 class Device(Group):

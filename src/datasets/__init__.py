@@ -22,7 +22,7 @@ from .mnist import fashion_mnist, kmnist, mnist
 from .omniglot import omniglot
 from .pairs import pairs
 from .recordio import recordio
-from .retrieval_sets import cars196, cub, sop
+from .retrieval_sets import cars196, cub, inshop, market1501, sop
 from .sharing import share_images
 from .splits import Dataset, Dealt, Labelled, Pairs, Source, Split, StreamedSplit
 from .synthetic import synthetic, von_mises_fisher
@@ -56,9 +56,11 @@ __all__ = [
     "fingerprint_of",
     "huggingface",
     "image_folder",
+    "inshop",
     "kmnist",
     "load",
     "manifest",
+    "market1501",
     "mnist",
     "omniglot",
     "pairs",

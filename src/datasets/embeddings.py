@@ -11,7 +11,7 @@ from .limits import check_file, check_zip, printable
 from .options import File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_features
-from .tables import Table, found, part_at, read_parquet, text_at
+from .tables import Table, found, part_at, read_parquet, role_at, text_at
 
 MOST_BYTES = 2**37
 FEATURE_FILES = (".npz", ".npy", ".parquet")
@@ -19,7 +19,6 @@ FEATURES = ("features", "embeddings", "embedding")  # what such an array is call
 LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
 ROLES = ("roles", "role")
-ROLE_NAMES = ("query", "gallery", "both")
 
 
 class Arrays(NamedTuple):
@@ -47,9 +46,12 @@ def embeddings(
     """The features in `root`/`file`, as float32 "images" (1, 1, F):
 
     .npz      arrays `features` (N, F), also called `embeddings`, and `labels` (N,), numbers or text;
-              `classes`, `names` and `splits`, if they are there: what `src.embed` writes
+              `classes`, `names`, `splits` and `roles`, if they are there: what `src.embed` writes
     .npy      features (N, F), with the labels (N,) in another such file, `labels`
-    .parquet  a column `features` of lists, a column `label`, perhaps a column `split`
+    .parquet  a column `features` of lists, a column `label`, perhaps columns `split` and `role`
+
+    With roles, those of test samples that are `query` or `both` search those that are `gallery` or
+    `both`; samples to train on have none.
 
     They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
     samples. Raises ValueError, with the row, for what is no number, no label or no known split,
@@ -154,7 +156,9 @@ def read_lists(path: Path) -> Arrays:
     def there(names: tuple[str, ...]) -> np.ndarray | None:
         return next((column(name) for name in names if name in others.columns), None)
 
-    kept = {"splits": there(SPLITS), "roles": there(ROLES), "names": there(("names", "name"))}
+    roles = next((others.columns[name] for name in ROLES if name in others.columns), None)
+    roles = None if roles is None else np.array([each or "" for each in roles])
+    kept = {"splits": there(SPLITS), "roles": roles, "names": there(("names", "name"))}
     return Arrays(flat.reshape(len(lists), -1), column(of(LABELS)), **kept, first=1)
 
 
@@ -182,10 +186,9 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         splits = arrays.splits.tolist()
         parts = np.array([part_at(table, splits, row) for row in range(count)])
     names, roles = (None if each is None else each.astype(str) for each in (arrays.names, arrays.roles))
-    if roles is not None and not np.isin(roles, ROLE_NAMES).all():
-        row = int((~np.isin(roles, ROLE_NAMES)).argmax())
-        expected = ", ".join(ROLE_NAMES)
-        raise ValueError(f"{table.place(row)}: role {roles[row][:100]!r}, expected one of {expected}")
+    if roles is not None:
+        for row in range(count):
+            role_at(table, roles, row, parts[row])
     labels = label_texts(table, arrays)
     return Samples(str(path), features[:, None, None, :], labels, names, parts, roles=roles)
 

@@ -53,7 +53,7 @@ def load(
 
     def on_device(part: Labelled) -> Split:
         labels = torch.from_numpy(part.labels.astype(np.int64)).to(device)
-        details = (loaded.mean, loaded.std, part.classes, part.names, part.pairs)
+        details = (loaded.mean, loaded.std, part.classes, *part[3:])
         if isinstance(part.images, Files):
             return StreamedSplit(part.images, labels, *details)
         return Split(torch.from_numpy(part.images).to(device), labels, *details)
@@ -272,7 +272,7 @@ def statistics(images: np.ndarray | Files, standardise: bool = False) -> tuple[l
 
 
 def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
-    """A hash of names, labels, pairs, shapes, sizes of files and a `sample` of pixels, sixteen
+    """A hash of names, labels, pairs, roles, shapes, sizes of files and a `sample` of pixels, sixteen
     hexadecimal digits. `files` are the parts as they were read, `parts` the same, perhaps in memory."""
     digest = hashlib.sha256()
     for split, part in files.items():
@@ -281,6 +281,9 @@ def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
         digest.update(part.labels.astype(np.int64).tobytes())
         for paired in part.pairs or ():
             digest.update(np.ascontiguousarray(paired))
+        for values in (part.roles, part.cameras):
+            if values is not None:
+                digest.update(repr(values.tolist()).encode())
         if isinstance(part.images, Files):
             digest.update(repr(part.images.sizes()).encode())
         digest.update(np.ascontiguousarray(sample(parts[split].images)))

@@ -10,7 +10,7 @@ from .files import Files, composed, name_some
 from .options import Column, File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_images
-from .tables import Table, column, found, part_at, read_table, text_at
+from .tables import Table, column, found, part_at, read_table, role_at, text_at
 
 WINDOWS = re.compile(r"^[A-Za-z]:/|\\")
 
@@ -23,14 +23,20 @@ def manifest(
     path_column: Column = "path",
     label_column: Column = "label",
     split_column: Column = "split",
+    role_column: Column = "role",
+    camera_column: Column = "camera",
 ) -> Samples:
     """The images that the table `root`/`file` lists: a CSV, TSV, JSON lines or Parquet file with a
     column of paths, from the table's folder or absolute, and one of labels. A column `split` of train,
-    val (or validation) and test says which are which. Other columns are not used, and named in a note.
+    val (or validation) and test says which are which. With a column `role`, test images that are
+    `query` or `both` search those that are `gallery` or `both`; with a column `camera` as well, images
+    of one class and camera do not count for each other. Other columns are not used, and named in a
+    note.
 
     Raises ValueError that names the line of an image that is listed twice, and of a label or split that
     is missing or unknown."""
-    return read_listed(read_table(found(root, file)), path_column, label_column, split_column)
+    optional = {"split": split_column, "role": role_column, "camera": camera_column}
+    return read_listed(read_table(found(root, file)), path_column, label_column, optional)
 
 
 class ListedFiles(Files):
@@ -61,18 +67,21 @@ def joined(where: str, listed: list[Samples]) -> Samples:
     return Samples(where, images, *map(np.concatenate, each), notes=notes)
 
 
-def read_listed(table: Table, path_column: str, label_column: str, split_column: str) -> Samples:
-    """The images that a table lists."""
+def read_listed(table: Table, path_column: str, label_column: str, optional: dict[str, str]) -> Samples:
+    """The images that a table lists; `optional` names the columns of their split, role and camera."""
     folder = table.file.parent
     paths, labels = (
         column(table, path_column, "path_column"),
         column(table, label_column, "label_column"),
     )
-    if split_column != "split":
-        column(table, split_column, "split_column")
-    splits = table.columns.get(split_column)
+    for what, name in optional.items():
+        if name != what:
+            column(table, name, f"{what}_column")
+    splits, roles, cameras = (
+        table.columns.get(optional.get(what)) for what in ("split", "role", "camera")
+    )
     first_row: dict[str, int] = {}
-    listed: list[tuple[str, str, str, str]] = []
+    listed: list[tuple[str, ...]] = []
     for row in range(len(table.numbers)):
         typed = text_at(table, paths, row, path_column)
         path = os.path.normpath(os.path.join(folder, os.path.expanduser(typed)))
@@ -88,10 +97,16 @@ def read_listed(table: Table, path_column: str, label_column: str, split_column:
         label = composed(text_at(table, labels, row, label_column))
         part = NOT_SPLIT if splits is None else part_at(table, splits, row)
         name = composed(os.path.relpath(path, folder))  # the same in any place
-        listed.append((path, label, name, part))
-    paths, *columns = (np.array(values) for values in zip(*listed, strict=True))
+        role = role_at(table, roles, row, part) if roles else ""
+        camera = text_at(table, cameras, row, "camera") if cameras and role else ""
+        listed.append((path, label, name, part, role, camera))
+    paths, *columns, role, camera = (np.array(values) for values in zip(*listed, strict=True))
     rows = np.arange(len(paths))
     files = ListedFiles(paths, [table], np.stack([0 * rows, rows], 1))
-    unused = [name for name in table.columns if name not in (path_column, label_column, split_column)]
+    used = (path_column, label_column, *optional.values())
+    unused = [name for name in table.columns if name not in used]
     notes = (f"{table.file}: columns that are not used: {name_some(unused)}",) if unused else ()
-    return Samples(str(table.file), files, *columns, notes=notes)
+    samples = Samples(str(table.file), files, *columns, notes=notes)
+    if not roles:
+        return samples
+    return samples._replace(roles=role, cameras=camera if cameras else None)

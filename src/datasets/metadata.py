@@ -41,7 +41,7 @@ def read_metadata(root: Path, tables: dict[str, Table]) -> Samples:
     are the parts."""
     every = []
     for part, table in tables.items():
-        listed = read_listed(table, FILE_NAME, LABEL, "split")
+        listed = read_listed(table, FILE_NAME, LABEL, {"split": "split"})
         if part != NOT_SPLIT:
             listed = listed._replace(
                 parts=np.full(len(listed.labels), part),

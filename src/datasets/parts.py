@@ -15,6 +15,7 @@ PART_NAMES |= dict.fromkeys(("test", "testing"), "test")
 # And what they call parts of which it is not known whether they validate or test.
 OTHER_PARTS = {"eval", "evaluation", "gallery", "holdout", "probe", "query"}
 IN_WORDS = {"train": "training", "val": "validation", "test": "test"}
+ROLES = ("query", "gallery", "both")
 NOT_SPLIT = ""  # stands for the one part of data that are not divided
 
 

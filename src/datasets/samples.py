@@ -11,14 +11,14 @@ from .files import Files, common_shape
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, check_classes, draw_test, relabelled
-from .splits import Labelled, Source
+from .splits import Labelled, Source, picked
 
 
 class Samples(NamedTuple):
     """Images of no certain shape yet, or features, found in a place that messages call `where`. Of each
     the label as text, the name, and the part that it is of, `NOT_SPLIT` or train, val or test. `empty`
-    classes have no image; `notes` and `standardise` are those of a `Source`; `roles` are those of judged
-    embeddings, which training does not read."""
+    classes have no image; `notes` and `standardise` are those of a `Source`, `roles` and `cameras` those
+    of a `Labelled`."""
 
     where: str
     images: Files | np.ndarray
@@ -29,11 +29,11 @@ class Samples(NamedTuple):
     notes: tuple[str, ...] = ()
     standardise: bool = False
     roles: np.ndarray | None = None
+    cameras: np.ndarray | None = None
 
     def pick(self, rows: np.ndarray) -> "Samples":
-        names = None if self.names is None else self.names[rows]
-        images, labels, parts = self.images[rows], self.labels[rows], self.parts[rows]
-        return self._replace(images=images, labels=labels, names=names, parts=parts)
+        each = ("images", "labels", "names", "parts", "roles", "cameras")
+        return self._replace(**{name: picked(getattr(self, name), rows) for name in each})
 
 
 def followed_by(make: Callable[..., Source]) -> Callable:
@@ -194,5 +194,8 @@ def labelled(samples: Samples, shape: tuple[int, int, int] | None = None) -> dic
         own = samples.pick(np.flatnonzero(samples.parts == part))
         images = own.images.shaped(shape) if shape else own.images
         classes, labels = np.unique(own.labels, return_inverse=True)
-        parts[str(part)] = Labelled(images, labels, tuple(classes.tolist()), own.names)
+        found = Labelled(images, labels, tuple(classes.tolist()), own.names)
+        if own.roles is not None and (own.roles != "").any():
+            found = found._replace(roles=own.roles, cameras=own.cameras)
+        parts[str(part)] = found
     return parts

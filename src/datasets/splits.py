@@ -25,13 +25,16 @@ class Pairs(NamedTuple):
 
 class Labelled(NamedTuple):
     """One split as a reader returns it: images as bytes (N, channels, height, width) or as files, labels
-    (N,) that index `classes`, and, for images from files, their `names` (N,) of str."""
+    (N,) that index `classes`, and, for images from files, their `names` (N,) of str. Of an open set's
+    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known."""
 
     images: np.ndarray | Files
     labels: np.ndarray
     classes: tuple[str, ...]
     names: np.ndarray | None = None
     pairs: Pairs | None = None
+    roles: np.ndarray | None = None
+    cameras: np.ndarray | None = None
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
         """The samples in `rows` (indices or a mask). With `classes` (indices), only those classes remain
@@ -41,8 +44,8 @@ class Labelled(NamedTuple):
             new_label = np.full(len(self.classes), -1)
             new_label[classes] = np.arange(len(classes))
             labels, class_names = new_label[labels], tuple(self.classes[i] for i in classes)
-        names = None if self.names is None else self.names[rows]
-        return Labelled(self.images[rows], labels, class_names, names)
+        details = {name: picked(getattr(self, name), rows) for name in ("names", "roles", "cameras")}
+        return Labelled(self.images[rows], labels, class_names, **details)
 
     def split_samples(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled]":
         """Two parts with the same classes. The second gets `fraction` of each class's samples, drawn by
@@ -67,6 +70,11 @@ class Labelled(NamedTuple):
             self.pick(np.isin(self.labels, chosen), np.sort(chosen))
             for chosen in (order[count:], order[:count])
         )
+
+
+def picked(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
+    """Some of the values, if there are any."""
+    return None if values is None else values[rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,9 +126,12 @@ class Split:
         classes: tuple[str, ...] = (),
         names: np.ndarray | None = None,
         pairs: Pairs | None = None,
+        roles: np.ndarray | None = None,
+        cameras: np.ndarray | None = None,
     ):
         self.images = images
         self.labels, self.classes, self.names, self.pairs = labels, classes, names, pairs
+        self.roles, self.cameras = roles, cameras
         self.normalise_by(mean, std)
         if isinstance(images, Tensor):
             self.images = images.to(memory_format=torch.channels_last)

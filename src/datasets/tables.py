@@ -12,7 +12,7 @@ from typing import NamedTuple
 from ..losses import BadArgument
 from .files import name_some
 from .limits import check_file, printable
-from .parts import PART_NAMES
+from .parts import NOT_SPLIT, PART_NAMES, ROLES
 
 MOST_BYTES = 2**32
 # The delimiter of each kind; semicolons are what spreadsheets write where the comma is decimal.
@@ -184,6 +184,16 @@ def part_at(table: Table, splits: list, row: int) -> str:
     if said.lower() not in PART_NAMES:
         raise ValueError(f"{table.place(row)}: split {said[:60]!r} is none of train, val and test")
     return PART_NAMES[said.lower()]
+
+
+def role_at(table: Table, roles: Sequence[str], row: int, part: str) -> str:
+    """The role of a row in searches; one that is trained on needs none. Raises ValueError, with its
+    line, for another name."""
+    said = str(roles[row] or "")
+    if said not in ROLES and (said or part in (NOT_SPLIT, "test")):
+        expected = ", ".join(ROLES)
+        raise ValueError(f"{table.place(row)}: role {said[:100]!r}, expected one of {expected}")
+    return said
 
 
 def found(root: Path, file: str, option: str = "file") -> Path:

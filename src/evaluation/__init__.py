@@ -1,5 +1,7 @@
 """Metrics of embeddings, for classes trained on and for new ones: tensors in, numbers out."""
 
+import re
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -11,7 +13,15 @@ from .detection import DETECTION_METRICS
 from .geometry import GEOMETRY_METRICS, geometry, measurable, widest_angle
 from .identification import IDENTIFICATION_METRICS
 from .metrics import Metric
-from .retrieval import RETRIEVAL_METRICS, Retrieval, retrieval
+from .retrieval import (
+    ALL_BY_ALL,
+    RANKS,
+    RETRIEVAL_METRICS,
+    Retrieval,
+    Search,
+    retrieval,
+    retrieval_metrics,
+)
 from .verification import (
     RARE_METRICS,
     VERIFICATION_METRICS,
@@ -25,12 +35,7 @@ from .verification import (
     verification,
 )
 
-# The names of each evaluation's metrics.
-EVALUATIONS: dict[str, tuple[str, ...]] = {
-    "closed_set": (*CLOSED_SET_METRICS, *GEOMETRY_METRICS),
-    "open_set": (*RETRIEVAL_METRICS, *VERIFICATION_METRICS, *GEOMETRY_METRICS),
-    "verification": tuple(VERIFICATION_METRICS),
-}
+EVALUATIONS = ("closed_set", "open_set", "verification")
 METRICS: dict[str, Metric] = (
     CLOSED_SET_METRICS
     | GEOMETRY_METRICS
@@ -42,9 +47,34 @@ METRICS: dict[str, Metric] = (
 )
 
 
+ANY_RANK = re.compile(r"(recall|map)_at_[1-9]\d*")
+
+
 def metric_named(name: str) -> Metric:
-    """Return the metric of a name: one of METRICS, or `recall_at_<k>` or `map_at_<k>` for any k."""
-    return METRICS.get(name) or Metric.share(name, "queries")
+    """Return the metric of a name: one of METRICS, or `recall_at_<k>` or `map_at_<k>` for any k. Raises
+    KeyError for another."""
+    if name not in METRICS and ANY_RANK.fullmatch(name):
+        return Metric.share(name, "queries")
+    return METRICS[name]
+
+
+def metrics_among(names: Iterable[str]) -> list[str]:
+    """Return those names that are metrics', in the order of METRICS; further ranks follow."""
+    names = set(names)
+    further = [name for name in names - METRICS.keys() if ANY_RANK.fullmatch(name)]
+    by_rank = sorted(further, key=lambda name: (name.partition("_")[0], int(name.rpartition("_")[2])))
+    return [name for name in METRICS if name in names] + by_rank
+
+
+def metrics_of(
+    protocol: str, ranks: Sequence[int] = RANKS, map_at: int | None = None
+) -> tuple[str, ...]:
+    """Return the names of an evaluation's metrics; `ranks` and `map_at` are those of `retrieval`."""
+    if protocol == "closed_set":
+        return (*CLOSED_SET_METRICS, *GEOMETRY_METRICS)
+    if protocol == "verification":
+        return tuple(VERIFICATION_METRICS)
+    return (*retrieval_metrics(ranks, map_at), *VERIFICATION_METRICS, *GEOMETRY_METRICS)
 
 
 __all__ = [
@@ -56,6 +86,7 @@ __all__ = [
     "PairScores",
     "Retrieval",
     "Roc",
+    "Search",
     "closed_set",
     "collapse",
     "counts",
@@ -64,6 +95,8 @@ __all__ = [
     "lowest_far",
     "measurable",
     "metric_named",
+    "metrics_among",
+    "metrics_of",
     "retrieval",
     "roc",
     "sample_pairs",
@@ -92,13 +125,15 @@ def evaluate(
     embeddings: Tensor,
     labels: Tensor,
     pairs: tuple[Tensor, ...] | None = None,
+    search: Search = ALL_BY_ALL,
 ) -> Evaluated:
     """Return the evaluation `name`, one of EVALUATIONS, of embeddings (N, D) with labels (N,).
 
     A closed set is judged by the head's prototypes (C, D), verification by `pairs` (first, second, same,
-    fold; each (P,)), and an open set by `pairs` and by nearest neighbours. A metric that is not a finite
-    number is absent; so are all unless the embeddings are `measurable`, and those of pairs of more than
-    MOST_COMPARED prototypes. Raises ValueError for another name, and for missing pairs."""
+    fold; each (P,)), and an open set by `pairs` and by nearest neighbours, in a `search`. A metric that
+    is not a finite number is absent; so are all unless the embeddings are `measurable`, and those of
+    pairs of more than MOST_COMPARED prototypes. Raises ValueError for another name, and for missing
+    pairs."""
     if name not in EVALUATIONS:
         raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
     if name != "closed_set" and pairs is None:
@@ -113,6 +148,6 @@ def evaluate(
     scores = score_pairs(embeddings, *pairs)
     if name == "verification":
         return Evaluated(verification(scores), scores=scores)
-    retrieved = retrieval(embeddings, labels)
+    retrieved = retrieval(embeddings, labels, search)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     return Evaluated(metrics, retrieved=retrieved, scores=scores)

@@ -1,12 +1,17 @@
 """Sizes of a split, which say how much one image more or less changes a metric."""
 
+import torch
 from torch import Tensor
 
+from .retrieval import ALL_BY_ALL, Search
 
-def counts(labels: Tensor, pairs: tuple[Tensor, ...] | None = None) -> dict[str, int]:
-    """Count images, classes, images in the smallest class, queries (images whose class has another) and
-    pairs, by the names in Metric.counted, of labels (N,) and pairs (first, second, same, fold; each
-    (P,))."""
+
+def counts(
+    labels: Tensor, pairs: tuple[Tensor, ...] | None = None, search: Search = ALL_BY_ALL
+) -> dict[str, int]:
+    """Count images, classes, images in the smallest class, queries (images whose class has another to be
+    found) and pairs, by the names in Metric.counted, of labels (N,), pairs (first, second, same, fold;
+    each (P,)) and a search."""
     sizes = labels.unique(return_counts=True)[1].cpu()
     numbers = {
         "images": len(labels),
@@ -14,6 +19,9 @@ def counts(labels: Tensor, pairs: tuple[Tensor, ...] | None = None) -> dict[str,
         "smallest_class": int(sizes.min()) if len(sizes) else 0,
         "queries": int(sizes[sizes > 1].sum()),
     }
+    if search.roles is not None:
+        queries, gallery = (labels.cpu()[search.rows(role)] for role in ("query", "gallery"))
+        numbers["queries"] = int(torch.isin(queries, gallery).sum())
     if pairs is not None:
         _, _, same, fold = pairs
         numbers["same_pairs"], numbers["different_pairs"] = int(same.sum()), int((~same).sum())

@@ -39,7 +39,7 @@ class Results:
     pair_medians: np.ndarray | None = None
     far: np.ndarray | None = None
     tar: np.ndarray | None = None
-    # Of an open set (N, M): what each image as a query adds to each of RETRIEVAL_METRICS.
+    # Of an open set (N, M): what each image as a query adds to each metric of a search.
     per_query: np.ndarray | None = None
     # Of an open set: rows (Q,) of some queries and (Q, K) of their nearest neighbours, and their images.
     queries: np.ndarray | None = None
@@ -75,8 +75,9 @@ class Results:
     def pick_neighbours(self, nearest: np.ndarray, split: Split) -> None:
         """Keep some queries and their nearest neighbours, from rows `nearest` (N, K): where possible,
         half of the queries have a wrong nearest neighbour."""
+        asked = ~np.isnan(self.per_query[:, 0])
         correct = self.labels[nearest[:, 0]] == self.labels
-        picked = [evenly(np.flatnonzero(mask), QUERIES // 2) for mask in (correct, ~correct)]
+        picked = [evenly(np.flatnonzero(asked & mask), QUERIES // 2) for mask in (correct, ~correct)]
         self.queries = np.concatenate(picked)
         self.neighbours = nearest[self.queries, :NEIGHBOURS]
         images = split.thumbnails(np.concatenate([self.queries, self.neighbours.ravel()]))

@@ -1,8 +1,11 @@
-"""Retrieval: each sample is a query for its class, and all other samples are searched."""
+"""Retrieval: each sample is a query for its class, and all other samples are searched; or queries search
+a gallery."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,13 +26,52 @@ BLOCK = 64  # columns of which the maximum is taken first
 class Retrieval(NamedTuple):
     """`metrics` by name, empty if no query has a relevant sample; `per_query` (N, M), what each sample
     adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
-    each query, nearest first, K at most 10; `cosine` (N,), of the nearest. Of embeddings that are not
-    `measurable` there are no metrics, and K = 0."""
+    each query, nearest first, K at most 10, -1 for what is no query; `cosine` (N,), of the nearest. Of
+    embeddings that are not `measurable` there are no metrics, and K = 0."""
 
     metrics: dict[str, float]
     per_query: Tensor
     nearest: Tensor
     cosine: Tensor
+
+
+@dataclass(frozen=True)
+class Search:
+    """Which samples search which, and what is measured.
+
+    Args:
+        roles: (N,) of text: query, gallery or both; None: every sample searches all others.
+        cameras: (N,) of numbers: samples of a query's class and camera do not count for it, as in the
+            re-identification of persons; None: all count.
+        ranks: k of Recall@k, each from 1.
+        map_at: K of mAP@K; None: not measured.
+
+    Raises ValueError if there are no queries or no gallery.
+    """
+
+    roles: np.ndarray | None = None
+    cameras: np.ndarray | None = None
+    ranks: tuple[int, ...] = RANKS
+    map_at: int | None = None
+
+    def __post_init__(self):
+        if self.roles is None:
+            return
+        for role, what in (("query", "a query"), ("gallery", "in the gallery")):
+            if not len(self.rows(role)):
+                raise ValueError(f"no sample is {what}")
+
+    def rows(self, role: str) -> Tensor:
+        """The rows (n,) that are queries, or that are in the gallery."""
+        return torch.from_numpy(np.flatnonzero(np.isin(self.roles, (role, "both"))))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """The names of the metrics, in the order of `Retrieval.per_query`."""
+        return retrieval_metrics(self.ranks, self.map_at)
+
+
+ALL_BY_ALL = Search()
 
 
 def top_columns(values: Tensor, k: int) -> Tensor:
@@ -55,44 +97,49 @@ def retrieval_metrics(ranks: Sequence[int] = RANKS, map_at: int | None = None) -
 def retrieval(
     embeddings: Tensor,
     labels: Tensor,
+    search: Search = ALL_BY_ALL,
     tile: int = TILE,
-    *,
-    queries: Tensor | None = None,
-    gallery: Tensor | None = None,
-    ranks: Sequence[int] = RANKS,
-    map_at: int | None = None,
 ) -> Retrieval:
-    """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time. The rows
-    `queries` (Q,) search the rows `gallery` (G,), without themselves; default, all search all.
+    """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time. A query never
+    finds itself.
 
-    recall_at_k  share of queries with a sample of their class among the k nearest, for each of `ranks`
+    recall_at_k  share of queries with a sample of their class among the k nearest, for each k
     r_precision  share of the query's class among the R nearest, where R is the number of other samples
                  of that class in the gallery; mean over queries
     map_at_r     1/R · Σ of the precision among the i nearest, over those i ≤ R whose sample is of the
                  query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
-    map_at_K     1/min(R, K) · Σ of the same, over i ≤ K, for K = `map_at`; mean over queries (GLDv2,
-                 arXiv 2004.01804)
+    map_at_K     1/min(R, K) · Σ of the same, over i ≤ K; mean over queries (GLDv2, arXiv 2004.01804);
+                 K ≥ N gives the mean average precision of whole rankings
 
     A sample whose class has no other in the gallery is searched for, but counts for no metric."""
     count, device = len(embeddings), embeddings.device
-    names = retrieval_metrics(ranks, map_at)
+    ranks, map_at, names = search.ranks, search.map_at, search.metrics
     per_query = torch.full((count, len(names)), torch.nan, device=device)
     cosine = torch.full((count,), torch.nan, device=device)
     if not measurable(embeddings):
         return Retrieval({}, per_query, torch.empty(count, 0, dtype=torch.int64, device=device), cosine)
     every = torch.arange(count, device=device)
-    asked = every if queries is None else queries.to(device)
-    pool = every if gallery is None else gallery.to(device)
+    asked, pool = every, every
+    if search.roles is not None:
+        asked, pool = (search.rows(role).to(device) for role in ("query", "gallery"))
     place = torch.full((count,), -1, device=device)  # of each sample in the gallery
     place[pool] = torch.arange(len(pool), device=device)
     x = directions(embeddings)
-    searched, of_gallery = (x, labels) if gallery is None else (x[pool], labels[pool])
-    relevant = torch.bincount(of_gallery, minlength=int(labels.max()) + 1)[labels] - (place >= 0).long()
+    searched, of_gallery = (x, labels) if pool is every else (x[pool], labels[pool])
+    relevant = torch.bincount(of_gallery, minlength=int(labels.max()) + 1)[labels]
+    seen = None  # by which camera and of which class, as one number
+    if search.cameras is None:
+        relevant = relevant - (place >= 0).long()
+    else:
+        cameras = np.unique(search.cameras, return_inverse=True)[1]
+        seen = labels * (int(cameras.max()) + 1) + torch.from_numpy(cameras).to(device)
+        seen = torch.unique(seen, return_inverse=True)[1]
+        relevant = relevant - torch.bincount(seen[pool], minlength=int(seen.max()) + 1)[seen]
     most = len(pool) - int((place[asked] >= 0).all())  # the last may be a query itself, no neighbour
     depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
     rank = torch.arange(1, depth + 1, device=device)
     totals = torch.zeros(len(names), dtype=torch.float64)
-    nearest = torch.empty(count, min(max(RANKS), depth), dtype=torch.int64, device=device)
+    nearest = torch.full((count, min(max(RANKS), depth)), -1, device=device)
     padded = F.pad(searched, (0, 0, 0, -len(pool) % BLOCK))  # to whole blocks
     step = max(1, tile // len(pool))
     buffer = torch.empty(min(step, count), len(padded), device=device)  # reused: pages cost time
@@ -101,11 +148,13 @@ def retrieval(
         cosines[:, len(pool) :] = -torch.inf  # padding is never a neighbour
         own = (place[rows] >= 0).nonzero()[:, 0]
         cosines[own, place[rows[own]]] = -torch.inf  # nor is the query itself
+        if seen is not None:
+            cosines[:, : len(pool)].masked_fill_(seen[pool] == seen[rows, None], -torch.inf)
         neighbours = top_columns(cosines, depth)
         if depth:
             cosine[rows] = cosines.gather(1, neighbours[:, :1])[:, 0]
         there = torch.ones(1, dtype=torch.bool, device=device)
-        if depth == len(pool):  # the last of a query in the gallery may be padding
+        if depth == len(pool) or seen is not None:  # the last may be padding, or not count
             there = cosines.gather(1, neighbours).isfinite()
             neighbours = neighbours.where(there, 0)
         nearest[rows] = pool[neighbours[:, : nearest.shape[1]]]

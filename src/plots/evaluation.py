@@ -38,7 +38,8 @@ def evaluation_figures(
     if protocol == "open_set":
         figures["embedding.png"] = partial(_means_figure, embeddings, labels, classes, title)
     if results.queries is not None:
-        headline = f"{title}: {metrics['recall_at_1']:.1%} of nearest neighbours right"
+        first = metrics.get("recall_at_1")  # unless evaluation.ranks leaves it out
+        headline = title if first is None else f"{title}: {first:.1%} of nearest neighbours right"
         figures["neighbours.png"] = partial(_neighbours_figure, results, headline)
     return figures
 

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor
 
 from ..errors import Diverged
-from ..evaluation import METRICS, counts
+from ..evaluation import counts, metric_named
 from ..training import bf16_cost
 from ..words import counted
 from .build import Run
 from .command_line import continue_command
 from .folder import RunFolder
+from .pairs import search_of
 
 log = logging.getLogger(__name__)
 FEW_CLASSES, FEW_IMAGES = 10, 100  # of which a metric is soon the same for every setting
@@ -83,7 +84,7 @@ def counts_of(run: Run) -> dict[str, dict[str, int]]:
     data = run.data
     measured = {"validation": data.val, "test": data.test}
     return {"training": counts(data.train.labels)} | {
-        name: counts(split.labels, run.pairs.get(name))
+        name: counts(split.labels, run.pairs.get(name), search_of(run.config, split))
         for name, split in measured.items()
         if split is not None
     }
@@ -92,7 +93,7 @@ def counts_of(run: Run) -> dict[str, dict[str, int]]:
 def too_few(run: Run, sizes: dict[str, dict[str, int]]) -> str | None:
     """In one line, which of the `sizes` (see `counts_of`) are too small for settings to be told apart;
     None if all are large enough."""
-    objective = METRICS[run.config.objective]
+    objective = metric_named(run.config.objective)
     watched, new_classes = sizes[run.watched], run.config.evaluation.protocol == "open_set"
     parts = []
     if watched["images"] < FEW_IMAGES or (new_classes and watched["classes"] < FEW_CLASSES):

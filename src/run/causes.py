@@ -6,7 +6,7 @@ import numpy as np
 
 from ..config import Config
 from ..config.classes import locate
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 
 FEWEST_STEPS = 20  # an epoch of fewer hardly trains
 FEWEST_EPOCHS = 4  # a curve of fewer has no end to look at
@@ -91,8 +91,8 @@ def still_improving(rows: list[dict[str, str]], metric: str) -> str | None:
         return None
     if share_at_the_end(-loss) > STILL:
         return "its training loss was still falling"
-    if share_at_the_end(values if METRICS[metric].higher_is_better else -values) > STILL:
-        return f"its {METRICS[metric].label} was still improving"
+    if share_at_the_end(values if metric_named(metric).higher_is_better else -values) > STILL:
+        return f"its {metric_named(metric).label} was still improving"
     return None
 
 

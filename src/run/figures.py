@@ -13,7 +13,7 @@ from torch import Tensor
 from ..config import Config
 from ..durable import written_aside
 from ..errors import UserError
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..evaluation.results import Results
 from ..foreign import own_folder, read_arrays
 from .build import Run
@@ -64,7 +64,7 @@ def curves(summary: Summary, rows: list[dict], title: str) -> "Figure":
     from .. import plots
 
     watched = "validation" if summary.validation else "test"
-    return plots.plot_curves(rows, METRICS[summary.config.objective], title, watched)
+    return plots.plot_curves(rows, metric_named(summary.config.objective), title, watched)
 
 
 def animation(path: Path, title: str) -> bytes:

@@ -14,7 +14,7 @@ from ..config import Config, identity
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
 from ..errors import UserError, in_one_line
-from ..evaluation import EVALUATIONS
+from ..evaluation import metrics_of
 from ..evaluation.geometry import GEOMETRY_METRICS
 from ..evaluation.results import Results
 from ..losses import ModuleLoss
@@ -196,7 +196,7 @@ def train_and_evaluate(
     evaluate_and_write(run, summary, tracker)
     summary.gpu_memory = run.device.memory() or None
     log.info(
-        f"{config.name('loss')}: {headline(config.evaluation.protocol, summary.metrics)}"
+        f"{config.name('loss')}: {headline(config, summary.metrics)}"
         f"{f'; {speed:,.0f} images/s' if speed else ''} -> {shown(folder.path)}"
     )
     if group is None:  # a sweep's answer says it of all runs
@@ -321,16 +321,18 @@ def warn_of_lone_samples(run: Run) -> None:
         )
 
 
-def headline(evaluation: str, metrics: dict[str, float]) -> str:
+def headline(config: Config, metrics: dict[str, float]) -> str:
     """The metrics that say most, in a line, and by name those that the test data were too few for."""
-    if evaluation == "closed_set":
+    evaluation = config.evaluation
+    if evaluation.protocol == "closed_set":
         own, other = (math.degrees(metrics[f"{key}_angle_mean"]) for key in ("target", "other"))
         return (
             f"test accuracy {metrics['accuracy']:.4f}, worst class {metrics['worst_recall']:.2f}, angle "
             f"to own prototype {own:.1f}°, nearest other {other:.1f}°"
         )
     values = [f"{key} {metrics[key]:.4f}" for key in HEADLINE_METRICS if key in metrics]
-    missing = [name for name in EVALUATIONS[evaluation] if name not in {*metrics, *GEOMETRY_METRICS}]
+    known = metrics_of(evaluation.protocol, evaluation.ranks, evaluation.map_at)
+    missing = [name for name in known if name not in {*metrics, *GEOMETRY_METRICS}]
     return f"test {', '.join(values)}" + (
         f" (too few pairs or folds for {', '.join(missing)})" if missing else ""
     )

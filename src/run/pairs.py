@@ -9,10 +9,10 @@ from torch import Tensor
 from ..config import BadKey, Config
 from ..datasets import Split
 from ..errors import UserError
-from ..evaluation import EVALUATIONS, sample_pairs, supported_metrics
+from ..evaluation import Search, metrics_of, sample_pairs, supported_metrics
 from ..evaluation.verification import FOLDS
 
-VERIFICATION = EVALUATIONS["verification"]
+VERIFICATION = metrics_of("verification")
 
 
 def evaluation_pairs(
@@ -29,7 +29,30 @@ def evaluation_pairs(
         if name != "closed_set":
             pairs[split] = pairs_of(config, images)
             check_kinds(config, split, pairs[split])
+        if name == "open_set":
+            check_search(config, split, images)
     return pairs
+
+
+def search_of(config: Config, images: Split) -> Search:
+    """Which images of an open set search which, and what is measured."""
+    evaluation = config.evaluation
+    return Search(images.roles, images.cameras, tuple(evaluation.ranks), evaluation.map_at)
+
+
+def check_search(config: Config, split: str, images: Split) -> None:
+    """Raise UserError unless some query's class is in the gallery."""
+    if images.roles is None:
+        return
+    where = f"the {split} images of dataset={config.name('dataset')}"
+    try:
+        search = search_of(config, images)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from None
+    labels = images.labels.cpu()
+    queries, gallery = (labels[search.rows(role)] for role in ("query", "gallery"))
+    if not torch.isin(queries, gallery).any():
+        raise UserError(f"{where}: no query has an image of its class in the gallery")
 
 
 def check_tested_classes(config: Config, images: Split, trained_on: tuple[str, ...]) -> None:

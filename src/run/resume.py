@@ -10,7 +10,7 @@ import logging
 import os
 
 from ..config import Config
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..training import load_checkpoint, load_optimizer, random_states, save_checkpoint, set_random_states
 from .build import Run
 from .code import code_of
@@ -93,7 +93,7 @@ def keeps_best(config: Config) -> bool:
 
 def best_epoch(config: Config, rows: list[dict]) -> int:
     """The number, from 1, of the epoch with the best objective; the first of several."""
-    sign = METRICS[config.objective].sign
+    sign = metric_named(config.objective).sign
     values = [sign * row[config.objective] for row in rows]
     return values.index(max(values)) + 1
 

@@ -10,7 +10,7 @@ from .. import tracking
 from ..config import Config
 from ..config.tree import Logger
 from ..errors import UserError
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..evaluation.results import Results
 from .epochs import tracked
 from .folder import RunFolder, model_file
@@ -38,7 +38,7 @@ def tracked_run(
         tags=[config.name(name) for name in ("loss", "dataset", "model")] + ["resumed"] * resumed,
         split=split,
         objective=config.objective,
-        higher=METRICS[config.objective].higher_is_better,
+        higher=metric_named(config.objective).higher_is_better,
         rows=[tracked(row, split) for row in rows],
         about=about,
     )

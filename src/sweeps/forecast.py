@@ -6,7 +6,7 @@ import numpy as np
 
 from ..config import setting
 from ..config.tree import PIXELS
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..words import counted
 from .plan import Planned
 
@@ -53,7 +53,7 @@ def smallest_difference(runs: list[Planned]) -> list[str]:
     said = f"{seeds} would show a difference between losses of {size:.1f} standard deviations"
     spread = spread_of(trained)
     if spread:
-        metric = METRICS[trained[0].config.objective]
+        metric = metric_named(trained[0].config.objective)
         shown = metric.format(size * spread, True).lstrip("+")
         said += f", which is about {shown} of {metric.label} by the runs that are finished"
     return [said]

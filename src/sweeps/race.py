@@ -6,7 +6,7 @@ from statistics import mean
 
 from ..config import BadKey, setting
 from ..config.tree import PIXELS
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from .loop import InOrder
 from .plan import Outcome, Planned
 
@@ -109,4 +109,4 @@ class Race(InOrder):
         values = [self.outcomes[run.identity].objective for run in runs]
         if None in values:
             return -math.inf
-        return METRICS[runs[0].config.objective].sign * mean(values)
+        return metric_named(runs[0].config.objective).sign * mean(values)

@@ -13,7 +13,7 @@ from hydra.core.override_parser.types import Override
 from pydantic import Field
 
 from ..errors import UserError
-from ..evaluation import METRICS
+from ..evaluation import metric_named
 from ..foreign import printable
 from ..words import counted
 from .console import console
@@ -120,7 +120,7 @@ class SearchSweeper(PlannedSweeper):
     def open_study(self) -> "optuna.Study":
         direction = self.direction
         if direction == "auto":
-            up = METRICS[self.objective].higher_is_better
+            up = metric_named(self.objective).higher_is_better
             direction = "maximize" if up else "minimize"
         study = open_study(self.folder / "study.db", direction, self.pruner)
         asked = {

@@ -10,7 +10,7 @@ import torch
 from src.analysis.judge import judge, pooled, read
 from src.analysis.trials import TrialOptions, judge_trials
 from src.errors import UserError
-from src.evaluation import retrieval
+from src.evaluation import Search, retrieval
 
 RNG = np.random.default_rng(0)
 CLASSES, EACH, DIMENSION = 50, 8, 12
@@ -109,8 +109,7 @@ def test_roles_that_all_have_change_nothing(written):
     without = judge(written()[:1]).metrics["a.npz"]
     assert all(without[name] == pytest.approx(value, abs=1e-7) for name, value in with_roles.items())
     x, y = torch.randn(40, 6), torch.arange(40) % 5
-    every = torch.arange(40)
-    assert retrieval(x, y).metrics == retrieval(x, y, queries=every, gallery=every).metrics
+    assert retrieval(x, y).metrics == retrieval(x, y, Search(np.full(40, "both"))).metrics
 
 
 def table_of(path, rows, header="name,template,media"):
@@ -166,7 +165,7 @@ def test_roles_that_cannot_be_are_refused(written):
     odd[7] = "probe"
     with pytest.raises(UserError, match=r"a\.npz: row 7: role 'probe', expected one of query, gallery"):
         judge(written(role=odd))
-    with pytest.raises(UserError, match="no sample has a role among the gallery"):
+    with pytest.raises(UserError, match=r"a\.npz: no sample is in the gallery"):
         judge(written(role=np.full(CLASSES * EACH, "query")))
     apart = np.where(np.repeat(np.arange(CLASSES), EACH) < 25, "gallery", "query")
     with pytest.raises(UserError, match="no query has a sample of its class in the gallery"):
@@ -192,9 +191,9 @@ def test_a_query_that_is_in_the_gallery_does_not_shorten_the_others_lists():
     """Three in the gallery, one of which asks as well: the others' third neighbours count."""
     x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.05]])
     y = torch.tensor([0, 0, 1, 1])
-    found = retrieval(x, y, queries=torch.tensor([0, 3]), gallery=torch.tensor([0, 1, 2]), ranks=(1, 3))
+    found = retrieval(x, y, Search(np.array(["both", "gallery", "gallery", "query"]), ranks=(1, 3)))
     assert found.metrics["recall_at_3"] == 1.0 and found.metrics["recall_at_1"] == 0.5
-    alone = retrieval(x, y, queries=torch.arange(4), gallery=torch.tensor([0]))
+    alone = retrieval(x, y, Search(np.array(["both", "query", "query", "query"])))
     assert alone.metrics["recall_at_1"] == 1.0  # of sample 1; sample 0 has nobody to find
     assert alone.per_query[0].isnan().all()
 

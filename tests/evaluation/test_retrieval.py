@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from src.evaluation import retrieval
+from src.evaluation import Search, retrieval
 from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, top_columns
 
 RNG = np.random.default_rng(0)
@@ -40,7 +40,7 @@ def by_hand(x: torch.Tensor, y: torch.Tensor) -> dict[str, float]:
 @pytest.mark.parametrize("tile", [1, 1000, 2**26])
 def test_numbers_are_those_of_the_definitions(sizes, tile):
     x, y = clusters(sizes)
-    assert retrieval(x, y, tile).metrics == pytest.approx(by_hand(x, y), abs=1e-6)
+    assert retrieval(x, y, tile=tile).metrics == pytest.approx(by_hand(x, y), abs=1e-6)
 
 
 def test_r_precision_and_map_at_r_are_pytorch_metric_learnings():
@@ -88,3 +88,57 @@ def test_a_sample_alone_in_its_class_is_searched_but_is_no_query():
 
 def test_without_two_samples_of_a_class_there_are_no_metrics():
     assert retrieval(torch.eye(3), torch.arange(3)).metrics == {}
+
+
+def searched_by_hand(x, y, roles, cameras, ranks, map_at) -> dict[str, float]:
+    """Queries search a gallery; what is of a query's class and camera is not there for it."""
+    x, y = x.double().numpy(), y.numpy()
+    x = x / np.linalg.norm(x, axis=1, keepdims=True)
+    values = {f"recall_at_{k}": [] for k in ranks} | {"map_at_r": [], f"map_at_{map_at}": []}
+    for query in np.flatnonzero(roles != "gallery"):
+        cosines = x @ x[query]
+        order = [
+            i
+            for i in np.argsort(-cosines)
+            if i != query and roles[i] != "query"
+            if not (y[i] == y[query] and cameras[i] == cameras[query])
+        ]
+        right = np.array([y[i] == y[query] for i in order])
+        if not right.any():
+            continue
+        for k in ranks:
+            values[f"recall_at_{k}"].append(right[:k].any())
+        precision = right.cumsum() / np.arange(1, len(right) + 1)
+        r = right.sum()
+        values["map_at_r"].append((precision * right)[:r].sum() / r)
+        values[f"map_at_{map_at}"].append((precision * right)[:map_at].sum() / min(r, map_at))
+    return {name: float(np.mean(each)) for name, each in values.items()}
+
+
+@pytest.mark.parametrize("map_at", [4, 1000])
+@pytest.mark.parametrize("tile", [1, 2**26])
+def test_queries_by_cameras_search_a_gallery_as_in_words(map_at, tile):
+    x, y = clusters([9, 14, 3, 5, 20, 1, 1])
+    roles = RNG.choice(["query", "gallery", "both"], len(x), p=[0.3, 0.6, 0.1])
+    cameras = RNG.choice(["1", "2", "3"], len(x))
+    ranks = (1, 3, 20)
+    found = retrieval(x, y, Search(roles, cameras, ranks, map_at), tile).metrics
+    expected = searched_by_hand(x, y, roles, cameras, ranks, map_at)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    without = retrieval(x, y, Search(roles, None, ranks, map_at), tile).metrics
+    alike = searched_by_hand(x, y, roles, np.arange(len(x)), ranks, map_at)
+    assert {name: without[name] for name in alike} == pytest.approx(alike, abs=1e-6)
+    assert found["map_at_r"] != without["map_at_r"]
+
+
+def test_average_precision_of_a_whole_ranking_is_scikit_learns():
+    from sklearn.metrics import average_precision_score
+
+    x, y = clusters([9, 14, 3, 5])
+    unit = torch.nn.functional.normalize(x.double())
+    theirs = []
+    for query in range(len(x)):
+        others = torch.arange(len(x)) != query
+        theirs.append(average_precision_score(y[others] == y[query], (unit @ unit[query])[others]))
+    found = retrieval(x, y, Search(map_at=len(x))).metrics[f"map_at_{len(x)}"]
+    assert found == pytest.approx(np.mean(theirs), abs=1e-6)

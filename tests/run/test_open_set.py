@@ -9,7 +9,7 @@ from PIL import Image
 
 from src.analysis import compare_sweeps
 from src.errors import UserError
-from src.evaluation import EVALUATIONS, evaluate, sample_pairs
+from src.evaluation import evaluate, metrics_of, sample_pairs
 from src.losses import ArcFace
 from src.run.advice import counts_of, sizes_in_words, too_few
 from src.run.build import build_run
@@ -73,7 +73,7 @@ def test_a_run_leaves_what_an_open_set_has_to_show(configured, tmp_path, caplog)
     objective = train_run(config, tmp_path / "run")
     found = summary_of(tmp_path / "run")
     assert config.objective == "map_at_r" and found["validation"]["map_at_r"] == objective
-    assert set(found["metrics"]) < set(EVALUATIONS["open_set"])
+    assert set(found["metrics"]) < set(metrics_of("open_set"))
     assert "auc" in found["metrics"] and "tar_at_far_1e-1" not in found["metrics"]  # of 36 pairs
     assert found["counts"]["training"] == {
         "images": 48,
