@@ -10,6 +10,7 @@ import sys
 import time
 from argparse import Namespace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rich.console import Console
 from rich.table import Table
@@ -23,10 +24,11 @@ from .evaluation import metric_named, metrics_of
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
+from .run.embedding import embedded, splits_of, write_embeddings
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
 from .run.folder import free_name
 from .run.load import REBUILT, Trained
-from .run.using import add_config_dir, model_parser, use_model
+from .run.using import add_config_dir, model_parser, print_left_out, use_model
 from .words import counted, file_name
 
 # Options of trials, and the fields of TrialOptions that they fill.
@@ -56,10 +58,23 @@ def main() -> None:
     given = parser.parse_intermixed_args()
     if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
         return judge_files([given.run, *map(Path, given.overrides)], given)
+    if given.trials:
+        return use_model(parser, judge_images)
     for option in ("labels", "ranks", "map_at", "templates", *TRIAL_OPTIONS):
         if getattr(given, option) is not None:
             parser.error(f"--{option.replace('_', '-')} is for embeddings in a file")
     use_model(parser, evaluate)
+
+
+def judge_images(run: Trained, given: Namespace) -> None:
+    """Judge a run by trials of images, which are named from their folder."""
+    splits, skipped = splits_of(run, given.overrides, "test", False, given.config_dir)
+    given.allow, given.config_dir = [], None
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{run.folder.resolve().name}.npz"
+        write_embeddings(file, embedded(run, splits))
+        judge_files([file], given)
+    print_left_out(skipped)
 
 
 def judge_files(paths: list[Path], given: Namespace) -> None:

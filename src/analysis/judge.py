@@ -187,12 +187,17 @@ def names_of(paths: Sequence[Path]) -> list[str]:
 
 
 def read_all(
-    paths: Sequence[Path], labels: Path | None = None, templates: Path | None = None
+    paths: Sequence[Path],
+    labels: Path | None = None,
+    templates: Path | None = None,
+    unlabelled: bool = False,
 ) -> list[Given]:
-    """Read one file or two, bring the second into the order of the first, and pool templates."""
+    """Read one file or two, bring the second into the order of the first, and pool templates;
+    `unlabelled` samples need no labels."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"{paths[1]}: is the first file; name another to compare it with")
-    given = [read(path, labels if path.suffix.lower() == ".npy" else None) for path in paths]
+    of_npy = [labels if path.suffix.lower() == ".npy" else None for path in paths]
+    given = [read(*each, unlabelled) for each in zip(paths, of_npy, strict=True)]
     if len(given) == 2:
         given[1] = in_order(paths, *given)
     if templates:
@@ -200,9 +205,9 @@ def read_all(
     return given
 
 
-def read(path: Path, labels: Path | None) -> Given:
+def read(path: Path, labels: Path | None, unlabelled: bool = False) -> Given:
     try:
-        found = read_features(path, labels)
+        found = read_features(path, labels, unlabelled)
     except BadArgument as error:
         if error.argument == "labels":
             raise UserError(f"--labels {labels or 'is missing'}: {error.why}") from None

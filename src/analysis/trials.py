@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
 from ..datasets.trials import read_trials, rows_of_trials
@@ -73,7 +75,7 @@ def judge_trials(
 ) -> Judgement:
     """Judge the embeddings in one file or in two by a list of trials, which names samples or, with a
     table of `templates`, these. Raises UserError for a list that does not fit them."""
-    given = read_all(paths, labels, templates)
+    given = read_all(paths, labels, templates, unlabelled=True)
     listed = trials_of(paths[0], options.file, given[0])
     cohorts = [cohort_of(options.cohort, one.features) for one in given]
     sides = [
@@ -86,7 +88,8 @@ def judge_trials(
 
 
 def trials_of(path: Path, file: Path, given: Given) -> Listed:
-    """The trials of a list, for the samples of a file."""
+    """The trials of a list, for the samples of a file. Where these are all of one class, which says
+    nothing, the trials say which are alike."""
     labels, names = given.labels, given.names
     if names is None:
         raise UserError(f"{path}: has no array names (N,), by which trials name its samples")
@@ -95,11 +98,17 @@ def trials_of(path: Path, file: Path, given: Given) -> Listed:
         first, second = rows_of_trials(file, trials, names)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
-    own = (labels[first] == labels[second]) != trials.same
-    if own.any():
-        at = int(own.argmax())
+    labelled = (labels != labels[0]).any()
+    if not labelled:
+        ends = first[trials.same], second[trials.same]
+        edges = coo_array((np.ones(len(ends[0])), ends), shape=(len(names), len(names)))
+        labels = connected_components(edges, directed=False)[1]
+    wrong = (labels[first] == labels[second]) != trials.same
+    if wrong.any():
+        at = int(wrong.argmax())
         says, has = ("one class", "two") if trials.same[at] else ("two classes", "one")
-        raise UserError(f"{file}: line {trials.lines[at]} says {says}, the labels in {path} {has}")
+        who = f"the labels in {path} {has}" if labelled else f"other lines together {has}"
+        raise UserError(f"{file}: line {trials.lines[at]} says {says}, {who}")
     for kind, what in ((True, "same"), (False, "different")):
         if not (trials.same == kind).any():
             raise UserError(f"{file}: has no trial of the {what} class, so nothing can be told apart")
@@ -117,7 +126,7 @@ def cohort_of(path: Path | None, features: np.ndarray) -> Tensor | None:
         except Exception as error:  # torn, forged: numpy raises anything
             raise UserError(f"--cohort {path}: cannot be read as an .npy array ({error})") from None
     else:
-        cohort = read(path, None).features
+        cohort = read(path, None, unlabelled=True).features
     if cohort.ndim != 2 or cohort.shape[1] != features.shape[1] or len(cohort) < 2:
         shape = "×".join(map(str, cohort.shape))
         raise UserError(

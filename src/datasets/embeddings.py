@@ -64,9 +64,9 @@ def embeddings(
     return samples._replace(standardise=standardise)
 
 
-def read_features(path: Path, labels: Path | None = None) -> Samples:
-    """The features in a file, as `embeddings` reads them; a .npy's `labels` are in another. Raises what
-    that raises."""
+def read_features(path: Path, labels: Path | None = None, unlabelled: bool = False) -> Samples:
+    """The features in a file, as `embeddings` reads them; a .npy's `labels` are in another. With
+    `unlabelled`, samples need no labels, and are then all of one class. Raises what that raises."""
     kind = path.suffix.lower()
     if kind not in FEATURE_FILES:
         raise BadArgument("file", str(path), f"features are read from {', '.join(FEATURE_FILES)}")
@@ -75,10 +75,11 @@ def read_features(path: Path, labels: Path | None = None) -> Samples:
     check_file(path, MOST_BYTES)
     if kind == ".npy":
         return samples_of(path, read_npy(path, labels))
-    return samples_of(path, read_npz(path) if kind == ".npz" else read_lists(path))
+    read = read_npz if kind == ".npz" else read_lists
+    return samples_of(path, read(path, unlabelled))
 
 
-def read_npz(path: Path) -> Arrays:
+def read_npz(path: Path, unlabelled: bool) -> Arrays:
     arrays = {}
     try:
         with zipfile.ZipFile(path) as zipped:
@@ -93,11 +94,14 @@ def read_npz(path: Path) -> Arrays:
     def of(keys: tuple[str, ...]) -> np.ndarray | None:
         return next((arrays[key] for key in keys if key in arrays), None)
 
-    for keys in (FEATURES, LABELS):
+    for keys in (FEATURES, LABELS)[: 1 if unlabelled else 2]:
         if of(keys) is None:
             raise ValueError(f"{path}: has no array {keys[0]}; its arrays are {', '.join(kept.files)}")
+    features, labels = of(FEATURES), of(LABELS)
+    if labels is None:
+        labels = np.zeros(len(features), int)
     names = arrays.get("classes"), arrays.get("names")
-    return Arrays(of(FEATURES), of(LABELS), *names, of(SPLITS), of(ROLES))
+    return Arrays(features, labels, *names, of(SPLITS), of(ROLES))
 
 
 def read_npy(path: Path, labels: Path | None) -> Arrays:
@@ -123,7 +127,7 @@ def why(error: Exception) -> str:
     return printable(error)
 
 
-def read_lists(path: Path) -> Arrays:
+def read_lists(path: Path, unlabelled: bool) -> Arrays:
     table = read_parquet(path)
     if not table.num_rows:
         raise ValueError(f"{path}: has no rows")
@@ -159,7 +163,9 @@ def read_lists(path: Path) -> Arrays:
     roles = next((others.columns[name] for name in ROLES if name in others.columns), None)
     roles = None if roles is None else np.array([each or "" for each in roles])
     kept = {"splits": there(SPLITS), "roles": roles, "names": there(("names", "name"))}
-    return Arrays(flat.reshape(len(lists), -1), column(of(LABELS)), **kept, first=1)
+    unknown = unlabelled and not set(LABELS) & set(others.columns)
+    labels = np.zeros(len(lists), int) if unknown else column(of(LABELS))
+    return Arrays(flat.reshape(len(lists), -1), labels, **kept, first=1)
 
 
 def samples_of(path: Path, arrays: Arrays) -> Samples:

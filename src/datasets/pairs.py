@@ -3,8 +3,10 @@
 import math
 import os
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 
 from ..losses import BadArgument
 from .files import common_shape, in_parallel
@@ -14,7 +16,7 @@ from .options import Channels, File, MinImages, Size
 from .pair_files import MOST_PIXELS, image_shape, read_bin, read_lfw
 from .parts import NOT_SPLIT
 from .samples import Samples, labelled, usable
-from .splits import Labelled, Source
+from .splits import Labelled, Pairs, Source
 
 USUAL_BYTES = 2**30  # that the images of a .bin may always take
 MOST_EXPANSION = 500  # and beyond that, of their size in the file
@@ -24,6 +26,7 @@ def pairs(
     root: Path,
     *,
     pairs: File = "pairs.txt",
+    count: Annotated[int, Field(ge=1)] | None = None,
     train: str | None = None,
     size: Size = None,
     channels: Channels = None,
@@ -31,7 +34,8 @@ def pairs(
     skip_broken: bool = False,
 ) -> Source:
     """Tests on the pairs in the file `root`/`pairs`. Either it has LFW's format, and the images are in
-    the folders of `root`, or it is a `.bin` file, which holds the images too.
+    the folders of `root`, or it is a `.bin` file, which holds the images too. It is refused if it has
+    another `count` of pairs.
 
     Trains on the classes in `root`/`train`. Without `train`, LFW's format trains on the classes in
     `root` that no pair names, and a `.bin` file on nothing. Training images are left out, resized and
@@ -44,6 +48,7 @@ def pairs(
         raise BadArgument("pairs", pairs, f"not in {root}; expected an LFW pairs file or a .bin")
     if file.suffix == ".bin":
         contents, listed_pairs = read_bin(file)
+        check_count(file, listed_pairs, count)
         shape, trained, skipped = image_shape(contents[0], file, size, channels), None, []
         if train is not None:
             trained, headers, skipped = training_samples(root, train, min_images, skip_broken)
@@ -52,6 +57,7 @@ def pairs(
         test = Labelled(images, np.zeros(len(images), int), ("unknown",), pairs=listed_pairs)
     else:
         paths, listed_pairs = read_lfw(file, root)
+        check_count(file, listed_pairs, count)
         tested = samples_of(root, paths, [class_of(path, root) for path in paths])
         tested_headers = headers_of(tested, file)
         trained, headers, skipped = training_samples(root, train or "", min_images, skip_broken)
@@ -67,6 +73,11 @@ def pairs(
         test = labelled(tested, shape)[NOT_SPLIT]._replace(pairs=listed_pairs)
     train = labelled(trained, shape).get(NOT_SPLIT) if trained else None
     return Source(train=train, test=test, skipped=tuple(skipped))
+
+
+def check_count(file: Path, listed: Pairs, count: int | None) -> None:
+    if count is not None and len(listed.same) != count:
+        raise BadArgument("count", count, f"{file} has {len(listed.same):,} pairs")
 
 
 def training_samples(

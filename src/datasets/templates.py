@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .tables import Table, read_table, text_at
+from .limits import check_file
+from .tables import MOST_BYTES, Table, read_table, text_at
 from .trials import rows_by_name
 
 COLUMNS = ("name", "template")
@@ -37,8 +38,9 @@ class Templates(NamedTuple):
 
 def read_templates(file: Path, names: np.ndarray) -> Templates:
     """Read a table of templates: columns `name`, of a sample among `names` (N,), `template` and, if they
-    are there, `media` and a positive `weight`. Raises ValueError, with the line, for anything else."""
-    table = read_table(file)
+    are there, `media` and a positive `weight`; or IJB's own .txt of `name template media`. Raises
+    ValueError, with the line, for anything else."""
+    table = read_ijb(file) if file.suffix.lower() == ".txt" else read_table(file)
     for column in COLUMNS:
         if column not in table.columns:
             raise ValueError(f"{file}: has no column {column}; has {', '.join(table.columns)}")
@@ -64,6 +66,24 @@ def read_templates(file: Path, names: np.ndarray) -> Templates:
     place = np.unique(pairs, return_inverse=True)[1]
     rows = np.array([row_of[name] for name in named])
     return Templates(found, rows, template, place, weight, table)
+
+
+def read_ijb(file: Path) -> Table:
+    """The table in a list as IJB-B and IJB-C hand it out: an image, its template and its media on each
+    line, without a header."""
+    check_file(file, MOST_BYTES)
+    rows, numbers = [], []
+    for number, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        fields = line.split()
+        if fields and len(fields) != 3:
+            raise ValueError(f"{file}: line {number} is not `name template media`: {line[:100]!r}")
+        if fields:
+            rows.append(fields)
+            numbers.append(number)
+    if not rows:
+        raise ValueError(f"{file}: has no rows")
+    columns = dict(zip((*COLUMNS, "media"), map(list, zip(*rows, strict=True)), strict=True))
+    return Table(file, columns, numbers)
 
 
 def weight_of(table: Table, row: int, value: object) -> float:

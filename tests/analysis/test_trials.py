@@ -21,6 +21,9 @@ from src.evaluation.detection import (
     cross_calibrated,
     min_dcf,
 )
+from src.run.build import check_config
+from src.run.lifecycle import train_run
+from tests.conftest import FAST, config_of
 
 RNG = np.random.default_rng(0)
 CLASSES, EACH, DIMENSION = 60, 8, 16
@@ -280,3 +283,68 @@ def test_out_neither_loses_the_answer_nor_overwrites_a_figure(listed, tmp_path):
         done = subprocess.run([*command, str(tmp_path / out)], capture_output=True, text=True)
         assert done.returncode == 1 and why in done.stderr
     assert (tmp_path / "keep.png").read_bytes() == b"mine" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_trials_say_the_classes_of_samples_without_labels(listed, tmp_path):
+    kept = dict(np.load(listed / "a.npz"))
+    del kept["labels"]
+    np.savez(tmp_path / "a.npz", **kept)
+    (tmp_path / "trials.txt").write_bytes((listed / "trials.txt").read_bytes())
+    with_labels, without = judged(listed, "a"), judged(tmp_path, "a")
+    assert without.metrics == with_labels.metrics and without.classes == CLASSES
+    assert without.intervals["a.npz"]["eer"].low == pytest.approx(
+        with_labels.intervals["a.npz"]["eer"].low, abs=0.01
+    )
+    lines = ["1 id0/0.wav id0/1.wav", "1 id0/1.wav id1/8.wav", "0 id0/0.wav id1/8.wav"]
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    with pytest.raises(UserError, match="line 3 says two classes, other lines together one"):
+        judged(tmp_path, "a")
+
+
+def test_ijbs_own_lists_of_templates_and_trials(tmp_path):
+    names = np.array([f"{row}.jpg" for row in range(12)])
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(12, 5)) + 2 * np.repeat(rng.normal(size=(3, 5)), 4, 0)
+    np.savez(tmp_path / "a.npz", embeddings=x, names=names)  # of images in one folder
+    lines = [f"{row}.jpg {row // 2 + 1} {100 + row // 2 * 2 + (row == 1)}" for row in range(12)]
+    (tmp_path / "tid_mid.txt").write_text("\n".join(lines))
+    pairs = [(a, b, int((a - 1) // 2 == (b - 1) // 2)) for a in range(1, 7) for b in range(a + 1, 7)]
+    (tmp_path / "pairs.txt").write_text("\n".join(f"{a} {b} {same}" for a, b, same in pairs))
+    options = TrialOptions(tmp_path / "pairs.txt")
+    found = judge_trials([tmp_path / "a.npz"], options, templates=tmp_path / "tid_mid.txt")
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    means = unit.reshape(6, 2, 5).sum(1)
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    scores = np.array([means[a - 1] @ means[b - 1] for a, b, _ in pairs])
+    same = np.array([kind for *_, kind in pairs], bool)
+    auc = (scores[same][:, None] > scores[~same]).mean()
+    assert found.metrics["a.npz"]["auc"] == pytest.approx(auc, abs=1e-6) and found.classes == 3
+    (tmp_path / "tid_mid.txt").write_text("0.jpg 1")
+    with pytest.raises(UserError, match="line 1 is not `name template media`"):
+        judge_trials([tmp_path / "a.npz"], options, templates=tmp_path / "tid_mid.txt")
+
+
+def test_a_run_is_judged_by_trials_of_images(tmp_path, folder_of):
+    people = folder_of("people", people=8, images=4)
+    train_run(
+        check_config(config_of(*FAST, "dataset=image_folder", f"dataset.root={people}", "batch_size=8")),
+        tmp_path / "run",
+    )
+    others = folder_of("others", people=4, images=4, first=20)
+    names = sorted(path.relative_to(others).as_posix() for path in others.rglob("*.png"))
+    lines = [
+        f"{int(a.split('/')[0] == b.split('/')[0])} {a} {b}"
+        for row, a in enumerate(names)
+        for b in names[row + 1 :]
+    ]
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    command = [sys.executable, "-m", "src.evaluate", str(tmp_path / "run"), str(others)]
+    command += ["--trials", str(tmp_path / "trials.txt"), "--out", str(tmp_path / "o.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "120 trials of 4 classes" in done.stdout and "run.npz reaches" in done.stdout
+    assert json.loads((tmp_path / "o.json").read_text())["metrics"]["run.npz"]["auc"] > 0
+    lines[3] = "1 nobody.png x.png"
+    (tmp_path / "trials.txt").write_text("\n".join(lines))
+    done = subprocess.run([*command[:-1], str(tmp_path / "p.json")], capture_output=True, text=True)
+    assert done.returncode == 1 and "line 4 names nobody.png, which no sample" in done.stderr

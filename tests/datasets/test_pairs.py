@@ -72,6 +72,12 @@ def test_a_root_that_is_the_pairs_file_itself_is_answered_with_what_reads_it(fac
         load(pairs, file, CPU)
 
 
+def test_another_number_of_pairs_than_was_published_is_refused(faces):
+    assert len(load(pairs, faces, CPU, count=8).test.pairs.same) == 8
+    with pytest.raises(ValueError, match=r"^count=6000: .*pairs.txt has 8 pairs"):
+        load(pairs, faces, CPU, count=6000)
+
+
 def test_people_in_a_pair_may_not_be_trained_on(faces):
     with pytest.raises(ValueError, match=r"^train=.: p00 is in it and in .*pairs.txt"):
         load(pairs, faces, CPU, train=".")
