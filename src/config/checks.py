@@ -64,6 +64,19 @@ def warmup_has_epochs(config: Config) -> None:
             raise BadKey(f"margin.{name}", getattr(margin, name), "only margin=warmup reads it")
 
 
+@reads("margin")
+def class_sizes_have_a_power(config: Config) -> None:
+    margin = config.margin
+    if margin.power is None and margin.floor is not None:
+        raise BadKey("margin.floor", margin.floor, "only margin=class_sizes reads it")
+    if margin.power is not None and margin.epochs is not None:
+        raise BadKey("margin.power", margin.power, "a margin grows or differs by class, not both")
+    if margin.power is not None and isinstance(margin.value, list):
+        raise BadKey(
+            "margin.power", margin.power, "a margin of several numbers does not differ by class"
+        )
+
+
 @reads("scale")
 def adacos_computes_the_scale(config: Config) -> None:
     kind, value = config.scale.kind, config.scale.value
@@ -130,16 +143,14 @@ def margin_suits_the_loss(config: Config) -> None:
 
     loss, margin, name = target_of(config, "loss"), config.margin, config.name("loss")
     if not issubclass(loss, MarginHead):
-        if margin.value is not None or margin.epochs is not None:
-            what = (
-                ("margin.value", margin.value)
-                if margin.value is not None
-                else ("margin.epochs", margin.epochs)
-            )
-            raise BadKey(*what, f"loss={name} has no margin; leave it out or use another loss")
+        for given in ("value", "epochs", "power"):
+            if getattr(margin, given) is not None:
+                why = f"loss={name} has no margin; leave it out or use another loss"
+                raise BadKey(f"margin.{given}", getattr(margin, given), why)
         return
     mistakes = Mistakes()
-    for key in ("value", "start") if margin.epochs and margin.start is not None else ("value",):
+    grows = margin.epochs and margin.start is not None
+    for key in ("value", *["start"] * bool(grows), *["floor"] * (margin.floor is not None)):
         value = getattr(margin, key)
         if value is None and loss.published_margin is not None:
             continue

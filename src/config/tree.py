@@ -56,6 +56,10 @@ class Margin(Group):
     shape: Literal["linear", "exponential", "cosine"] = key(
         "linear", "of the growth: exponential is fast first, cosine slow at both ends", neutral="linear"
     )
+    power: Rate | None = key(
+        None, "classes of n times the smallest's images: the margin falls by n^−power; null: one for all"
+    )
+    floor: Number | None = key(None, "margin that large classes approach; null: no margin")
 
 
 class Scale(Group):

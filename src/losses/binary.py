@@ -33,6 +33,7 @@ class UniFace(CosFace):
 
     published_margin = 0.4
     published_scale = 64.0
+    margin_range = (0.0, 2.0)
     softmax_type = False
 
     def __init__(self, *args, negative_weight: float = 1.0, r: float = 1.0, **options):

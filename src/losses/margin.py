@@ -1,18 +1,19 @@
 """Heads with a margin, and the members with one fixed margin: z_y = s (ψ(m1 θ_y + m2) − m3)."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .errors import BadArgument, check_whole, is_number
+from .errors import BadArgument, check_number, check_whole, is_number
 from .geometry import arccos, cosines, psi, random_directions, real, unit
-from .head import CosineHead, full_precision, in_digits
+from .head import CosineHead, check_shapes, full_precision, in_digits
 from .targets import Targets
 
-BeyondPi = Literal["monotone", "paper", "easy", "linear"]
+BeyondPi = Literal["monotone", "paper", "easy", "linear", "continuous"]
 
 
 class MarginHead(CosineHead):
@@ -20,7 +21,8 @@ class MarginHead(CosineHead):
 
     Args:
         margin: m; None is the published one. It is a buffer, so it can change during training
-            (`head.margin.fill_(0.3)`), differ per sample (a tensor (B,)) and be saved.
+            (`head.margin.fill_(0.3)`), differ per sample (a tensor (B,)) and be saved. Call
+            `margins_by_size` for another one for each class.
 
     Raises ValueError for a margin outside `margin_range`.
     """
@@ -33,9 +35,59 @@ class MarginHead(CosineHead):
         super().__init__(*args, **options)
         margin = self.published_margin if margin is None else margin
         self.register_buffer("margin", torch.tensor(self.check_margin(margin), dtype=real()))
+        self.register_buffer("class_margins", None)
+
+    @torch.no_grad()
+    def margins_by_size(self, labels: Tensor, power: float = 0.25, floor: float | None = None) -> None:
+        """Give each class a margin (C,) by its number n of training labels (N,), as if a class without
+        any had one: floor + (m − floor) (n / n_smallest)^−power, which is `margin` for the smallest
+        class and goes to `floor` (None: no margin) for large ones. With CosFace, a power of 1/4 and no
+        floor it is LDAM's (arXiv 1906.07413); dynamic margins for landmarks have a floor of 0.05 (arXiv
+        2010.05350).
+
+        Raises ValueError for a `power` that is not above 0, a `floor` that is no margin, and a margin of
+        several numbers."""
+        if self.margin.ndim:
+            raise BadArgument("margin", tuple(self.margin.tolist()), "one number can differ by class")
+        check_number("power", power, above=0)
+        floor = self.no_margin if floor is None else self.check_margin(floor)
+        counts = torch.bincount(labels, minlength=self.num_classes).clamp(min=1)
+        share = (counts / counts.min()).to(self.margin) ** -power
+        self.class_margins = floor + (self.margin - floor) * share
+
+    def _load_from_state_dict(self, state: dict, prefix: str, *more) -> None:
+        kept = state.get(f"{prefix}class_margins")
+        if kept is not None:
+            self.class_margins = torch.empty_like(kept, device=self.margin.device)
+        super()._load_from_state_dict(state, prefix, *more)
+
+    @contextmanager
+    def margins_of(self, labels: Tensor) -> Iterator[None]:
+        """Within a block, let `margin` be that of each sample's class (B,)."""
+        usual = self.margin
+        self.margin = self.class_margins[labels]
+        try:
+            yield
+        finally:
+            self.margin = usual
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if self.class_margins is None:
+            return super().forward(embeddings, labels)
+        check_shapes(self.embedding_dim, embeddings, labels)
+        with self.margins_of(labels):
+            return super().forward(embeddings, labels)
+
+    def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        if self.class_margins is None:
+            return super().margin_logits(embeddings, labels)
+        check_shapes(self.embedding_dim, embeddings, labels)
+        with self.margins_of(labels):
+            return super().margin_logits(embeddings, labels)
 
     def described(self) -> dict[str, object]:
-        return super().described() | {"margin": in_digits(self.margin)}
+        by_class = {} if self.class_margins is None else {"class_margins": in_digits(self.class_margins)}
+        return super().described() | {"margin": in_digits(self.margin)} | by_class
 
     @property
     def column_margin(self) -> Tensor:
@@ -61,7 +113,7 @@ class AngularMarginHead(MarginHead):
         beyond_pi: the target's logit, divided by s, where φ passes π. monotone: ψ(φ), which keeps
             falling. paper: the formula of the paper or its authors' code, for most members cos φ.
             easy: cos φ where the sample is within 90° of its class, cos θ elsewhere. linear: cos θ − m
-            sin m, which keeps falling after a jump.
+            sin m, which keeps falling after a jump. continuous: cos θ − (1 − cos m), without the jump.
 
     Raises ValueError for a `beyond_pi` that is not among the member's `forms`.
     """
@@ -91,10 +143,11 @@ class AngularMarginHead(MarginHead):
         return torch.cos(phi)
 
     def target_cosine(self, targets: Targets) -> Tensor:
-        if self.beyond_pi == "linear":  # of an added angle, which is asked for once: it may be drawn
-            m = self.added_angle(targets)
+        if self.beyond_pi in ("linear", "continuous"):
+            m = self.added_angle(targets)  # which is asked for once: it may be drawn
             phi = targets.angle + m
-            return torch.where(phi > math.pi, targets.cosine - m * torch.sin(m), torch.cos(phi))
+            drop = m * torch.sin(m) if self.beyond_pi == "linear" else 1 - torch.cos(m)
+            return torch.where(phi > math.pi, targets.cosine - drop, torch.cos(phi))
         phi = self.angle_with_margin(targets)
         if self.beyond_pi == "monotone":
             return psi(phi)
@@ -110,7 +163,7 @@ class AddedMarginHead(AngularMarginHead):
         margin: m in [0, π] radians, added to the target's angle.
     """
 
-    forms = ("monotone", "paper", "easy", "linear")
+    forms = ("monotone", "paper", "easy", "linear", "continuous")
 
     def added_angle(self, targets: Targets) -> Tensor:
         """m, a number or (B,), in radians."""
@@ -128,7 +181,8 @@ class CosFace(MarginHead):
         z_j = s cos θ_j
 
     Args:
-        margin: m in [0, 2], subtracted from the target's cosine.
+        margin: m in [−1, 2], subtracted from the target's cosine. A negative one lets classes spread,
+            which helped new classes of few samples (Liu et al., ECCV 2020).
 
     Source: CosFace, arXiv 1801.09414; AM-Softmax, arXiv 1801.05599.
     """
@@ -136,7 +190,7 @@ class CosFace(MarginHead):
     published_margin = 0.35
     published_scale = 64.0
     in_tiles = True
-    margin_range = (0.0, 2.0)
+    margin_range = (-1.0, 2.0)
     plain_slopes = True
 
     def target_cosine(self, targets: Targets) -> Tensor:
@@ -227,7 +281,7 @@ class CombinedMargin(AngularMarginHead):
         z_j = s cos θ_j
 
     Also published, with s 64: (1.5, 0, 0), (1.2, 0.4, 0), (1.1, 0, 0.35), (0.9, 0.4, 0.15).
-    beyond_pi=linear needs m1 = 1.
+    beyond_pi=linear and continuous need m1 = 1.
 
     Args:
         margin: (m1, m2, m3): m1 > 0, a factor of the target's angle; m2 in [0, π] radians, added to
@@ -240,7 +294,7 @@ class CombinedMargin(AngularMarginHead):
     published_scale = 64.0
     in_tiles = True
     no_margin = (1.0, 0.0, 0.0)
-    forms = ("monotone", "paper", "easy", "linear")
+    forms = ("monotone", "paper", "easy", "linear", "continuous")
 
     def __init__(self, *args, margin: Sequence[float] | None = None, **options):
         super().__init__(*args, margin=margin, **options)

@@ -162,6 +162,8 @@ def build_run(
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     if config.loss.arguments.get("class_weights") == "balanced":
         head.balance(data.train.labels)
+    if config.margin.power is not None:
+        head.margins_by_size(data.train.labels, config.margin.power, config.margin.floor)
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
     check_step(config, head)

@@ -16,6 +16,7 @@ SOURCES = {
     "arcface_now": "code: deepinsight/insightface, recognition/arcface_torch, today",
     "arcface_linear": "code: the same, in between; HuangYG123/CurricularFace and others have it too",
     "arcface_first": "code: the same, at first",
+    "arcface_continuous": "code: wenet-e2e/wespeaker, ArcMarginProduct",
     "cosface": "code: deepinsight/insightface, recognition/arcface_torch",
     "combined": "paper: arXiv 1801.07698, printed; the code has only (1, m2, 0) and (1, 0, m3)",
     "combined_linear": "code: deepinsight/insightface, CombinedMarginLoss's two cases, at one time",
@@ -75,6 +76,8 @@ def with_margin(c: Tensor, y: Tensor, m, past_pi: str) -> Tensor:
         return torch.where(cy > 0, moved, cy)
     if past_pi == "linear":
         return torch.where(cy > torch.cos(PI - m), moved, cy - torch.sin(PI - m) * m)
+    if past_pi == "continuous":
+        return torch.where(cy > torch.cos(PI - m), moved, cy - (1 + torch.cos(PI - m)))
     return moved
 
 
@@ -90,7 +93,7 @@ def annealed(kind: str, step: int) -> float:
 
 def arcface(x, w, y, s, m, form: str):
     c = all_cosines(x, w)
-    z = onto(c, y, with_margin(c, y, m, "linear" if form == "linear" else "cos"))
+    z = onto(c, y, with_margin(c, y, m, form))
     z = s * (detached(c, z) if form == "now" else z)
     return F.cross_entropy(z, y), z
 

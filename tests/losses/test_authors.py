@@ -80,6 +80,7 @@ MEMBERS = {
     "cosface": member(L.CosFace, simple(authors.cosface), 0.35, 64.0),
     "arcface_now": member(L.ArcFace, arc("now"), 0.5, 64.0, beyond_pi="paper", **D),
     "arcface_linear": member(L.ArcFace, arc("linear"), 0.5, 64.0, beyond_pi="linear"),
+    "arcface_continuous": member(L.ArcFace, arc("continuous"), 0.5, 64.0, beyond_pi="continuous"),
     "arcface_first": member(L.ArcFace, arc("first"), 0.5, 64.0, beyond_pi="paper"),
     "combined": member(
         L.CombinedMargin, simple(authors.combined, "paper"), (0.9, 0.4, 0.15), 64.0, beyond_pi="paper"

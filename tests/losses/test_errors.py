@@ -23,7 +23,7 @@ BAD_MARGINS = [
     ("ArcFace", [0.5], "a finite number"),
     ("LiArcFace", -0.1, "≥ 0"),
     ("LiArcFace", 4.0, "≤ 3.142"),
-    ("CosFace", math.inf, "a finite number ≥ 0 and ≤ 2 for CosFace"),
+    ("CosFace", math.inf, "a finite number ≥ -1 and ≤ 2 for CosFace"),
     ("CosFace", 2.5, "≤ 2 "),
     ("SphereFace", 0.5, "a finite number ≥ 1 for SphereFace"),
     ("LSoftmax", 0.0, "≥ 1"),
@@ -45,7 +45,7 @@ BAD_OPTIONS = [
         ("NormFace", {"scale": scale}, "a finite number above 0")
         for scale in (0, -1.0, math.inf, math.nan, True)
     ),
-    ("ArcFace", {"beyond_pi": "no"}, "monotone, paper, easy or linear for ArcFace"),
+    ("ArcFace", {"beyond_pi": "no"}, "monotone, paper, easy, linear or continuous for ArcFace"),
     ("AdaFace", {"beyond_pi": "easy"}, "monotone or paper"),
     ("SphereFace", {"beyond_pi": "linear"}, "monotone, paper or easy for SphereFace"),
     ("SphereFaceR", {"beyond_pi": "linear"}, "monotone, paper or easy"),
