@@ -158,7 +158,7 @@ def build_run(
     model or of another run. `precision` is what an earlier attempt computed in, if it was to choose.
     Raises UserError for what turns out not to work only here, with the data at hand."""
     device, data, pairs, backbone, dimension = begin_to_build(config, fetch, precision)
-    check_memory(config, lambda other: memory_of(other, backbone, data, device))
+    check_memory(config, lambda other: memory_of(other, backbone, data, device, pairs))
     head = build_head(config, dimension, len(data.classes)).to(device.torch)
     if config.loss.arguments.get("class_weights") == "balanced":
         head.balance(data.train.labels)
@@ -192,9 +192,9 @@ def build_run(
 
 def planned_memory(config: Config) -> Memory:
     """The memory that a run would take. Raises UserError as `build_run` does."""
-    device, data, _, backbone, dimension = begin_to_build(config, fetch=False)
+    device, data, pairs, backbone, dimension = begin_to_build(config, fetch=False)
     check_step(config, build_head_of(config, dimension))
-    return memory_of(config, backbone, data, device)
+    return memory_of(config, backbone, data, device, pairs)
 
 
 def begin_to_build(config: Config, fetch: bool, precision: str | None = None):

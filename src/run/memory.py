@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from ..config import Config
 from ..datasets import Dataset, Split
 from ..errors import UserError
+from ..evaluation.closed_set import TILE as CLASSIFIED
+from ..evaluation.retrieval import TILE as SEARCHED
 from ..losses import CosineHead, Head
 from ..losses.head import TILE
 from ..training import Device, processes
@@ -21,6 +23,7 @@ from .parts import SOME_CLASSES, SOME_STEPS, build_head, build_training
 GIB, MIB = 2**30, 2**20
 TILED = 6  # matrices (B, a tile's classes) that a head in tiles holds at a time
 BUFFERS = 1.45  # what convolutions take besides, as measured by benchmarks/memory.py
+OF_A_PAIR = 100  # bytes: its rows, cosine and fold, and these in several orders
 SIDE = 64  # of a matrix that an optimizer is tried on
 FEWEST = 8  # images in a batch that are suggested
 
@@ -53,9 +56,12 @@ def in_words(size: float) -> str:
     return f"{size / GIB:.2f} GiB" if size >= GIB else f"{size / MIB:.0f} MiB"
 
 
-def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device) -> Memory:
-    """Return the memory for training `backbone` with a head. The data and the backbone are in memory
-    already. Activations are measured with two and four images, the rest is counted."""
+def memory_of(
+    config: Config, backbone: nn.Module, data: Dataset, device: Device, pairs: dict[str, tuple]
+) -> Memory:
+    """Return the memory for training `backbone` with a head and evaluating it by `pairs`. The data and
+    the backbone are in memory already. Activations are measured with two and four images, the rest is
+    counted."""
     dimension, per_image = activations(backbone, data.train, device)
     classes = len(data.classes)
     few, more = (build_head_of(config, dimension, count) for count in (1, 2))
@@ -75,6 +81,9 @@ def memory_of(config: Config, backbone: nn.Module, data: Dataset, device: Device
         f"activations of {counted(batch, 'image')}": per_image * batch / processes.count(),
         "loss": of_loss((few, more), batch, dimension, math.ceil(classes * share), device, share < 1),
     }
+    name, evaluation = of_evaluation(config, data, pairs, dimension)
+    in_a_step = sum(size for part, size in parts.items() if part.startswith(("activations", "loss")))
+    parts[name] = max(0, evaluation - in_a_step)  # which are not there at the same time
     used, free = used_and_free(device)
     return Memory({name: math.ceil(size) for name, size in parts.items()}, used, free)
 
@@ -166,6 +175,20 @@ def of_loss(
     of_both = (more_twice - more - few_twice + few) / (size * SOME_CLASSES)
     of_class = (more - few) / SOME_CLASSES - size * of_both
     return classes * (of_both * batch + of_class)
+
+
+def of_evaluation(
+    config: Config, data: Dataset, pairs: dict[str, tuple], dimension: int
+) -> tuple[str, float]:
+    """The largest evaluation in words, and the bytes that it takes: cosines of a tile with what is next
+    to them, what is sorted for each pair, and some copies of the embeddings."""
+    largest = max(len(split) for split in (data.val, data.test) if split is not None)
+    closed = config.evaluation.protocol == "closed_set"
+    cosines = largest * (len(data.classes) if closed else largest)
+    listed = max((len(each[0]) for each in pairs.values()), default=0)
+    tile = CLASSIFIED if closed else SEARCHED
+    size = 4 * min(cosines, tile) * 1.5 + OF_A_PAIR * listed + 12 * largest * dimension
+    return f"evaluation of {counted(largest, 'image')}", size
 
 
 def of_step(head: Head, count: int) -> int:
