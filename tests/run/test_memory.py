@@ -36,7 +36,8 @@ def test_what_is_kept_for_the_backward_pass_is_measured_without_weights():
 
 def test_a_training_that_does_not_fit_is_refused_with_what_would(composed, tmp_path, monkeypatch):
     vectors = ("dataset=synthetic", "dataset.classes=4000", "dataset.per_class=2", "model=linear")
-    config = composed(*FAST, *vectors, "loss.tiling=off", "batch_size=1024", "evaluation=open_set")
+    vectors += ("evaluation=open_set", "evaluation.pairs=100", "dataset.test_classes=4")
+    config = composed(*FAST, *vectors, "loss.tiling=off", "batch_size=1024")
     needed = planned_memory(config).needed
     monkeypatch.setattr(memory, "used_and_free", lambda device: (0, needed - 1))
     with pytest.raises(
@@ -48,6 +49,13 @@ def test_a_training_that_does_not_fit_is_refused_with_what_would(composed, tmp_p
         build_run(config, RunFolder(tmp_path))
     monkeypatch.setattr(memory, "used_and_free", lambda device: (GIB, None))  # not known
     build_run(config, RunFolder(tmp_path))
+
+
+def test_an_evaluation_counts_by_as_much_as_it_takes_more_than_a_step(composed):
+    vectors = ("dataset=synthetic", "model=linear", "evaluation=open_set", "dataset.test_per_class=500")
+    found = planned_memory(composed(*FAST, *vectors, "dataset.test_classes=10")).parts
+    evaluation = found["evaluation of 5,000 images"]
+    assert evaluation >= 4 * 5000**2  # cosines of all with all
 
 
 def test_a_plan_refuses_what_a_run_would(composed):
