@@ -21,6 +21,16 @@ interrupted = False  # whether this process was asked to end: libraries may repl
 class UserError(Exception):
     """Names the key or file that is wrong, what it was and what would be right."""
 
+    def __reduce__(self):  # subclasses take other arguments than Exception does
+        return again, (type(self), self.args, vars(self))
+
+
+def again(kind: type[UserError], args: tuple, state: dict) -> UserError:
+    """Return the error that another process raised."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
+
 
 class Diverged(UserError):
     """Training produced losses, weights, embeddings or metrics that are not finite numbers."""

@@ -41,6 +41,7 @@ def task(composed: DictConfig) -> float:
     from . import tracking  # these import torch, which takes seconds that --help and a mistake need not
     from .run.advice import after_interrupt
     from .run.lifecycle import train_run
+    from .run.together import followers
 
     job = HydraConfig.get()
     folder, sweep = Path(job.runtime.output_dir), job.mode == RunMode.MULTIRUN
@@ -52,6 +53,10 @@ def task(composed: DictConfig) -> float:
         check_typed(config, job.overrides.task)
         if config.plan:
             return say_plan(config, folder)
+        count = job.launcher.get("processes", 1) if sweep else 1
+        if count > 1:
+            with followers(count, config.device.kind):
+                return train_together(config, folder, group)
         if not started_with_others():
             return train_run(config, folder, group)
         return train_together(config, folder)
@@ -84,7 +89,7 @@ def lost_with_this() -> str:
     return " and ".join(processes.lost(within=0))
 
 
-def train_together(config: Config, folder: Path) -> float | None:
+def train_together(config: Config, folder: Path, group: str | None = None) -> float | None:
     """A run of this process and those that were started with it."""
     from .losses import BadArgument
     from .run.arguments import arguments_of
@@ -105,7 +110,7 @@ def train_together(config: Config, folder: Path) -> float | None:
                 print(error, file=sys.stderr, flush=True)
             os._exit(1)  # gloo can abort an interpreter that ends beside a process that has ended
     else:
-        value = train_run(config, folder)
+        value = train_run(config, folder, group)
         processes.told(None)
     processes.disconnect()
     return value

@@ -16,6 +16,8 @@ from pathlib import Path
 import torch
 from hydra.core.hydra_config import HydraConfig
 
+from src.commands import is_follower
+
 strike: Callable[[torch.optim.Optimizer], None] | None = None  # before every step
 
 
@@ -134,7 +136,7 @@ FAULTS |= {"draw_and_abort": in_drawing(abort), "draw_and_hang": in_drawing(hang
 
 def planned(optimizer) -> None:
     """What FAULTS has for the run that this process trains."""
-    if not HydraConfig.initialized():
+    if not HydraConfig.initialized() or is_follower():
         return
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
@@ -147,12 +149,14 @@ def planned(optimizer) -> None:
 
 
 def record_node(folder: Path) -> None:
-    """Which machine of a cluster a run is on."""
+    """Which machine of a cluster a run is on, and how many processes it has."""
     node = os.environ.get("SUBMITIT_EXECUTOR")
     if "ray" in sys.modules and sys.modules["ray"].is_initialized():
         node = sys.modules["ray"].get_runtime_context().get_node_id()
     if node:
         (folder / "node").write_text(node)
+    if torch.distributed.is_initialized():
+        (folder / "together").write_text(str(torch.distributed.get_world_size()))
 
 
 class _Faulty:

@@ -2,14 +2,15 @@
 
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from src.config.errors import Mistakes, Refused
-from src.errors import UserError, begin_command, lenient_streams
+from src.config.errors import MISSING, BadKey, Mistakes, Refused
+from src.errors import Diverged, Pruned, UserError, begin_command, lenient_streams
 from tests.conftest import ROOT
 from tests.sweeps.conftest import wait_for
 
@@ -151,3 +152,14 @@ def test_threads_soon_sleep_unless_the_user_says_otherwise(own, monkeypatch):
     assert os.environ.get("GOMP_SPINCOUNT") == expected
     if not own:
         del os.environ["GOMP_SPINCOUNT"]
+
+
+def test_errors_come_back_whole_from_other_processes():
+    mistakes = [BadKey("a.b", 3, "why"), BadKey("a.c", MISSING, "no such key"), Diverged("at once")]
+    for error in (*mistakes, Refused(mistakes, rest={"x": 1}, spoiled=["a"]), Pruned("enough")):
+        copy = pickle.loads(pickle.dumps(error))
+        assert (
+            type(copy) is type(error)
+            and str(copy) == str(error)
+            and vars(copy).keys() == vars(error).keys()
+        )

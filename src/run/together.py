@@ -6,6 +6,10 @@ writes. When it begins to train, the others build the same run and take the same
 
 import copy
 import logging
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +27,8 @@ from .folder import LAST, RunFolder
 from .parts import build_training
 from .resume import restore
 
+SOURCES = Path(__file__).parents[2]  # where `src` is imported from
+
 
 class Work(NamedTuple):
     """The run that process 0 trains and the others build for themselves."""
@@ -36,6 +42,34 @@ class Work(NamedTuple):
 def tell_others(run: Run) -> None:
     resumed = run.epochs_trained > 0
     processes.told(Work(run.config, run.folder.path.absolute(), resumed, run.device.precision))
+
+
+@contextmanager
+def followers(count: int, kind: str) -> Iterator[None]:
+    """Within a block, be process 0 of `count` on this machine, on devices of a `kind`; the others are
+    started, and end with the block. For a launcher that starts one process for each run."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": f"{count}", "LOCAL_WORLD_SIZE": f"{count}"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": f"{port}"}
+    path = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
+    command = [sys.executable, "-m", "src.train", f"device.kind={kind}"]
+    before, others = dict(os.environ), []
+    try:
+        os.environ.update(shared | {"RANK": "0", "LOCAL_RANK": "0"})
+        for rank in range(1, count):
+            own = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "PYTHONPATH": path}
+            others.append(subprocess.Popen(command, env=os.environ | own))
+        yield
+        for process in others:
+            process.wait()
+    finally:
+        for process in others:
+            process.kill()
+            process.wait()
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def follow() -> None:

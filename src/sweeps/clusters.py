@@ -28,7 +28,8 @@ class ClusterLauncher(PlannedLauncher):
 
     slots = None
     extra: str  # which optional dependencies it needs
-    threads: int | None  # of a run, where device.threads does not say
+    threads: int | None  # of a process, where device.threads does not say
+    processes: int  # of a run, on one machine
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
@@ -38,6 +39,9 @@ class ClusterLauncher(PlannedLauncher):
         self.jobs: dict[Any, Planned] = {}  # by what the cluster knows them by
         self.refused: list[Planned] = []  # by the cluster
         self.killed: list[Ended] = []
+        if type(self.processes) is not int or self.processes < 1:
+            key = f"hydra.launcher.processes={self.processes}"
+            raise UserError(f"{key}: expected a whole number from 1")
         try:
             self.prepare()
         except ImportError as error:
@@ -101,8 +105,9 @@ class SlurmLauncher(ClusterLauncher):
 
     extra = "slurm"
 
-    def __init__(self, cluster: str, poll_seconds: float, **parameters):
+    def __init__(self, cluster: str, poll_seconds: float, processes: int = 1, **parameters):
         self.cluster, self.poll_seconds, self.parameters = cluster, poll_seconds, parameters
+        self.processes = processes
 
     def prepare(self) -> None:
         import submitit
@@ -116,6 +121,8 @@ class SlurmLauncher(ClusterLauncher):
             for key, value in self.parameters.items()
         }
         self.threads = parameters["cpus_per_task"]
+        for key in ("cpus_per_task", "gpus_per_node", "mem_gb"):
+            parameters[key] = parameters[key] and parameters[key] * self.processes
         inner = getattr(submitit_launcher, f"{self.cluster.capitalize()}Launcher")
         self.inner = inner(**parameters)
         self.inner.setup(hydra_context=self.context, task_function=self.task, config=self.config)
@@ -189,15 +196,16 @@ class RayLauncher(ClusterLauncher):
 
     extra = "ray"
 
-    def __init__(self, ray: DictConfig):
-        self.settings = ray
+    def __init__(self, ray: DictConfig, processes: int = 1):
+        self.settings, self.processes = ray, processes
 
     def prepare(self) -> None:
         import ray
         from hydra_plugins.hydra_ray_launcher import _launcher_util
 
         self.ray, self.util = ray, _launcher_util
-        self.threads = self.settings.remote.get("num_cpus")
+        cores = self.settings.remote.get("num_cpus")
+        self.threads = cores and max(1, int(cores))  # half a core is one thread
 
     def hand_out(self, runs: list[Planned]) -> None:
         try:
@@ -205,10 +213,11 @@ class RayLauncher(ClusterLauncher):
         except ConnectionError as error:
             address = self.settings.init.address
             raise UserError(f"hydra.launcher.ray.init.address={address}: {error}") from None
-        launch = self.util.launch_job_on_ray
+        launch, remote = self.util.launch_job_on_ray, self.settings.remote.copy()
+        for key in ("num_cpus", "num_gpus"):
+            remote[key] = remote.get(key) and remote[key] * self.processes
         for run in runs:
-            state = Singleton.get_state()
-            task = launch(self.context, self.settings.remote, run.composed, self.task, state)
+            task = launch(self.context, remote, run.composed, self.task, Singleton.get_state())
             self.jobs[task] = run
 
     def finished_jobs(self, seconds: float) -> list:

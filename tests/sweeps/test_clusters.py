@@ -6,6 +6,7 @@ import re
 import signal
 import types
 
+import numpy as np
 import pytest
 
 from src.errors import UserError
@@ -151,3 +152,27 @@ def test_a_launcher_that_is_not_installed_says_what_to_install(extra, package, s
     code, _, err = finish(sweep(f"hydra/launcher={extra}", PYTHONPATH=str(blocked)))
     assert code == 1 and f"{package} is not installed here" in err and f"[sweeper,{extra}]" in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [SLURM, (*RAY, "hydra.launcher.ray.remote.num_cpus=0.5")])
+def test_a_clusters_run_of_two_processes_takes_the_steps_of_one(launcher, sweep, tmp_path, monkeypatch):
+    pytest.importorskip("ray" if "ray" in launcher[0] else "submitit")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    code, out, err = finish(sweep("seed=0,1", *launcher, "hydra.launcher.processes=2"))
+    assert code == 0, out + err
+    (tmp_path / "sweep").rename(tmp_path / "two")
+    assert (tmp_path / "two" / run_name(seed=1) / "together").read_text() == "2"
+    assert finish(sweep("seed=0,1"))[0] == 0
+    both = tmp_path / "sweep" / run_name(seed=1)
+    rows = [
+        np.genfromtxt(path, delimiter=",", skip_header=1)
+        for path in (tmp_path / "two" / run_name(seed=1) / "metrics.csv", both / "metrics.csv")
+    ]
+    np.testing.assert_allclose(rows[0][:, 1], rows[1][:, 1], rtol=1e-2)  # losses, up to rounding
+
+
+@pytest.mark.parametrize("count", ["0", "1.5", "two"])
+def test_a_number_of_processes_that_is_none_is_refused_in_one_line(count, sweep, tmp_path):
+    code, _, err = finish(sweep("seed=0,1", *SLURM, f"hydra.launcher.processes={count}"))
+    assert (code, err) == (1, f"hydra.launcher.processes={count}: expected a whole number from 1\n")
