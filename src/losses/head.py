@@ -228,6 +228,7 @@ class CosineHead(Head):
 
     published_scale: float | None = None
     plain_slopes = False  # every logit is a cosine times the factor, plus a constant
+    centres = 1  # rows of W for each class
     other_logits = False  # not cosines: AdaCos's scale, which is derived for those, would be meaningless
 
     def __init__(
@@ -278,7 +279,7 @@ class CosineHead(Head):
                 raise BadArgument("tiling", tiling, why)
         self.tiling = tiling
         check_number("sample_rate", sample_rate, above=0, most=1)
-        if sample_rate < 1 and not self.can_be_tiled:
+        if sample_rate < 1 and not self.can_be_split:
             why = f"{type(self).__name__}, as it is, needs all cosines at once: leave it out"
             raise BadArgument("sample_rate", sample_rate, why)
         if sample_rate < 1 and self.label_smoothing:
@@ -300,7 +301,7 @@ class CosineHead(Head):
     def keep_classes(self, first: int, last: int) -> None:
         """Hold the weights of the classes from `first` to before `last` alone, as one of several
         processes that hold all of them together and give their heads the same embeddings. For losses
-        that `can_be_tiled`."""
+        that `can_be_split`."""
         self.weight = nn.Parameter(self.weight.detach()[first:last].clone())
         self.shard = ShardOfClasses(first)
 
@@ -315,6 +316,12 @@ class CosineHead(Head):
         itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
         return vars(type(self)).get("in_tiles", False) and not self.inter_topk
 
+    @property
+    def can_be_split(self) -> bool:
+        """True if the loss can also be computed with a sample of the classes, or by several processes
+        with a part of them each."""
+        return self.can_be_tiled and self.centres == 1
+
     def classes_at_a_time(self, batch: int, classes: int, device: str) -> int | None:
         """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
         loss is not tiled."""
@@ -322,9 +329,9 @@ class CosineHead(Head):
             return self.tiling if isinstance(self.tiling, int) else TILE
         if self.tiling != "auto":
             return None if self.tiling == "off" else self.tiling
-        large = device == "cpu" and batch * classes >= LARGE
+        large = device == "cpu" and batch * classes * self.centres >= LARGE
         fits = large and self.can_be_tiled and not torch.compiler.is_compiling()
-        return TILE if fits else None
+        return max(1, TILE // self.centres) if fits else None
 
     def described(self) -> dict[str, object]:
         scale = {"scale": in_digits(self.scale)} if self.has_scale else {}
@@ -356,6 +363,11 @@ class CosineHead(Head):
         (B, D), both as constants."""
         cosine, x, w = cosines(embeddings, self.weight)
         return cosine, x, w.index_select(0, labels)
+
+    def own_rows(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """Return the rows (B,) of W that are those of the labels (B,), of several the nearest. For tiles
+        of classes, in place of `compare_with_weights`."""
+        return labels
 
     def update_statistics(self, targets: Targets) -> None:
         """Update running statistics by one training step. Called in training mode only, under `no_grad`.

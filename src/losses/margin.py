@@ -343,10 +343,12 @@ class SubCenterArcFace(ArcFace):
 
     published_margin = 0.5
     published_scale = 64.0
+    in_tiles = True
 
     def __init__(self, embedding_dim: int, num_classes: int, *, centres: int = 3, **options):
-        super().__init__(embedding_dim, num_classes, **options)
         check_whole("centres", centres, 1)
+        self.centres = centres
+        super().__init__(embedding_dim, num_classes, **options)
         weight = random_directions(num_classes * centres, embedding_dim)
         self.weight = nn.Parameter(weight.view(num_classes, centres, embedding_dim))
         self.register_buffer("wins", torch.zeros(num_classes, centres, dtype=torch.long))
@@ -368,7 +370,18 @@ class SubCenterArcFace(ArcFace):
 
     def compare_with_weights(self, embeddings: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         cosine, which, x, w = self._nearest(embeddings)
-        row = labels * self.wins.size(1) + which.gather(1, labels.unsqueeze(1)).squeeze(1)
+        row = self._counted(labels, which.gather(1, labels.unsqueeze(1)).squeeze(1))
+        return cosine, x, w.index_select(0, row)
+
+    @torch.no_grad()
+    def own_rows(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        own = self.weight.index_select(0, labels)  # (B, K, D)
+        units = unit(own.flatten(0, 1))[0].view_as(own)
+        return self._counted(labels, (units @ embeddings.unsqueeze(2)).squeeze(2).argmax(1))
+
+    def _counted(self, labels: Tensor, nearest: Tensor) -> Tensor:
+        """The rows (B,) of the labels' nearest sub-centres (B,), which training counts."""
+        row = labels * self.centres + nearest
         if self.training:
             self.wins.view(-1).index_add_(0, row, torch.ones_like(row))
-        return cosine, x, w.index_select(0, row)
+        return row

@@ -53,33 +53,61 @@ class ShardOfClasses(Shard):
 
 
 class _Tile(NamedTuple):
-    """Classes `rows` of W: their weights (T, D), 1/‖w‖ (T,), the cosines (B, T) in memory that the next
-    tile will use, and where each sample's target stands (B, 1), with whether it is in this tile."""
+    """T `classes`, and their K `rows` each of W: their weights (T K, D), 1/‖w‖ (T K,), and cosines (B, T
+    K) in memory that the next tile will use; with more than one row to a class, the `nearest` (B, T) of
+    each, whose `cosine` (B, T) counts. And the column (B, 1) of each sample's target, with whether it is
+    in this tile."""
 
+    classes: slice
     rows: slice
     weight: Tensor
     inverse: Tensor
+    cosine_of_rows: Tensor
     cosine: Tensor
+    nearest: Tensor | None
     column: Tensor
     inside: Tensor
 
     def put(self, matrix: Tensor, values: Tensor) -> None:
         """Write a value a sample (B,) to the targets' places in a matrix (B, T)."""
-        there = matrix.gather(1, self.column)
-        matrix.scatter_(1, self.column, torch.where(self.inside, values.unsqueeze(1), there))
+        _put(matrix, self.column, self.inside, values)
+
+    def of_rows(self, values: Tensor, near: Tensor, of_targets: Tensor) -> Tensor:
+        """Values (B, T) of classes as those (B, T K) of their nearest rows, the others' 0, times 1/‖w‖;
+        with `of_targets` (B,) in the rows `near` (B,) of W. Overwrites the cosines of rows."""
+        if self.nearest is not None:
+            self.put(values, torch.zeros_like(of_targets))
+            spread = self.cosine_of_rows.zero_().unflatten(1, (self.nearest.shape[1], -1))
+            values = spread.scatter_(2, self.nearest.unsqueeze(2), values.unsqueeze(2)).flatten(1)
+        values = values.mul_(self.inverse)
+        column = (near - self.rows.start).unsqueeze(1).clamp(0, len(self.weight) - 1)
+        _put(values, column, self.inside, of_targets)
+        return values
 
 
-def _tiles(x: Tensor, weight: Tensor, inverse: Tensor, labels: Tensor, size: int) -> Iterator[_Tile]:
-    """Tiles of at most `size` classes; all share one piece of memory, since new memory takes longer than
-    what is computed in it."""
-    memory = x.new_empty(len(x), min(size, len(weight)))
-    for first in range(0, len(weight), size):
-        rows = slice(first, first + size)
+def _put(matrix: Tensor, column: Tensor, inside: Tensor, values: Tensor) -> None:
+    there = matrix.gather(1, column)
+    matrix.scatter_(1, column, torch.where(inside, values.unsqueeze(1), there))
+
+
+def _tiles(
+    x: Tensor, weight: Tensor, inverse: Tensor, labels: Tensor, size: int, centres: int
+) -> Iterator[_Tile]:
+    """Tiles of at most `size` classes, of each of which W has so many rows; all share one piece of
+    memory, since new memory takes longer than what is computed in it."""
+    memory = x.new_empty(len(x), min(size * centres, len(weight)))
+    for first in range(0, len(weight) // centres, size):
+        rows = slice(first * centres, (first + size) * centres)
         own = weight[rows]
-        cosine = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(inverse[rows])
+        of_rows = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(inverse[rows])
+        cosine, nearest, count = of_rows, None, len(own) // centres
+        if centres > 1:
+            cosine, nearest = of_rows.unflatten(1, (count, centres)).max(2)
         column = (labels - first).unsqueeze(1)
-        inside = (column >= 0) & (column < len(own))
-        yield _Tile(rows, own, inverse[rows], cosine, column.clamp(0, len(own) - 1), inside)
+        inside = (column >= 0) & (column < count)
+        target = column.clamp(0, count - 1), inside
+        classes = slice(first, first + size)
+        yield _Tile(classes, rows, own, inverse[rows], of_rows, cosine, nearest, *target)
 
 
 class _Smoothing(NamedTuple):
@@ -119,7 +147,7 @@ class _Sums:
         """Add a tile's logits (B, T), which are overwritten."""
         if self.each is not None:
             tile.put(z, self.zero)
-            self.weighted = self.weighted + z @ self.each[tile.rows]
+            self.weighted = self.weighted + z @ self.each[tile.classes]
         tile.put(z, self.nothing)
         self.raise_to(torch.maximum(self.highest, z.amax(1)))
         self.sums = self.sums + z.sub_(self.highest.unsqueeze(1)).exp_().sum(1)
@@ -140,14 +168,14 @@ class _Sums:
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """Embeddings (B, D), rows of W (R, D), where in these the labels stand (B,), and the head's other
-    parameters -> the loss."""
+    """Embeddings (B, D), rows of W (R, D), where among the classes of these the labels stand (B,), which
+    of their rows are `near` (B,), and the head's other parameters -> the loss."""
 
     @staticmethod
-    def forward(ctx, head: "CosineHead", size: int, labels, here, embeddings, weight, *parameters):
+    def forward(ctx, head: "CosineHead", size: int, labels, here, near, embeddings, weight, *parameters):
         x, x_norms = unit(embeddings)
-        shard = head.shard
-        own, own_norms = _own_weights(shard, weight, here)
+        shard, centres = head.shard, head.centres
+        own, own_norms = _own_weights(shard, weight, near)
         # Autograd differentiates what lies between these and the targets' logits, and the factor.
         leaves = (x * own).sum(1).requires_grad_(), embeddings.detach().requires_grad_(), *parameters
         targets = Targets(labels, leaves[0], leaves[1], x, own)
@@ -155,7 +183,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
         if head.training and head.dynamic_scale:
             sums = _Sums(leaves[0])
-            for tile in _tiles(x, weight, inverse, here, size):
+            for tile in _tiles(x, weight, inverse, here, size, centres):
                 sums.add(tile, tile.cosine.mul_(head.fixed_scale))
             head.follow_batch(targets, sums.over(shard).log_sum_exp)
         if head.training:
@@ -169,7 +197,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
             logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
         smoothing = _Smoothing.of(head, labels)
         sums = _Sums(logit, smoothing.each)
-        for tile in _tiles(x, weight, inverse, here, size):
+        for tile in _tiles(x, weight, inverse, here, size, centres):
             g = head.non_target_cosines(tile.cosine, targets, t)
             sums.add(tile, g.mul_(factor) if g is tile.cosine else g * factor)
         sums.over(shard)
@@ -187,32 +215,33 @@ class _TiledCrossEntropy(torch.autograd.Function):
             if buffer.numel() <= max(head.num_classes, len(labels))
         }
         ctx.leaves, ctx.logit, ctx.t, ctx.factor = leaves, logit, t, factor
-        saved = embeddings, weight, here, x, x_norms, own, own_norms, inverse, gap, sums.highest, rest
-        ctx.save_for_backward(*saved)
+        rows = here, near, weight, own, own_norms, inverse
+        ctx.save_for_backward(*rows, x, x_norms, gap, sums.highest, rest)
         return loss
 
     @staticmethod
     @first_derivatives_only
     def backward(ctx, grad: Tensor):
         head, smoothing, leaves = ctx.head, ctx.smoothing, ctx.leaves
-        _, weight, here, x, x_norms, own, own_norms, inverse, gap, highest, rest = ctx.saved_tensors
-        shard, held = head.shard, (here >= 0) & (here < len(weight))
-        here_or_any = here.clamp(0, len(weight) - 1)
+        here, near, weight, own, own_norms, inverse, *of_samples = ctx.saved_tensors
+        x, x_norms, gap, highest, rest = of_samples
+        shard, held = head.shard, (near >= 0) & (near < len(weight))
+        near_or_any = near.clamp(0, len(weight) - 1)
         factor, exact = ctx.factor.detach(), head.gradient == "exact"
         of_logit = -smoothing.own * torch.sigmoid(gap)  # 1 − p_y, without cancellation
         if smoothing.each is not None:
             of_logit += smoothing.total * torch.sigmoid(-gap) - smoothing.of_own
         found = _gradients(ctx.logit, leaves, grad * of_logit)
-        of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[here_or_any]
+        of_target = torch.zeros_like(gap) if found[0] is None else found[0] * inverse[near_or_any]
         found[0] = None
         of_tiles: list[Tensor | None] = [None] * len(found)
         of_factor, rest = torch.zeros_like(factor), rest - (smoothing.own + smoothing.total).log()
         highest, rest = highest.unsqueeze(1), rest.unsqueeze(1)
-        of_x, of_weight = ctx.needs_input_grad[4:6]
+        of_x, of_weight = ctx.needs_input_grad[5:7]
         x_grad = torch.zeros_like(x)
         weight_grad = torch.empty_like(weight) if of_weight else None
-        memory = torch.empty_like(weight[: ctx.size])
-        for tile in _tiles(x, weight, inverse, here, ctx.size):
+        memory = torch.empty_like(weight[: ctx.size * head.centres])
+        for tile in _tiles(x, weight, inverse, here, ctx.size, head.centres):
             cosine = tile.cosine.requires_grad_()
             with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
                 g = head.non_target_cosines(cosine, ctx.targets, ctx.t)
@@ -221,18 +250,17 @@ class _TiledCrossEntropy(torch.autograd.Function):
             z = g.detach().mul_(factor) if plain and not counts else g.detach() * factor
             z.sub_(highest).sub_(rest).exp_()  # probabilities, as far as they count
             if smoothing.each is not None:
-                z.sub_(smoothing.each[tile.rows])
+                z.sub_(smoothing.each[tile.classes])
             if counts or not plain:
                 tile.put(z, torch.zeros_like(gap))
             if counts:
                 of_factor += grad * (z * g.detach()).sum_to_size(factor.shape)
             if plain or not exact:
-                z.mul_(factor * grad * tile.inverse)
+                z.mul_(factor * grad)
             else:
                 z, *more = _gradients(g, (cosine, *leaves), z.mul_(factor * grad))
                 of_tiles = list(map(_sum, of_tiles, more))
-                z = z.mul_(tile.inverse)
-            tile.put(z, of_target)
+            z = tile.of_rows(z, near, of_target)
             if of_x:
                 x_grad.addmm_(z, tile.weight)
             if not of_weight:
@@ -251,9 +279,9 @@ class _TiledCrossEntropy(torch.autograd.Function):
             x_grad += later.unsqueeze(1) * own
             if of_weight:
                 of_own = through_unit(later.unsqueeze(1) * x, own, own_norms)
-                weight_grad.index_add_(0, here_or_any, of_own * held.unsqueeze(1))
+                weight_grad.index_add_(0, near_or_any, of_own * held.unsqueeze(1))
         x_grad = through_unit(x_grad, x, x_norms)
-        return None, None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+        return None, None, None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
 
 
 def _own_weights(shard: Shard, weight: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:
@@ -293,13 +321,17 @@ def tiled_cross_entropy(head: "CosineHead", embeddings: Tensor, labels: Tensor, 
     """The mean loss of embeddings (B, D) with labels (B,), by tiles of `size` classes; where it is
     `sampling`, of a new `head.sample` of them."""
     weight, here = head.weight, labels - head.shard.first
+    near = head.own_rows(embeddings, here)
+    if weight.ndim == 3:
+        weight = weight.flatten(0, 1)
     if head.sampling:
         head.sample = Sample.drawn(
             head.weight, here, head.sample_rate, head.shard.first, head.num_classes
         )
         weight, here = head.sample.weight, head.sample.places_of(here)
+        near = here
     others = [p for p in head.parameters() if p is not head.weight and p.requires_grad]
-    return _TiledCrossEntropy.apply(head, size, labels, here, embeddings, weight, *others)
+    return _TiledCrossEntropy.apply(head, size, labels, here, near, embeddings, weight, *others)
 
 
 class Sample(NamedTuple):

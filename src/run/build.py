@@ -239,7 +239,7 @@ def check_step(config: Config, head: Head) -> None:
     why = None
     if count == 1:
         why = "needs several processes, which torchrun starts"
-    elif not getattr(head, "can_be_tiled", False):
+    elif not getattr(head, "can_be_split", False):
         why = f"loss={config.name('loss')}, as it is, needs all classes in one process"
     elif head.num_classes < count:
         why = f"{count} processes share {head.num_classes} classes"

@@ -167,9 +167,9 @@ def of_loss(
         tile = head.classes_at_a_time(batch, classes, device.torch.type)
         if tile or tiled:
             tile = tile or TILE
-            tile = min(tile, classes)
+            tile, rows = min(tile, classes) * head.centres, classes * head.centres
             number = head.weight.element_size()
-            return number * (TILED * batch * tile + tile * dimension + 2 * classes)
+            return number * (TILED * batch * tile + tile * dimension + 2 * rows)
     size = 2 * dimension  # so many embeddings that matrices (B, C) are the largest
     (few, few_twice), (more, more_twice) = ([of_step(h, n) for n in (size, 2 * size)] for h in heads)
     of_both = (more_twice - more - few_twice + few) / (size * SOME_CLASSES)

@@ -31,6 +31,10 @@ OPTIONS = [
     (losses.SphereFaceR, {"version": "v2"}),
     (losses.SphereFaceR, {"norm": "soft", "gradient": "exact"}),
     (losses.MVSoftmax, {"kind": "am"}),
+    (SubCenterArcFace, {"centres": 1}),
+    (SubCenterArcFace, {"centres": 5, "label_smoothing": 0.1, "learnable_scale": True}),
+    (SubCenterArcFace, {"gradient": "detached", "dynamic_scale": True, "scale": 5.0}),
+    (SubCenterArcFace, {"class_weights": [1 + i for i in range(C)], "beyond_pi": "continuous"}),
     *((ArcFace, {"scale": scale}) for scale in (1.0, 8.0, 512.0)),
 ]
 
@@ -141,14 +145,16 @@ def test_auto_takes_tiles_where_the_logits_would_be_large():
     head = ArcFace(D, C)
     assert head.classes_at_a_time(B, C, "cpu") is None
     assert head.classes_at_a_time(LARGE // C + 1, C, "cpu") == 2048
-    assert SubCenterArcFace(D, C).classes_at_a_time(LARGE, C, "cpu") is None
+    assert SubCenterArcFace(D, C, centres=4).classes_at_a_time(LARGE // C // 4 + 1, C, "cpu") == 512
+    assert losses.SoftTriple(D, C).classes_at_a_time(LARGE, C, "cpu") is None
     assert ArcFace(D, C, tiling="off").classes_at_a_time(LARGE, C, "cpu") is None
 
 
 @pytest.mark.parametrize(
     ("member", "options"),
     [
-        (SubCenterArcFace, {}),
+        (losses.SoftTriple, {}),
+        (SubCenterArcFace, {"inter_topk": 3}),
         (losses.NPCFace, {}),
         (losses.UniFace, {}),
         (ArcFace, {"inter_topk": 3}),
@@ -160,6 +166,12 @@ def test_a_loss_that_needs_all_cosines_at_once_refuses_tiles(member, options):
     assert error.value.argument == "tiling"
     with pytest.raises(BadArgument):
         ArcFace(D, C, tiling=0)
+
+
+def test_sub_centres_take_no_sample_of_the_classes():
+    with pytest.raises(BadArgument, match="needs all cosines at once") as error:
+        SubCenterArcFace(D, C, sample_rate=0.5)
+    assert error.value.argument == "sample_rate"
 
 
 def test_a_subclass_is_not_tiled_unless_it_says_so():
