@@ -13,11 +13,14 @@ where nothing else is said, and only those that go on have results with further 
 import sys
 
 import numpy as np
+import torch
 from scipy.stats import t as student
 from scipy.stats import trim_mean
 
+from src.analysis.judge import for_other_classes, side
 from src.analysis.people import classes_variance
 from src.analysis.statistics import Family, Repeat
+from src.evaluation import Search, sample_pairs
 from src.sweeps.race import going_on
 
 SETTINGS, CORRELATION = 12, 0.7
@@ -130,6 +133,36 @@ def coverage(rng, count: int, seeds: int, classes: int = 40, queries: int = 8) -
     return ours / count, theirs / count
 
 
+def judged(rng, count: int, classes: int = 40, each: int = 8) -> dict[str, tuple[float, float]]:
+    """The shares of pairs of files of embeddings for which the interval of `src.evaluate a.npz b.npz`
+    covers the true difference of a metric, which is the mean over all of them, and for which one that
+    takes queries for independent does. Classes differ in how far their samples are scattered, and in how
+    much less the second encoder scatters them."""
+    labels = np.repeat(np.arange(classes), each)
+    found, naive = [], []
+    for _ in range(count):
+        centres = rng.normal(size=(classes, 6))[labels]
+        scatter = rng.uniform(0.4, 1.6, classes)
+        second = scatter * rng.uniform(0.5, 1.4, classes)
+        files = [
+            centres + spread[labels][:, None] * rng.normal(size=(len(labels), 6))
+            for spread in (scatter, second)
+        ]
+        place = torch.from_numpy(labels)
+        pairs = sample_pairs(place, None)
+        sides = [side("", torch.from_numpy(x).float(), place, pairs, Search()) for x in files]
+        found.append(for_other_classes(sides, labels))
+        gaps = (sides[1].per_query - sides[0].per_query)[:, sides[0].columns.index("map_at_r")]
+        naive.append((gaps.mean(), 1.96 * gaps.std(ddof=1) / np.sqrt(len(gaps))))
+    shares = {}
+    for metric in ("map_at_r", "recall_at_1", "auc", "eer"):
+        truth = np.mean([gaps[metric].estimate for gaps in found])
+        ours = np.mean([gaps[metric].low <= truth <= gaps[metric].high for gaps in found])
+        theirs = np.mean([abs(mean - truth) <= half for mean, half in naive])
+        shares[metric] = float(ours), float(theirs) if metric == "map_at_r" else float("nan")
+    return shares
+
+
 def main(count: int = 1000) -> None:
     rng = np.random.default_rng(0)
     print(f"{count} tables each\n\nfalse claims where all losses are equal (5% allowed)")
@@ -162,6 +195,9 @@ def main(count: int = 1000) -> None:
     for seeds in (3, 5):
         ours, theirs = coverage(rng, count, seeds)
         print(f"  {seeds} seeds: {ours:.1%} ({theirs:.1%})")
+    print("\nintervals of src.evaluate for two files cover the truth (one over independent queries)")
+    for metric, (ours, theirs) in judged(rng, count).items():
+        print(f"  {metric}: {ours:.1%}" + f" ({theirs:.1%})" * (theirs == theirs))
 
 
 if __name__ == "__main__":
