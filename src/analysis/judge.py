@@ -1,12 +1,13 @@
 """Compare two encoders by the embeddings that they give the same samples.
 
-Nothing is trained here, so there are no seeds: the doubt is about other classes. The bootstrap draws
-whole classes, the same ones for both encoders (see people.py)."""
+Nothing is trained here, so there are no seeds: the doubt is about other classes. Searches are repeated
+without each group of classes (a jackknife), since a class both asks and is found by others; for pairs, a
+bootstrap draws whole classes. Both take the same classes for both encoders (see people.py)."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from math import sqrt
+from math import isfinite, sqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ from ..evaluation.identification import (
 from ..evaluation.retrieval import RANKS
 from ..losses import BadArgument
 from ..words import counted
-from .people import by_metric, classes_variance, pair_metrics_of_draws, weights_of_classes
+from .people import by_metric, jackknife_variance, pair_metrics_left_out, weights_of_classes
 from .phrases import INTERVAL, interval_text, number
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
@@ -88,15 +89,13 @@ class Curve(NamedTuple):
 
 @dataclass
 class Side:
-    """The results of one file: `metrics` by name; each sample's part (N, M) in those that are means over
-    queries, `per_query`, with their names, `columns`; and values for classes drawn anew of the others,
-    `draws`."""
+    """The results of one file: `metrics` by name, and the values (G,) of some without each group of
+    classes, `left_out`, and of others for classes drawn anew, `draws`."""
 
     name: str
     metrics: dict[str, float]
-    draws: dict[str, np.ndarray]
-    per_query: np.ndarray = field(default_factory=lambda: np.empty((0, 0)))
-    columns: tuple[str, ...] = ()
+    left_out: dict[str, np.ndarray] = field(default_factory=dict)
+    draws: dict[str, np.ndarray] = field(default_factory=dict)
     thresholds: list[Threshold] = field(default_factory=list)
     curve: Curve | None = None
 
@@ -154,7 +153,7 @@ def judge(
         )
     place = torch.from_numpy(place)
     try:
-        search = Search(given[0].roles, ranks=tuple(ranks), map_at=map_at)
+        search = Search(given[0].roles, None, tuple(ranks), map_at, left_out=True)
     except ValueError as error:
         raise UserError(f"{paths[0]}: {error}") from None
     pairs = None if search.roles is not None else sample_pairs(place, PAIRS)
@@ -166,8 +165,8 @@ def judge(
 
 
 def judgement(sides: Sequence[Side], count: int, classes: int, labels: np.ndarray, **more) -> Judgement:
-    """Put the results of one file or two together. `labels` are the classes of what the columns of
-    `per_query` are means over, and whose number gives the degrees of freedom."""
+    """Put the results of one file or two together. `labels` are classes, whose number gives degrees of
+    freedom."""
     return Judgement(
         count,
         classes,
@@ -286,11 +285,12 @@ def side(
         if pairs is None:
             why = "no query has a sample of its class in the gallery"
         raise UserError(f"{name}: {why}")
-    found = Side(name, retrieved.metrics, {}, retrieved.per_query.numpy(), search.metrics)
+    left_out = dict(zip(search.metrics, retrieved.left_out.T.numpy(), strict=True))
+    found = Side(name, retrieved.metrics, left_out)
     if pairs is None:
         return identified(found, retrieved, labels, search.rows("query"))
     scores = score_pairs(features, *pairs)
-    found.draws = pair_metrics_of_draws(scores, *(labels[rows].numpy() for rows in pairs[:2]))
+    found.left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
     found.metrics = found.metrics | verification(scores)
     return found
 
@@ -348,19 +348,19 @@ def cut_at(scores: np.ndarray, rate: str) -> float:
 def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:
     """The metrics of a side, or of two the second's minus the first's, with intervals for other
     classes."""
-    values, draws = sides[-1].per_query, sides[-1].draws
+    left_out, draws = sides[-1].left_out, sides[-1].draws
     if len(sides) == 2:
-        values = values - sides[0].per_query
+        left_out = {name: own - sides[0].left_out[name] for name, own in left_out.items()}
         draws = {name: own - sides[0].draws[name] for name, own in draws.items()}
-    variances = {name: float(np.var(own, ddof=1)) for name, own in draws.items()}
-    for column, metric in enumerate(sides[-1].columns):
-        queries = np.isfinite(values[:, column])
-        variances[metric], _ = classes_variance(values[queries, column][None], labels[queries])
-    degrees, found = len(np.unique(labels)) - 1, {}
+    doubts = {name: (jackknife_variance(own), len(own)) for name, own in left_out.items()}
+    classes = len(np.unique(labels))
+    doubts |= {name: (float(np.var(own, ddof=1)), classes) for name, own in draws.items()}
+    found = {}
     for metric, reached in sides[-1].metrics.items():
         estimate = reached - sides[0].metrics[metric] if len(sides) == 2 else reached
-        known = metric in variances and degrees >= FEWEST_DEGREES
-        half = t_quantile(CONFIDENCE, degrees) * sqrt(variances[metric]) if known else None
+        variance, groups = doubts.get(metric, (0.0, 0))
+        known = groups > FEWEST_DEGREES and isfinite(variance)  # none is left without some group
+        half = t_quantile(CONFIDENCE, groups - 1) * sqrt(variance) if known else None
         found[metric] = Difference.of(estimate, half)
         if known and len(sides) == 1:
             low, high = metric_named(metric).clip(found[metric].low, found[metric].high)

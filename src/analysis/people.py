@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from math import sqrt
 
 import numpy as np
+from torch import Tensor
 
 from ..evaluation import PairScores
 from ..evaluation.detection import min_dcf
-from ..evaluation.retrieval import retrieval_metrics
+from ..evaluation.retrieval import dealt_into_groups, retrieval_metrics
 from ..evaluation.verification import FARS, equal_error_rate
 from ..foreign import array_shape, read_arrays
 from .settings import Setting
@@ -96,6 +97,13 @@ def classes_variance(gaps: np.ndarray, labels: np.ndarray) -> tuple[float, int]:
     return max(0.0, of_mean - noise), len(counts)
 
 
+def jackknife_variance(left_out: np.ndarray) -> float:
+    """The variance that the choice of classes gives to a metric, whose values without each group of them
+    are `left_out` (G,)."""
+    groups = len(left_out)
+    return float((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())
+
+
 class WeightedPairs:
     """Pairs by falling cosine, for metrics of them with other weights, at THRESHOLDS of their cosines at
     most: those are close together, and closest where few pairs are accepted."""
@@ -173,13 +181,20 @@ def weights_of_classes(labels: np.ndarray) -> Iterator[np.ndarray]:
         yield times[place].astype(float)
 
 
-def pair_metrics_of_draws(
-    scores: PairScores, first: np.ndarray, second: np.ndarray
+def pair_metrics_left_out(
+    scores: PairScores, first: Tensor, second: Tensor, labels: Tensor
 ) -> dict[str, np.ndarray]:
-    """Metrics of pairs for classes drawn anew, by name: a bootstrap over the classes `first` and
-    `second` (P,) of each pair, whose draws are the same for all scores of the same pairs."""
-    pairs = WeightedPairs(scores)
-    return by_metric([pairs.metrics(weights) for weights in weights_of_draws(first, second)])
+    """Metrics (G,) of pairs without each group of classes, by name: a jackknife over the classes, labels
+    (N,), of the rows `first` and `second` (P,). None where a group leaves no pair of either kind."""
+    group, count = dealt_into_groups(labels)
+    (one, other), pairs = (group[rows].numpy() for rows in (first, second)), WeightedPairs(scores)
+    same, found = scores.same.numpy(), []
+    for left_out in range(count):
+        stay = (one != left_out) & (other != left_out)
+        if not (stay & same).any() or not (stay & ~same).any():
+            return {}
+        found.append(pairs.metrics(stay.astype(float)))
+    return {name: np.array([each[name] for each in found]) for name in found[0]}
 
 
 def by_metric(draws: list[dict[str, float]]) -> dict[str, np.ndarray]:

@@ -174,7 +174,7 @@ def judged(
         ]
     far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
     curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands) if known else None)
-    return Side(name, metrics, known, thresholds=thresholds, curve=curve)
+    return Side(name, metrics, draws=known, thresholds=thresholds, curve=curve)
 
 
 def costs(scores: PairScores, prior: float) -> dict[str, float]:

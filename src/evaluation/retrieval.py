@@ -20,6 +20,8 @@ RETRIEVAL_METRICS = by_name(
     Metric.share("map_at_r", "queries"),
 )
 TILE = 2**26  # cosines in memory at a time: 256 MiB; products of fewer rows are slower
+GROUPS = 40  # of classes, that are left out in turn
+PART = 2**21  # neighbours at a time
 BLOCK = 64  # columns of which the maximum is taken first
 
 
@@ -27,12 +29,14 @@ class Retrieval(NamedTuple):
     """`metrics` by name, empty if no query has a relevant sample; `per_query` (N, M), what each sample
     adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
     each query, nearest first, K at most 10, -1 for what is no query; `cosine` (N,), of the nearest. Of
-    embeddings that are not `measurable` there are no metrics, and K = 0."""
+    embeddings that are not `measurable` there are no metrics, and K = 0. `left_out` (G, M) are the
+    metrics without each group of classes, if the search asked for them."""
 
     metrics: dict[str, float]
     per_query: Tensor
     nearest: Tensor
     cosine: Tensor
+    left_out: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Search:
             re-identification of persons; None: all count.
         ranks: k of Recall@k, each from 1.
         map_at: K of mAP@K; None: not measured.
+        left_out: measure also without each of up to 40 groups of classes, which then neither ask nor are
+            found: how much metrics depend on the classes that there are (a jackknife).
 
     Raises ValueError if there are no queries or no gallery.
     """
@@ -53,6 +59,7 @@ class Search:
     cameras: np.ndarray | None = None
     ranks: tuple[int, ...] = RANKS
     map_at: int | None = None
+    left_out: bool = False
 
     def __post_init__(self):
         if self.roles is None:
@@ -137,6 +144,8 @@ def retrieval(
         relevant = relevant - torch.bincount(seen[pool], minlength=int(seen.max()) + 1)[seen]
     most = len(pool) - int((place[asked] >= 0).all())  # the last may be a query itself, no neighbour
     depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
+    groups = LeftOut(labels, search) if search.left_out else None
+    deeper = min(2 * depth + 10, most) if groups else depth  # what moves up where others are gone
     rank = torch.arange(1, depth + 1, device=device)
     totals = torch.zeros(len(names), dtype=torch.float64)
     nearest = torch.full((count, min(max(RANKS), depth)), -1, device=device)
@@ -150,7 +159,11 @@ def retrieval(
         cosines[own, place[rows[own]]] = -torch.inf  # nor is the query itself
         if seen is not None:
             cosines[:, : len(pool)].masked_fill_(seen[pool] == seen[rows, None], -torch.inf)
-        neighbours = top_columns(cosines, depth)
+        neighbours = top_columns(cosines, deeper)
+        if groups and deeper:
+            there = cosines.gather(1, neighbours).isfinite()
+            groups.add(rows, pool[neighbours.where(there, 0)], there, relevant[rows])
+        neighbours = neighbours[:, :depth]
         if depth:
             cosine[rows] = cosines.gather(1, neighbours[:, :1])[:, 0]
         there = torch.ones(1, dtype=torch.bool, device=device)
@@ -173,4 +186,61 @@ def retrieval(
         totals += kept.sum(1).cpu().double()
     number = int((relevant[asked] > 0).sum())
     metrics = dict(zip(names, (totals / number).tolist(), strict=True)) if number else {}
-    return Retrieval(metrics, per_query, nearest, cosine)
+    return Retrieval(metrics, per_query, nearest, cosine, groups.metrics() if groups else None)
+
+
+def dealt_into_groups(labels: Tensor) -> tuple[Tensor, int]:
+    """The group (N,) of each sample, the same for all of a class, and the number of groups: one for each
+    class, or 40. Labels (N,) of the same classes are dealt alike."""
+    classes, place = labels.unique(return_inverse=True)
+    count = min(len(classes), GROUPS)
+    dealt = np.random.default_rng(0).permutation(len(classes)) % count
+    return torch.from_numpy(dealt).to(labels.device)[place], count
+
+
+class LeftOut:
+    """The metrics of a search without each group of classes, from each query's list of neighbours."""
+
+    def __init__(self, labels: Tensor, search: Search):
+        self.labels, self.search = labels, search
+        self.group, count = dealt_into_groups(labels)
+        self.sums = torch.zeros(count, len(search.metrics), dtype=torch.float64)
+        self.queries = torch.zeros(count, dtype=torch.float64)
+
+    def add(self, rows: Tensor, neighbours: Tensor, there: Tensor, relevant: Tensor) -> None:
+        """Add queries `rows` (n,) with the rows of their neighbours (n, L), nearest first, whether each
+        is `there` (n, L), and how many are `relevant` (n,) to each query."""
+        rows, neighbours, there, relevant = (
+            x[relevant > 0] for x in (rows, neighbours, there, relevant)
+        )
+        for part in torch.arange(len(rows), device=rows.device).split(max(1, PART // there.shape[1])):
+            self._add(rows[part], neighbours[part], there[part], relevant[part])
+
+    def _add(self, rows: Tensor, neighbours: Tensor, there: Tensor, relevant: Tensor) -> None:
+        same = (self.labels[neighbours] == self.labels[rows, None]) & there
+        of_neighbours, of_rows = self.group[neighbours], self.group[rows]
+        whole = self._values(same, there, relevant)
+        for group in range(len(self.queries)):
+            stay = of_rows != group
+            gone = of_neighbours == group
+            moved = stay & gone.any(1)
+            values = whole[stay & ~moved].sum(0)
+            values += self._values(same[moved], there[moved] & ~gone[moved], relevant[moved]).sum(0)
+            self.sums[group] += values.cpu().double()
+            self.queries[group] += float(stay.sum())
+
+    def _values(self, same: Tensor, there: Tensor, relevant: Tensor) -> Tensor:
+        """Each query's part (n, M) in the metrics, of its neighbours that are `there` (n, L)."""
+        rank = there.cumsum(1).clamp_min(1)
+        hits, r = same & there, relevant.unsqueeze(1)
+        precision = hits.cumsum(1) / rank * hits
+        within = rank <= r
+        values = [(hits & (rank <= k)).any(1).float() for k in self.search.ranks]
+        values += [(hits & within).sum(1) / relevant, (precision * within).sum(1) / relevant]
+        if self.search.map_at is not None:
+            most = self.search.map_at
+            values.append((precision * (rank <= most)).sum(1) / relevant.clamp(max=most))
+        return torch.stack(values, 1)
+
+    def metrics(self) -> Tensor:
+        return self.sums / self.queries.unsqueeze(1)

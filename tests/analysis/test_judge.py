@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from src.analysis.judge import judge, sentence
-from src.analysis.people import WeightedPairs, classes_variance, pair_metrics_of_draws
+from src.analysis.people import WeightedPairs, jackknife_variance, pair_metrics_left_out
 from src.analysis.statistics import t_quantile
 from src.errors import UserError
 from src.evaluation import retrieval, sample_pairs, score_pairs, verification
@@ -130,7 +130,7 @@ def test_intervals_for_other_classes_cover_and_those_of_independent_samples_do_n
     covered = naive = 0
     for _ in range(tables):
         values = rng.normal(0, 1, classes)[labels] + rng.normal(0, 1, len(labels))
-        variance, _ = classes_variance(values[None], labels)
+        variance = jackknife_variance(np.array([values[labels != c].mean() for c in range(classes)]))
         covered += abs(values.mean()) <= t_quantile(0.95, classes - 1) * np.sqrt(variance)
         naive += abs(values.mean()) <= 1.96 * values.std(ddof=1) / np.sqrt(len(values))
     assert 0.92 <= covered / tables <= 0.98 and naive / tables < 0.80
@@ -143,7 +143,7 @@ def pairs_of(rng, classes: int, dimension: int = 4):
     scatter = rng.uniform(0.2, 1.5, classes)[labels]
     x = centres + scatter[:, None] * rng.normal(size=(len(labels), dimension))
     drawn = sample_pairs(torch.from_numpy(labels), None)
-    return score_pairs(torch.from_numpy(x), *drawn), *(labels[side.numpy()] for side in drawn[:2])
+    return score_pairs(torch.from_numpy(x), *drawn), *drawn[:2], torch.from_numpy(labels)
 
 
 @pytest.mark.parametrize(("thresholds", "error"), [(2**20, 1e-9), (2**12, 1e-4)])
@@ -163,10 +163,10 @@ def test_intervals_of_pair_metrics_cover_what_other_classes_give():
     rng, tables = np.random.default_rng(2), 40
     every = [pairs_of(rng, 20) for _ in range(tables)]
     ones = [WeightedPairs(scores).metrics(np.ones(len(scores.same))) for scores, *_ in every]
-    draws = [pair_metrics_of_draws(*one) for one in every]
+    left_out = [pair_metrics_left_out(*one) for one in every]
     for metric in ("auc", "eer"):
         truth = np.mean([one[metric] for one in ones])
-        halves = [t_quantile(0.95, 19) * np.std(own[metric], ddof=1) for own in draws]
+        halves = [t_quantile(0.95, 19) * jackknife_variance(own[metric]) ** 0.5 for own in left_out]
         covered = [abs(one[metric] - truth) <= half for one, half in zip(ones, halves, strict=True)]
         assert np.mean(covered) >= 0.85, metric
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.evaluation import Search, retrieval
-from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, top_columns
+from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, dealt_into_groups, top_columns
 
 RNG = np.random.default_rng(0)
 
@@ -142,3 +142,20 @@ def test_average_precision_of_a_whole_ranking_is_scikit_learns():
         theirs.append(average_precision_score(y[others] == y[query], (unit @ unit[query])[others]))
     found = retrieval(x, y, Search(map_at=len(x))).metrics[f"map_at_{len(x)}"]
     assert found == pytest.approx(np.mean(theirs), abs=1e-6)
+
+
+@pytest.mark.parametrize("roles", [False, True])
+def test_metrics_without_a_group_of_classes_are_those_of_a_search_without_them(roles):
+    x, y = clusters(RNG.integers(2, 12, 70))
+    given = [RNG.choice(["query", "gallery", "both"], len(x)), RNG.choice(5, len(x))]
+    given = given if roles else [None, None]
+    found = retrieval(x, y, Search(*given, (1, 3, 10), 7, left_out=True))
+    group, count = dealt_into_groups(y)
+    assert found.left_out.shape == (40, 6) and count == 40
+    assert all(len(group[y == label].unique()) == 1 for label in y.unique())
+    for left_out in range(count):
+        stay = group != left_out
+        kept = [None if values is None else values[stay.numpy()] for values in given]
+        alone = retrieval(x[stay], y[stay], Search(*kept, (1, 3, 10), 7)).metrics
+        ours = dict(zip(alone, found.left_out[left_out].tolist(), strict=True))
+        assert ours == pytest.approx(alone, abs=1e-6)
