@@ -10,6 +10,7 @@ from .iresnet import iresnet
 from .library import timm_body, torchvision_body
 from .linear import linear
 from .mlp import mlp
+from .mobilefacenet import mobilefacenet
 from .pixels import Pixels
 from .small_cnn import small_cnn
 
@@ -21,6 +22,7 @@ __all__ = [
     "iresnet",
     "linear",
     "mlp",
+    "mobilefacenet",
     "small_cnn",
     "timm_body",
     "torchvision_body",

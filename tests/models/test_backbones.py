@@ -13,6 +13,7 @@ from src.models import (
     convnet,
     iresnet,
     mlp,
+    mobilefacenet,
     small_cnn,
     timm_body,
     torchvision_body,
@@ -23,7 +24,10 @@ SHAPES = [(1, 28, 28), (3, 112, 112)]
 DEPTHS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 14, 3)}
 
 
-@pytest.mark.parametrize("body", [convnet, small_cnn, mlp, iresnet], ids=lambda body: body.__name__)
+BODIES = [convnet, small_cnn, mlp, iresnet, mobilefacenet]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=lambda body: body.__name__)
 @pytest.mark.parametrize("shape", [(1, 8, 8), (1, 28, 28), (3, 32, 32), (3, 64, 48)])
 def test_backbones_take_any_image_and_train(body, shape):
     options = {"depths": DEPTHS[18], "width": 16} if body is iresnet else {}
@@ -73,6 +77,22 @@ def test_iresnets_are_as_large_as_published(layers, millions, convolutions):
     assert (
         isinstance(neck, nn.BatchNorm1d) and not neck.weight.requires_grad and (neck.weight == 1).all()
     )
+
+
+def test_mobilefacenet_is_as_large_as_published():
+    """0.99 million parameters; feature maps as in its table."""
+    shape, sizes = (3, 112, 112), []
+    body = mobilefacenet(shape)
+    backbone = build_backbone(body, shape, 128, norm=True)
+    count = sum(parameter.numel() for parameter in backbone.parameters())
+    assert count / 1e6 == pytest.approx(0.99, abs=0.02)
+    x = torch.randn(2, *shape)
+    for layer in body:
+        x = layer(x)
+        sizes.append(tuple(x.shape[1:]))
+    kept = dict.fromkeys(sizes)
+    expected = [(64, 56, 56), (64, 28, 28), (128, 14, 14), (128, 7, 7), (512, 7, 7), (512, 1, 1), (512,)]
+    assert list(kept) == expected and len(sizes) == 2 + 15 + 3
 
 
 def test_widths_that_crash_the_cpus_convolutions_are_refused():

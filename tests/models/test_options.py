@@ -17,6 +17,7 @@ from src.models import (
     iresnet,
     linear,
     mlp,
+    mobilefacenet,
     small_cnn,
     timm_body,
     torchvision_body,
@@ -91,7 +92,18 @@ def test_without_timm_its_names_say_how_to_install_it(monkeypatch):
 
 @pytest.mark.parametrize(
     "body",
-    [build_backbone, convnet, iresnet, linear, mlp, small_cnn, timm_body, torchvision_body, Pixels],
+    [
+        build_backbone,
+        convnet,
+        iresnet,
+        linear,
+        mlp,
+        mobilefacenet,
+        small_cnn,
+        timm_body,
+        torchvision_body,
+        Pixels,
+    ],
 )
 def test_every_option_has_a_type_and_a_legal_default(body):
     check_signature(body, *BY_THE_CALLER)

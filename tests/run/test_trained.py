@@ -483,7 +483,18 @@ def test_the_documented_example_embeds_a_folder_without_torch(run_folder, people
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["onnx", "torchscript", "safetensors"])
 @pytest.mark.parametrize(
-    "model", ["small_cnn", "convnet", "mlp", "iresnet18", "iresnet50", "resnet18", "torchvision", "timm"]
+    "model",
+    [
+        "small_cnn",
+        "convnet",
+        "mlp",
+        "iresnet18",
+        "iresnet50",
+        "mobilefacenet",
+        "resnet18",
+        "torchvision",
+        "timm",
+    ],
 )
 def test_every_model_is_exported(model, kind, people, tmp_path):
     options = ("model.width=8",) if model.startswith("iresnet") else ()
