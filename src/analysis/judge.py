@@ -101,12 +101,14 @@ class Side:
 
 
 class Given(NamedTuple):
-    """The embeddings (N, D), labels (N,) and, if they are there, names (N,) and roles (N,) in a file."""
+    """The embeddings (N, D), labels (N,) and, if they are there, names, roles and cameras (N,) in a
+    file."""
 
     features: np.ndarray
     labels: np.ndarray
     names: np.ndarray | None = None
     roles: np.ndarray | None = None
+    cameras: np.ndarray | None = None
 
 
 @dataclass
@@ -153,7 +155,7 @@ def judge(
         )
     place = torch.from_numpy(place)
     try:
-        search = Search(given[0].roles, None, tuple(ranks), map_at, left_out=True)
+        search = Search(given[0].roles, given[0].cameras, tuple(ranks), map_at, left_out=True)
     except ValueError as error:
         raise UserError(f"{paths[0]}: {error}") from None
     pairs = None if search.roles is not None else sample_pairs(place, PAIRS)
@@ -217,7 +219,7 @@ def read(path: Path, labels: Path | None, unlabelled: bool = False) -> Given:
     if not measurable(torch.from_numpy(features)):
         longest = int(np.abs(features).max(1).argmax())
         raise UserError(f"{path}: the length of sample {longest} is not finite in float32")
-    return Given(features, found.labels, found.names, found.roles)
+    return Given(features, found.labels, found.names, found.roles, found.cameras)
 
 
 def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
@@ -245,10 +247,11 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
     for what, mine, other in (
         ("class", first.labels, second.labels),
         ("role", first.roles, second.roles),
+        ("camera", first.cameras, second.cameras),
     ):
         if (mine is None) != (other is None):
             lacks = paths[0] if mine is None else paths[1]
-            raise UserError(f"{lacks}: has no roles, the other file has")
+            raise UserError(f"{lacks}: has no {what}s, the other file has")
         wrong = np.flatnonzero(mine != other) if mine is not None else ()
         if len(wrong):
             row = wrong[0]

@@ -19,12 +19,13 @@ FEATURES = ("features", "embeddings", "embedding")  # what such an array is call
 LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
 ROLES = ("roles", "role")
+CAMERAS = ("cameras", "camera")
 
 
 class Arrays(NamedTuple):
     """Features (N, F), labels (N,) and, if they are given, the names of classes (C,) that labels index,
-    of samples (N,), of the parts (N,) that they are of, and their roles (N,). Messages count rows from
-    `first`."""
+    of samples (N,), of the parts (N,) that they are of, and their roles and cameras (N,). Messages count
+    rows from `first`."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -32,6 +33,7 @@ class Arrays(NamedTuple):
     names: np.ndarray | None = None
     splits: np.ndarray | None = None
     roles: np.ndarray | None = None
+    cameras: np.ndarray | None = None
     first: int = 0
 
 
@@ -46,12 +48,13 @@ def embeddings(
     """The features in `root`/`file`, as float32 "images" (1, 1, F):
 
     .npz      arrays `features` (N, F), also called `embeddings`, and `labels` (N,), numbers or text;
-              `classes`, `names`, `splits` and `roles`, if they are there: what `src.embed` writes
+              `classes`, `names`, `splits` and `roles`, if they are there, as in what `src.embed` writes
     .npy      features (N, F), with the labels (N,) in another such file, `labels`
     .parquet  a column `features` of lists, a column `label`, perhaps columns `split` and `role`
 
     With roles, those of test samples that are `query` or `both` search those that are `gallery` or
-    `both`; samples to train on have none.
+    `both`; samples to train on have none. With `cameras` (a column `camera`) as well, samples of one
+    class and camera do not count for each other.
 
     They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
     samples. Raises ValueError, with the row, for what is no number, no label or no known split,
@@ -86,7 +89,7 @@ def read_npz(path: Path, unlabelled: bool) -> Arrays:
             check_zip(zipped, MOST_BYTES)
         with np.load(path, allow_pickle=False) as kept:
             for key in kept.files:
-                if key in (*FEATURES, *LABELS, *SPLITS, *ROLES, "classes", "names"):
+                if key in (*FEATURES, *LABELS, *SPLITS, *ROLES, *CAMERAS, "classes", "names"):
                     arrays[key] = kept[key]
     except Exception as error:  # torn, forged: numpy raises anything
         raise ValueError(f"{path}: cannot be read as an .npz of arrays ({why(error)})") from None
@@ -101,7 +104,7 @@ def read_npz(path: Path, unlabelled: bool) -> Arrays:
     if labels is None:
         labels = np.zeros(len(features), int)
     names = arrays.get("classes"), arrays.get("names")
-    return Arrays(features, labels, *names, of(SPLITS), of(ROLES))
+    return Arrays(features, labels, *names, of(SPLITS), of(ROLES), of(CAMERAS))
 
 
 def read_npy(path: Path, labels: Path | None) -> Arrays:
@@ -162,7 +165,9 @@ def read_lists(path: Path, unlabelled: bool) -> Arrays:
 
     roles = next((others.columns[name] for name in ROLES if name in others.columns), None)
     roles = None if roles is None else np.array([each or "" for each in roles])
-    kept = {"splits": there(SPLITS), "roles": roles, "names": there(("names", "name"))}
+    cameras = there(CAMERAS) if roles is not None else None
+    kept = {"splits": there(SPLITS), "roles": roles, "cameras": cameras}
+    kept["names"] = there(("names", "name"))
     unknown = unlabelled and not set(LABELS) & set(others.columns)
     labels = np.zeros(len(lists), int) if unknown else column(of(LABELS))
     return Arrays(flat.reshape(len(lists), -1), labels, **kept, first=1)
@@ -176,7 +181,7 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         raise ValueError(
             f"{path}: features are {features.dtype} {features.shape}, expected numbers (N, F)"
         )
-    for what in ("labels", "names", "splits", "roles"):
+    for what in ("labels", "names", "splits", "roles", "cameras"):
         values = getattr(arrays, what)
         if values is not None and values.shape != (count,):
             raise ValueError(f"{path}: features are {features.shape}, but {what} {values.shape}")
@@ -196,7 +201,8 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         for row in range(count):
             role_at(table, roles, row, parts[row])
     labels = label_texts(table, arrays)
-    return Samples(str(path), features[:, None, None, :], labels, names, parts, roles=roles)
+    search = {"roles": roles, "cameras": None if roles is None else arrays.cameras}
+    return Samples(str(path), features[:, None, None, :], labels, names, parts, **search)
 
 
 def label_texts(table: Table, arrays: Arrays) -> np.ndarray:

@@ -186,10 +186,15 @@ def splits_of(
 
 
 def write_embeddings(out: Path, images: Embedded) -> None:
-    """Write embeddings (N, D), labels (N,), class names, and file names where there are files."""
+    """Write embeddings (N, D), labels (N,), class names, and names, roles and cameras (N,) where there
+    are any."""
     arrays = {"embeddings": images.embeddings.cpu().numpy(), "labels": images.labels.cpu().numpy()}
     arrays["classes"] = np.array(images.classes, dtype=str)
     if all(split.names is not None for split in images.splits.values()):
         arrays["names"] = np.array(images.names)
+    for what in ("roles", "cameras"):
+        values = [getattr(split, what) for split in images.splits.values()]
+        if all(each is not None for each in values):
+            arrays[what] = np.concatenate(values)
     with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
         np.savez_compressed(file, **arrays)

@@ -213,3 +213,18 @@ def test_a_rank_of_average_precision_is_a_number_from_1(written):
     command = [sys.executable, "-m", "src.evaluate", str(written()[0]), "--map-at", "0"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "--map-at 0: expected a whole number from 1" in done.stderr
+
+
+def test_cameras_count_in_judged_embeddings_as_in_a_search(written):
+    roles, cameras = some_roles(), np.arange(CLASSES * EACH) % 3
+    path = written(role=roles, camera=cameras)[0]
+    kept = np.load(path)
+    x, y = torch.from_numpy(kept["embeddings"]).float(), torch.from_numpy(kept["labels"])
+    expected = retrieval(x, y, Search(roles, cameras)).metrics
+    found = judge([path]).metrics["a.npz"]
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    assert expected["map_at_r"] != retrieval(x, y, Search(roles)).metrics["map_at_r"]
+    with pytest.raises(UserError, match=r"b\.npz: has no cameras, the other file has"):
+        files = written(role=roles)
+        np.savez(path, **kept)
+        judge(files)

@@ -7,11 +7,13 @@ import pytest
 from PIL import Image
 
 from src.analysis import compare_sweeps
+from src.analysis.judge import judge
 from src.config import BadKey
 from src.datasets import load, manifest
 from src.errors import UserError
 from src.evaluation import Search, retrieval
 from src.run.build import check_config
+from src.run.embedding import embedded, write_embeddings
 from src.run.evaluation import evaluate_run, with_overrides
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
@@ -60,6 +62,9 @@ def test_queries_search_the_gallery_by_the_ranks_that_were_asked_for(features, t
         assert found["metrics"][name] == pytest.approx(value, abs=1e-6)
     assert found["counts"]["test"]["queries"] == 2 * 12
     assert "recall_at_3" in found["validation"]
+    write_embeddings(tmp_path / "e.npz", embedded(run, {"test": test}))
+    judged = judge([tmp_path / "e.npz"], ranks=(1, 3, 100), map_at=4).metrics["e.npz"]
+    assert {name: judged[name] for name in expected} == pytest.approx(expected, abs=1e-6)
     again = evaluate_run(run, with_overrides(run, [])).result.metrics
     assert again == pytest.approx(found["metrics"], abs=1e-5)
 
