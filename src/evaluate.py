@@ -28,7 +28,7 @@ from .run.embedding import embedded, splits_of, write_embeddings
 from .run.evaluation import Evaluation, evaluate_run, with_overrides, write_evaluation
 from .run.folder import free_name
 from .run.load import REBUILT, Trained
-from .run.using import add_config_dir, model_parser, print_left_out, use_model
+from .run.using import add_config_dir, add_skip_broken, model_parser, print_left_out, use_model
 from .words import counted, file_name
 
 # Options of trials, and the fields of TrialOptions that they fill.
@@ -42,24 +42,37 @@ TRIAL_OPTIONS = {
 
 
 def main() -> None:
-    parser = model_parser("evaluate", __doc__, "default: <run>/evaluations/<time>-<data set>")
+    out = (
+        "a folder, default: <run>/evaluations/<time>-<data set>; of --trials and embeddings a .json file"
+    )
+    parser = model_parser("evaluate", __doc__, out)
     parser.add_argument("overrides", nargs="*", help="as for src.train: dataset=…, device=…")
     add = parser.add_argument
     add("--labels", type=Path, help="of embeddings in a .npy file: another such file")
     add("--ranks", help="of Recall@k for embeddings; default: 1,5,10")
     add("--map-at", type=int, metavar="K", help="mAP@K for embeddings as well")
     add("--templates", type=Path, help="a table with columns name and template, to judge these")
-    add("--trials", type=Path, help="judge embeddings by a list of pairs: `1 a b` or `a b target`")
+    trials = (
+        "judge embeddings, or a run's images in a folder, by a list of pairs: `1 a b` or `a b target`"
+    )
+    add("--trials", type=Path, help=trials)
     add("--false-accepts", help="rates of interest in trials; default: 1e-1,1e-2,1e-3,1e-4")
     add("--prior", type=float, help="of same pairs, for minDCF and actual DCF in trials; default: 0.01")
     add("--cohort", type=Path, help="embeddings of others, for AS-Norm of the scores of trials")
     add("--cohort-top", type=int, help="the nearest of the cohort that count; default: 300")
+    add_skip_broken(parser)
     add_config_dir(parser)
     given = parser.parse_intermixed_args()
     if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
         return judge_files([given.run, *map(Path, given.overrides)], given)
     if given.trials:
+        if given.labels:
+            parser.error("--labels is for embeddings in a .npy file")
         return use_model(parser, judge_images)
+    if given.skip_broken:
+        parser.error(
+            "--skip-broken is for the images of --trials; for a data set: dataset.skip_broken=true"
+        )
     for option in ("labels", "ranks", "map_at", "templates", *TRIAL_OPTIONS):
         if getattr(given, option) is not None:
             parser.error(f"--{option.replace('_', '-')} is for embeddings in a file")
@@ -68,8 +81,8 @@ def main() -> None:
 
 def judge_images(run: Trained, given: Namespace) -> None:
     """Judge a run by trials of images, which are named from their folder."""
-    splits, skipped = splits_of(run, given.overrides, "test", False, given.config_dir)
-    given.allow, given.config_dir = [], None
+    splits, skipped = splits_of(run, given.overrides, "test", given.skip_broken, given.config_dir)
+    given.allow, given.config_dir, given.skip_broken = [], None, False
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{run.folder.resolve().name}.npz"
         write_embeddings(file, embedded(run, splits))
@@ -88,7 +101,7 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
             raise UserError(f"--out {given.out}: the answer is JSON, as in --out answer.json")
         refuse_existing(given.out)
         refuse_existing(given.out and given.out.with_suffix(".png"))
-        for option in ("allow", "config_dir"):
+        for option in ("allow", "config_dir", "skip_broken"):
             if getattr(given, option):
                 raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
         if len(paths) > 2:

@@ -94,13 +94,15 @@ def train_together(config: Config, folder: Path, group: str | None = None) -> fl
     from .losses import BadArgument
     from .run.arguments import arguments_of
     from .run.lifecycle import train_run
-    from .run.together import follow
+    from .run.together import follow, ready_to_follow
     from .training import find_device, processes
 
     with arguments_of("device"):
         kind = find_device(config.device.kind)
         if kind == "mps":
             raise BadArgument("kind", kind, "is for one process; use cpu")
+        if is_follower():
+            ready_to_follow()
         processes.connect(on_gpu=kind == "cuda")
     if is_follower():
         try:

@@ -152,7 +152,9 @@ def data_name(config: Config) -> str:
 
 
 def label_part(key: str, value: object) -> str:
-    if isinstance(value, list):
+    if value is None:
+        value = "null"
+    elif isinstance(value, list):
         value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
     elif isinstance(value, float):
         value = f"{value:g}"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..losses import BadArgument
 from .files import Files, composed, name_some
 from .options import Column, File
 from .parts import NOT_SPLIT
@@ -77,6 +78,11 @@ def read_listed(table: Table, path_column: str, label_column: str, optional: dic
     for what, name in optional.items():
         if name != what:
             column(table, name, f"{what}_column")
+    if "role" in optional and optional["role"] not in table.columns:
+        if optional["camera"] != "camera":
+            why = "it counts beside a column of roles only, see role_column"
+            raise BadArgument("camera_column", optional["camera"], why)
+        optional = {what: name for what, name in optional.items() if what != "camera"}
     splits, roles, cameras = (
         table.columns.get(optional.get(what)) for what in ("split", "role", "camera")
     )

@@ -1,9 +1,8 @@
 """Sizes of a split, which say how much one image more or less changes a metric."""
 
-import torch
 from torch import Tensor
 
-from .retrieval import ALL_BY_ALL, Search
+from .retrieval import ALL_BY_ALL, Search, relevant_samples
 
 
 def counts(
@@ -20,8 +19,8 @@ def counts(
         "queries": int(sizes[sizes > 1].sum()),
     }
     if search.roles is not None:
-        queries, gallery = (labels.cpu()[search.rows(role)] for role in ("query", "gallery"))
-        numbers["queries"] = int(torch.isin(queries, gallery).sum())
+        relevant = relevant_samples(labels, search).cpu()[search.rows("query")]
+        numbers["queries"] = int((relevant > 0).sum())
     if pairs is not None:
         _, _, same, fold = pairs
         numbers["same_pairs"], numbers["different_pairs"] = int(same.sum()), int((~same).sum())

@@ -80,6 +80,7 @@ class Results:
         picked = [evenly(np.flatnonzero(asked & mask), QUERIES // 2) for mask in (correct, ~correct)]
         self.queries = np.concatenate(picked)
         self.neighbours = nearest[self.queries, :NEIGHBOURS]
+        self.neighbours = self.neighbours[:, (self.neighbours >= 0).all(0)]  # few may count for a query
         images = split.thumbnails(np.concatenate([self.queries, self.neighbours.ravel()]))
         self.query_images, images = np.split(images, [len(self.queries)])
         self.neighbour_images = images.reshape(*self.neighbours.shape, *images.shape[1:])

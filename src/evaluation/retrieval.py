@@ -20,6 +20,7 @@ RETRIEVAL_METRICS = by_name(
     Metric.share("map_at_r", "queries"),
 )
 TILE = 2**26  # cosines in memory at a time: 256 MiB; products of fewer rows are slower
+LISTED = 16  # numbers in memory for each neighbour on a query's list, when that is long
 GROUPS = 40  # of classes, that are left out in turn
 PART = 2**21  # neighbours at a time
 BLOCK = 64  # columns of which the maximum is taken first
@@ -28,9 +29,9 @@ BLOCK = 64  # columns of which the maximum is taken first
 class Retrieval(NamedTuple):
     """`metrics` by name, empty if no query has a relevant sample; `per_query` (N, M), what each sample
     adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
-    each query, nearest first, K at most 10, -1 for what is no query; `cosine` (N,), of the nearest. Of
-    embeddings that are not `measurable` there are no metrics, and K = 0. `left_out` (G, M) are the
-    metrics without each group of classes, if the search asked for them."""
+    each query, nearest first, K at most 10, -1 for what is no query, and past what counts for it;
+    `cosine` (N,), of the nearest. Of embeddings that are not `measurable` there are no metrics, and K =
+    0. `left_out` (G, M) are the metrics without each group of classes, if the search asked for them."""
 
     metrics: dict[str, float]
     per_query: Tensor
@@ -100,6 +101,26 @@ def retrieval_metrics(ranks: Sequence[int] = RANKS, map_at: int | None = None) -
     return (*(f"recall_at_{k}" for k in ranks), "r_precision", "map_at_r", *also)
 
 
+def relevant_samples(labels: Tensor, search: Search) -> Tensor:
+    """Return how many samples of the gallery count for each sample (N,) as a query."""
+    gallery = torch.ones_like(labels, dtype=torch.bool)
+    if search.roles is not None:
+        gallery = torch.zeros_like(gallery)
+        gallery[search.rows("gallery").to(labels.device)] = True
+    of_class = torch.bincount(labels[gallery], minlength=int(labels.max()) + 1)[labels]
+    if search.cameras is None:
+        return of_class - gallery.long()
+    seen = seen_by(labels, search.cameras)
+    return of_class - torch.bincount(seen[gallery], minlength=int(seen.max()) + 1)[seen]
+
+
+def seen_by(labels: Tensor, cameras: np.ndarray) -> Tensor:
+    """Return one number (N,) for each class and camera."""
+    which = np.unique(cameras, return_inverse=True)[1]
+    both = labels * (int(which.max()) + 1) + torch.from_numpy(which).to(labels.device)
+    return torch.unique(both, return_inverse=True)[1]
+
+
 @torch.no_grad()
 def retrieval(
     embeddings: Tensor,
@@ -133,15 +154,8 @@ def retrieval(
     place[pool] = torch.arange(len(pool), device=device)
     x = directions(embeddings)
     searched, of_gallery = (x, labels) if pool is every else (x[pool], labels[pool])
-    relevant = torch.bincount(of_gallery, minlength=int(labels.max()) + 1)[labels]
-    seen = None  # by which camera and of which class, as one number
-    if search.cameras is None:
-        relevant = relevant - (place >= 0).long()
-    else:
-        cameras = np.unique(search.cameras, return_inverse=True)[1]
-        seen = labels * (int(cameras.max()) + 1) + torch.from_numpy(cameras).to(device)
-        seen = torch.unique(seen, return_inverse=True)[1]
-        relevant = relevant - torch.bincount(seen[pool], minlength=int(seen.max()) + 1)[seen]
+    relevant = relevant_samples(labels, search)
+    seen = None if search.cameras is None else seen_by(labels, search.cameras)
     most = len(pool) - int((place[asked] >= 0).all())  # the last may be a query itself, no neighbour
     depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
     groups = LeftOut(labels, search) if search.left_out else None
@@ -150,7 +164,7 @@ def retrieval(
     totals = torch.zeros(len(names), dtype=torch.float64)
     nearest = torch.full((count, min(max(RANKS), depth)), -1, device=device)
     padded = F.pad(searched, (0, 0, 0, -len(pool) % BLOCK))  # to whole blocks
-    step = max(1, tile // len(pool))
+    step = max(1, tile // max(len(pool), LISTED * depth))
     buffer = torch.empty(min(step, count), len(padded), device=device)  # reused: pages cost time
     for rows in asked.split(step):
         cosines = torch.mm(x[rows], padded.T, out=buffer[: len(rows)])
@@ -170,7 +184,8 @@ def retrieval(
         if depth == len(pool) or seen is not None:  # the last may be padding, or not count
             there = cosines.gather(1, neighbours).isfinite()
             neighbours = neighbours.where(there, 0)
-        nearest[rows] = pool[neighbours[:, : nearest.shape[1]]]
+        first = neighbours[:, : nearest.shape[1]]
+        nearest[rows] = pool[first].where(there.expand_as(neighbours)[:, : first.shape[1]], -1)
         same_class = (of_gallery[neighbours] == labels[rows, None]) & there
         hits = (same_class & (rank <= relevant[rows, None])).float()
         r = relevant[rows].clamp(min=1)

@@ -35,7 +35,8 @@ class MarginHead(CosineHead):
         super().__init__(*args, **options)
         margin = self.published_margin if margin is None else margin
         self.register_buffer("margin", torch.tensor(self.check_margin(margin), dtype=real()))
-        self.register_buffer("class_margins", None)
+        self.register_buffer("class_shares", None)  # (C,) of the margin above the floor
+        self.register_buffer("floor", None)
 
     @torch.no_grad()
     def margins_by_size(self, labels: Tensor, power: float = 0.25, floor: float | None = None) -> None:
@@ -52,13 +53,24 @@ class MarginHead(CosineHead):
         check_number("power", power, above=0)
         floor = self.no_margin if floor is None else self.check_margin(floor)
         counts = torch.bincount(labels, minlength=self.num_classes).clamp(min=1)
-        share = (counts / counts.min()).to(self.margin) ** -power
-        self.class_margins = floor + (self.margin - floor) * share
+        if len(counts) > self.num_classes:
+            why = f"expected labels below {self.num_classes}, the number of classes"
+            raise BadArgument("labels", int(labels.max()), why)
+        self.class_shares = (counts / counts.min()).to(self.margin) ** -power
+        self.floor = torch.full_like(self.margin, floor)
+
+    @property
+    def class_margins(self) -> Tensor | None:
+        """The margin (C,) of each class; None if all have the same."""
+        if self.class_shares is None:
+            return None
+        return self.floor + (self.margin - self.floor) * self.class_shares
 
     def _load_from_state_dict(self, state: dict, prefix: str, *more) -> None:
-        kept = state.get(f"{prefix}class_margins")
-        if kept is not None:
-            self.class_margins = torch.empty_like(kept, device=self.margin.device)
+        for name in ("class_shares", "floor"):
+            kept = state.get(prefix + name)
+            if kept is not None:
+                setattr(self, name, torch.empty_like(kept, device=self.margin.device))
         super()._load_from_state_dict(state, prefix, *more)
 
     @contextmanager
@@ -72,21 +84,21 @@ class MarginHead(CosineHead):
             self.margin = usual
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        if self.class_margins is None:
+        if self.class_shares is None or self.margin.ndim:  # or each sample has its own already
             return super().forward(embeddings, labels)
         check_shapes(self.embedding_dim, embeddings, labels)
         with self.margins_of(labels):
             return super().forward(embeddings, labels)
 
     def margin_logits(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        if self.class_margins is None:
+        if self.class_shares is None or self.margin.ndim:
             return super().margin_logits(embeddings, labels)
         check_shapes(self.embedding_dim, embeddings, labels)
         with self.margins_of(labels):
             return super().margin_logits(embeddings, labels)
 
     def described(self) -> dict[str, object]:
-        by_class = {} if self.class_margins is None else {"class_margins": in_digits(self.class_margins)}
+        by_class = {} if self.class_shares is None else {"class_margins": in_digits(self.class_shares)}
         return super().described() | {"margin": in_digits(self.margin)} | by_class
 
     @property

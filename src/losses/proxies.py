@@ -99,6 +99,7 @@ class SoftTriple(CosFace):
 
     published_margin = 0.01
     published_scale = 20.0
+    margin_range = (0.0, 2.0)
 
     def __init__(
         self,

@@ -68,6 +68,11 @@ def loss_can_be_built(config: Config) -> None:
     classes = len(weights) if isinstance(weights, list) else SOME_CLASSES
     with torch.random.fork_rng(devices=[]):
         build_head(config, 2, classes)
+        if config.margin.floor is not None:
+            try:
+                build_head(config.replace(margin={"value": config.margin.floor}), 2, classes)
+            except BadKey as error:
+                raise BadKey("margin.floor", config.margin.floor, error.why) from None
 
 
 def optimizer_can_be_built(config: Config) -> None:

@@ -15,7 +15,8 @@ from .start import start_file
 log = logging.getLogger(__name__)
 NESTED = ("state_dict", "model", "backbone")  # keys under which files hold the weights
 BODY = "0."  # what the names of a body's weights begin with in a backbone with a neck
-CONFIGURED = ("class_weights", "margin", "fixed_scale", "log_scale")  # of a head: this run's own
+# Of a head: this run's own.
+CONFIGURED = ("class_weights", "margin", "class_shares", "floor", "fixed_scale", "log_scale")
 NAMED = 5  # tensors that a line names
 
 

@@ -10,6 +10,7 @@ from ..config import BadKey, Config
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import Search, metrics_of, sample_pairs, supported_metrics
+from ..evaluation.retrieval import relevant_samples
 from ..evaluation.verification import FOLDS
 
 VERIFICATION = metrics_of("verification")
@@ -49,10 +50,9 @@ def check_search(config: Config, split: str, images: Split) -> None:
         search = search_of(config, images)
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
-    labels = images.labels.cpu()
-    queries, gallery = (labels[search.rows(role)] for role in ("query", "gallery"))
-    if not torch.isin(queries, gallery).any():
-        raise UserError(f"{where}: no query has an image of its class in the gallery")
+    if not relevant_samples(images.labels.cpu(), search)[search.rows("query")].any():
+        camera = ", by another camera" * (images.cameras is not None)
+        raise UserError(f"{where}: no query has an image of its class in the gallery{camera}")
 
 
 def check_tested_classes(config: Config, images: Split, trained_on: tuple[str, ...]) -> None:

@@ -7,9 +7,11 @@ writes. When it begins to train, the others build the same run and take the same
 import copy
 import logging
 import os
+import select
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +29,7 @@ from .folder import LAST, RunFolder
 from .parts import build_training
 from .resume import restore
 
+FOLLOWS = "ANGULAR_PENALTY_FOLLOWS"  # two pipes to the process that started this one
 SOURCES = Path(__file__).parents[2]  # where `src` is imported from
 
 
@@ -56,20 +59,57 @@ def followers(count: int, kind: str) -> Iterator[None]:
     path = os.pathsep.join([str(SOURCES), *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-m", "src.train", f"device.kind={kind}"]
     before, others = dict(os.environ), []
+    ready, says_ready = os.pipe()
+    ends, lives = os.pipe()  # which is closed when this process ends, however that is
     try:
         os.environ.update(shared | {"RANK": "0", "LOCAL_RANK": "0"})
         for rank in range(1, count):
             own = {"RANK": f"{rank}", "LOCAL_RANK": f"{rank}", "PYTHONPATH": path}
-            others.append(subprocess.Popen(command, env=os.environ | own))
+            own[FOLLOWS] = f"{says_ready},{ends}"
+            pipes = (says_ready, ends)
+            others.append(subprocess.Popen(command, env=os.environ | own, pass_fds=pipes))
+        wait_until_ready(others, ready)
         yield
         for process in others:
             process.wait()
     finally:
+        processes.leave()
         for process in others:
             process.kill()
             process.wait()
+        for end in (ready, says_ready, ends, lives):
+            os.close(end)
         os.environ.clear()
         os.environ.update(before)
+
+
+def wait_until_ready(others: list[subprocess.Popen], ready: int) -> None:
+    """Wait until all followers are about to connect: torch waits a day for one that ends before. Raises
+    UserError for one that does."""
+    count = 0
+    while count < len(others):
+        if select.select([ready], [], [], 1)[0]:
+            count += len(os.read(ready, len(others)))
+            continue
+        for rank, process in enumerate(others, 1):
+            if process.poll() is not None:
+                raise UserError(f"process {rank} of {len(others) + 1} has ended before it could train")
+
+
+def ready_to_follow() -> None:
+    """Tell the process that started this one, if it did, that this one is about to connect; and end when
+    that one ends."""
+    if FOLLOWS not in os.environ:
+        return
+    says_ready, ends = map(int, os.environ.pop(FOLLOWS).split(","))
+
+    def wait() -> None:
+        os.read(ends, 1)
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+    os.write(says_ready, b"1")
+    os.close(says_ready)
 
 
 def follow() -> None:

@@ -10,9 +10,10 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -28,7 +29,7 @@ def connect(on_gpu: bool) -> None:
     """Connect the processes that were started together."""
     if on_gpu:
         place, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if place >= gpus:
+        if max(place + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1))) > gpus:  # all refuse alike
             raise BadArgument("kind", "cuda", f"{gpus} GPUs are too few for so many processes here")
         torch.cuda.set_device(place)
     dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
@@ -52,13 +53,21 @@ def is_alive(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
+    with suppress(OSError, IndexError):  # one that has ended, and that its parent has not asked for yet
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return True
 
 
 def disconnect() -> None:
     """End together: gloo aborts a process whose peers end while it is connected."""
     dist.barrier()
-    dist.destroy_process_group()
+    leave()
+
+
+def leave() -> None:
+    """Leave the others, if this process is connected to any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def rank() -> int:

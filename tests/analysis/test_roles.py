@@ -218,7 +218,7 @@ def test_a_rank_of_average_precision_is_a_number_from_1(written):
 def test_cameras_count_in_judged_embeddings_as_in_a_search(written):
     roles, cameras = some_roles(), np.arange(CLASSES * EACH) % 3
     path = written(role=roles, camera=cameras)[0]
-    kept = np.load(path)
+    kept = dict(np.load(path))
     x, y = torch.from_numpy(kept["embeddings"]).float(), torch.from_numpy(kept["labels"])
     expected = retrieval(x, y, Search(roles, cameras)).metrics
     found = judge([path]).metrics["a.npz"]

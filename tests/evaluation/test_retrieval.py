@@ -131,6 +131,13 @@ def test_queries_by_cameras_search_a_gallery_as_in_words(map_at, tile):
     assert found["map_at_r"] != without["map_at_r"]
 
 
+def test_what_does_not_count_for_a_query_is_not_among_its_neighbours():
+    x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
+    search = Search(np.array(["query", "gallery", "gallery", "gallery"]), np.array([1, 1, 1, 2]))
+    nearest = retrieval(x, torch.tensor([0, 0, 1, 0]), search).nearest[0].tolist()
+    assert sorted(nearest[:2]) == [2, 3] and nearest[2:] == [-1]
+
+
 def test_average_precision_of_a_whole_ranking_is_scikit_learns():
     from sklearn.metrics import average_precision_score
 

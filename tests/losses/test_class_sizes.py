@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from src import losses
+from src.errors import UserError
 from src.losses import ArcFace, BadArgument, CosFace, MagFace, SubCenterArcFace
 from src.run.build import build_run, check_config
 from src.run.folder import RunFolder
@@ -76,6 +77,32 @@ def test_margins_of_classes_are_part_of_a_heads_state():
     assert "class_margins=tensor(5,)" in repr(other)
     with pytest.raises(BadArgument, match="labels"):
         head(x.float(), y.int())
+
+
+def test_a_margin_that_is_set_later_moves_those_of_all_classes():
+    head = CosFace(8, 5, margin=0.5, scale=30.0)
+    head.margins_by_size(LABELS)
+    before = head.class_margins
+    head.margin.fill_(0.25)
+    torch.testing.assert_close(head.class_margins, before / 2)
+    x, y = inputs(head)
+    assert head(x.float(), y) < CosFace(8, 5, margin=0.5, scale=30.0)(x.float(), y) + 100
+    with pytest.raises(BadArgument, match="labels=5: expected labels below 5"):
+        head.margins_by_size(torch.arange(6))
+
+
+def test_a_run_that_starts_from_another_has_margins_of_its_own(tmp_path):
+    given = (*FAST, "loss=cosface", "margin=class_sizes", "scale.value=30")
+    train_run(check_config(config_of(*given, "margin.value=0.5")), tmp_path / "a")
+    config = check_config(config_of(*given, "margin.value=0.1", f"init.from={tmp_path / 'a'}"))
+    head = build_run(config, RunFolder(tmp_path / "b")).head
+    assert float(head.class_margins.max()) == pytest.approx(0.1)
+
+
+def test_a_floor_is_checked_as_strictly_as_a_margin():
+    given = (*FAST, "loss=sphereface2", "margin=class_sizes", "margin.floor=5")
+    with pytest.raises(UserError, match=r"margin\.floor=5: .* 2 for kind C"):
+        check_config(config_of(*given))
 
 
 def test_what_cannot_differ_by_class_is_refused():

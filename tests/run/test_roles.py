@@ -117,6 +117,30 @@ def test_only_an_open_set_is_searched(override):
         check_config(config_of("dataset=digits", override))
 
 
+def test_cameras_that_leave_nothing_to_find_are_refused_before_training(features, tmp_path):
+    given = features()
+    kept = dict(np.load(tmp_path / "features.npz"))
+    np.savez(tmp_path / "features.npz", **kept, cameras=kept["labels"])
+    config = check_config(config_of(*given))
+    with pytest.raises(UserError, match="an image of its class in the gallery, by another camera"):
+        train_run(config, tmp_path / "run")
+    cameras = np.where(kept["labels"] < 21, 0, np.arange(len(kept["labels"])))
+    np.savez(tmp_path / "other.npz", **kept, cameras=cameras)
+    train_run(check_config(config_of(*given, "dataset.file=other.npz")), tmp_path / "other")
+    assert summary_of(tmp_path / "other")["counts"]["test"]["queries"] == 2 * 9
+
+
+def test_a_column_of_cameras_counts_beside_roles_only(tmp_path):
+    rows = [f"{row}.png,{row // 4},{row % 2}" for row in range(24)]
+    for row in range(24):
+        Image.fromarray(np.full((8, 8), row, np.uint8)).save(tmp_path / f"{row}.png")
+    (tmp_path / "t.csv").write_text("\n".join(["path,label,camera", *rows]))
+    found = manifest(tmp_path, file="t.csv")
+    assert found.test.cameras is None and "camera" in found.notes[0]
+    with pytest.raises(ValueError, match="camera_column=label: it counts beside a column of roles"):
+        manifest(tmp_path, file="t.csv", camera_column="label")
+
+
 def test_folds_would_mix_queries_and_gallery(features, tmp_path):
     config = check_config(config_of(*features(), "dataset.folds=3", "dataset.fold=0"))
     with pytest.raises(UserError, match="has queries and a gallery, which folds would mix"):

@@ -4,13 +4,19 @@ and on a Ray cluster of two nodes on loopback."""
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from src.errors import UserError
+from src.run.together import wait_until_ready
 from src.sweeps.clusters import SlurmLauncher
+from src.training.processes import is_alive
 from tests.conftest import summary_of
 
 from .conftest import finish, run_name, states, wait_for
@@ -170,6 +176,53 @@ def test_a_clusters_run_of_two_processes_takes_the_steps_of_one(launcher, sweep,
         for path in (tmp_path / "two" / run_name(seed=1) / "metrics.csv", both / "metrics.csv")
     ]
     np.testing.assert_allclose(rows[0][:, 1], rows[1][:, 1], rtol=1e-2)  # losses, up to rounding
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_that_fails_leaves_its_ray_worker_usable(sweep, tmp_path, monkeypatch):
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    options = (*RAY, "hydra.launcher.ray.remote.num_cpus=1", "hydra.launcher.processes=2")
+    code, out, err = finish(sweep("seed=0,1,2,3", *options, faults="arcface1:raise"))
+    assert code == 1 and "1 of 4 runs failed" in err, out + err
+    assert list(states(tmp_path).values()) == ["finished", "failed", "finished", "finished"]
+
+
+@pytest.mark.slow
+def test_a_follower_that_ends_is_named(sweep, tmp_path):
+    pytest.importorskip("submitit")
+    process = sweep("seed=0,1", *SLURM, "hydra.launcher.processes=2", faults="arcface1:hang")
+    wait_for(tmp_path / "sweep" / run_name(seed=1) / "hangs")
+    leader = int((tmp_path / "sweep" / run_name(seed=1) / "hangs").read_text())
+    children = subprocess.run(
+        ["pgrep", "-P", str(leader)], capture_output=True, text=True
+    ).stdout.split()
+    commands = {child: Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    (follower,) = [int(child) for child, line in commands.items() if b"src.train" in line]
+    os.kill(leader, signal.SIGKILL)  # and the follower ends with it
+    deadline = time.monotonic() + 600
+    while is_alive(follower):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert finish(process)[0] == 1
+
+
+def test_a_follower_that_ends_before_it_connects_is_not_waited_for():
+    ready, says_ready = os.pipe()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    with pytest.raises(UserError, match="process 1 of 2 has ended before it could train"):
+        wait_until_ready([ended], ready)
+    os.write(says_ready, b"1")
+    wait_until_ready([ended], ready)
+
+
+def test_a_process_that_has_ended_unnoticed_is_not_alive():
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    deadline = time.monotonic() + 600
+    while is_alive(process.pid):  # though its parent has not asked
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.wait()
 
 
 @pytest.mark.parametrize("count", ["0", "1.5", "two"])
