@@ -46,8 +46,8 @@ class MarginHead(CosineHead):
         floor it is LDAM's (arXiv 1906.07413); dynamic margins for landmarks have a floor of 0.05 (arXiv
         2010.05350).
 
-        Raises ValueError for a `power` that is not above 0, a `floor` that is no margin, and a margin of
-        several numbers."""
+        Raises ValueError for a `power` that is not above 0, a `floor` that is no margin, labels outside
+        the classes, and a margin of several numbers."""
         if self.margin.ndim:
             raise BadArgument("margin", tuple(self.margin.tolist()), "one number can differ by class")
         check_number("power", power, above=0)
