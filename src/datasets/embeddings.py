@@ -82,7 +82,7 @@ def read_features(path: Path, labels: Path | None = None, unlabelled: bool = Fal
     return samples_of(path, read(path, unlabelled))
 
 
-def read_npz(path: Path, unlabelled: bool) -> Arrays:
+def read_npz(path: Path, unlabelled: bool = False) -> Arrays:
     arrays = {}
     try:
         with zipfile.ZipFile(path) as zipped:
@@ -130,7 +130,7 @@ def why(error: Exception) -> str:
     return printable(error)
 
 
-def read_lists(path: Path, unlabelled: bool) -> Arrays:
+def read_lists(path: Path, unlabelled: bool = False) -> Arrays:
     table = read_parquet(path)
     if not table.num_rows:
         raise ValueError(f"{path}: has no rows")
