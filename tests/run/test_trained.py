@@ -355,7 +355,7 @@ def test_a_data_set_is_embedded_by_name(digits_run, call, tmp_path):
 @pytest.mark.parametrize(
     ("source", "more", "said"),
     [
-        ("nothing", [], r"'nothing': neither an image or a folder nor a data set; those are agedb, cars196"),
+        ("nothing", [], r"'nothing': neither an image or a folder nor a data set; those are agedb, "),
         ("", [], r"'': neither an image or a folder nor a data set"),
         (".", [], r"x/broken.png: not an image that can be read.*--skip-broken leaves such files out"),
         (".", ["dataset.size=3"], r"dataset.size=3: this is for a data set, but .* is of images"),
