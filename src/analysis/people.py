@@ -55,7 +55,7 @@ def with_other_classes(
 
 
 def query_results(setting: Setting, repeat: Repeat, metric: str) -> tuple[np.ndarray, np.ndarray] | None:
-    """What each query of a run adds to a metric (Q,), and its class (Q,); None if it is not kept."""
+    """Return each query's part in a metric of a run (Q,), and its class (Q,); None if it is not kept."""
     run = next(run for run in setting.runs if run.repeat == repeat)
     evaluation = run.config.evaluation
     columns = retrieval_metrics(evaluation.ranks, evaluation.map_at)
@@ -185,7 +185,7 @@ def pair_metrics_left_out(
     scores: PairScores, first: Tensor, second: Tensor, labels: Tensor
 ) -> dict[str, np.ndarray]:
     """Metrics (G,) of pairs without each group of classes, by name: a jackknife over the classes, labels
-    (N,), of the rows `first` and `second` (P,). None where a group leaves no pair of either kind."""
+    (N,), of the rows `first` and `second` (P,). Empty if a group leaves no pair of either kind."""
     group, count = dealt_into_groups(labels)
     (one, other), pairs = (group[rows].numpy() for rows in (first, second)), WeightedPairs(scores)
     same, found = scores.same.numpy(), []

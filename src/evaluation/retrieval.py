@@ -42,7 +42,7 @@ class Retrieval(NamedTuple):
 
 @dataclass(frozen=True)
 class Search:
-    """Which samples search which, and what is measured.
+    """A search: its queries and gallery, and what is measured.
 
     Args:
         roles: (N,) of text: query, gallery or both; None: every sample searches all others.

@@ -36,7 +36,7 @@ def evaluation_pairs(
 
 
 def search_of(config: Config, images: Split) -> Search:
-    """Which images of an open set search which, and what is measured."""
+    """Return the search of an open set's images."""
     evaluation = config.evaluation
     return Search(images.roles, images.cameras, tuple(evaluation.ranks), evaluation.map_at)
 
