@@ -295,7 +295,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (["nothing=1"], "nothing=1: no such key, there are augment.crop"),
         (["dataset=manifest", "dataset.file=x.csv", "epoch=5"], "epoch=5: no such key, did you mean ep"),
         (["-m", "--cfg", "job"], "--multirun --cfg: give one of them"),
-        (["margin=null"], "margin=null: choose one of paper, warmup"),
+        (["margin=null"], "margin=null: choose one of class_sizes, paper, warmup"),
         (["dataset=image_folder", "dataset.root=~/none"], "dataset.root=/"),
         (["optimizer.weight_decy=0.5"], "no such key, did you mean optimizer.weight_decay?"),
         (["+stopping.patience=3"], "stopping.patience=3: nothing reads this key"),
