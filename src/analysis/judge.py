@@ -1,8 +1,9 @@
 """Compare two encoders by the embeddings that they give the same samples.
 
-Nothing is trained here, so there are no seeds: the doubt is about other classes. Searches are repeated
-without each group of classes (a jackknife), since a class both asks and is found by others; for pairs, a
-bootstrap draws whole classes. Both take the same classes for both encoders (see people.py)."""
+Nothing is trained here, so there are no seeds: the doubt is about other classes. Metrics are measured
+again without each group of classes (a jackknife), since a class both asks and is found by others. Where
+curves and thresholds are wanted too, of trials and of identification, a bootstrap draws whole classes.
+Both take the same classes for both encoders (see people.py)."""
 
 import json
 from collections.abc import Sequence
@@ -362,7 +363,7 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
     for metric, reached in sides[-1].metrics.items():
         estimate = reached - sides[0].metrics[metric] if len(sides) == 2 else reached
         variance, groups = doubts.get(metric, (0.0, 0))
-        known = groups > FEWEST_DEGREES and isfinite(variance)  # none is left without some group
+        known = groups > FEWEST_DEGREES and isfinite(variance)  # not if one group has all queries
         half = t_quantile(CONFIDENCE, groups - 1) * sqrt(variance) if known else None
         found[metric] = Difference.of(estimate, half)
         if known and len(sides) == 1:
