@@ -3,6 +3,7 @@ it finds what is.
 
     python -m benchmarks.verdict            a thousand tables of each kind, in minutes
     python -m benchmarks.verdict 200        fewer
+    python -m benchmarks.verdict 500 runs   of intervals for other seeds and classes alone
     python -m benchmarks.verdict 500 files  of src.evaluate's intervals for two files alone
 
 A table has K losses with 12 settings each, and n seeds. The result of a run is its loss's mean plus a
@@ -12,6 +13,7 @@ leads. In a race, the settings of every loss differ by the same effects, of a st
 where nothing else is said, and only those that go on have results with further seeds."""
 
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -32,7 +34,8 @@ SPREADS = {
     "half of them 3 times as noisy": lambda k: np.where(np.arange(k) < k // 2, 1, 3),
 }
 LEADS = (2, 3, 5)
-COLUMN = Search().metrics.index("map_at_r")
+WITHOUT_GROUPS = Search(left_out=True)
+COLUMN = WITHOUT_GROUPS.metrics.index("map_at_r")
 
 
 def tables(
@@ -117,22 +120,67 @@ def race(validation: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return validation[chosen], test[chosen]
 
 
-def coverage(rng, count: int, seeds: int, classes: int = 40, queries: int = 8) -> tuple[float, float]:
-    """The shares of tables whose interval covers the truth: one for other seeds and other classes, and
-    one that takes images for independent. Classes, seeds and classes within seeds all have effects."""
-    labels = np.repeat(np.arange(classes), queries)
-    ours = theirs = 0
+class Classes(NamedTuple):
+    """Classes that an encoder of each of two losses scatters more or less: labels (N,), the classes'
+    centres (N, 6), and the samples' own place around them (N, 6)."""
+
+    labels: np.ndarray
+    centres: np.ndarray
+    scatter: np.ndarray
+    own: np.ndarray
+
+    @classmethod
+    def drawn(cls, rng: np.random.Generator, classes: int, each: int) -> "Classes":
+        labels = np.repeat(np.arange(classes), each)
+        centres = rng.normal(size=(classes, 6))[labels]
+        first = rng.uniform(0.4, 1.6, classes)
+        scatter = np.array([first, first * rng.uniform(0.5, 1.4, classes)])
+        return cls(labels, centres, scatter, rng.normal(size=(len(labels), 6)))
+
+    def trained(self, rng: np.random.Generator, loss: int) -> np.ndarray:
+        """Embeddings (N, 6) of one training with one of the losses: it scatters all classes a little
+        more or less than another does, each class for itself, and puts each sample elsewhere."""
+        of_run = rng.uniform(0.9, 1.1) * rng.uniform(0.7, 1.3, len(self.scatter[0]))
+        own = np.sqrt(0.7) * self.own + np.sqrt(0.3) * rng.normal(size=self.own.shape)
+        return self.centres + (of_run * self.scatter[loss])[self.labels, None] * own
+
+
+def coverage(
+    rng, count: int, seeds: int, classes: int = 40, each: int = 8
+) -> tuple[float, float, float]:
+    """The shares of tables of two losses for which three intervals cover the true difference of MAP@R,
+    which is the mean over all tables: one for other seeds and other classes, one for other seeds alone,
+    and one that takes queries for independent."""
+    gaps, halves = [], []
     for _ in range(count):
-        gaps = rng.normal(0, 1, classes)[labels] + rng.normal(0, 0.1, (seeds, 1))
-        gaps = gaps + rng.normal(0, 0.5, (seeds, classes))[:, labels]
-        gaps += rng.normal(0, 1, (seeds, len(labels)))
-        of_seeds = gaps.mean(1).var(ddof=1) / seeds
-        of_classes, _ = classes_variance(gaps, labels)
+        drawn = Classes.drawn(rng, classes, each)
+        place = torch.from_numpy(drawn.labels)
+        found = [
+            [
+                retrieval(torch.from_numpy(drawn.trained(rng, loss)).float(), place, WITHOUT_GROUPS)
+                for _ in range(seeds)
+            ]
+            for loss in (0, 1)
+        ]
+        values = np.array([[run.metrics["map_at_r"] for run in own] for own in found])
+        left_out = np.array([[run.left_out[:, COLUMN].numpy() for run in own] for own in found])
+        queries = np.array([[run.per_query[:, COLUMN].numpy() for run in own] for own in found])
+        gap = values[1] - values[0]
+        of_seeds = values.var(axis=1, ddof=1).sum() / seeds
+        of_classes = classes_variance(left_out[1] - left_out[0])
         total = of_seeds + of_classes
-        degrees = total**2 / (of_seeds**2 / (seeds - 1) + of_classes**2 / (classes - 1))
-        ours += abs(gaps.mean()) <= student.ppf(0.975, degrees) * np.sqrt(total)
-        theirs += abs(gaps.mean()) <= 1.96 * gaps.mean(0).std(ddof=1) / np.sqrt(len(labels))
-    return ours / count, theirs / count
+        degrees = total**2 / (of_seeds**2 / (2 * seeds - 2) + of_classes**2 / (len(left_out[0, 0]) - 1))
+        of_queries = (queries[1] - queries[0]).mean(0)
+        gaps.append(gap.mean())
+        halves.append(
+            (
+                student.ppf(0.975, degrees) * np.sqrt(total),
+                student.ppf(0.975, 2 * seeds - 2) * np.sqrt(of_seeds),
+                1.96 * of_queries.std(ddof=1) / np.sqrt(len(of_queries)),
+            )
+        )
+    off = np.abs(np.array(gaps) - np.mean(gaps))
+    return tuple(float(np.mean(off <= own)) for own in np.array(halves).T)
 
 
 def judged(rng, count: int, classes: int = 40, each: int = 8) -> dict[str, tuple[float, float]]:
@@ -152,8 +200,7 @@ def judged(rng, count: int, classes: int = 40, each: int = 8) -> dict[str, tuple
         ]
         place = torch.from_numpy(labels)
         pairs = sample_pairs(place, None)
-        search = Search(left_out=True)
-        sides = [side("", torch.from_numpy(x).float(), place, pairs, search) for x in files]
+        sides = [side("", torch.from_numpy(x).float(), place, pairs, WITHOUT_GROUPS) for x in files]
         found.append(for_other_classes(sides, labels))
         searched = [retrieval(torch.from_numpy(x).float(), place).per_query[:, COLUMN] for x in files]
         gaps = (searched[1] - searched[0]).numpy()
@@ -195,12 +242,20 @@ def main(count: int = 1000) -> None:
                 f"  {losses:>2} losses, {seeds} seeds, {runs / SETTINGS / seeds:.0%} of the runs: "
                 f"{', '.join(shares)}; {', '.join(leads)}"
             )
-    print("\nintervals for other seeds and classes cover the truth (those over images alone)")
-    for seeds in (3, 5):
-        ours, theirs = coverage(rng, count, seeds)
-        print(f"  {seeds} seeds: {ours:.1%} ({theirs:.1%})")
+    print()
+    of_runs(rng, count)
     print()
     of_files(count)
+
+
+def of_runs(rng, count: int) -> None:
+    print(
+        "intervals for other seeds and classes cover the truth (for other seeds alone; over independent "
+        "queries)"
+    )
+    for seeds in (3, 5):
+        both, alone, queries = coverage(rng, count, seeds)
+        print(f"  {seeds} seeds: {both:.1%} ({alone:.1%}; {queries:.1%})")
 
 
 def of_files(count: int) -> None:
@@ -210,5 +265,9 @@ def of_files(count: int) -> None:
 
 
 if __name__ == "__main__":
-    counts = [int(word) for word in sys.argv[1:] if word != "files"]
-    (of_files if "files" in sys.argv else main)(*counts)
+    words = sys.argv[1:]
+    counts = [int(word) for word in words if word.isdigit()]
+    if "runs" in words:
+        of_runs(np.random.default_rng(0), *counts)
+    else:
+        (of_files if "files" in words else main)(*counts)

@@ -40,9 +40,10 @@ from ..evaluation.identification import (
     identified_at,
 )
 from ..evaluation.retrieval import RANKS
+from ..evaluation.weighted import pair_metrics_left_out
 from ..losses import BadArgument
 from ..words import counted
-from .people import by_metric, jackknife_variance, pair_metrics_left_out, weights_of_classes
+from .people import by_metric, jackknife_variance, weights_of_classes
 from .phrases import INTERVAL, interval_text, number
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 

@@ -16,6 +16,7 @@ from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc
+from ..evaluation.weighted import WeightedPairs, metrics_of_rates, true_accepts
 from .judge import (
     CURVE_POINTS,
     Curve,
@@ -29,7 +30,7 @@ from .judge import (
     read,
     read_all,
 )
-from .people import WeightedPairs, by_metric, metrics_of, true_accepts, weights_of_draws
+from .people import by_metric, weights_of_draws
 from .statistics import CONFIDENCE
 
 RATES = (*FARS, *LOWER_FARS)
@@ -161,7 +162,7 @@ def judged(
     false, accepted = (~same.numpy()).astype(float), []
     for weights in weights_of_draws(*classes):
         both = pairs.rates(weights)
-        draws.append(metrics_of(*both, rates, options.prior))
+        draws.append(metrics_of_rates(*both, rates, options.prior))
         bands.append(true_accepts(*both, shares))
         total = weights @ false
         accepted.append([weights[those].sum() / total for those in rows])

@@ -148,7 +148,7 @@ def method(comparison: Comparison) -> str:
             f"Differences between losses hold together with {CONFIDENCE:.0%}: Tukey's studentized range "
             "with a pooled variance, Games and Howell's test for a loss that is much noisier than the "
             "others, Dunnett's test against the baseline. They say how much training varies; where "
-            "classes are unseen, the interval for other classes is from a bootstrap over classes."
+            "classes are unseen, the interval for other classes is from a jackknife over classes."
         )
     return (
         f"{chosen} {how} An interval needs {FEWEST_DEGREES} degrees of freedom. The smallest difference "

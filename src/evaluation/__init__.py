@@ -1,9 +1,11 @@
 """Metrics of embeddings, for classes trained on and for new ones: tensors in, numbers out."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
 from torch import Tensor
 
 from .closed_set import CLOSED_SET_METRICS, ClosedSet, closed_set
@@ -34,6 +36,7 @@ from .verification import (
     supported_metrics,
     verification,
 )
+from .weighted import pair_metrics_left_out
 
 EVALUATIONS = ("closed_set", "open_set", "verification")
 METRICS: dict[str, Metric] = (
@@ -111,12 +114,15 @@ MOST_COMPARED = 2**15  # prototypes: all pairs of more would take longer than th
 
 
 class Evaluated(NamedTuple):
-    """The result of an evaluation: `metrics` by name, and the details of those that were computed."""
+    """The result of an evaluation: `metrics` by name, and the details of those that were computed;
+    `left_out`, some metrics (G,) without each group of classes, by name, if the search asked for
+    them."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None
     retrieved: Retrieval | None = None
     scores: PairScores | None = None
+    left_out: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 def evaluate(
@@ -150,4 +156,8 @@ def evaluate(
         return Evaluated(verification(scores), scores=scores)
     retrieved = retrieval(embeddings, labels, search)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
-    return Evaluated(metrics, retrieved=retrieved, scores=scores)
+    left_out = {}
+    if retrieved.left_out is not None:
+        left_out = dict(zip(search.metrics, retrieved.left_out.T.numpy(), strict=True))
+        left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
+    return Evaluated(metrics, retrieved=retrieved, scores=scores, left_out=left_out)

@@ -8,7 +8,7 @@ import numpy as np
 from ..datasets.splits import Split
 from ..durable import written_aside
 from ..foreign import read_arrays
-from . import Evaluated
+from . import Evaluated, Retrieval
 from .verification import pair_curves
 
 THUMBNAILS = 300  # images beside the embeddings, for reports to show
@@ -39,8 +39,9 @@ class Results:
     pair_medians: np.ndarray | None = None
     far: np.ndarray | None = None
     tar: np.ndarray | None = None
-    # Of an open set (N, M): what each image as a query adds to each metric of a search.
-    per_query: np.ndarray | None = None
+    # Of an open set: metrics (G, M) without each group of classes, and their names (M,).
+    left_out: np.ndarray | None = None
+    left_out_of: np.ndarray | None = None
     # Of an open set: rows (Q,) of some queries and (Q, K) of their nearest neighbours, and their images.
     queries: np.ndarray | None = None
     neighbours: np.ndarray | None = None
@@ -66,16 +67,18 @@ class Results:
         if "auc" in evaluated.metrics:
             for name, values in pair_curves(evaluated.scores)._asdict().items():
                 setattr(found, name, values)
-        if evaluated.retrieved and evaluated.retrieved.metrics:
-            found.per_query = evaluated.retrieved.per_query.cpu().numpy()
+        if evaluated.left_out:
+            found.left_out = np.stack(list(evaluated.left_out.values()), 1)
+            found.left_out_of = np.array(list(evaluated.left_out))
         if evaluated.retrieved and evaluated.retrieved.metrics and split.pictures:
-            found.pick_neighbours(evaluated.retrieved.nearest.cpu().numpy(), split)
+            found.pick_neighbours(evaluated.retrieved, split)
         return found
 
-    def pick_neighbours(self, nearest: np.ndarray, split: Split) -> None:
-        """Keep some queries and their nearest neighbours, from rows `nearest` (N, K): where possible,
-        half of the queries have a wrong nearest neighbour."""
-        asked = ~np.isnan(self.per_query[:, 0])
+    def pick_neighbours(self, retrieved: Retrieval, split: Split) -> None:
+        """Keep some queries and their nearest neighbours: where possible, half of the queries have a
+        wrong nearest neighbour."""
+        nearest = retrieved.nearest.cpu().numpy()
+        asked = ~np.isnan(retrieved.per_query[:, 0].cpu().numpy())
         correct = self.labels[nearest[:, 0]] == self.labels
         picked = [evenly(np.flatnonzero(asked & mask), QUERIES // 2) for mask in (correct, ~correct)]
         self.queries = np.concatenate(picked)

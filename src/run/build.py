@@ -140,14 +140,15 @@ class Run:
             self.head.load_state_dict(self.average.head.state_dict())
             self.average = None
 
-    def evaluate(self, split: str) -> tuple[Evaluated, Tensor]:
-        """Results on the split `validation` or `test`, and its embeddings (N, D)."""
+    def evaluate(self, split: str, left_out: bool = False) -> tuple[Evaluated, Tensor]:
+        """Results on the split `validation` or `test`, and its embeddings (N, D); of an open set also
+        without groups of classes if asked."""
         backbone, head = self.model
         head.eval()  # otherwise these images would move its running statistics
         images = self.data.test if split == "test" else self.data.val
         embeddings = embed(backbone, images, self.device)
         name, pairs = self.config.evaluation.protocol, self.pairs.get(split)
-        search = search_of(self.config, images)
+        search = search_of(self.config, images, left_out)
         return evaluate(name, head, embeddings, images.labels, pairs, search), embeddings
 
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:

@@ -240,7 +240,7 @@ def kept_epoch(run: Run) -> int:
 def evaluate_and_write(run: Run, summary: Summary, tracker: tracking.Tracker) -> None:
     """Evaluate the trained model on the test split, and record it in `summary`, the run's files and
     W&B."""
-    result, embeddings = run.evaluate("test")
+    result, embeddings = run.evaluate("test", left_out=True)
     check_finite(run, run.config.epochs, "test", embeddings, result.metrics)
     summary.metrics = result.metrics
     collapsed = run.collapsed(result, embeddings)

@@ -35,10 +35,10 @@ def evaluation_pairs(
     return pairs
 
 
-def search_of(config: Config, images: Split) -> Search:
-    """Return the search of an open set's images."""
-    evaluation = config.evaluation
-    return Search(images.roles, images.cameras, tuple(evaluation.ranks), evaluation.map_at)
+def search_of(config: Config, images: Split, left_out: bool = False) -> Search:
+    """Return the search of an open set's images, measured also without groups of classes if asked."""
+    asked = config.evaluation
+    return Search(images.roles, images.cameras, tuple(asked.ranks), asked.map_at, left_out)
 
 
 def check_search(config: Config, split: str, images: Split) -> None:

@@ -12,6 +12,7 @@ from src.analysis.winner import next_steps
 from src.analysis.wording import answer_sentences, method
 from src.commands import is_command
 from src.errors import UserError
+from src.evaluation import Search
 
 from .conftest import edit
 
@@ -568,7 +569,10 @@ def test_a_lead_that_holds_for_other_seeds_only_is_no_lead(plant, tmp_path):
         for loss in ("arcface", "cosface"):
             right = 0.5 + 0.3 * (labels == 0) * (loss == "arcface") + rng.normal(0, 0.01, len(labels))
             folder = plant(loss, 0.2, seed, float(right.mean()))
-            np.savez(folder / "embeddings.npz", per_query=np.tile(right[:, None], 5), labels=labels)
+            left_out = np.array([right[labels != one].mean() for one in range(6)])
+            names = Search().metrics
+            kept = {"left_out": np.tile(left_out[:, None], len(names)), "left_out_of": names}
+            np.savez(folder / "embeddings.npz", labels=labels, **kept)
     found, lines = ranked(tmp_path)
     gap = found.facts.which_loss.differences[0]
     assert gap.with_seeds and gap.low > 0 and not gap.separable and gap.classes_low < 0

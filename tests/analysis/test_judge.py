@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from src.analysis.judge import judge, sentence
-from src.analysis.people import WeightedPairs, jackknife_variance, pair_metrics_left_out
+from src.analysis.people import jackknife_variance
 from src.analysis.statistics import t_quantile
 from src.errors import UserError
-from src.evaluation import retrieval, sample_pairs, score_pairs, verification
+from src.evaluation import PairScores, retrieval, sample_pairs, score_pairs, verification
+from src.evaluation.retrieval import dealt_into_groups
+from src.evaluation.weighted import WeightedPairs, pair_metrics_left_out
 
 RNG = np.random.default_rng(0)
 
@@ -148,7 +150,7 @@ def pairs_of(rng, classes: int, dimension: int = 4):
 
 @pytest.mark.parametrize(("thresholds", "error"), [(2**20, 1e-9), (2**12, 1e-4)])
 def test_pairs_that_count_alike_have_the_metrics_of_verification(thresholds, error, monkeypatch):
-    monkeypatch.setattr("src.analysis.people.THRESHOLDS", thresholds)
+    monkeypatch.setattr("src.evaluation.weighted.THRESHOLDS", thresholds)
     scores, *_ = pairs_of(np.random.default_rng(0), 40)
     expected = verification(scores)
     found = WeightedPairs(scores).metrics(np.ones(len(scores.same)))
@@ -156,6 +158,19 @@ def test_pairs_that_count_alike_have_the_metrics_of_verification(thresholds, err
     for metric, value in found.items():
         if metric in expected:
             assert value == pytest.approx(expected[metric], abs=error), metric
+
+
+def test_pairs_without_a_group_of_classes_have_the_metrics_of_the_others(monkeypatch):
+    monkeypatch.setattr("src.evaluation.weighted.THRESHOLDS", 2**20)
+    scores, first, second, labels = pairs_of(np.random.default_rng(3), 50)
+    group, count = dealt_into_groups(labels)
+    found = pair_metrics_left_out(scores, first, second, labels)
+    assert count == 40
+    for left_out in (0, 7, 39):
+        stay = (group[first] != left_out) & (group[second] != left_out)
+        alone = verification(PairScores(*(values[stay] for values in scores)))
+        for metric in ("auc", "eer", "tar_at_far_1e-2"):
+            assert found[metric][left_out] == pytest.approx(alone[metric], abs=1e-12)
 
 
 def test_intervals_of_pair_metrics_cover_what_other_classes_give():

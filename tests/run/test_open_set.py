@@ -9,7 +9,8 @@ from PIL import Image
 
 from src.analysis import compare_sweeps
 from src.errors import UserError
-from src.evaluation import evaluate, metrics_of, sample_pairs
+from src.evaluation import Search, evaluate, metrics_of, retrieval, sample_pairs
+from src.evaluation.results import Results
 from src.losses import ArcFace
 from src.run.advice import counts_of, sizes_in_words, too_few
 from src.run.build import build_run
@@ -51,6 +52,13 @@ def test_a_fold_of_people_is_tested_on_others_goes_on_and_is_evaluated_as_it_was
     again = summary_of(tmp_path / "run")
     assert again["metrics"] == found["metrics"] and again["dealt"] == dealt
     assert (tmp_path / "run" / "metrics.csv").read_bytes() == metrics
+
+    kept = Results.load(tmp_path / "run" / "embeddings.npz")
+    assert {"map_at_r", "recall_at_1", "auc", "eer"} <= set(kept.left_out_of)
+    x, y = torch.from_numpy(kept.embeddings), torch.from_numpy(kept.labels)
+    alone = retrieval(x, y, Search(left_out=True))  # without each of three people
+    column = kept.left_out_of.tolist().index("map_at_r")
+    assert kept.left_out[:, column] == pytest.approx(alone.left_out[:, 4].numpy())
 
     run = load_trained(tmp_path / "run")
     evaluated = evaluate_run(run, with_overrides(run, []))

@@ -1,0 +1,88 @@
+"""Metrics of pairs that count more or less, or of which some are left out: how metrics depend on the
+classes that are tested."""
+
+import numpy as np
+from torch import Tensor
+
+from .detection import min_dcf
+from .retrieval import dealt_into_groups
+from .verification import FARS, PairScores, equal_error_rate
+
+THRESHOLDS = 2**14
+
+
+class WeightedPairs:
+    """Pairs by falling cosine, for metrics of them with other weights, at THRESHOLDS of their cosines at
+    most: those are close together, and closest where few pairs are accepted."""
+
+    def __init__(self, scores: PairScores):
+        cosines, same = scores.cosines.numpy(), scores.same.numpy()
+        self.order = np.argsort(-cosines, kind="stable")
+        falling, self.same = cosines[self.order], same[self.order]
+        first = np.flatnonzero(np.append(True, falling[1:] != falling[:-1]))  # of equal cosines
+        if len(first) > THRESHOLDS:
+            half, last = THRESHOLDS // 2, len(first) - 1
+            kept = np.concatenate([np.geomspace(1, last, half), np.linspace(0, last, half)]).astype(int)
+            first = first[np.unique(kept)]
+        self.first = first
+
+    def rates(self, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """False and true accept rates (K,) over falling thresholds, each pair (P,) with its weight."""
+        weights = weights[self.order]
+        of_same = weights * self.same
+        sums = [np.cumsum(np.add.reduceat(part, self.first)) for part in (weights - of_same, of_same)]
+        far, tar = (np.concatenate([[0.0], accepted / accepted[-1]]) for accepted in sums)
+        return far, tar
+
+    def metrics(self, weights: np.ndarray) -> dict[str, float]:
+        """AUC, EER and true accept rates, each pair (P,) with its weight; as `verification` has them
+        where all weights are 1."""
+        return metrics_of_rates(*self.rates(weights))
+
+
+def metrics_of_rates(
+    far: np.ndarray, tar: np.ndarray, rates: tuple[str, ...] = FARS, prior: float | None = None
+) -> dict[str, float]:
+    """AUC, EER, true accept rates at some `rates` of false accepts and, with a `prior`, minDCF, given
+    false and true accept rates (K,) over falling thresholds."""
+    found = {"auc": float(np.trapezoid(tar, far)), "eer": equal_error_rate(far, tar)}
+    for rate in rates:
+        found[f"tar_at_far_{rate}"] = float(true_accepts(far, tar, float(rate)))
+    if prior is not None:
+        found["min_dcf"] = min_dcf(far, tar, prior)
+    return found
+
+
+def true_accepts(far: np.ndarray, tar: np.ndarray, at: float | np.ndarray) -> np.ndarray:
+    """The largest true accept rates at false accept rates of at most `at`."""
+    return tar[np.searchsorted(far, at + 1e-12, "right") - 1]
+
+
+def pair_metrics_left_out(
+    scores: PairScores, first: Tensor, second: Tensor, labels: Tensor
+) -> dict[str, np.ndarray]:
+    """Return metrics (G,) of pairs without each group of classes, by name: a jackknife over the classes,
+    labels (N,), of the rows `first` and `second` (P,). Empty if a group leaves no pair of either
+    kind."""
+    group, count = dealt_into_groups(labels.cpu())
+    pairs, small = WeightedPairs(scores), group.numpy().astype(np.int16)
+    one, other = (small[rows.cpu().numpy()][pairs.order] for rows in (first, second))
+    step = np.zeros(len(one), np.int64)  # the threshold from which each pair is accepted
+    step[pairs.first[1:]] = 1
+    step = np.cumsum(step)
+
+    def accepted(kind: np.ndarray) -> np.ndarray:
+        """The number (K, G) of pairs above each threshold without each group."""
+        size = len(pairs.first)
+        left = np.bincount(step[kind], minlength=size)[:, None].repeat(count, 1)
+        for side, rows in ((one, kind), (other, kind & (one != other))):
+            of_group = step[rows] * count + side[rows]
+            left -= np.bincount(of_group, minlength=size * count).reshape(size, count)
+        return np.cumsum(left, 0)
+
+    kinds = [accepted(kind) for kind in (~pairs.same, pairs.same)]
+    if any((kind[-1] == 0).any() for kind in kinds):
+        return {}
+    far, tar = (np.concatenate([np.zeros((1, count)), kind / kind[-1]]) for kind in kinds)
+    found = [metrics_of_rates(*rates) for rates in zip(far.T, tar.T, strict=True)]
+    return {name: np.array([each[name] for each in found]) for name in found[0]}
