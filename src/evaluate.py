@@ -20,7 +20,7 @@ from .config import Config
 from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, in_one_line
-from .evaluation import metric_named, metrics_of
+from .evaluation import metric_named, metrics_among, metrics_of
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
@@ -168,7 +168,8 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     table = Table("metric")
     table.add_column("value", justify="right")
     asked = config.evaluation
-    for metric in metrics_of(name, asked.ranks, asked.map_at):
+    expected = metrics_of(name, asked.ranks, asked.map_at)
+    for metric in metrics_among({*expected, *evaluation.result.metrics}):
         value = evaluation.result.metrics.get(metric)
         if value is None:
             shown = "too few pairs or folds"

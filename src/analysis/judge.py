@@ -266,8 +266,8 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
 
 def pooled(path: Path, given: Given, file: Path) -> Given:
     """One embedding for each template: of the samples that a table's columns `name` and `template` put
-    into it, the mean of unit embeddings within each `media`, if there is such a column, weighted by
-    `weight`, if there is one; then the mean over media (Whitelam et al. 2017, IJB-B)."""
+    into it, the mean of unit embeddings within each `media`, if there is such a column, times `weight`,
+    if there is one; then the mean over media (IJB-B, Whitelam et al. 2017)."""
     if given.names is None:
         raise UserError(f"{path}: has no array names (N,), by which templates name its samples")
     try:

@@ -11,7 +11,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 
-from ..datasets.trials import read_trials, rows_of_trials
+from ..datasets.trials import check_agreement, read_trials, rows_of_trials
 from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
@@ -96,20 +96,16 @@ def trials_of(path: Path, file: Path, given: Given) -> Listed:
         raise UserError(f"{path}: has no array names (N,), by which trials name its samples")
     try:
         trials = read_trials(file, set(names.tolist()))
-        first, second = rows_of_trials(file, trials, names)
+        first, second = rows_of_trials(trials, names)
+        labelled = (labels != labels[0]).any()
+        if not labelled:
+            ends = first[trials.same], second[trials.same]
+            edges = coo_array((np.ones(len(ends[0])), ends), shape=(len(names), len(names)))
+            labels = connected_components(edges, directed=False)[1]
+        who = f"the labels in {path}" if labelled else "other lines together"
+        check_agreement(trials, (first, second), labels, who)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
-    labelled = (labels != labels[0]).any()
-    if not labelled:
-        ends = first[trials.same], second[trials.same]
-        edges = coo_array((np.ones(len(ends[0])), ends), shape=(len(names), len(names)))
-        labels = connected_components(edges, directed=False)[1]
-    wrong = (labels[first] == labels[second]) != trials.same
-    if wrong.any():
-        at = int(wrong.argmax())
-        says, has = ("one class", "two") if trials.same[at] else ("two classes", "one")
-        who = f"the labels in {path} {has}" if labelled else f"other lines together {has}"
-        raise UserError(f"{file}: line {trials.lines[at]} says {says}, {who}")
     for kind, what in ((True, "same"), (False, "different")):
         if not (trials.same == kind).any():
             raise UserError(f"{file}: has no trial of the {what} class, so nothing can be told apart")

@@ -218,6 +218,9 @@ class Augment(Group):
     crop: Annotated[Whole, Field(ge=0, le=64)] = key(
         0, "pixels to move by at most; the border is repeated", neutral=0
     )
+    resized_crop: Share = key(
+        0.0, "smallest share of the area of which a rectangle becomes the image; 0: off", neutral=0
+    )
     rotate: Annotated[Number, Field(ge=0, le=180)] = key(0.0, "degrees, either way", neutral=0)
     shift: Share = key(0.0, "share of the image's sides to move by", neutral=0)
     zoom: Annotated[Number, Field(ge=0, le=0.9)] = key(0.0, "share, larger or smaller", neutral=0)
@@ -240,7 +243,7 @@ class Sampler(Group):
 LayerName = Annotated[str, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 Frozen = Annotated[
     Annotated[str, Field(min_length=1)] | Annotated[list[LayerName], Field(min_length=1)],
-    Field(description="body or a list of layers"),
+    Field(description="body, norms or a list of layers"),
 ]
 
 
@@ -249,7 +252,7 @@ class Init(Group):
         None, "where weights begin: a run's folder, best:<sweep> or a file of weights", alias="from"
     )
     freeze: Frozen | None = key(
-        None, "what stays as it begins: body, or a list of layers as in [conv1,layer1]"
+        None, "what stays as it begins: body, norms, or a list of layers as in [conv1,layer1]"
     )
 
 

@@ -15,6 +15,7 @@ from .files import Files
 from .folder import image_folder
 from .folds import check_fold
 from .huggingface import huggingface
+from .ijb import ijb
 from .images import BrokenImage
 from .loading import check_labels, fingerprint_of, load
 from .manifest import manifest
@@ -55,6 +56,7 @@ __all__ = [
     "fashion_mnist",
     "fingerprint_of",
     "huggingface",
+    "ijb",
     "image_folder",
     "inshop",
     "kmnist",

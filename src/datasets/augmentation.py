@@ -15,9 +15,11 @@ class Augmentation:
     """Changes normalised images (B, channels, height, width), each in its own way.
 
     By default nothing is changed. `flip` is the share of images that are mirrored left to right; `crop`
-    the pixels that they move at most, within their repeated border; `rotate` and `shear` are degrees to
-    both sides; `shift` is a share of the sides, in all directions; `zoom` a share, larger and smaller;
-    `erase` the share of images that lose a rectangle of 2% to 20% (Zhong et al. 2017).
+    the pixels that they move at most, within their repeated border; `resized_crop` the smallest share of
+    the area of which a rectangle becomes the whole image, with sides of 3:4 to 4:3 of the image's
+    (Szegedy et al. 2015), 0: all of it stays; `rotate` and `shear` are degrees to both sides; `shift` is
+    a share of the sides, in all directions; `zoom` a share, larger and smaller; `erase` the share of
+    images that lose a rectangle of 2% to 20% (Zhong et al. 2017).
 
     Beyond its edge an image continues with its border; an erased rectangle becomes the mean. All random
     numbers come from `generator`, on its device: a CUDA graph can only draw on a GPU."""
@@ -28,6 +30,7 @@ class Augmentation:
         *,
         flip: Share = 0.0,
         crop: Annotated[int, Field(ge=0, le=64)] = 0,
+        resized_crop: Share = 0.0,
         rotate: Annotated[float, Field(ge=0, le=180)] = 0.0,
         shift: Share = 0.0,
         zoom: Annotated[float, Field(ge=0, le=0.9)] = 0.0,
@@ -35,24 +38,29 @@ class Augmentation:
         erase: Share = 0.0,
     ):
         self.generator = generator
-        self.flip, self.crop, self.erase = flip, crop, erase
+        self.flip, self.crop, self.resized_crop, self.erase = flip, crop, resized_crop, erase
         self.motion = {"rotate": rotate, "shift": shift, "zoom": zoom, "shear": shear}
 
     def __bool__(self) -> bool:
         """Whether anything is changed."""
-        return any((self.flip, self.crop, self.erase, *self.motion.values()))
+        return any((self.flip, self.crop, self.resized_crop, self.erase, *self.motion.values()))
 
     def __call__(self, images: Tensor) -> Tensor:
         if not self:
             return images
         # As many numbers whatever is on, so that one setting does not change what another draws.
-        random = torch.rand(len(images), 13, generator=self.generator, device=self.generator.device)
+        # A resized crop draws its own: what others drew before it came is what they draw now.
+        random_device = self.generator.device
+        random = torch.rand(len(images), 13, generator=self.generator, device=random_device)
         random = random.to(images.device, non_blocking=True)
         if self.flip:
             flipped = (random[:, 0] < self.flip)[:, None, None, None]
             images = torch.where(flipped, images.flip(3), images)
         if self.crop:
             images = cropped(images, self.crop, random[:, 1:3])
+        if self.resized_crop:
+            random_crop = torch.rand(len(images), 4, generator=self.generator, device=random_device)
+            images = enlarged(images, self.resized_crop, random_crop.to(images.device))
         if any(self.motion.values()):
             images = moved(images, 2 * random[:, 3:8] - 1, **self.motion)
         if self.erase:
@@ -69,6 +77,19 @@ def cropped(images: Tensor, border: int, random: Tensor) -> Tensor:
     x = (torch.arange(width, device=images.device) + start[:, 1:]).clamp(0, width - 1)
     each = torch.arange(len(images), device=images.device)[:, None, None]
     return images.permute(0, 2, 3, 1)[each, y[:, :, None], x[:, None, :]].permute(0, 3, 1, 2)
+
+
+def enlarged(images: Tensor, least: float, random: Tensor) -> Tensor:
+    """Rectangles of images (B, channels, height, width), of a share of `least` to all of the area,
+    brought to the whole size; `random` (B, 4) in 0…1 says how large, of which shape, and where."""
+    area = least + (1 - least) * random[:, 0]
+    ratio = torch.exp(math.log(4 / 3) * (2 * random[:, 1] - 1))
+    wide, tall = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    right, down = (1 - wide) * (2 * random[:, 2] - 1), (1 - tall) * (2 * random[:, 3] - 1)
+    none = torch.zeros_like(wide)
+    matrix = torch.stack([torch.stack([wide, none, right], 1), torch.stack([none, tall, down], 1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, padding_mode="border", align_corners=False)
 
 
 def moved(

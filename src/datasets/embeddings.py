@@ -2,9 +2,10 @@
 
 import zipfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
+from pydantic import Field
 
 from ..losses import BadArgument
 from .limits import check_file, check_zip, printable
@@ -12,6 +13,7 @@ from .options import File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_features
 from .tables import Table, found, part_at, read_parquet, role_at, text_at
+from .trials import read_trials
 
 MOST_BYTES = 2**37
 FEATURE_FILES = (".npz", ".npy", ".parquet")
@@ -43,6 +45,8 @@ def embeddings(
     *,
     file: File,
     labels: File | None = None,
+    trials: File | None = None,
+    count: Annotated[int, Field(ge=1)] | None = None,
     standardise: bool = False,
 ) -> Samples:
     """The features in `root`/`file`, as float32 "images" (1, 1, F):
@@ -56,15 +60,25 @@ def embeddings(
     `both`; samples to train on have none. With `cameras` (a column `camera`) as well, samples of one
     class and camera do not count for each other.
 
-    They are taken as they are, or each feature `standardise`d to mean 0 and variance 1 over the training
-    samples. Raises ValueError, with the row, for what is no number, no label or no known split,
-    and for arrays that do not fit each other."""
-    typed = {"file": file, "labels": labels}
+    `trials`, a list in `root` as `read_trials` reads it, names the pairs of test samples to test;
+    it is refused if it has another `count` of them.
+
+    Features are taken as they are, or each `standardise`d to mean 0 and variance 1 over the training
+    samples. Raises ValueError, with the row or line, for what is no number, no label, no known split or
+    no such sample, and for arrays that do not fit each other."""
+    typed = {"file": file, "labels": labels, "trials": trials}
+    listed = None
     try:
         samples = read_features(found(root, file), labels and found(root, labels, "labels"))
+        if trials is not None:
+            known = () if samples.names is None else set(samples.names.tolist())
+            listed = read_trials(found(root, trials, "trials"), known)
     except BadArgument as error:  # as it was typed, without the root
         raise BadArgument(error.argument, typed[error.argument], error.why) from None
-    return samples._replace(standardise=standardise)
+    if count is not None and (listed is None or len(listed.same) != count):
+        has = f"{listed.file} has {len(listed.same):,}" if listed else "of trials, which are not given"
+        raise BadArgument("count", count, has)
+    return samples._replace(standardise=standardise, trials=listed)
 
 
 def read_features(path: Path, labels: Path | None = None, unlabelled: bool = False) -> Samples:

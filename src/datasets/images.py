@@ -152,15 +152,23 @@ def to_bytes(
     shape: tuple[int, int, int],
     name: object = None,
     most_pixels: int = MOST_PIXELS,
+    part: np.ndarray | None = None,
 ) -> np.ndarray:
     """An image as bytes (channels, height, width) of `shape`: turned upright, on white, grey or RGB, and
-    resized (bilinear over the whole area, so that thin lines survive). Raises ValueError that calls the
+    resized (bilinear over the whole area, so that thin lines survive). Or only that `part` of it to
+    which a matrix (2, 3) takes the points (x, y, 1) of the result, where (0, 0) is the middle of its
+    first pixel (bilinear, black where there is nothing). Raises ValueError that calls the
     file `name`, or by its path, if it is not an image, or one of more than `most_pixels`."""
     channels, height, width = shape
     try:
         with opened(file, most_pixels) as image:
             image = on_white(upright(image)).convert("L" if channels == 1 else "RGB")
-            if image.size != (width, height):
+            if part is not None:
+                middle = part[:, 2] + 0.5 - part[:, :2].sum(1) / 2  # Pillow's (0, 0) is a corner
+                matrix = np.column_stack([part[:, :2], middle]).ravel().tolist()
+                how = Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR
+                image = image.transform((width, height), *how)
+            elif image.size != (width, height):
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(image)
     except Exception as error:  # given a hostile file, Pillow raises anything

@@ -284,6 +284,11 @@ def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
         for values in (part.roles, part.cameras):
             if values is not None:
                 digest.update(repr(values.tolist()).encode())
+        if part.templates is not None:
+            for values in (part.templates.rows, part.templates.template, part.templates.media):
+                digest.update(values.astype(np.int64).tobytes())
+            digest.update(part.templates.weight.astype(np.float64).tobytes())
+            digest.update(bytes([part.templates.lengths]))
         if isinstance(part.images, Files):
             digest.update(repr(part.images.sizes()).encode())
         digest.update(np.ascontiguousarray(sample(parts[split].images)))

@@ -11,14 +11,15 @@ from .files import Files, common_shape
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, check_classes, draw_test, relabelled
-from .splits import Labelled, Source, picked
+from .splits import Labelled, Pairs, Source, picked
+from .trials import Trials, check_agreement, rows_of_trials
 
 
 class Samples(NamedTuple):
     """Images of no certain shape yet, or features, found in a place that messages call `where`. Of each
     the label as text, the name, and the part that it is of, `NOT_SPLIT` or train, val or test. `empty`
     classes have no image; `notes` and `standardise` are those of a `Source`, `roles` and `cameras` those
-    of a `Labelled`."""
+    of a `Labelled`, `trials` the pairs that are tested."""
 
     where: str
     images: Files | np.ndarray
@@ -30,6 +31,7 @@ class Samples(NamedTuple):
     standardise: bool = False
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    trials: Trials | None = None
 
     def pick(self, rows: np.ndarray) -> "Samples":
         each = ("images", "labels", "names", "parts", "roles", "cameras")
@@ -132,6 +134,8 @@ def divided_into_parts(
     check_classes(where, split, parts)
     if split == "closed_set" and "train" in parts:
         parts = {part: relabelled(labelled, parts["train"].classes) for part, labelled in parts.items()}
+    if samples.trials is not None:
+        parts["test"] = tested_by(samples.trials, parts["test"], where)
     return Source(
         train=parts.get("train"),
         val=parts.get("val"),
@@ -141,6 +145,16 @@ def divided_into_parts(
         drawn=drawn,
         standardise=samples.standardise,
     )
+
+
+def tested_by(trials: Trials, test: Labelled, where: str) -> Labelled:
+    """The test part with the pairs of a list. Raises ValueError for one that names other samples, or
+    says another thing than their labels."""
+    if test.names is None:
+        raise ValueError(f"{where}: has no names, by which trials name its samples")
+    first, second = rows_of_trials(trials, test.names)
+    check_agreement(trials, (first, second), test.labels, f"the labels in {where}")
+    return test._replace(pairs=Pairs(first, second, trials.same, np.full(len(first), -1)))
 
 
 def usable(

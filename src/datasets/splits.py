@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +11,9 @@ from torch.utils.data import DataLoader
 
 from .files import Files
 from .images import BrokenImage
+
+if TYPE_CHECKING:  # templates are read from tables, whose parts are these
+    from .templates import Templates
 
 
 class Pairs(NamedTuple):
@@ -26,7 +29,8 @@ class Pairs(NamedTuple):
 class Labelled(NamedTuple):
     """One split as a reader returns it: images as bytes (N, channels, height, width) or as files, labels
     (N,) that index `classes`, and, for images from files, their `names` (N,) of str. Of an open set's
-    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known."""
+    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known. With
+    `templates` of the images, `pairs` are of these."""
 
     images: np.ndarray | Files
     labels: np.ndarray
@@ -35,6 +39,7 @@ class Labelled(NamedTuple):
     pairs: Pairs | None = None
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    templates: "Templates | None" = None
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
         """The samples in `rows` (indices or a mask). With `classes` (indices), only those classes remain
@@ -128,10 +133,11 @@ class Split:
         pairs: Pairs | None = None,
         roles: np.ndarray | None = None,
         cameras: np.ndarray | None = None,
+        templates: "Templates | None" = None,
     ):
         self.images = images
         self.labels, self.classes, self.names, self.pairs = labels, classes, names, pairs
-        self.roles, self.cameras = roles, cameras
+        self.roles, self.cameras, self.templates = roles, cameras, templates
         self.normalise_by(mean, std)
         if isinstance(images, Tensor):
             self.images = images.to(memory_format=torch.channels_last)

@@ -22,17 +22,19 @@ class Templates(NamedTuple):
     media: np.ndarray
     weight: np.ndarray
     table: Table
+    lengths: bool = False
 
-    def mean(self, units: np.ndarray) -> np.ndarray:
-        """Return the mean (T, D) over the media of each template of the weighted mean over the samples
-        of each of them, of unit embeddings (N, D)."""
-        sums = np.zeros((self.media.max() + 1, units.shape[1]))
-        np.add.at(sums, self.media, self.weight[:, None] * units[self.rows])
-        weights = np.bincount(self.media, self.weight)
+    def mean(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the mean (T, D) over the media of each template of the mean over the samples of each of
+        them, of embeddings (N, D) times their weights, as insightface's script for IJB has it. With
+        `lengths` these are meant to count by their lengths, too, otherwise to be of unit length."""
+        sums = np.zeros((self.media.max() + 1, embeddings.shape[1]))
+        np.add.at(sums, self.media, self.weight[:, None] * embeddings[self.rows])
+        counts = np.bincount(self.media)
         first = np.unique(self.media, return_index=True)[1]
         owner = self.template[first]
-        found = np.zeros((len(self.names), units.shape[1]))
-        np.add.at(found, owner, sums / weights[:, None])
+        found = np.zeros((len(self.names), embeddings.shape[1]))
+        np.add.at(found, owner, sums / counts[:, None])
         return found / np.bincount(owner)[:, None]
 
 

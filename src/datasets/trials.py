@@ -18,8 +18,9 @@ LABELS = {
 
 
 class Trials(NamedTuple):
-    """Names `first` and `second` (P,), `same` (P,), and the line (P,) of each trial in its file."""
+    """Names `first` and `second` (P,), `same` (P,), and the line (P,) of each trial in its `file`."""
 
+    file: Path
     first: list[str]
     second: list[str]
     same: np.ndarray
@@ -50,7 +51,7 @@ def read_trials(file: Path, known: Collection[str] = ()) -> Trials:
         raise ValueError(f"{file}: line {numbers[unknown]} says {said[unknown][:100]!r}, {expected}")
     same = np.array([means[label] for label in said], bool)
     first, second = ((1, 2), (0, 1))[place == 2]
-    return Trials([r[first] for r in rows], [r[second] for r in rows], same, np.array(numbers))
+    return Trials(file, [r[first] for r in rows], [r[second] for r in rows], same, np.array(numbers))
 
 
 def fields_of(file: Path, lines: list[str]) -> tuple[list[list[str]], list[int]]:
@@ -75,7 +76,7 @@ def fields_of(file: Path, lines: list[str]) -> tuple[list[list[str]], list[int]]
     return rows, numbers
 
 
-def rows_of_trials(file: Path, trials: Trials, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def rows_of_trials(trials: Trials, names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the rows (P,) and (P,) of a trial's two samples among `names` (N,). Raises ValueError, with
     the line, for a name that is not there, or there twice."""
     row_of = rows_by_name(names)
@@ -84,11 +85,23 @@ def rows_of_trials(file: Path, trials: Trials, names: np.ndarray) -> tuple[np.nd
         rows = [row_of.get(name, -1) for name in side]
         if -1 in rows:
             at = rows.index(-1)
-            raise ValueError(
-                f"{file}: line {trials.lines[at]} names {side[at][:200]}, which no sample is called"
-            )
+            place = f"{trials.file}: line {trials.lines[at]}"
+            raise ValueError(f"{place} names {side[at][:200]}, which no sample is called")
         found.append(np.array(rows))
     return found[0], found[1]
+
+
+def check_agreement(
+    trials: Trials, rows: tuple[np.ndarray, np.ndarray], labels: np.ndarray, who: str
+) -> None:
+    """Raise ValueError, with the line, for a trial that says another thing than the labels (N,) of its
+    `rows`, each (P,); `who` has these labels."""
+    first, second = rows
+    wrong = (labels[first] == labels[second]) != trials.same
+    if wrong.any():
+        at = int(wrong.argmax())
+        says, has = ("one class", "two") if trials.same[at] else ("two classes", "one")
+        raise ValueError(f"{trials.file}: line {trials.lines[at]} says {says}, {who} {has}")
 
 
 def rows_by_name(names: np.ndarray) -> dict[str, int]:

@@ -25,6 +25,8 @@ from .retrieval import (
     retrieval_metrics,
 )
 from .verification import (
+    FARS,
+    LOWER_FARS,
     RARE_METRICS,
     VERIFICATION_METRICS,
     PairScores,
@@ -153,7 +155,7 @@ def evaluate(
         return Evaluated(metrics, closed)
     scores = score_pairs(embeddings, *pairs)
     if name == "verification":
-        return Evaluated(verification(scores), scores=scores)
+        return Evaluated(verification(scores, (*FARS, *LOWER_FARS)), scores=scores)
     retrieved = retrieval(embeddings, labels, search)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     left_out = {}

@@ -31,7 +31,7 @@ from .data import build_data, build_order, check_batches, steps_in
 from .folder import RunFolder
 from .init import freeze, start_from
 from .memory import Memory, build_head_of, check_memory, memory_of, states_are_of_weights
-from .pairs import evaluation_pairs, search_of
+from .pairs import evaluation_pairs, search_of, templates_of
 from .parts import SOME_CLASSES, SOME_STEPS, build_device, build_head, build_model, build_training
 from .start import start_file, with_start
 
@@ -149,7 +149,8 @@ class Run:
         embeddings = embed(backbone, images, self.device)
         name, pairs = self.config.evaluation.protocol, self.pairs.get(split)
         search = search_of(self.config, images, left_out)
-        return evaluate(name, head, embeddings, images.labels, pairs, search), embeddings
+        compared = templates_of(images, embeddings)
+        return evaluate(name, head, compared, images.labels, pairs, search), embeddings
 
     def collapsed(self, result: Evaluated, embeddings: Tensor) -> str | None:
         """In words, why the model tells nothing apart; None if it does."""

@@ -26,7 +26,7 @@ from .epochs import current_values
 from .figures import curves, run_title
 from .folder import RunFolder, versions, write_json
 from .load import Trained, same_place
-from .pairs import evaluation_pairs, search_of
+from .pairs import evaluation_pairs, search_of, templates_of
 
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 # Which images are tested follows from these; a run's own images stay split as they were.
@@ -138,7 +138,8 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = run.embed(test)
     search = search_of(config, test)
-    result = evaluate(config.evaluation.protocol, run.head, embeddings, test.labels, pairs, search)
+    compared = templates_of(test, embeddings)
+    result = evaluate(config.evaluation.protocol, run.head, compared, test.labels, pairs, search)
     return Evaluation(result, embeddings, test, data.skipped, same)
 
 

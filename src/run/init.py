@@ -18,6 +18,7 @@ BODY = "0."  # what the names of a body's weights begin with in a backbone with 
 # Of a head: this run's own.
 CONFIGURED = ("class_weights", "margin", "class_shares", "floor", "fixed_scale", "log_scale")
 NAMED = 5  # tensors that a line names
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.GroupNorm, nn.LayerNorm)
 
 
 def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str, ...]) -> None:
@@ -53,19 +54,27 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
 
 
 def freeze(what: str | list, backbone: nn.Module) -> None:
-    """Keep parameters of the backbone as they are: all before the embedding layer (`body`), or those of
-    the body whose names, as in its own state dict, begin with one of `what`. Raises UserError for a
-    name that none begins with, and if the model is a body alone."""
+    """Keep parameters of the backbone as they are: all before the embedding layer (`body`), those of its
+    normalisation layers (`norms`, whose running statistics stay too), or those of the body whose names,
+    as in its own state dict, begin with one of `what`. Raises UserError for a name that none begins
+    with, and if the model is a body alone."""
     asked = f"init.freeze={what}"
     if getattr(backbone, "features_are_embeddings", False):
         raise UserError(f"{asked}: for models with an embedding layer, which this has not")
     named = dict(backbone[0].named_parameters())
     names = [what] if isinstance(what, str) else map(str, what)  # a layer may be called 0
+    if what == "norms":
+        modules = backbone[0].named_modules()
+        names = [key for key, one in modules if isinstance(one, NORMS) and one.weight is not None]
+        if not names:
+            raise UserError(f"{asked}: the model has no normalisation layers with weights")
     for name in names:
         chosen = [p for key, p in named.items() if name in ("body", key) or key.startswith(f"{name}.")]
         if not chosen:
             tops = ", ".join(dict.fromkeys(key.partition(".")[0] for key in named))
-            raise UserError(f"{asked}: no parameter of the model begins with {name}; body, or {tops}")
+            raise UserError(
+                f"{asked}: no parameter of the model begins with {name}; body, norms, or {tops}"
+            )
         for parameter in chosen:
             parameter.requires_grad_(False)
     left = sum(p.requires_grad for p in named.values())

@@ -10,6 +10,7 @@ from ..config import BadKey, Config
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import Search, metrics_of, sample_pairs, supported_metrics
+from ..evaluation.geometry import directions
 from ..evaluation.retrieval import relevant_samples
 from ..evaluation.verification import FOLDS
 
@@ -39,6 +40,14 @@ def search_of(config: Config, images: Split, left_out: bool = False) -> Search:
     """Return the search of an open set's images, measured also without groups of classes if asked."""
     asked = config.evaluation
     return Search(images.roles, images.cameras, tuple(asked.ranks), asked.map_at, left_out)
+
+
+def templates_of(images: Split, embeddings: Tensor) -> Tensor:
+    """Return what pairs compare: embeddings (N, D), or those (T, D) of the images' templates."""
+    if images.templates is None:
+        return embeddings
+    counted = embeddings if images.templates.lengths else directions(embeddings)
+    return torch.from_numpy(images.templates.mean(counted.cpu().numpy())).to(embeddings)
 
 
 def check_search(config: Config, split: str, images: Split) -> None:

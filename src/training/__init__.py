@@ -24,6 +24,7 @@ from .optimizers import (
     load_optimizer,
     margin_schedule,
     one_cycle,
+    rmsprop,
     sgd,
     step_decay,
 )
@@ -62,6 +63,7 @@ __all__ = [
     "one_cycle",
     "processes",
     "random_states",
+    "rmsprop",
     "save_checkpoint",
     "set_random_states",
     "sgd",

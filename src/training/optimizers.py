@@ -40,8 +40,12 @@ class SGD(NotCompiled, torch.optim.SGD):
     step = torch.no_grad()(inspect.unwrap(torch.optim.SGD.step))
 
 
+class RMSprop(NotCompiled, torch.optim.RMSprop):
+    step = torch.no_grad()(inspect.unwrap(torch.optim.RMSprop.step))
+
+
 # For all parameters together, not one by one; where `kernels` knows better, in one kernel.
-adam, adamw, sgd = (partial(optimizer, foreach=True) for optimizer in (Adam, AdamW, SGD))
+adam, adamw, sgd, rmsprop = (partial(each, foreach=True) for each in (Adam, AdamW, SGD, RMSprop))
 
 
 def kernels(optimizer: Callable[..., Optimizer], kind: str) -> dict[str, bool | None]:

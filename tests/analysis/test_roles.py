@@ -128,7 +128,7 @@ def test_templates_are_means_over_media_of_means_over_samples(written, tmp_path)
     np.testing.assert_allclose(given.features, expected, rtol=1e-5, atol=1e-6)
     weighted = table_of(tmp_path / "w.csv", ["0_0,t0,1", "0_1,t0,3", "1_0,t1,2"], "name,template,weight")
     given = pooled(path, read(path, None), weighted)
-    np.testing.assert_allclose(given.features[0], (x[0] + 3 * x[1]) / 4, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(given.features[0], (x[0] + 3 * x[1]) / 2, rtol=1e-5, atol=1e-6)
 
 
 def test_templates_are_judged_and_named_by_trials(written, tmp_path):

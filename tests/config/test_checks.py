@@ -56,7 +56,7 @@ def mistakes_of(*overrides: str) -> list[str]:
 def test_a_file_opens_with_the_command_that_uses_it():
     for group, path in FILES:
         first = next(line for line in path.read_text().splitlines() if "@package" not in line)
-        assert re.match(r"# (DATA_ROOT=\S+ )?python -m src\.train ", first), path
+        assert re.match(r"# (DATA_ROOT=\S+ )?python -m src\.(train|evaluate <run>) ", first), path
         assert f"{group}={path.stem}" in first or group in ("margin", "scale", "experiment_loss"), path
 
 
@@ -98,6 +98,8 @@ def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, compose
         overrides.append("dataset.file=x")
     if group == "evaluation":
         overrides.append("dataset=synthetic")  # which has classes for each
+    if choice == "reality_check":
+        overrides.remove("model=mlp")  # it trains one with learned weights
     if choice.startswith("iresnet"):
         overrides.append("model.width=8")
     config = check_config(composed(*overrides))
@@ -108,6 +110,7 @@ def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, compose
         refuses_what_is_no_number_or_choice(config, group)
     read_elsewhere = ("mnist", "kmnist", "cifar10", "cifar100", "omniglot", *OF_A_FILE, *OF_MANY_FILES)
     read_elsewhere += ("cub", "cars196", "sop", "inshop", "market1501", "lfw", "cfp_fp", "agedb")
+    read_elsewhere += ("voxceleb_features", "ijbb", "ijbc", "reality_check")
     if choice in read_elsewhere and group != "evaluation":  # or their files are not among the test data
         return
     run = build_run(config, RunFolder(tmp_path))
@@ -241,7 +244,7 @@ REFUSED = [  # overrides, and a part of the one line that answers them
         "init.freeze=body optimizer.layer_decay=0.5",
         "optimizer.layer_decay=0.5: init.freeze=body leaves nothing to train",
     ),
-    ("init.freeze=[]", "init.freeze=[]: expected body or a list of layers or null"),
+    ("init.freeze=[]", "init.freeze=[]: expected body, norms or a list of layers or null"),
     ("dataset=omniglot dataset.size=112", "dataset.size=112: expected height and width, 4 to 4096 pix"),
     ("dataset=omniglot dataset.size=[3,3]", "dataset.size=[3,3]: expected height and width, 4 to 4096"),
     ("init.from=/nowhere", "init.from=/nowhere: neither a run's folder nor a file of weights"),

@@ -10,7 +10,16 @@ from src.datasets.augmentation import moved
 from tests.signatures import parameters
 
 PICTURES = torch.randn(64, 3, 20, 16, generator=torch.Generator().manual_seed(0))
-ALL = {"flip": 0.5, "crop": 4, "rotate": 20, "shift": 0.1, "zoom": 0.2, "shear": 10, "erase": 0.5}
+ALL = {
+    "flip": 0.5,
+    "crop": 4,
+    "resized_crop": 0.3,
+    "rotate": 20,
+    "shift": 0.1,
+    "zoom": 0.2,
+    "shear": 10,
+    "erase": 0.5,
+}
 
 
 def augmented(seed: int = 0, images: torch.Tensor = PICTURES, **strengths) -> torch.Tensor:
@@ -49,6 +58,24 @@ def test_crop_moves_by_whole_pixels_within_the_repeated_border():
     windows = [padded[:, y : y + 20, x : x + 16] for y in range(7) for x in range(7)]
     counts = torch.tensor([(images == window).flatten(1).all(1).sum() for window in windows])
     assert counts.sum() == 2000 and counts.min() > 15  # all 49, about 41 each
+
+
+def test_a_resized_crop_is_a_rectangle_of_its_share_and_shape_within_the_image():
+    """On ramps from 0 to 1, where pixels say of which place they are."""
+    side, least, count = 64, 0.16, 3000
+    ramp = (torch.arange(side) + 0.5) / side
+    ramps = torch.stack([ramp.expand(side, side), ramp[:, None].expand(side, side)])
+    images = augmented(images=ramps.expand(count, -1, -1, -1), resized_crop=least)
+    x, y = images[:, 0, 0], images[:, 1, :, 0]
+    wide, tall = ((own[:, side // 2 + 8] - own[:, side // 2 - 8]) / 16 * side for own in (x, y))
+    area, ratio = wide * tall, wide / tall
+    assert area.min() > least - 0.01 and area.max() <= 1.001
+    assert area.mean() == pytest.approx((1 + least) / 2, abs=0.02)
+    whole = (wide < 0.99) & (tall < 0.99)  # whose shape no edge has cut
+    assert ratio[whole].min() > 0.74 and ratio[whole].max() < 1.35
+    first = x[:, side // 2 - 8] - wide * (side // 2 - 7.5) / side
+    assert first.min() > -0.01 and (first + wide).max() < 1.01
+    assert first.min() < 0.02 and (first + wide).max() > 0.98
 
 
 def turned(degrees: float, image: torch.Tensor, **other) -> torch.Tensor:

@@ -27,7 +27,9 @@ CONFIGS = sorted((CONF / "dataset").glob("[!_]*.yaml"))
 SHARED = {"root", "val_fraction", "memory", "embedding_dim"}
 SIZE = "expected height and width, 4 to 4096 pixels each, as in [112,112]"
 BENCHMARKS = ("omniglot", "cub", "cars196", "sop", "inshop", "market1501")  # whose YAML asks for a size
-PAIRS = ("lfw", "cfp_fp", "agedb")  # which lists of pairs they are
+# Choices that name a benchmark, and the reader of its files.
+READ_BY = dict.fromkeys(("lfw", "cfp_fp", "agedb"), "pairs") | dict.fromkeys(("ijbb", "ijbc"), "ijb")
+READ_BY |= {"voxceleb_features": "embeddings"}
 READERS = set(datasets.__all__) & {path.stem for path in CONFIGS}
 PUBLISHED = {
     "digits",
@@ -53,16 +55,18 @@ def content_of(path: Path) -> dict:
 def test_each_yaml_names_its_reader_and_every_option_that_it_takes(path):
     text, config = path.read_text(), content_of(path)
     reader = get_method(config.pop("_target_"))
-    assert reader is getattr(datasets, "pairs" if path.stem in PAIRS else path.stem)
-    assert f"python -m src.train dataset={path.stem}" in text.splitlines()[0]
+    assert reader is getattr(datasets, READ_BY.get(path.stem, path.stem))
+    command = "evaluate <run>" if path.stem.startswith("ijb") else "train"
+    assert f"python -m src.{command} dataset={path.stem}" in text.splitlines()[0]
     options = {key: value for key, value in config.items() if key not in SHARED}
     own = parameters(reader)
     assert set(options) == set(own) - {"root"}
     required = {key for key, parameter in own.items() if parameter.default is parameter.empty}
-    assert {key for key, value in options.items() if value == "???"} == required - {"root"}
+    if path.stem not in READ_BY:
+        assert {key for key, value in options.items() if value == "???"} == required - {"root"}
     fixed = {key: value for key, value in options.items() if key not in required | {"split"}}
     assert [why_not(reader, *option) for option in fixed.items()] == [None] * len(fixed)
-    if path.stem not in (*BENCHMARKS, *PAIRS):
+    if path.stem not in (*BENCHMARKS, *READ_BY):
         assert fixed == {key: own[key].default for key in fixed}
 
 
@@ -71,7 +75,7 @@ def test_every_yaml_has_a_reader_and_published_images_are_known():
     configs = {path.stem: yaml.safe_load(path.read_text()) for path in CONFIGS}
     assert {name for name, config in configs.items() if "embedding_dim" in config} == ten_classes
     assert {n for n in READERS if getattr(getattr(datasets, n), "published", False)} == PUBLISHED
-    assert set(configs) == READERS | set(PAIRS)
+    assert set(configs) == READERS | set(READ_BY)
 
 
 @pytest.mark.parametrize(

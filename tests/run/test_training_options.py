@@ -17,6 +17,7 @@ from src.losses import ArcFace
 from src.run.build import build_model, build_run, check_device, warn_of_few_dimensions, warn_of_scale
 from src.run.epochs import train
 from src.run.folder import RunFolder
+from src.run.init import freeze
 from src.run.lifecycle import train_run
 from src.run.load import load_trained
 from src.tracking import Tracker
@@ -131,6 +132,17 @@ def test_what_is_frozen_stays_and_the_rest_trains(composed, tmp_path):
     train(run, Tracker())
     changed = {key for key, value in run.backbone.state_dict().items() if not value.equal(before[key])}
     assert changed == {"1.weight", "1.bias"}, "running statistics of frozen norms stay too"
+
+
+def test_norms_are_frozen_with_their_statistics(composed, tmp_path):
+    run = build_run(composed(*FAST, "model=small_cnn", "init.freeze=norms"), RunFolder(tmp_path))
+    before = {key: value.clone() for key, value in run.backbone.state_dict().items()}
+    train(run, Tracker())
+    same = {key for key, value in run.backbone.state_dict().items() if value.equal(before[key])}
+    norms = [name for name, one in run.backbone.named_modules() if isinstance(one, nn.BatchNorm2d)]
+    assert same == {key for key in before if key.rpartition(".")[0] in norms} and len(norms) == 3
+    with pytest.raises(UserError, match=r"init\.freeze=norms: the model has no normalisation layers"):
+        freeze("norms", nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3)), nn.Linear(2, 2)))
 
 
 def test_layers_are_frozen_by_name(composed, tmp_path):
@@ -291,7 +303,7 @@ def test_a_head_that_was_not_balanced_has_no_loss():
         ),
         (["schedule=cosine", "schedule.warmup=2"], "schedule.warmup=2: expected less than the 2 epochs"),
         (["schedule=cosine", "schedule.warmup=-1"], "schedule.warmup=-1: expected a number ≥ 0"),
-        (["init.freeze=[]"], re.escape("init.freeze=[]: expected body or a list of layers")),
+        (["init.freeze=[]"], re.escape("init.freeze=[]: expected body, norms or a list of layers")),
         (
             ["loss.class_weights=even"],
             "loss.class_weights=even: expected a list of numbers or balanced or null",
