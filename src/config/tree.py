@@ -228,6 +228,20 @@ class Augment(Group):
     erase: Share = key(0.0, "share of images that lose a rectangle", neutral=0)
 
 
+Factor = Annotated[Number, Field(ge=0, lt=1e6)]
+
+
+class Spread(Group):
+    regularface: Factor = key(
+        0.0,
+        "times RegularFace's penalty, each class's cosine to the nearest other",
+        neutral=0,
+    )
+    mhe: Factor = key(
+        0.0, "times MHE's penalty, 1 / squared distance of each pair of classes", neutral=0
+    )
+
+
 class Sampler(Group):
     kind: Literal["shuffled", "balanced", "classes"] = key(
         "shuffled",
@@ -298,6 +312,7 @@ class Config(Group):
     evaluation: Evaluation = Evaluation()
     dataset: Dataset
     augment: Augment = Augment()
+    spread: Spread = Spread()
     sampler: Sampler = Sampler()
     optimizer: Optimizer
     schedule: Schedule

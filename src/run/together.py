@@ -14,15 +14,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..config import Config
 from ..datasets import BrokenImage
 from ..errors import UserError
+from ..losses.spread import spread
 from ..training import Epoch, NotFinite, Step, fit, load_checkpoint, load_optimizer, processes
 from .build import Run, build_run
 from .folder import LAST, RunFolder
@@ -136,6 +138,12 @@ def follow_all() -> None:
                 break
 
 
+def penalty_of(config: Config) -> Callable[[Tensor], Tensor] | None:
+    """Return what is added to the loss, of the class weights (C, D), if anything is."""
+    weights = dict(config.spread)
+    return partial(spread, **weights) if any(weights.values()) else None
+
+
 def epochs_of(run: Run, on_step: Callable = lambda step, losses: None) -> Iterator[Epoch]:
     """Train the epochs that are left, in all processes at once; after each, process 0 has the whole
     model in `run`."""
@@ -150,6 +158,7 @@ def epochs_of(run: Run, on_step: Callable = lambda step, losses: None) -> Iterat
         run.device,
         augment=run.augmentation if run.augmentation else None,
         average=run.average,
+        penalty=penalty_of(config),
         accumulate=config.optimizer.accumulate,
         clip_norm=config.optimizer.clip_norm,
         batch_size=config.batch_size,

@@ -19,8 +19,9 @@ from .optimizers import sampled_rows
 class Step:
     """One step of training. `data` provides the batches: a split, or anything with a length, `feed` and
     `prepare`. `augment` changes a batch of images. The gradient is the mean over `accumulate` batches,
-    scaled down if its norm over all weights exceeds `clip_norm`. `average` follows the weights. Frozen
-    parameters keep their values, and their modules keep their running statistics."""
+    scaled down if its norm over all weights exceeds `clip_norm`. `average` follows the weights;
+    `penalty` is added to the loss. Frozen parameters keep their values, and their modules keep their
+    running statistics."""
 
     data: object
     backbone: nn.Module
@@ -32,6 +33,7 @@ class Step:
     accumulate: int = 1
     clip_norm: float | None = None
     average: Average | None = None
+    penalty: Callable[[Tensor], Tensor] | None = None  # of the class weights
     batch_size: int = 0  # of all processes together, where there are several
 
     def __post_init__(self):
@@ -75,6 +77,8 @@ class Step:
                     embeddings = self.embed(images)
             embeddings, labels = processes.gathered(embeddings, labels, self.batch_size)
             loss = self.head(embeddings, labels)
+            if self.penalty:
+                loss = loss + self.penalty(self.head.weight)
             if self.accumulate > 1:
                 loss = loss / self.accumulate
             loss.backward()

@@ -1,0 +1,62 @@
+"""Penalties that spread class weights: their values, and runs with them."""
+
+import numpy as np
+import pytest
+import torch
+
+from src.config import BadKey
+from src.losses.spread import energy, nearest_cosine, spread
+from src.run.build import build_run
+from src.run.epochs import train
+from src.run.folder import RunFolder
+from src.tracking import Tracker
+from tests.conftest import FAST
+
+RNG = np.random.default_rng(0)
+
+
+def test_the_penalties_are_those_of_the_papers():
+    w = RNG.normal(size=(7, 4))
+    unit = w / np.linalg.norm(w, axis=1, keepdims=True)
+    nearest = [max(unit[i] @ unit[j] for j in range(7) if j != i) for i in range(7)]
+    far = [1 / np.sum((unit[i] - unit[j]) ** 2) for i in range(7) for j in range(7) if j != i]
+    weight = torch.from_numpy(w)
+    assert float(nearest_cosine(weight)) == pytest.approx(np.mean(nearest), abs=1e-12)
+    assert float(energy(weight)) == pytest.approx(np.mean(far), abs=1e-12)
+    both = 3 * np.mean(nearest) + 0.5 * np.mean(far)
+    assert float(spread(weight, 3, 0.5)) == pytest.approx(both, abs=1e-12)
+    assert float(spread(5 * weight, 3, 0.0)) == pytest.approx(3 * np.mean(nearest), abs=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [nearest_cosine, energy])
+def test_equal_weights_have_finite_penalties_and_gradients(penalty):
+    weight = torch.ones(4, 3, requires_grad=True)
+    value = penalty(weight)
+    value.backward()
+    assert value.isfinite() and weight.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("key", ["regularface", "mhe"])
+def test_class_weights_end_further_apart(key, composed, tmp_path):
+    nearest = []
+    for factor in (0, 20):
+        given = [f"spread.{key}={factor}", "loss=normface", "scale.value=2", "model.embedding_dim=8"]
+        run = build_run(composed(*FAST, "epochs=4", *given), RunFolder(tmp_path))
+        train(run, Tracker())
+        nearest.append(float(nearest_cosine(run.head.weight.detach())))
+    assert nearest[1] < nearest[0] - 0.02
+
+
+@pytest.mark.parametrize(
+    ("given", "why"),
+    [
+        (["loss=subcenter_arcface"], "loss=subcenter_arcface has several weights for each class"),
+        (
+            ["loss=arcface", "loss.sample_rate=0.5"],
+            "loss.sample_rate trains a part of the class weights",
+        ),
+    ],
+)
+def test_weights_that_cannot_be_spread_are_refused(given, why, composed, tmp_path):
+    with pytest.raises(BadKey, match=rf"spread.mhe=1: {why}"):
+        build_run(composed(*FAST, "spread.mhe=1", *given), RunFolder(tmp_path))
