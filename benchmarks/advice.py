@@ -3,7 +3,7 @@
     python -m benchmarks.advice <data> <out>                     every cause, an hour on two cores
     python -m benchmarks.advice <data> <out> edge few_steps      some of them
 
-`<data>` is what `benchmarks.results_data` made. On each of three data sets a sweep is made that has one
+`<data>` is what `benchmarks.results_data` made. On each of four data sets a sweep is made that has one
 thing wrong; its answer is asked for advice, and the advised command is run as it stands. Printed are the
 mean test result of the setting to use, before and after, over three seeds or five folds; a sweep that
 gets other advice says so."""
@@ -17,6 +17,7 @@ from typing import NamedTuple
 from src.analysis.advice import setting_to_use
 from src.analysis.ranking import Comparison, rank_runs
 from src.analysis.read import read_runs
+from src.analysis.wording import answer_sentences
 from src.evaluation import metric_named
 
 COMMON = "logger=csv plots.figures=false device.threads=1 hydra.sweeper.baselines=false"
@@ -29,27 +30,34 @@ SWEEPS = {
     "few_steps": "loss=arcface batch_size={half}",
     "edge": "loss=arcface optimizer.lr=0.0001,0.0003",
     "few_seeds": "loss=normface,cosface seed=0,1",
+    "saturated": "loss=normface,cosface {easy}",
 }
 
 
 class Data(NamedTuple):
-    """The overrides of a data set, a learning rate that is far too `high`, and a batch size of about
-    `half` of its images."""
+    """The overrides of a data set, a learning rate that is far too `high`, a batch size of about `half`
+    of its images, and what makes it `easy`."""
 
     overrides: str
     high: float
     half: int
+    easy: str = "evaluation=open_set objective=recall_at_10"
 
 
 def data_sets(folder: Path) -> dict[str, Data]:
     letters = (
         f"dataset=image_folder dataset.root={folder / 'letters'} dataset.size=[28,28] batch_size=16"
     )
+    products = (
+        f"dataset=image_folder dataset.root={folder / 'products'} dataset.size=[28,28] batch_size=16 "
+        "evaluation=closed_set model.embedding_dim=3 optimizer.lr=0.03"
+    )
     features = f"dataset=embeddings dataset.file={folder / 'features.npz'} seed=0,1,2 epochs=10"
     return {
         "digits": Data("seed=0,1,2 epochs=10", 0.1, 512),
         "40 letters × 10": Data(f"{letters} epochs=36 dataset.folds=5 seed=0", 0.1, 128),
         "features": Data(features, 3, 4096),
+        "800 products": Data(f"{products} seed=0,1,2 epochs=12", 0.3, 400),
     }
 
 
@@ -60,6 +68,7 @@ def main(data: str, out: str, *causes: str) -> None:
         for name, known in data_sets(Path(data).resolve()).items():
             place = folder / f"{cause}-{name.split()[0]}"
             wrong = SWEEPS[cause].replace("{high}", f"{known.high:g}").replace("{half}", f"{known.half}")
+            wrong = wrong.replace("{easy}", known.easy)
             given = merged(*map(shlex.split, (known.overrides, COMMON, wrong)))
             train(["-m", *given, f"hydra.sweep.dir={place}"])
             before = compared(place)
@@ -68,7 +77,12 @@ def main(data: str, out: str, *causes: str) -> None:
                 others = ", ".join(a.cause for a in before.facts.advice) or "nothing"
                 print(f"{cause:18}{name:17}{result(before):>22}  advises {others}", flush=True)
                 continue
-            words = shlex.split(advice.command)[3:]
+            module, *words = shlex.split(advice.command)[2:]
+            if module == "src.compare":
+                metric = words[words.index("--metric") + 1]
+                print(f"{cause:18}{name:17}{result(before):>22}{'':22}  ", end="")
+                print(advice.because, "->", metric, answer(compared(place, metric)), flush=True)
+                continue
             here = next((w.partition("=")[2] for w in words if w.startswith("hydra.sweep.dir=")), None)
             after = Path(here) if here else place.with_name(f"{place.name}-followed")
             train(words if here else ["-m", *without_m(words), f"hydra.sweep.dir={after}"])
@@ -98,9 +112,13 @@ def train(arguments: list[str]) -> None:
         sys.exit(done.stderr)
 
 
-def compared(place: Path) -> Comparison:
+def compared(place: Path, metric: str | None = None) -> Comparison:
     runs, problems = read_runs([place])
-    return rank_runs(runs, problems, runs[0].config.objective)
+    return rank_runs(runs, problems, metric or runs[0].config.objective)
+
+
+def answer(comparison: Comparison) -> str:
+    return answer_sentences(comparison)[0]
 
 
 def result(comparison: Comparison) -> str:

@@ -1,8 +1,9 @@
-"""Make, from Omniglot, the two data sets of docs/results.md that nobody publishes:
+"""Make, from Omniglot and Fashion-MNIST, the data sets of docs/results.md that nobody publishes:
 
     DATA_ROOT=<folder> python -m benchmarks.results_data <out>
 
-`letters/` stands for a small folder of one's own: 40 characters, 10 drawings each. `features.npz` is
+`letters/` stands for a small folder of one's own: 40 characters, 10 drawings each, and `products/` for
+another: 10 kinds of clothes, 80 photographs each. `features.npz` is
 what an encoder gives for classes that it has not seen: the 659 test characters and their quarter turns,
 1,000 of those 2,636 classes, 20 drawings each. The encoder is trained here, with softmax on the other
 964, 2 min on two cores. Letters and features share no character."""
@@ -16,14 +17,15 @@ import torch
 from PIL import Image
 
 from src import api
-from src.datasets import Split, omniglot
+from src.datasets import Split, fashion_mnist, omniglot
 
-LETTERS, DRAWINGS, CLASSES = 40, 10, 1000
+LETTERS, DRAWINGS, CLASSES, PHOTOGRAPHS = 40, 10, 1000, 80
 
 
 def main(out: str) -> None:
     root, folder = Path(os.environ["DATA_ROOT"]), Path(out)
     write_letters(root, folder / "letters")
+    write_products(root, folder / "products")
     encoder = api.train(
         "experiment=omniglot_open_set",
         "loss=softmax",
@@ -43,6 +45,16 @@ def write_letters(root: Path, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for number, image in enumerate(data.images[data.labels == label][:DRAWINGS]):
             Image.fromarray(np.asarray(image).squeeze()).save(folder / name / f"{number}.png")
+
+
+def write_products(root: Path, folder: Path) -> None:
+    """The first test images of each class of Fashion-MNIST."""
+    data = fashion_mnist(root).test
+    for label, name in enumerate(data.classes):
+        place = folder / name.replace("/", "_")
+        place.mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(data.images[data.labels == label][:PHOTOGRAPHS]):
+            Image.fromarray(np.asarray(image).squeeze()).save(place / f"{number}.png")
 
 
 def write_features(root: Path, encoder: api.Trained, file: Path) -> None:

@@ -5,12 +5,11 @@ if __name__ == "__main__":
 
     begin_command()
 
-import sys
 from pathlib import Path
 
 from .analysis import compare_sweeps
 from .commands import parser_of
-from .errors import UserError, in_one_line
+from .errors import user_errors_in_one_line
 from .evaluation import METRICS
 
 
@@ -26,7 +25,7 @@ def main() -> None:
     parser.add_argument("--wandb", action="store_true", help="log it as a run in the sweep's W&B group")
     parser.add_argument("--wandb-report", action="store_true", help="make a W&B Report of it")
     given = parser.parse_args()
-    try:
+    with user_errors_in_one_line():
         compare_sweeps(
             given.folders,
             given.metric,
@@ -36,10 +35,6 @@ def main() -> None:
             log_to_wandb=given.wandb,
             wandb_report=given.wandb_report,
         )
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(in_one_line(error))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,19 @@ def in_one_line(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}"
 
 
+@contextmanager
+def user_errors_in_one_line() -> Iterator[None]:
+    """Within a block, end the process with one line about what the user can mend."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(str(error))
+    except OSError as error:
+        sys.exit(in_one_line(error))
+    except MemoryError as error:
+        sys.exit(f"not enough memory: {error}")
+
+
 class Pruned(UserError):
     """Somebody asked the run to stop: a search that expects nothing more of it, or a user."""
 

@@ -6,7 +6,6 @@ if __name__ == "__main__":
 
     begin_command()
 
-import sys
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -19,7 +18,7 @@ from .commands import refuse_existing
 from .config import Config
 from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
-from .errors import UserError, in_one_line
+from .errors import UserError, user_errors_in_one_line
 from .evaluation import metric_named, metrics_among, metrics_of
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
@@ -64,7 +63,8 @@ def main() -> None:
     add_config_dir(parser)
     given = parser.parse_intermixed_args()
     if given.run.suffix.lower() in FEATURE_FILES and not given.run.is_dir():
-        return judge_files([given.run, *map(Path, given.overrides)], given)
+        with user_errors_in_one_line():
+            return judge_files([given.run, *map(Path, given.overrides)], given)
     if given.trials:
         if given.labels:
             parser.error("--labels is for embeddings in a .npy file")
@@ -96,44 +96,37 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
 
     chosen = {name: getattr(given, option) for option, name in TRIAL_OPTIONS.items()}
     chosen = {name: value for name, value in chosen.items() if value is not None}
-    try:
-        if given.out and given.out.suffix == ".png":
-            raise UserError(f"--out {given.out}: the answer is JSON, as in --out answer.json")
-        refuse_existing(given.out)
-        refuse_existing(given.out and given.out.with_suffix(".png"))
-        for option in ("allow", "config_dir", "skip_broken"):
-            if getattr(given, option):
-                raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
-        if len(paths) > 2:
-            raise UserError(f"{paths[2]}: one file of embeddings is judged, or two are compared")
-        if chosen and not given.trials:
-            option = next(option for option, name in TRIAL_OPTIONS.items() if name in chosen)
-            raise UserError(f"--{option.replace('_', '-')}: is of --trials, which are not given")
-        if "rates" in chosen:
-            chosen["rates"] = tuple(chosen["rates"].split(","))
-        if given.trials:
-            for option in ("ranks", "map_at"):
-                if getattr(given, option) is not None:
-                    raise UserError(
-                        f"--{option.replace('_', '-')}: is of searches, which --trials are not"
-                    )
-            found = judge_trials(paths, TrialOptions(**chosen), given.labels, given.templates)
-        else:
-            ranks = ranks_of(given.ranks)
-            if given.map_at is not None and given.map_at < 1:
-                raise UserError(f"--map-at {given.map_at}: expected a whole number from 1")
-            found = judge.judge(paths, given.labels, ranks, given.map_at, given.templates)
-        judge.show(found)
-        if given.out:
-            found.save(given.out)
-            print(f"-> {given.out}")
-        if given.out and found.curves:
-            judge.draw(found, given.out.with_suffix(".png"))
-            print(f"-> {given.out.with_suffix('.png')}")
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(in_one_line(error))
+    if given.out and given.out.suffix == ".png":
+        raise UserError(f"--out {given.out}: the answer is JSON, as in --out answer.json")
+    refuse_existing(given.out)
+    refuse_existing(given.out and given.out.with_suffix(".png"))
+    for option in ("allow", "config_dir", "skip_broken"):
+        if getattr(given, option):
+            raise UserError(f"--{option.replace('_', '-')}: for a trained run, not for embeddings")
+    if len(paths) > 2:
+        raise UserError(f"{paths[2]}: one file of embeddings is judged, or two are compared")
+    if chosen and not given.trials:
+        option = next(option for option, name in TRIAL_OPTIONS.items() if name in chosen)
+        raise UserError(f"--{option.replace('_', '-')}: is of --trials, which are not given")
+    if "rates" in chosen:
+        chosen["rates"] = tuple(chosen["rates"].split(","))
+    if given.trials:
+        for option in ("ranks", "map_at"):
+            if getattr(given, option) is not None:
+                raise UserError(f"--{option.replace('_', '-')}: is of searches, which --trials are not")
+        found = judge_trials(paths, TrialOptions(**chosen), given.labels, given.templates)
+    else:
+        ranks = ranks_of(given.ranks)
+        if given.map_at is not None and given.map_at < 1:
+            raise UserError(f"--map-at {given.map_at}: expected a whole number from 1")
+        found = judge.judge(paths, given.labels, ranks, given.map_at, given.templates)
+    judge.show(found)
+    if given.out:
+        found.save(given.out)
+        print(f"-> {given.out}")
+    if given.out and found.curves:
+        judge.draw(found, given.out.with_suffix(".png"))
+        print(f"-> {given.out.with_suffix('.png')}")
 
 
 def ranks_of(text: str | None) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from .commands import parser_of
-from .errors import UserError, in_one_line
+from .errors import user_errors_in_one_line
 from .run.upload import upload
 from .words import counted
 
@@ -21,12 +21,8 @@ def main() -> None:
     for folder in folders:
         if not folder.is_dir():
             sys.exit(f"{folder}: no such folder")
-    try:
+    with user_errors_in_one_line():
         count = upload(folders)
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(in_one_line(error))
     print(f"{counted(count, 'run')} uploaded to W&B" if count else "W&B has everything")
 
 

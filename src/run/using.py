@@ -1,6 +1,5 @@
 """What the commands share that use a trained run: arguments, loading the model, errors in a line."""
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 from ..commands import parser_of, refuse_existing
 from ..config.tree import Device
 from ..datasets.files import name_some
-from ..errors import UserError, in_one_line
+from ..errors import user_errors_in_one_line
 from .load import Trained, load_trained
 
 
@@ -52,15 +51,9 @@ def use_model(
     """Parse the command line, load its model and call `work` with both. Ends the process with one line
     about what the user can mend."""
     given = parser.parse_intermixed_args()
-    try:
+    with user_errors_in_one_line():
         refuse_existing(given.out)
         run = load_trained(given.run, device, given.allow)
         if run.unfinished:
             print(run.unfinished)
         work(run, given)
-    except UserError as error:
-        sys.exit(str(error))
-    except OSError as error:
-        sys.exit(in_one_line(error))
-    except MemoryError as error:
-        sys.exit(f"not enough memory: {error}")
