@@ -156,8 +156,12 @@ def evaluate(run: Trained, given: Namespace) -> None:
 
 def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     name, images = config.evaluation.protocol, evaluation.images
-    classes = counted(len(images.classes), "class")
-    print(f"{name} on {counted(len(images), 'image')} of {classes}, {config.name('dataset')}")
+    if images.templates is not None:
+        pairs = counted(len(images.pairs.same), "pair")
+        what = f"{pairs} of {counted(len(images.templates.names), 'template')}"
+    else:
+        what = f"{counted(len(images), 'image')} of {counted(len(images.classes), 'class')}"
+    print(f"{name} on {what}, {config.name('dataset')}")
     table = Table("metric")
     table.add_column("value", justify="right")
     asked = config.evaluation

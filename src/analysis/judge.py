@@ -32,7 +32,6 @@ from ..evaluation import (
     score_pairs,
     verification,
 )
-from ..evaluation.geometry import directions
 from ..evaluation.identification import (
     FALSE_POSITIVES,
     Probes,
@@ -276,8 +275,7 @@ def pooled(path: Path, given: Given, file: Path) -> Given:
         roles = None if given.roles is None else label_of_templates(found, given.roles)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
-    units = directions(torch.from_numpy(given.features)).numpy()
-    features = found.mean(units)
+    features = found.mean(given.features)
     return Given(features.astype(np.float32), labels, found.names, roles)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..foreign import read_arrays
 from .settings import Setting
-from .statistics import Difference, Family, Repeat, range_quantile
+from .statistics import FEWEST_DEGREES, Difference, Family, Repeat, range_quantile
 
 PAIR_DRAWS = 200  # each looks at all pairs
 
@@ -22,7 +22,8 @@ def with_other_classes(
     metric: str, family: Family, chosen: dict[str, dict[Repeat, Setting]], ours: str, theirs: str
 ) -> Difference | None:
     """Our loss minus theirs with an interval for other seeds and other classes together; None where runs
-    do not keep the metric without groups of classes, as in a closed set, or seeds have no interval."""
+    do not keep the metric without groups of classes, as in a closed set, where these are too few, and
+    where seeds have no interval."""
     seeds = family.difference(ours, theirs)
     if seeds.low is None or family.folded:
         return None
@@ -37,14 +38,16 @@ def with_other_classes(
             if not np.array_equal(labels, own):
                 return None
         gaps.append(sides[0][0] - sides[1][0])
-    if len(gaps) < 2 or len({len(gap) for gap in gaps}) > 1:
+    groups = {len(gap) for gap in gaps}
+    if len(gaps) < 2 or len(groups) > 1 or max(groups) <= FEWEST_DEGREES:
         return None
     error, degrees = family.error(ours, theirs)
-    variance, groups = classes_variance(np.array(gaps)), len(gaps[0])
+    variance = classes_variance(np.array(gaps))
     total = error**2 + variance
     # Satterthwaite's degrees of freedom of a sum of two variances.
-    both = total**2 / (error**4 / degrees + variance**2 / max(1, groups - 1))
-    return Difference.of(seeds.estimate, range_quantile(len(family.names), both) / sqrt(2) * sqrt(total))
+    both = total**2 / (error**4 / degrees + variance**2 / (max(groups) - 1))
+    half = range_quantile(len(family.names), both) / sqrt(2) * sqrt(total)
+    return Difference.of(seeds.estimate, max(half, seeds.high - seeds.estimate))
 
 
 def without_groups(

@@ -83,8 +83,9 @@ def enlarged(images: Tensor, least: float, random: Tensor) -> Tensor:
     """Rectangles of images (B, channels, height, width), of a share of `least` to all of the area,
     brought to the whole size; `random` (B, 4) in 0…1 says how large, of which shape, and where."""
     area = least + (1 - least) * random[:, 0]
-    ratio = torch.exp(math.log(4 / 3) * (2 * random[:, 1] - 1))
-    wide, tall = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+    most = torch.clamp(1 / area, max=4 / 3).log()  # that fits into the image
+    ratio = torch.exp(most * (2 * random[:, 1] - 1))
+    wide, tall = (area * ratio).sqrt(), (area / ratio).sqrt()
     right, down = (1 - wide) * (2 * random[:, 2] - 1), (1 - tall) * (2 * random[:, 3] - 1)
     none = torch.zeros_like(wide)
     matrix = torch.stack([torch.stack([wide, none, right], 1), torch.stack([none, tall, down], 1)], 1)

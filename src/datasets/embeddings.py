@@ -75,9 +75,10 @@ def embeddings(
             listed = read_trials(found(root, trials, "trials"), known)
     except BadArgument as error:  # as it was typed, without the root
         raise BadArgument(error.argument, typed[error.argument], error.why) from None
-    if count is not None and (listed is None or len(listed.same) != count):
-        has = f"{listed.file} has {len(listed.same):,}" if listed else "of trials, which are not given"
-        raise BadArgument("count", count, has)
+    if count is not None and listed is None:
+        raise BadArgument("count", count, "there are no trials to count: leave it out")
+    if count is not None and len(listed.same) != count:
+        raise BadArgument("count", count, f"{listed.file} has {len(listed.same):,}")
     return samples._replace(standardise=standardise, trials=listed)
 
 

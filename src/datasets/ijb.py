@@ -10,7 +10,7 @@ from .images import to_bytes
 from .limits import check_file
 from .retrieval_sets import folder_of
 from .splits import Labelled, Pairs, Source
-from .templates import Templates, read_templates
+from .templates import read_templates
 from .trials import read_trials, rows_of_trials
 
 MOST_BYTES = 2**33
@@ -56,7 +56,8 @@ def ijb(
     """Tests on the pairs of templates of IJB-B or IJB-C (1:1, Whitelam et al. 2017 and Maze et al.
     2018), each the mean over its media of the mean over the faces of each of their embeddings times
     their detector's score; trains on nothing. Embeddings count by their `lengths`, or are of unit
-    length, and the `mirrored` faces count too, as insightface's script has it for ArcFace's results.
+    length; those of `mirrored` faces are added to the faces' own, before that. By default it is as
+    insightface's script has it for ArcFace's results.
 
     Reads loose_crop/ and, in meta/, the lists <part>_name_5pts_score.txt, <part>_face_tid_mid.txt and
     <part>_template_pair_label.txt as insightface hands them out, below `root` or its folder `part`.
@@ -72,7 +73,7 @@ def ijb(
     templates = read_templates(grouped, names)
     templates = templates._replace(weight=weight[templates.rows])
     trials = read_trials(compared, set(templates.names.tolist()))
-    first, second = rows_of_trials(trials, templates.names)
+    first, second = rows_of_trials(trials, templates.names, "template")
     numbers = Published(len(names), len(templates.names), len(first))
     if numbers != PARTS[part]:
         there, want = (
@@ -82,22 +83,14 @@ def ijb(
         raise ValueError(f"{folder}: {there}, published are {want}")
     paths = np.array([str(folder / "loose_crop" / name) for name in names])
     faces = Faces(paths, landmarks, np.zeros(len(paths), bool))
-    templates = templates._replace(lengths=lengths)
+    templates = templates._replace(lengths=lengths, mirrored=mirrored)
     if mirrored:
         faces = faces.joined([Faces(paths, landmarks, np.ones(len(paths), bool))])
         names = np.concatenate([names, [f"{name}, mirrored" for name in names]])
-        templates = with_mirrored(templates, len(paths))
     pairs = Pairs(first, second, trials.same, np.full(len(first), -1))
     labels = np.zeros(len(names), int)
-    return Source(
-        train=None, test=Labelled(faces, labels, ("unknown",), names, pairs, templates=templates)
-    )
-
-
-def with_mirrored(templates: Templates, count: int) -> Templates:
-    """Templates to which each face's mirror image belongs as well, `count` rows further down."""
-    same = {name: np.tile(getattr(templates, name), 2) for name in ("template", "media", "weight")}
-    return templates._replace(rows=np.concatenate([templates.rows, templates.rows + count]), **same)
+    test = Labelled(faces, labels, ("unknown",), names, pairs, templates=templates)
+    return Source(train=None, test=test)
 
 
 def read_faces(file: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..losses import BadArgument
 from .files import Files, common_shape
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
@@ -115,6 +116,9 @@ def divided_into_parts(
     `closed_set`, and otherwise that fraction of the classes; 1 leaves nothing to train on. Raises
     ValueError for classes that do not fit the `split`, and for too few."""
     where, drawn = samples.where, ()
+    if samples.trials is not None and split != "verification":
+        why = "of verification, where the others draw pairs or have none: leave it out"
+        raise BadArgument("trials", str(samples.trials.file), why)
     if NOT_SPLIT in parts:
         parts, given = {"train": parts[NOT_SPLIT]}, ()
     else:
@@ -152,7 +156,7 @@ def tested_by(trials: Trials, test: Labelled, where: str) -> Labelled:
     says another thing than their labels."""
     if test.names is None:
         raise ValueError(f"{where}: has no names, by which trials name its samples")
-    first, second = rows_of_trials(trials, test.names)
+    first, second = rows_of_trials(trials, test.names, "test sample")
     check_agreement(trials, (first, second), test.labels, f"the labels in {where}")
     return test._replace(pairs=Pairs(first, second, trials.same, np.full(len(first), -1)))
 

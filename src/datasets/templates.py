@@ -23,11 +23,19 @@ class Templates(NamedTuple):
     weight: np.ndarray
     table: Table
     lengths: bool = False
+    mirrored: bool = False
 
     def mean(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the mean (T, D) over the media of each template of the mean over the samples of each of
-        them, of embeddings (N, D) times their weights, as insightface's script for IJB has it. With
-        `lengths` these are meant to count by their lengths, too, otherwise to be of unit length."""
+        them, of embeddings (N, D) times their weights, as insightface's script for IJB has it. Where
+        samples are `mirrored`, the second half of (2N, D) are their mirror images, and are added.
+        Without `lengths`, embeddings are brought to unit length."""
+        if self.mirrored:
+            embeddings = np.add(*np.split(embeddings, 2))
+        embeddings = embeddings.astype(np.float64)
+        if not self.lengths:
+            length = np.linalg.norm(embeddings, axis=1, keepdims=True)
+            embeddings = embeddings / np.maximum(length, np.finfo(float).tiny)
         sums = np.zeros((self.media.max() + 1, embeddings.shape[1]))
         np.add.at(sums, self.media, self.weight[:, None] * embeddings[self.rows])
         counts = np.bincount(self.media)

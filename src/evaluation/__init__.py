@@ -78,7 +78,7 @@ def metrics_of(
     if protocol == "closed_set":
         return (*CLOSED_SET_METRICS, *GEOMETRY_METRICS)
     if protocol == "verification":
-        return tuple(VERIFICATION_METRICS)
+        return (*VERIFICATION_METRICS, *RARE_METRICS)
     return (*retrieval_metrics(ranks, map_at), *VERIFICATION_METRICS, *GEOMETRY_METRICS)
 
 

@@ -36,7 +36,6 @@ from .parts import SOME_CLASSES, SOME_STEPS, build_device, build_head, build_mod
 from .start import start_file, with_start
 
 log = logging.getLogger(__name__)
-MOST_SPREAD = 2**14  # classes, of which all pairs are in memory: 1 GiB, several times
 NARROW = 30  # degrees between the nearest prototypes, below which classes have no room
 
 
@@ -83,10 +82,30 @@ def optimizer_can_be_built(config: Config) -> None:
         build_training(config, backbone, head, SOME_STEPS)
 
 
+def weights_can_be_spread(config: Config) -> None:
+    """Refuse penalties of class weights that are several for a class, or in parts, or do not train."""
+    spread = next(((name, value) for name, value in dict(config.spread).items() if value), None)
+    if spread is None:
+        return
+    head, loss = build_head_of(config, 2), f"loss={config.name('loss')}"
+    if not head.weight.requires_grad:
+        why = f"{loss} trains no class weights"
+    elif head.weight.shape != (head.num_classes, head.embedding_dim):
+        why = f"{loss} has several weights for each class"
+    elif getattr(head, "sample_rate", 1) < 1:
+        why = "loss.sample_rate trains a part of the class weights at a time: not both"
+    elif config.device.class_parallel:
+        why = "device.class_parallel trains the class weights in parts: not both"
+    else:
+        return
+    raise BadKey(f"spread.{spread[0]}", spread[1], why)
+
+
 FURTHER_CHECKS = (
     (("logger",), lambda config: check_logger(config.logger)),
     (("init",), start_is_there),
     (("loss", "margin", "scale"), loss_can_be_built),
+    (("loss", "margin", "scale", "spread", "device"), weights_can_be_spread),
     (("optimizer", "schedule", "epochs"), optimizer_can_be_built),
 )
 
@@ -175,7 +194,6 @@ def build_run(
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
     check_step(config, head)
-    check_spread(config, head)
     optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
     decay = config.ema.decay
     shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
@@ -197,27 +215,6 @@ def build_run(
         order=build_order(config, data.train.labels),
         average=Average(backbone, head, decay) if decay else None,
     )
-
-
-def check_spread(config: Config, head: Head) -> None:
-    """Raise BadKey where class weights cannot be spread: they are several for a class, or in parts, do
-    not train, or are so many that their pairs do not fit in memory."""
-    for name, value in dict(config.spread).items():
-        if not value:
-            continue
-        why, loss = None, f"loss={config.name('loss')}"
-        if not head.weight.requires_grad:
-            why = f"{loss} trains no class weights"
-        elif head.weight.shape != (head.num_classes, head.embedding_dim):
-            why = f"{loss} has several weights for each class"
-        elif getattr(head, "sample_rate", 1) < 1:
-            why = "loss.sample_rate trains a part of the class weights at a time: not both"
-        elif config.device.class_parallel:
-            why = "device.class_parallel trains the class weights in parts: not both"
-        elif head.num_classes > MOST_SPREAD:
-            why = f"it takes the memory of all pairs of {head.num_classes:,} classes"
-        if why:
-            raise BadKey(f"spread.{name}", value, why)
 
 
 def planned_memory(config: Config) -> Memory:

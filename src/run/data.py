@@ -21,10 +21,11 @@ def build_data(config: Config, device: Device) -> Dataset:
     """Build the data set of a configuration. Raises UserError if there is nothing to train on."""
     data = read_data(config, device)
     if data.train is None:
-        option = "test_fraction=0.2" if "test_fraction" in config.dataset.arguments else "train=<folder>"
-        raise UserError(
-            f"dataset={config.name('dataset')}: has nothing to train on, give dataset.{option}"
-        )
+        known = config.dataset.arguments
+        hints = {"test_fraction": "test_fraction=0.2", "train": "train=<folder>"}
+        hint = next((f"give dataset.{hint}" for option, hint in hints.items() if option in known), None)
+        hint = hint or "evaluate a trained run on it"
+        raise UserError(f"dataset={config.name('dataset')}: has nothing to train on, {hint}")
     return data
 
 

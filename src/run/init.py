@@ -55,9 +55,9 @@ def start_from(source: str, backbone: nn.Module, head: Head, classes: tuple[str,
 
 def freeze(what: str | list, backbone: nn.Module) -> None:
     """Keep parameters of the backbone as they are: all before the embedding layer (`body`), those of its
-    normalisation layers (`norms`, whose running statistics stay too), or those of the body whose names,
-    as in its own state dict, begin with one of `what`. Raises UserError for a name that none begins
-    with, and if the model is a body alone."""
+    normalisation layers that have weights (`norms`, whose running statistics stay too), or those of the
+    body whose names, as in its own state dict, begin with one of `what`. Raises UserError for a name
+    that none begins with, and if the model is a body alone."""
     asked = f"init.freeze={what}"
     if getattr(backbone, "features_are_embeddings", False):
         raise UserError(f"{asked}: for models with an embedding layer, which this has not")

@@ -18,7 +18,7 @@ from ..losses import CosineHead, Head
 from ..losses.head import TILE
 from ..training import Device, processes
 from ..words import counted
-from .parts import SOME_CLASSES, SOME_STEPS, build_head, build_training
+from .parts import SOME_CLASSES, SOME_STEPS, build_head, build_training, penalty_of
 
 GIB, MIB = 2**30, 2**20
 TILED = 6  # matrices (B, a tile's classes) that a head in tiles holds at a time
@@ -79,7 +79,8 @@ def memory_of(
         "sampled classes": sampled * share,
         "moving average": (head + size_of(backbone)) * bool(config.ema.decay),
         f"activations of {counted(batch, 'image')}": per_image * batch / processes.count(),
-        "loss": of_loss((few, more), batch, dimension, math.ceil(classes * share), device, share < 1),
+        "loss": of_loss((few, more), batch, dimension, math.ceil(classes * share), device, share < 1)
+        + of_penalty(config, classes),
     }
     name, evaluation = of_evaluation(config, data, pairs, dimension)
     in_a_step = sum(size for part, size in parts.items() if part.startswith(("activations", "loss")))
@@ -175,6 +176,14 @@ def of_loss(
     of_both = (more_twice - more - few_twice + few) / (size * SOME_CLASSES)
     of_class = (more - few) / SOME_CLASSES - size * of_both
     return classes * (of_both * batch + of_class)
+
+
+def of_penalty(config: Config, classes: int) -> float:
+    """Bytes that a penalty of class weights takes, which looks at all pairs of them."""
+    penalty, few = penalty_of(config), nn.Linear(2, SOME_CLASSES, bias=False)
+    if penalty is None:
+        return 0.0
+    return held_by(few, lambda: penalty(few.weight))[0] * (classes / SOME_CLASSES) ** 2
 
 
 def of_evaluation(

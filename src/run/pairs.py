@@ -10,9 +10,8 @@ from ..config import BadKey, Config
 from ..datasets import Split
 from ..errors import UserError
 from ..evaluation import Search, metrics_of, sample_pairs, supported_metrics
-from ..evaluation.geometry import directions
 from ..evaluation.retrieval import relevant_samples
-from ..evaluation.verification import FOLDS
+from ..evaluation.verification import FARS, FOLDS, LOWER_FARS
 
 VERIFICATION = metrics_of("verification")
 
@@ -46,8 +45,7 @@ def templates_of(images: Split, embeddings: Tensor) -> Tensor:
     """Return what pairs compare: embeddings (N, D), or those (T, D) of the images' templates."""
     if images.templates is None:
         return embeddings
-    counted = embeddings if images.templates.lengths else directions(embeddings)
-    return torch.from_numpy(images.templates.mean(counted.cpu().numpy())).to(embeddings)
+    return torch.from_numpy(images.templates.mean(embeddings.cpu().numpy())).to(embeddings)
 
 
 def check_search(config: Config, split: str, images: Split) -> None:
@@ -112,7 +110,7 @@ def check_kinds(config: Config, split: str, pairs: tuple[Tensor, ...]) -> None:
             f"evaluation={config.evaluation.protocol}: the {split} images of "
             f"dataset={config.name('dataset')} hold no two of {kinds}"
         )
-    measurable = supported_metrics(same, fold)
+    measurable = supported_metrics(same, fold, (*FARS, *LOWER_FARS))
     folds = len(fold[fold >= 0].unique())
     if config.objective == "ten_fold_accuracy" and folds != FOLDS:
         raise UserError(

@@ -1,10 +1,14 @@
 """Build the device, backbone, head, optimizer and schedule of a configuration."""
 
-from torch import nn
+from collections.abc import Callable
+from functools import partial
+
+from torch import Tensor, nn
 
 from ..config import BadKey, Config
 from ..config.classes import built, parameters, target_of
 from ..losses import BadArgument, Head, MarginHead, adacos_scale
+from ..losses.spread import spread
 from ..models import build_backbone
 from ..training import Device, build_optimizer, build_schedule, choose_device
 from .arguments import arguments_of
@@ -51,6 +55,12 @@ def build_head(config: Config, embedding_dim: int, num_classes: int) -> Head:
         sizes = {"classes": num_classes, "dimension": embedding_dim}
         arguments = {name: built(value, **sizes) for name, value in arguments.items()}
         return loss(embedding_dim, num_classes, **arguments)
+
+
+def penalty_of(config: Config) -> Callable[[Tensor], Tensor] | None:
+    """Return what is added to the loss, of the class weights (C, D), if anything is."""
+    weights = dict(config.spread)
+    return partial(spread, **weights) if any(weights.values()) else None
 
 
 def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: int):

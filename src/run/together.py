@@ -14,21 +14,19 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..config import Config
 from ..datasets import BrokenImage
 from ..errors import UserError
-from ..losses.spread import spread
 from ..training import Epoch, NotFinite, Step, fit, load_checkpoint, load_optimizer, processes
 from .build import Run, build_run
 from .folder import LAST, RunFolder
-from .parts import build_training
+from .parts import build_training, penalty_of
 from .resume import restore
 
 FOLLOWS = "ANGULAR_PENALTY_FOLLOWS"  # two pipes to the process that started this one
@@ -136,12 +134,6 @@ def follow_all() -> None:
         for _ in epochs_of(run):
             if not processes.told():
                 break
-
-
-def penalty_of(config: Config) -> Callable[[Tensor], Tensor] | None:
-    """Return what is added to the loss, of the class weights (C, D), if anything is."""
-    weights = dict(config.spread)
-    return partial(spread, **weights) if any(weights.values()) else None
 
 
 def epochs_of(run: Run, on_step: Callable = lambda step, losses: None) -> Iterator[Epoch]:

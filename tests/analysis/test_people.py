@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.analysis.people import classes_variance
+from src.analysis.people import classes_variance, with_other_classes
+from src.analysis.statistics import Family, Repeat
 
 
 def clustered(rng, classes: int, queries: int, repeats: int) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +43,24 @@ def test_the_variance_is_that_of_the_classes():
     rng = np.random.default_rng(1)
     found = [classes_variance(without_each(*clustered(rng, 60, 5, 3))) for _ in range(40)]
     assert np.mean(found) == pytest.approx(1.0 / 60, rel=0.1)
+
+
+def test_an_interval_for_both_is_never_narrower_than_for_seeds_and_needs_classes(monkeypatch):
+    """More degrees of freedom may shrink it by more than a little variance widens it."""
+    family = Family(
+        {
+            "ours": {Repeat(i): 0.8 + 0.01 * i for i in range(3)},
+            "theirs": {Repeat(i): 0.7 + 0.02 * (i % 2) for i in range(3)},
+        }
+    )
+    chosen = {loss: dict.fromkeys(map(Repeat, range(3)), loss) for loss in ("ours", "theirs")}
+    seeds = family.difference("ours", "theirs")
+    for groups, known in ((40, True), (4, False)):
+        left_out = np.linspace(0, 1e-3, groups), np.zeros(3)
+        monkeypatch.setattr("src.analysis.people.without_groups", lambda *given: left_out)  # noqa: B023
+        both = with_other_classes("map_at_r", family, chosen, "ours", "theirs")
+        assert (both is not None) == known
+        assert not known or both.high - both.low >= seeds.high - seeds.low
 
 
 def test_what_every_class_has_alike_has_no_variance():

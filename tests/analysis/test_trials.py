@@ -174,8 +174,8 @@ def test_lists_of_any_usual_form_are_read(form, listed, tmp_path):
         ("1 id0/0.wav", "line 3 has 2 fields"),
         ("2 id0/0.wav id0/1.wav", "line 3 says '2', expected 1 or 0"),
         ("1 id0/0.wav nobody.wav", "line 3 names nobody.wav, which no sample is called"),
-        ("1 id0/0.wav id1/8.wav", "line 3 says one class, the labels in "),
-        ("0 id0/0.wav id0/1.wav", "line 3 says two classes, the labels in "),
+        ("1 id0/0.wav id1/8.wav", "line 3 says one class, but the labels in "),
+        ("0 id0/0.wav id0/1.wav", "line 3 says two classes, but the labels in "),
     ],
 )
 def test_a_trial_that_cannot_be_is_named_by_its_line(line, said, listed, tmp_path):
@@ -297,7 +297,7 @@ def test_trials_say_the_classes_of_samples_without_labels(listed, tmp_path):
     )
     lines = ["1 id0/0.wav id0/1.wav", "1 id0/1.wav id1/8.wav", "0 id0/0.wav id1/8.wav"]
     (tmp_path / "trials.txt").write_text("\n".join(lines))
-    with pytest.raises(UserError, match="line 3 says two classes, other lines together one"):
+    with pytest.raises(UserError, match="line 3 says two classes, but other lines together say one"):
         judged(tmp_path, "a")
 
 

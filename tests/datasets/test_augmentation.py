@@ -70,6 +70,7 @@ def test_a_resized_crop_is_a_rectangle_of_its_share_and_shape_within_the_image()
     wide, tall = ((own[:, side // 2 + 8] - own[:, side // 2 - 8]) / 16 * side for own in (x, y))
     area, ratio = wide * tall, wide / tall
     assert area.min() > least - 0.01 and area.max() <= 1.001
+    torch.testing.assert_close(augmented(images=ramps[None], resized_crop=1), ramps[None])
     assert area.mean() == pytest.approx((1 + least) / 2, abs=0.02)
     whole = (wide < 0.99) & (tall < 0.99)  # whose shape no edge has cut
     assert ratio[whole].min() > 0.74 and ratio[whole].max() < 1.35
