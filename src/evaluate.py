@@ -19,7 +19,7 @@ from .config import Config
 from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, user_errors_in_one_line
-from .evaluation import metric_named, metrics_among, metrics_of
+from .evaluation import metric_named, metrics_of
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
@@ -164,20 +164,34 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     print(f"{name} on {what}, {config.name('dataset')}")
     table = Table("metric")
     table.add_column("value", justify="right")
+    intervals = for_other_classes(evaluation)
+    if intervals:
+        table.add_column("95% interval, other classes", justify="right")
     asked = config.evaluation
-    expected = metrics_of(name, asked.ranks, asked.map_at)
-    for metric in metrics_among({*expected, *evaluation.result.metrics}):
+    for metric in metrics_of(name, asked.ranks, asked.map_at):
         value = evaluation.result.metrics.get(metric)
         if value is None:
             shown = "too few pairs or folds"
         else:
             angle = metric_named(metric).unit == "angle"
             shown = f"{value * metric_named(metric).display_factor:.2f}°" if angle else f"{value:.4f}"
-        table.add_row(metric, shown)
+        ends = intervals.get(metric)
+        cells = [f"{ends[0]:.4f} … {ends[1]:.4f}" if ends else ""] * bool(intervals)
+        table.add_row(metric, shown, *cells)
     Console(highlight=False).print(table)
     print(f"-> {out}")
     if skipped := evaluation.skipped:
         print(f"{left_out(skipped)} left out: {name_some(skipped)}")
+
+
+def for_other_classes(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
+    """Intervals for other classes than those of an open set, of the metrics that have one."""
+    from .analysis import judge
+
+    result, labels = evaluation.result, evaluation.images.labels.cpu().numpy()
+    side = judge.Side("", result.metrics, dict(result.left_out))
+    found = judge.for_other_classes([side], labels)
+    return {name: (gap.low, gap.high) for name, gap in found.items() if gap.low is not None}
 
 
 if __name__ == "__main__":

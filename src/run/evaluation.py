@@ -137,7 +137,7 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
         place = torch.tensor([run.classes.index(name) for name in test.classes])
         test.labels, test.classes = place.to(test.labels.device)[test.labels], run.classes
     embeddings = run.embed(test)
-    search = search_of(config, test)
+    search = search_of(config, test, left_out=True)
     compared = templates_of(test, embeddings)
     result = evaluate(config.evaluation.protocol, run.head, compared, test.labels, pairs, search)
     return Evaluation(result, embeddings, test, data.skipped, same)

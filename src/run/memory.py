@@ -180,9 +180,11 @@ def of_loss(
 
 def of_penalty(config: Config, classes: int) -> float:
     """Bytes that a penalty of class weights takes, which looks at all pairs of them."""
-    penalty, few = penalty_of(config), nn.Linear(2, SOME_CLASSES, bias=False)
+    penalty = penalty_of(config)
     if penalty is None:
         return 0.0
+    with torch.random.fork_rng(devices=[]):
+        few = nn.Linear(2, SOME_CLASSES, bias=False)
     return held_by(few, lambda: penalty(few.weight))[0] * (classes / SOME_CLASSES) ** 2
 
 

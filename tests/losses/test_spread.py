@@ -9,6 +9,7 @@ from src.losses.spread import energy, nearest_cosine, spread
 from src.run.build import build_run, check_config, planned_memory
 from src.run.epochs import train
 from src.run.folder import RunFolder
+from src.run.memory import of_penalty
 from src.tracking import Tracker
 from tests.conftest import FAST
 
@@ -81,5 +82,8 @@ def test_the_memory_of_all_pairs_is_planned(composed):
         planned_memory(composed(*FAST, *data, "loss=normface", f"spread.mhe={factor}"))
         for factor in (0, 1)
     )
+    before = torch.get_rng_state()
+    assert of_penalty(composed(*FAST, "spread.mhe=1"), 10) > of_penalty(composed(*FAST), 10) == 0
+    assert torch.equal(torch.get_rng_state(), before), "weights would start elsewhere"
     more = spread.parts["loss"] - plain.parts["loss"]
     assert 4 * 4 * 3000**2 < more < 10 * 4 * 3000**2

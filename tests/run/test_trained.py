@@ -96,6 +96,7 @@ def test_evaluating_a_run_again_gives_its_own_numbers(which, request, call, tmp_
     assert (tmp_path / "again" / "plots" / "curves.png").exists()
     name = "accuracy" if which == "digits_run" else "map_at_r"
     assert f"{name} " in out and f"{metrics(folder)[name]:.4f}" in out
+    assert "other classes" not in out  # of the digits all are trained on, of the others few are tested
     kept, again = (np.load(f / "embeddings.npz") for f in (folder, tmp_path / "again"))
     assert sorted(kept) == sorted(again)
     for key in kept:
