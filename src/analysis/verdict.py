@@ -97,13 +97,15 @@ def other_metric(settings: list[Setting], metric: str) -> Other | None:
     none does, that spreads them over most of its own resolutions. Angles are left out: they measure what
     a loss trains, which is not always what it is good for."""
     best, most = None, (0, 0.0)
+    validated = any(run.validation for setting in settings for run in setting.runs)
     for name in metrics_among(settings[0].runs[0].metrics):
         if name == metric or name in BY_OWN_MARGIN or not metric_named(name).counted:
             continue
         splits = {split: means_on(split, settings, name) for split in SPLITS}
         splits = {split: means for split, means in splits.items() if means}
         steps = {split: resolution(settings, metric_named(name), split) for split in splits}
-        if "test" not in splits or any(
+        needed = SPLITS if validated else ("test",)  # or a comparison by it would be refused
+        if not set(needed) <= set(splits) or any(
             flat(means, metric_named(name), steps[split]) for split, means in splits.items()
         ):
             continue

@@ -370,6 +370,20 @@ def test_a_saturated_metric_decides_nothing_and_names_one_that_separates(plant, 
     assert not any("To use it" in line for line in lines)
 
 
+def test_a_metric_that_validation_is_too_small_for_is_not_proposed(plant, tmp_path):
+    for seed in range(3):
+        for margin, fine in ((0.1, 0.80), (0.2, 0.70)):
+            more = {"tar_at_far_1e-2": fine + NOISE[seed], "map_at_r": fine / 2 + NOISE[seed]}
+            edit(plant("arcface", margin, seed, 1.0, more=more), without_rare_accepts)
+    advice = ranked(tmp_path)[0].facts.advice[0]
+    assert advice.command.endswith("--metric map_at_r")
+    assert ranked(tmp_path, "map_at_r")[0].facts.undecided is None
+
+
+def without_rare_accepts(summary: dict) -> None:
+    del summary["validation"]["tar_at_far_1e-2"]
+
+
 def test_more_wrong_than_one_query_is_not_saturated(plant, tmp_path):
     for seed in range(3):
         plant("arcface", 0.1, seed, 1.0), plant("arcface", 0.2, seed, 1 - 2 / 30)
