@@ -49,7 +49,7 @@ class Augmentation:
         if not self:
             return images
         # As many numbers whatever is on, so that one setting does not change what another draws.
-        # A resized crop draws its own: what others drew before it came is what they draw now.
+        # A resized crop draws numbers of its own, so that the other changes are the same without it.
         random_device = self.generator.device
         random = torch.rand(len(images), 13, generator=self.generator, device=random_device)
         random = random.to(images.device, non_blocking=True)

@@ -117,7 +117,7 @@ def divided_into_parts(
     ValueError for classes that do not fit the `split`, and for too few."""
     where, drawn = samples.where, ()
     if samples.trials is not None and split != "verification":
-        why = "of verification, where the others draw pairs or have none: leave it out"
+        why = "only verification tests these pairs: leave the list out"
         raise BadArgument("trials", str(samples.trials.file), why)
     if NOT_SPLIT in parts:
         parts, given = {"train": parts[NOT_SPLIT]}, ()

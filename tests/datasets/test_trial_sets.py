@@ -209,7 +209,7 @@ def test_features_are_tested_by_the_trials_of_a_list(voices, composed, tmp_path)
         (None, {"count": 149}, "trials.txt has 150"),
         (None, {"trials": None, "count": 149}, "there are no trials to count"),
         (None, {"trials": "other.txt"}, "no such file"),
-        (None, {"split": "closed_set"}, "of verification, where the others"),
+        (None, {"split": "closed_set"}, "only verification tests these pairs"),
     ],
 )
 def test_trials_that_do_not_fit_the_features_are_refused(voices, line, given, why):
