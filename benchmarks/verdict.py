@@ -163,7 +163,7 @@ def coverage(
             for loss in (0, 1)
         ]
         values = np.array([[run.metrics["map_at_r"] for run in own] for own in found])
-        left_out = np.array([[run.left_out[:, COLUMN].numpy() for run in own] for own in found])
+        left_out = np.array([[run.left_out["map_at_r"] for run in own] for own in found])
         queries = np.array([[run.per_query[:, COLUMN].numpy() for run in own] for own in found])
         gap = values[1] - values[0]
         of_seeds = values.var(axis=1, ddof=1).sum() / seeds

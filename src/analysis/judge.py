@@ -288,8 +288,7 @@ def side(
         if pairs is None:
             why = "no query has a sample of its class in the gallery"
         raise UserError(f"{name}: {why}")
-    left_out = dict(zip(search.metrics, retrieved.left_out.T.numpy(), strict=True))
-    found = Side(name, retrieved.metrics, left_out)
+    found = Side(name, retrieved.metrics, dict(retrieved.left_out))
     if pairs is None:
         return identified(found, retrieved, labels, search.rows("query"))
     scores = score_pairs(features, *pairs)

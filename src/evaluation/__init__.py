@@ -159,7 +159,6 @@ def evaluate(
     retrieved = retrieval(embeddings, labels, search)
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     left_out = {}
-    if retrieved.left_out is not None:
-        left_out = dict(zip(search.metrics, retrieved.left_out.T.numpy(), strict=True))
-        left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
+    if retrieved.left_out:
+        left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], labels)}
     return Evaluated(metrics, retrieved=retrieved, scores=scores, left_out=left_out)

@@ -1,8 +1,9 @@
 """Retrieval: each sample is a query for its class, and all other samples are searched; or queries search
 a gallery."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -31,13 +32,14 @@ class Retrieval(NamedTuple):
     adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
     each query, nearest first, K at most 10, -1 for what is no query, and past what counts for it;
     `cosine` (N,), of the nearest. Of embeddings that are not `measurable` there are no metrics, and K =
-    0. `left_out` (G, M) are the metrics without each group of classes, if the search asked for them."""
+    0. `left_out` are the metrics (G,) without each group of classes, by name, if the search asked for
+    them."""
 
     metrics: dict[str, float]
     per_query: Tensor
     nearest: Tensor
     cosine: Tensor
-    left_out: Tensor | None = None
+    left_out: Mapping[str, np.ndarray] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ def retrieval(
         totals += kept.sum(1).cpu().double()
     number = int((relevant[asked] > 0).sum())
     metrics = dict(zip(names, (totals / number).tolist(), strict=True)) if number else {}
-    return Retrieval(metrics, per_query, nearest, cosine, groups.metrics() if groups else None)
+    return Retrieval(metrics, per_query, nearest, cosine, groups.metrics() if groups else {})
 
 
 def dealt_into_groups(labels: Tensor) -> tuple[Tensor, int]:
@@ -257,5 +259,6 @@ class LeftOut:
             values.append((precision * (rank <= most)).sum(1) / relevant.clamp(max=most))
         return torch.stack(values, 1)
 
-    def metrics(self) -> Tensor:
-        return self.sums / self.queries.unsqueeze(1)
+    def metrics(self) -> dict[str, np.ndarray]:
+        means = self.sums / self.queries.unsqueeze(1)
+        return dict(zip(self.search.metrics, means.T.numpy(), strict=True))
