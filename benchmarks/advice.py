@@ -5,8 +5,8 @@
 
 `<data>` is what `benchmarks.results_data` made. On each of four data sets a sweep is made that has one
 thing wrong; its answer is asked for advice, and the advised command is run as it stands. Printed are the
-mean test result of the setting to use, before and after, over three seeds or five folds; a sweep that
-gets other advice says so."""
+mean test result of the setting to use, before and after, over three seeds or five folds, or of ArcFace
+where it is far below softmax, with softmax's; a sweep that gets other advice says so."""
 
 import shlex
 import subprocess
@@ -24,8 +24,8 @@ COMMON = "logger=csv plots.figures=false device.threads=1 hydra.sweeper.baseline
 # What is wrong, by the cause that the advice should name.
 TOO_LARGE = """'hydra.sweeper.grids=["loss=softmax","loss=arcface scale.value=512"]'"""
 SWEEPS = {
-    "collapsed": "loss=arcface optimizer.lr={high} schedule=constant",
-    "far_below_softmax": TOO_LARGE,
+    "collapsed": "loss=arcface {collapse}",
+    "far_below_softmax": TOO_LARGE + " {narrow}",
     "still_improving": "loss=arcface epochs=4 schedule=constant optimizer.lr=0.0003",
     "few_steps": "loss=arcface batch_size={half}",
     "edge": "loss=arcface optimizer.lr=0.0001,0.0003",
@@ -35,13 +35,14 @@ SWEEPS = {
 
 
 class Data(NamedTuple):
-    """The overrides of a data set, a learning rate that is far too `high`, a batch size of about `half`
-    of its images, and what makes it `easy`,
-    if anything does."""
+    """The overrides of a data set, what makes ArcFace `collapse`, a batch size of about `half` of its
+    images, what makes it so `narrow` that a scale far too large hurts, and what makes it `easy`, if
+    anything does."""
 
     overrides: str
-    high: float
+    collapse: str
     half: int
+    narrow: str = ""
     easy: str | None = None
 
 
@@ -56,10 +57,24 @@ def data_sets(folder: Path) -> dict[str, Data]:
     features = f"dataset=embeddings dataset.file={folder / 'features.npz'} seed=0,1,2 epochs=10"
     easy = "objective=recall_at_10"
     return {
-        "digits": Data("seed=0,1,2 epochs=10", 0.1, 512),
-        "letters": Data(f"{letters} epochs=36 dataset.folds=5 seed=0", 0.1, 128, easy),
-        "features": Data(features, 3, 4096, easy),
-        "products": Data(f"{products} seed=0,1,2 epochs=12", 0.3, 400),
+        "digits": Data(
+            "seed=0,1,2 epochs=10", "optimizer.lr=0.1 schedule=constant", 512, "model.embedding_dim=2"
+        ),
+        "letters": Data(
+            f"{letters} epochs=36 dataset.folds=5 seed=0",
+            "optimizer.lr=0.1 schedule=constant model.embedding_dim=3 scale.value=512",
+            128,
+            "model.embedding_dim=3 optimizer.lr=0.01",
+            easy,
+        ),
+        "features": Data(
+            features,
+            "optimizer.lr=0.03 model.embedding_dim=8 scale.value=512",
+            4096,
+            "model.embedding_dim=8",
+            easy,
+        ),
+        "products": Data(f"{products} seed=0,1,2 epochs=12", "optimizer.lr=0.3 schedule=constant", 400),
     }
 
 
@@ -73,8 +88,9 @@ def main(data: str, out: str, *chosen: str) -> None:
             known, place = known_sets[name], folder / f"{cause}-{name}"
             if cause == "saturated" and known.easy is None:
                 continue
-            wrong = SWEEPS[cause].replace("{high}", f"{known.high:g}").replace("{half}", f"{known.half}")
-            wrong = wrong.replace("{easy}", known.easy or "")
+            wrong = SWEEPS[cause]
+            for field, value in known._asdict().items():
+                wrong = wrong.replace(f"{{{field}}}", str(value))
             given = merged(*map(shlex.split, (known.overrides, COMMON, wrong)))
             train(["-m", *given, f"hydra.sweep.dir={place}"])
             before = compared(place)
@@ -92,8 +108,12 @@ def main(data: str, out: str, *chosen: str) -> None:
             here = next((w.partition("=")[2] for w in words if w.startswith("hydra.sweep.dir=")), None)
             after = Path(here) if here else place.with_name(f"{place.name}-followed")
             train(words if here else ["-m", *without_m(words), f"hydra.sweep.dir={after}"])
-            print(f"{cause:18}{name:10}{result(before):>22}{result(compared(after)):>22}  ", end="")
+            loss = "arcface" if cause == "far_below_softmax" else None
+            both = result(before, loss), result(compared(after))
+            print(f"{cause:18}{name:10}{both[0]:>22}{both[1]:>22}  ", end="")
             print(advice.because, "->", shlex.join(set_apart(words, given)), flush=True)
+            if loss:
+                print(f"{'':28}{result(before, 'softmax'):>22}  softmax", flush=True)
 
 
 def merged(*parts) -> list[str]:
@@ -127,9 +147,10 @@ def answer(comparison: Comparison) -> str:
     return answer_sentences(comparison)[0]
 
 
-def result(comparison: Comparison) -> str:
-    """The mean test result of the setting to use, and how far it may be off."""
-    own = setting_to_use(comparison, comparison.facts).test
+def result(comparison: Comparison, loss: str | None = None) -> str:
+    """The mean test result of the setting to use, or of a loss, and how far it may be off."""
+    setting = comparison.by_loss[loss][0] if loss else setting_to_use(comparison, comparison.facts)
+    own = setting.test
     if own.low is None:
         return f"{100 * own.mean:.1f}"
     low, high = metric_named(comparison.metric).clip(own.low, own.high)
