@@ -35,6 +35,8 @@ from .config.compose import CONF, check_command, explain, group_after_help, with
 from .errors import INTERRUPTED, UserError, end_command, in_one_line, interrupt_once, on_interrupt
 from .run.command_line import config_of_task, remove_made, remove_refused
 
+CONNECTED_BY = ("RANK", "MASTER_ADDR", "MASTER_PORT")  # beside WORLD_SIZE, the processes of one run
+
 
 def task(composed: DictConfig) -> float:
     """One run, as Hydra composed it: what every launcher calls."""
@@ -133,6 +135,10 @@ def main() -> None:
     warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/ray' is validated against")
     run_task = hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")(task)
     sys.argv[1:] = map(with_home, sys.argv[1:])
+    missing = [name for name in CONNECTED_BY if name not in os.environ]
+    if started_with_others() and missing:
+        size = os.environ["WORLD_SIZE"]
+        sys.exit(f"WORLD_SIZE={size}: {', '.join(missing)} must be set too, as torchrun does")
     if started_with_others() and {"-m", "--multirun"} & set(sys.argv):
         sys.exit("torchrun starts the processes of one run: give a sweep to a launcher, or leave out -m")
     writes_nothing = ["hydra.output_subdir=null", "hydra/job_logging=disabled"]

@@ -14,7 +14,7 @@ from ..config.tree import Logger
 from ..durable import TEXT, write_text
 from ..foreign import own_folder
 from .across import Across, by_data_set
-from .figures import comparison_figures, read_spheres
+from .figures import FIGURES, comparison_figures, read_spheres
 from .ranking import Comparison, rank_runs
 from .read import RunRecord, read_runs
 from .report import write_report
@@ -40,13 +40,13 @@ def compare_sweeps(
     what holds on all of them is said. With `log_to_wandb` a comparison becomes a run of their W&B group,
     if the runs are there; with `wandb_report` a W&B Report. `detect` is a difference of which the answer
     says how many seeds find it. Raises UserError if there is nothing to compare."""
-    runs, problems = read_runs(folders)
+    runs, unread = read_runs(folders)
     out = out or own_folder(folders[0] / "comparison")
     group = runs[0].config.logger.group or tracking.sweep_group(folders[0])
 
     def answer(own: list[RunRecord], place: Path) -> Comparison:
         name = metric or own[0].config.objective
-        found = compare_runs(rank_runs(own, problems, name, baseline, detect), place)
+        found = compare_runs(rank_runs(own, [*unread], name, baseline, detect), place)
         if log_to_wandb:
             tracking.track_comparison(own[0].config.logger, place, group)
         if wandb_report:
@@ -81,9 +81,8 @@ def compare_runs(comparison: Comparison, out: Path) -> Comparison:
     figures = comparison_figures(comparison, spheres)
     drawn = plots.draw({name: figure.draw for name, figure in figures.items()}, out)
     captions = {out / name: figures[name].caption for name in figures if Path(name).stem in drawn}
-    if (out / "report.html").exists():
-        for path in set(out.glob("*.png")) - set(captions):  # of the comparison before this one
-            path.unlink()
+    for path in {out / f"{name}.png" for name in FIGURES} - set(captions):  # of an earlier comparison
+        path.unlink(missing_ok=True)
     answer = answer_sentences(comparison)
     page = write_report(comparison, answer, captions, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)

@@ -23,6 +23,10 @@ RATES = 8  # columns of learning rates
 ANGLES = {
     which: [f"{which}_angle_{part}" for part in ("p05", "mean", "p95")] for which in ("target", "other")
 }
+FIGURES = (  # all that there can be, by file name
+    *("ranking", "losses", "effects", "margins", "heat"),
+    *("rates", "budgets", "curves", "angles", "spheres"),
+)
 
 
 class Captioned(NamedTuple):

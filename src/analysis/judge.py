@@ -198,8 +198,11 @@ def read_all(
     `unlabelled` samples need no labels."""
     if len({path.resolve() for path in paths}) < len(paths):
         raise UserError(f"{paths[1]}: is the first file; name another to compare it with")
-    of_npy = [labels if path.suffix.lower() == ".npy" else None for path in paths]
-    given = [read(*each, unlabelled) for each in zip(paths, of_npy, strict=True)]
+    needs = [path.suffix.lower() == ".npy" for path in paths]
+    given = [
+        read(path, labels if need or not any(needs) else None, unlabelled)
+        for path, need in zip(paths, needs, strict=True)
+    ]
     if len(given) == 2:
         given[1] = in_order(paths, *given)
     if templates:

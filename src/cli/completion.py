@@ -17,7 +17,7 @@ SCRIPT = """_angular_penalty() {
 }
 COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _angular_penalty %s"""
-CONFIGURED = ("train", "evaluate", "embed")  # commands that take keys and groups
+CONFIGURED = ("train", "evaluate", "embed", "outliers")  # commands that take keys and groups
 
 
 def script(shell: list[str]) -> str:

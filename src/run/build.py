@@ -136,7 +136,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Training steps in an epoch."""
-        return steps_in(self.config, self.data)
+        return steps_in(self.config, len(self.data.train))
 
     @property
     def watched(self) -> str:
@@ -194,7 +194,7 @@ def build_run(
     if fetch and config.init.source is not None:
         start_from(config.init.source, backbone, head, data.classes)
     check_step(config, head)
-    optimizer, schedule = build_training(config, backbone, head, steps_in(config, data))
+    optimizer, schedule = build_training(config, backbone, head, steps_in(config, len(data.train)))
     decay = config.ema.decay
     shuffling = torch.Generator().manual_seed(config.seed)  # the same order on every device
     where = device.torch if device.torch.type == "cuda" else "cpu"

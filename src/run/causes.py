@@ -7,6 +7,8 @@ import numpy as np
 from ..config import Config
 from ..config.classes import locate
 from ..evaluation import metric_named
+from ..words import counted
+from .data import steps_in
 
 FEWEST_STEPS = 20  # an epoch of fewer hardly trains
 FEWEST_IN_A_BATCH = 16  # of 8, 40 letters with 10 images each were 5 points worse than of 16 to 64
@@ -39,9 +41,8 @@ def causes(
         epochs = LONGER * config.epochs
         found.append(Cause("still_improving", f"{still} at the end", {"epochs": f"{epochs}"}))
     images = counts.get("training", {}).get("images")
-    if images and (size := smaller_batch(images, config.batch_size)):
-        steps = -(-images // config.batch_size)
-        because = f"an epoch has {steps} step{'s' * (steps != 1)}"
+    if images and (size := smaller_batch(config, images)):
+        because = f"an epoch has {counted(steps_in(config, images), 'step')}"
         found.append(Cause("few_steps", because, {"batch_size": f"{size}"}))
     return found
 
@@ -72,12 +73,16 @@ def has_fixed_scale(config: Config) -> bool:
     )
 
 
-def smaller_batch(images: int, batch_size: int) -> int | None:
-    """A batch size of which an epoch has enough steps, or nearly; None if it has already."""
-    size = batch_size
-    while images / size < FEWEST_STEPS and size >= 2 * FEWEST_IN_A_BATCH:
+def smaller_batch(config: Config, images: int) -> int | None:
+    """A batch size with which an epoch of so many training images has enough steps, or nearly; None if
+    it has already."""
+    size = config.batch_size
+    while (
+        steps_in(config.replace(batch_size=size), images) < FEWEST_STEPS
+        and size >= 2 * FEWEST_IN_A_BATCH
+    ):
         size //= 2
-    return size if size < batch_size else None
+    return size if size < config.batch_size else None
 
 
 def still_improving(rows: list[dict[str, str]], metric: str) -> str | None:

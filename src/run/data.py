@@ -67,9 +67,9 @@ def data_fingerprint(config: Config) -> str | None:
 _fingerprints: dict[str, str | None] = {}
 
 
-def steps_in(config: Config, data: Dataset) -> int:
-    """Training steps in an epoch."""
-    images = config.sampler.images or len(data.train)
+def steps_in(config: Config, images: int) -> int:
+    """Training steps in an epoch, of so many training images."""
+    images = config.sampler.images or images
     return images // (config.batch_size * config.optimizer.accumulate)
 
 
@@ -79,7 +79,7 @@ def check_batches(config: Config, data: Dataset) -> None:
     has, asked = f"dataset={config.name('dataset')} has {images} training images", config.sampler.images
     if asked and asked > images:
         raise BadKey("sampler.images", asked, f"{has}; use at most that")
-    if steps_in(config, data):
+    if steps_in(config, images):
         return
     if asked:
         images, has = asked, f"an epoch has sampler.images={asked}"

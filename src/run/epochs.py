@@ -32,7 +32,8 @@ def train(run: Run, tracker: tracking.Tracker) -> float | None:
     if is_enough(config, run.rows):  # it was before an earlier process ended
         return None
     images = config.batch_size * config.optimizer.accumulate
-    with lost_ones_named(), TrainingBar(epochs, run.steps, images, config.objective) as bar:
+    bar = TrainingBar(epochs, run.steps, images, config.objective, trained=run.epochs_trained)
+    with lost_ones_named(), bar:
         try:
             tell_others(run)
             for epoch in epochs_of(run, bar.step):

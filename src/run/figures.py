@@ -77,7 +77,7 @@ def animation(path: Path, title: str) -> bytes:
 
 def save_frames(run: Run) -> None:
     """Keep what the animation shows, if every epoch has left its frame."""
-    if not run.frames or len(run.frames) != run.config.epochs:
+    if not run.frames or len(run.frames) != len(run.rows):
         return
     points, directions = (torch.stack(parts).numpy() for parts in zip(*run.frames, strict=True))
     images = run.watched_images

@@ -299,10 +299,10 @@ def announce(run: Run, summary: Summary) -> None:
         share = f"{run.head.sample_rate:.3g} of all classes"
         log.info(f"each step compares with its own classes and others, {share}: an approximation")
     warn_of_slow_bf16(run)
-    smaller = smaller_batch(summary.counts["training"]["images"], run.config.batch_size)
+    smaller = smaller_batch(run.config, summary.counts["training"]["images"])
     if smaller:
         steps = counted(run.steps, "step")
-        log.warning(f"an epoch has {steps}, which hardly train: batch_size={smaller} has more")
+        log.warning(f"an epoch has only {steps}; try batch_size={smaller}")
     if run.data.skipped:
         log.warning(f"{left_out(run.data.skipped)} left out: {name_some(run.data.skipped)}")
 

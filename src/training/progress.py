@@ -11,12 +11,20 @@ from torch import Tensor
 class TrainingBar:
     """Steps done, running loss, the last value of the metric `watched`, images per second, time left.
 
-    Reading the loss makes the device finish its queue, so that happens at most every two seconds.
+    Of `epochs`, the first `trained` are over already. Reading the loss makes the device finish its
+    queue, so that happens at most every two seconds.
     """
 
-    def __init__(self, epochs: int, steps: int, batch_size: int, watched: str = "accuracy"):
+    def __init__(
+        self,
+        epochs: int,
+        steps: int,
+        batch_size: int,
+        watched: str = "accuracy",
+        trained: int = 0,
+    ):
         self.steps, self.batch_size = steps, batch_size
-        self.epoch = 0
+        self.trained = self.epoch = trained
         self.began = self.looked = time.perf_counter()
         console = Console(stderr=True)
         self.live = console.is_terminal
@@ -35,7 +43,8 @@ class TrainingBar:
         self.task = self.bar.add_task(
             "",
             total=epochs * steps,
-            epoch=1,
+            completed=trained * steps,
+            epoch=trained + 1,
             loss=nothing,
             watched=watched.replace("_", " "),
             value=nothing,
@@ -63,11 +72,15 @@ class TrainingBar:
             completed=done,
             epoch=self.epoch + 1,
             loss=float(losses[step]),
-            speed=done * self.batch_size / (now - self.began),
+            speed=self.speed(done, now),
         )
+
+    def speed(self, done: int, now: float) -> float:
+        """Images per second, since this bar began."""
+        return (done - self.trained * self.steps) * self.batch_size / (now - self.began)
 
     def epoch_done(self, epoch: int, loss: float, value: float) -> None:
         self.epoch = epoch
         done = epoch * self.steps
-        speed = done * self.batch_size / (time.perf_counter() - self.began)
+        speed = self.speed(done, time.perf_counter())
         self.bar.update(self.task, completed=done, epoch=epoch, loss=loss, value=value, speed=speed)

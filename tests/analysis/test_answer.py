@@ -507,7 +507,7 @@ def test_few_steps_an_epoch_want_a_smaller_batch(plant, tmp_path):
             folder = plant(loss, 0.2, seed, 0.5 + 0.4 * (loss == "arcface") + NOISE[seed])
             edit(folder, lambda s: s["counts"]["training"].update(images=400))
     advice = next(a for a in ranked(tmp_path)[0].facts.advice if a.cause == "few_steps")
-    assert advice.because == "arcface: an epoch has 7 steps" and "batch_size=16" in advice.command
+    assert advice.because == "arcface: an epoch has 6 steps" and "batch_size=16" in advice.command
 
 
 def test_a_loss_far_below_softmax_at_a_large_scale_wants_a_smaller_one(plant, tmp_path):
@@ -626,6 +626,7 @@ def test_several_data_sets_have_an_answer_each_and_what_holds_on_all(plant, tmp_
         "Worse than softmax on all data sets: no loss.",
     ]
     assert found.rows()[1] == ["arcface", "80.0% (1)", "90.0% (1)", "1.0"]
+    assert found.comparisons["digits"].problems is not found.comparisons["synthetic"].problems
     out = tmp_path / "sweep" / "comparison"
     assert (out / "digits" / "report.html").exists() and (out / "synthetic" / "best").exists()
     assert (out / "answer.txt").read_text().startswith("arcface leads on all 2 data sets")

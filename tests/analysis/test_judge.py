@@ -69,6 +69,8 @@ def test_a_npy_file_with_labels_compares_with_an_npz(encoders, tmp_path):
     np.save(tmp_path / "l.npy", kept["labels"])
     found = judge([first, tmp_path / "f.npy"], tmp_path / "l.npy")
     assert found.differences == judge([first, second]).differences
+    with pytest.raises(UserError, match=r"--labels .*l\.npy: .*a\.npz has its own"):
+        judge([first], tmp_path / "l.npy")
 
 
 def test_intervals_end_where_the_metric_does_and_equals_are_equal(encoders, tmp_path):

@@ -15,7 +15,7 @@ import yaml
 
 from src import plots
 from src.analysis import compare_sweeps, rank_runs, read_runs
-from src.analysis.figures import comparison_figures, losses_at_an_edge, losses_by_rate
+from src.analysis.figures import FIGURES, comparison_figures, losses_at_an_edge, losses_by_rate
 from src.analysis.shared import split_shared
 from src.commands import PROGRAM
 from src.evaluation import METRICS
@@ -242,11 +242,13 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_of_the_page(write, tmp_path, 
         raise KeyError("glyph")
 
     page_of(tmp_path)
-    (tmp_path / "sweep" / "comparison" / "heat.png").touch()  # of one in which margins differed
+    for name in ("heat.png", "mine.png"):  # of one in which margins differed, and somebody's own
+        (tmp_path / "sweep" / "comparison" / name).touch()
     monkeypatch.setattr("src.plots.plot_ranking", broken)
     page, folder = page_of(tmp_path), tmp_path / "sweep" / "comparison"
     assert not {"ranking.png", "heat.png"} & {path.name for path in folder.iterdir()}
     assert (folder / "angles.png").exists() and (folder / "answer.txt").read_text()
+    assert (folder / "mine.png").exists()
     assert "Test results, from the setting" not in page and "Angles to the own prototype" in page
     assert ["comparison/ranking.png could not be drawn" in line for line in caplog.messages] == [True]
     monkeypatch.setattr("src.analysis.compare.comparison_figures", lambda *_: {})
@@ -259,6 +261,7 @@ def test_axes_of_a_comparison_end_where_the_metric_does(write, tmp_path):
             for seed in range(2):  # intervals of two seeds are wide
                 write(loss, margin, 0.01, seed, accuracy - 0.02 * seed + margin / 100, curve=(0.9, 1.0))
     figures = comparison_figures(ranked(tmp_path), [])
+    assert {name.removesuffix(".png") for name in figures} <= set(FIGURES)
     for name, which in (("ranking", "x"), ("margins", "y"), ("budgets", "y"), ("curves", "y")):
         axes = figures[f"{name}.png"].draw().axes[0]
         low, high = getattr(axes, f"get_{which}lim")()

@@ -81,6 +81,7 @@ def test_a_command_that_there_is_not_is_answered_with_the_nearest(typed):
         ("evaluate outputs/a dataset=mani", ["dataset=manifest "]),
         ("embed best:multirun/a manifest dataset=manifest dataset.file", ["dataset.file="]),
         ("embed best:multirun/a photos", []),
+        ("outliers outputs/a dataset=mani", ["dataset=manifest "]),
     ],
 )
 @pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")

@@ -86,7 +86,7 @@ def test_an_objective_that_falls_is_best_at_its_lowest():
 
 
 def test_training_stops_once_it_has_been_no_better_for_as_long(composed, tmp_path, caplog):
-    config = composed(*UNSTEADY, "epochs=40", "early_stopping.patience=3")
+    config = composed(*UNSTEADY, "epochs=40", "early_stopping.patience=3", "plots.animate=true")
     with caplog.at_level(logging.INFO):
         train_run(config, tmp_path)
     best, trained = best_row(tmp_path)["epoch"], len(rows_of(tmp_path))
@@ -96,6 +96,7 @@ def test_training_stops_once_it_has_been_no_better_for_as_long(composed, tmp_pat
         f"stopped after epoch {trained} of 40: accuracy has been no better for 3 epochs" in caplog.text
     )
     assert load_trained(tmp_path).unfinished is None
+    assert len(np.load(tmp_path / "frames.npz")["points"]) == trained
 
 
 def test_a_run_that_was_cut_short_keeps_the_same_models(composed, tmp_path, monkeypatch):

@@ -15,6 +15,8 @@ from src.config import BadKey, Config, identity
 from src.errors import UserError
 from src.losses import ArcFace
 from src.run.build import build_model, build_run, check_device, warn_of_few_dimensions, warn_of_scale
+from src.run.causes import smaller_batch
+from src.run.data import steps_in
 from src.run.epochs import train
 from src.run.folder import RunFolder
 from src.run.init import freeze
@@ -446,3 +448,17 @@ def test_sampled_classes_need_a_batch_a_step(composed, tmp_path):
     options = ("loss.sample_rate=0.5", "optimizer.accumulate=2")
     with pytest.raises(BadKey, match=r"accumulate=2: with loss\.sample_rate each batch"):
         build_run(composed(*FAST, *options), RunFolder(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "typed, steps, smaller",
+    [
+        ([], 15, 32),  # of the batches of an epoch, only whole ones are trained on
+        (["batch_size=32"], 31, None),
+        (["batch_size=32", "optimizer.accumulate=2"], 15, 16),
+        (["batch_size=32", "sampler.images=500"], 15, 16),
+    ],
+)
+def test_a_smaller_batch_is_advised_by_the_steps_that_are_trained(composed, typed, steps, smaller):
+    config = composed("batch_size=64", *typed)
+    assert steps_in(config, 1000) == steps and smaller_batch(config, 1000) == smaller

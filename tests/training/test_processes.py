@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from src import losses
+from src.train import main
 from src.training import (
     Device,
     Step,
@@ -183,6 +184,13 @@ def test_torchrun_trains_what_one_process_would(tmp_path):
     subprocess.run(command, cwd=ROOT, check=True)
     torch.testing.assert_close(weights(several), weights(alone), rtol=1e-3, atol=1e-4)
     assert sorted(p.name for p in several.iterdir()) == sorted(p.name for p in alone.iterdir())
+
+
+def test_processes_that_cannot_find_each_other_end_in_one_line(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("sys.argv", ["train"])
+    with pytest.raises(SystemExit, match="WORLD_SIZE=2: RANK, MASTER_ADDR, MASTER_PORT must be set too"):
+        main()
 
 
 @pytest.mark.parametrize("in_parts", [pytest.param("false", marks=pytest.mark.slow), "true"])

@@ -12,6 +12,7 @@ from src.losses import NormFace
 from src.training import (
     NotFinite,
     Step,
+    TrainingBar,
     build_optimizer,
     build_schedule,
     choose_device,
@@ -28,6 +29,16 @@ from src.training import (
 )
 
 CPU = choose_device("cpu", 2, "fp32")
+
+
+def test_the_bar_of_a_resumed_run_starts_after_its_last_epoch(monkeypatch):
+    now = iter([100.0, 102.0])
+    monkeypatch.setattr("src.training.progress.time.perf_counter", lambda: next(now))
+    bar = TrainingBar(epochs=10, steps=20, batch_size=8, trained=5)
+    (task,) = bar.bar.tasks
+    assert (task.completed, task.total, task.fields["epoch"]) == (100, 200, 6)
+    bar.epoch_done(6, 0.1, 0.9)
+    assert task.completed == 120 and task.fields["speed"] == 20 * 8 / 2
 
 
 class Rows:
