@@ -27,6 +27,15 @@ def reads(*keys: str, classes: bool = False):
     return register
 
 
+def refuse_given(config: Config, group: str, names: Iterable[str], why: str) -> None:
+    """Raise BadKey for the first of these keys of a group that has not its default."""
+    values = getattr(config, group)
+    for name in names:
+        value = getattr(values, name)
+        if value != type(values).model_fields[name].default:
+            raise BadKey(f"{group}.{name}", value, why)
+
+
 @reads("early_stopping", "epochs")
 def patience_is_shorter_than_training(config: Config) -> None:
     patience = config.early_stopping.patience
@@ -37,13 +46,9 @@ def patience_is_shorter_than_training(config: Config) -> None:
 
 @reads("init", "optimizer")
 def frozen_layers_have_no_rate(config: Config) -> None:
-    optimizer = config.optimizer
-    for name, unused in (("backbone_lr", None), ("layer_decay", 1)):
-        value = getattr(optimizer, name)
-        if config.init.freeze == "body" and value != unused:
-            raise BadKey(
-                f"optimizer.{name}", value, "init.freeze=body leaves nothing to train at this rate"
-            )
+    if config.init.freeze == "body":
+        why = "init.freeze=body leaves nothing to train at this rate"
+        refuse_given(config, "optimizer", ("backbone_lr", "layer_decay"), why)
 
 
 @reads("sampler")
@@ -51,24 +56,22 @@ def samples_per_class_belong_to_their_sampler(config: Config) -> None:
     sampler = config.sampler
     if sampler.kind == "classes" and sampler.samples_per_class is None:
         raise BadKey("sampler.samples_per_class", None, "sampler.kind=classes needs it, an integer ≥ 2")
-    if sampler.kind != "classes" and sampler.samples_per_class is not None:
+    if sampler.kind != "classes":
         why = "only sampler.kind=classes reads it"
-        raise BadKey("sampler.samples_per_class", sampler.samples_per_class, why)
+        refuse_given(config, "sampler", ("samples_per_class",), why)
 
 
 @reads("margin")
 def warmup_has_epochs(config: Config) -> None:
-    margin = config.margin
-    for name, unused in (("start", None), ("shape", "linear")):
-        if margin.epochs is None and getattr(margin, name) != unused:
-            raise BadKey(f"margin.{name}", getattr(margin, name), "only margin=warmup reads it")
+    if config.margin.epochs is None:
+        refuse_given(config, "margin", ("start", "shape"), "only margin=warmup reads it")
 
 
 @reads("margin")
 def class_sizes_have_a_power(config: Config) -> None:
     margin = config.margin
-    if margin.power is None and margin.floor is not None:
-        raise BadKey("margin.floor", margin.floor, "only margin=class_sizes reads it")
+    if margin.power is None:
+        refuse_given(config, "margin", ("floor",), "only margin=class_sizes reads it")
     if margin.power is not None and margin.epochs is not None:
         raise BadKey("margin.power", margin.power, "a margin grows or differs by class, not both")
     if margin.power is not None and isinstance(margin.value, list):
@@ -86,17 +89,16 @@ def adacos_computes_the_scale(config: Config) -> None:
 
 @reads("evaluation")
 def closed_sets_draw_no_pairs(config: Config) -> None:
-    if config.evaluation.protocol == "closed_set" and config.evaluation.pairs is not None:
-        raise BadKey("evaluation.pairs", config.evaluation.pairs, "evaluation=closed_set draws no pairs")
+    if config.evaluation.protocol == "closed_set":
+        refuse_given(config, "evaluation", ("pairs",), "evaluation=closed_set draws no pairs")
 
 
 @reads("evaluation")
 def only_open_sets_are_searched(config: Config) -> None:
     evaluation = config.evaluation
-    for name, unused in (("ranks", [1, 5, 10]), ("map_at", None)):
-        value = getattr(evaluation, name)
-        if value != unused and evaluation.protocol != "open_set":
-            raise BadKey(f"evaluation.{name}", value, "only evaluation=open_set searches")
+    if evaluation.protocol != "open_set":
+        why = "only evaluation=open_set searches"
+        refuse_given(config, "evaluation", ("ranks", "map_at"), why)
     if sorted(set(evaluation.ranks)) != evaluation.ranks:
         raise BadKey("evaluation.ranks", evaluation.ranks, "expected rising numbers, as in [1,10,100]")
 
@@ -115,12 +117,9 @@ def one_fold_is_tested(config: Config) -> None:
 
 @reads("logger")
 def disabled_logger_has_no_settings(config: Config) -> None:
-    logger = config.logger
-    for name in ("project", "entity", "group", "tags"):
-        if logger.mode == "disabled" and getattr(logger, name):
-            raise BadKey(
-                f"logger.{name}", getattr(logger, name), "nothing reads it with logger.mode=disabled"
-            )
+    if config.logger.mode == "disabled":
+        why = "nothing reads it with logger.mode=disabled"
+        refuse_given(config, "logger", ("project", "entity", "group", "tags"), why)
 
 
 # ---------------------------------------------------------------------- with the classes that are named
@@ -143,11 +142,8 @@ def margin_suits_the_loss(config: Config) -> None:
 
     loss, margin, name = target_of(config, "loss"), config.margin, config.name("loss")
     if not issubclass(loss, MarginHead):
-        for given in ("value", "epochs", "power"):
-            if getattr(margin, given) is not None:
-                why = f"loss={name} has no margin; leave it out or use another loss"
-                raise BadKey(f"margin.{given}", getattr(margin, given), why)
-        return
+        why = f"loss={name} has no margin; leave it out or use another loss"
+        return refuse_given(config, "margin", ("value", "epochs", "power"), why)
     mistakes = Mistakes()
     grows = margin.epochs and margin.start is not None
     for key in ("value", *["start"] * bool(grows), *["floor"] * (margin.floor is not None)):
@@ -192,13 +188,9 @@ def scale_suits_the_loss(config: Config) -> None:
 
 @reads("model", "neck", classes=True)
 def neck_has_a_place(config: Config) -> None:
-    body = target_of(config, "model")
-    if not getattr(body, "features_are_embeddings", False):
-        return
-    for name, unused in (("norm", False), ("dropout", 0)):
-        value = getattr(config.neck, name)
-        if value != unused:
-            raise BadKey(f"neck.{name}", value, f"model={config.name('model')} has no embedding layer")
+    if getattr(target_of(config, "model"), "features_are_embeddings", False):
+        why = f"model={config.name('model')} has no embedding layer"
+        refuse_given(config, "neck", ("norm", "dropout"), why)
 
 
 @reads("dataset", classes=True)

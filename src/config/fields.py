@@ -18,18 +18,18 @@ def key(
     default: Any,
     help: str,
     *,
-    neutral: Any = None,
     identity: bool = True,
+    always: bool = False,
     default_of: str | None = None,
     **field,
 ) -> Any:
     """A key of the tree: its default, its help, and
 
-    `neutral`     the value with which it does nothing, which a run's identity leaves out, as null
     `identity`    whether it changes what a run computes
+    `always`      whether it counts for a run's identity also with its default, which does something
     `default_of`  the key whose default it is, where nothing else reads it
     """
-    extra = {"neutral": neutral, "identity": identity, "default_of": default_of}
+    extra = {"identity": identity, "always": always, "default_of": default_of}
     return Field(default, description=help, json_schema_extra=extra, **field)
 
 

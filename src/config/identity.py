@@ -29,17 +29,17 @@ def setting(config: Config) -> str:
 
 
 def computed(config: Config) -> dict[str, Any]:
-    """The keys that change what a configuration computes, with normalised values. A key with its
-    neutral value changes nothing, nor does an argument of this project's own classes with its default;
-    of others' classes every argument counts, since importing them would run their code."""
+    """The keys that change what a configuration computes, with normalised values. Defaults do not count,
+    so that a new key leaves old runs what they were, but for keys that `always` count and arguments of
+    others' classes, whose defaults are unknown: importing them would run their code."""
     kept, own = {}, own_arguments(config)
     for leaf in leaves(config):
         if not leaf.argument:
             counts = leaf.identity and leaf.value is not None
-            value, neutral = leaf.value, leaf.neutral
+            value, default = leaf.value, leaf.default
         else:
-            counts, (value, neutral) = True, own.get(leaf.key, (leaf.value, ...))
-        if counts and normalised(value) != normalised(neutral):
+            counts, (value, default) = True, own.get(leaf.key, (leaf.value, ...))
+        if counts and normalised(value) != normalised(default):
             kept[leaf.key] = normalised(value)
     if is_own("dataset", config.dataset.target):
         for key in PLACES:

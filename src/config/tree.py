@@ -54,7 +54,7 @@ class Margin(Group):
     epochs: Rate | None = key(None, "epochs in which it grows to that value; null: it is fixed")
     start: NumberOrNumbers | None = key(None, "margin at the start of these epochs; null: no margin")
     shape: Literal["linear", "exponential", "cosine"] = key(
-        "linear", "of the growth: exponential is fast first, cosine slow at both ends", neutral="linear"
+        "linear", "how the margin grows: linear, exponential (fast first) or cosine (slow at both ends)"
     )
     power: Rate | None = key(
         None, "classes of n times the smallest's images: the margin falls by n^−power; null: one for all"
@@ -67,7 +67,6 @@ class Scale(Group):
     kind: Literal["fixed", "learnable", "adacos", "adacos_dynamic"] = key(
         "fixed",
         "learnable: trained; adacos: √2 ln(C−1); adacos_dynamic: follows the batches",
-        neutral="fixed",
     )
 
 
@@ -78,9 +77,9 @@ class Model(ClassGroup):
 
 
 class Neck(Group):
-    norm: bool = key(False, "BatchNorm of the embedding, as in face recognition", neutral=False)
+    norm: bool = key(False, "BatchNorm of the embedding, as in face recognition")
     dropout: Annotated[Number, Field(ge=0, lt=1)] = key(
-        0.0, "share of the features that is dropped before the embedding layer", neutral=0
+        0.0, "share of the features that is dropped before the embedding layer"
     )
 
 
@@ -91,7 +90,9 @@ class Dataset(ClassGroup):
         identity=False,
     )
     val_fraction: Annotated[Number, Field(ge=0, lt=1)] = key(
-        0.1, "share of the training images held out to choose settings; 0: the test images choose"
+        0.1,
+        "share of the training images held out to choose settings; 0: the test images choose",
+        always=True,
     )
     folds: Annotated[Whole, Field(ge=2)] | None = key(None, "number of folds of a cross-validation")
     fold: Annotated[Whole, Field(ge=0)] | None = key(
@@ -103,7 +104,6 @@ class Dataset(ClassGroup):
     duplicates: Literal["warn", "drop", "refuse"] = key(
         "warn",
         "images in training and test, twice, or with two labels: named, left out, or refused",
-        neutral="warn",
     )
     embedding_dim: Annotated[Whole, Field(ge=2)] | None = key(
         None, "dimensions that suit the data", identity=False, default_of="model.embedding_dim"
@@ -119,17 +119,14 @@ class Dataset(ClassGroup):
 
 class Optimizer(ClassGroup):
     # Read where the optimizer's YAML gives no rate; each file in conf/optimizer/ gives one.
-    lr: Rate = key(0.003, "learning rate")
+    lr: Rate = key(0.003, "learning rate", always=True)
     head_lr: Rate | None = key(None, "learning rate of the class weights; null: lr")
     backbone_lr: Rate | None = key(None, "learning rate of the (pretrained) body; null: lr")
     layer_decay: Annotated[Number, Field(gt=0, le=1)] = key(
         1.0,
         "layer-wise decay: multiplies the rate once per layer below the embedding; 1: off",
-        neutral=1,
     )
-    accumulate: Annotated[Whole, Field(ge=1)] = key(
-        1, "batches whose mean gradient makes a step", neutral=1
-    )
+    accumulate: Annotated[Whole, Field(ge=1)] = key(1, "batches whose mean gradient makes a step")
     clip_norm: Rate | None = key(None, "largest norm of the gradient; null: no clipping")
 
     @model_validator(mode="after")
@@ -145,7 +142,9 @@ class Schedule(ClassGroup):
 
 class Evaluation(Group):
     protocol: Literal["closed_set", "open_set", "verification"] = key(
-        "closed_set", "closed_set: classes that were trained on; open_set, verification: others"
+        "closed_set",
+        "closed_set: classes that were trained on; open_set, verification: others",
+        always=True,
     )
     objective: str | None = key(
         None,
@@ -157,7 +156,7 @@ class Evaluation(Group):
         None, "pairs drawn for verification, same and different each; null: every pair"
     )
     ranks: Annotated[list[Annotated[Whole, Field(ge=1)]], Field(min_length=1)] = key(
-        [1, 5, 10], "k of Recall@k in open sets", neutral=[1, 5, 10]
+        [1, 5, 10], "k of Recall@k in open sets"
     )
     map_at: Annotated[Whole, Field(ge=1)] | None = key(
         None, "K of mAP@K in open sets, besides MAP@R; null: not measured"
@@ -170,16 +169,14 @@ class Device(Group):
         None, "CPU threads; null: every core that this process may use", identity=False
     )
     precision: Literal["fp32", "bf16", "auto"] = key(
-        "fp32", "of the backbone; auto: the faster one. Heads always compute in float32", neutral="fp32"
+        "fp32", "of the backbone; auto: the faster one. Heads always compute in float32"
     )
-    tf32: bool = key(False, "on a GPU, round factors of float32 products to 10 bits", neutral=False)
-    deterministic: bool = key(
-        True, "false: faster on a GPU, but last digits vary from run to run", neutral=True
-    )
+    tf32: bool = key(False, "on a GPU, round factors of float32 products to 10 bits")
+    deterministic: bool = key(True, "false: faster on a GPU, but last digits vary from run to run")
     graph: Annotated[
         Literal["auto", "off"], BeforeValidator(lambda value: "off" if value is False else value)
     ] = key("off", "auto: on a GPU, replay steps as one CUDA graph; not yet run on one", identity=False)
-    compile: bool = key(False, "compile the backbone: a minute that pays in long runs", neutral=False)
+    compile: bool = key(False, "compile the backbone: a minute that pays in long runs")
     class_parallel: bool = key(
         False, "of several processes, each holds a share of the classes", identity=False
     )
@@ -214,18 +211,18 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 
 class Augment(Group):
-    flip: Share = key(0.0, "share of images to mirror", neutral=0)
+    flip: Share = key(0.0, "share of images to mirror")
     crop: Annotated[Whole, Field(ge=0, le=64)] = key(
-        0, "pixels to move by at most; the border is repeated", neutral=0
+        0, "pixels to move by at most; the border is repeated"
     )
     resized_crop: Share = key(
-        0.0, "smallest share of the area of which a rectangle becomes the image; 0: off", neutral=0
+        0.0, "smallest share of the area of which a rectangle becomes the image; 0: off"
     )
-    rotate: Annotated[Number, Field(ge=0, le=180)] = key(0.0, "degrees, either way", neutral=0)
-    shift: Share = key(0.0, "share of the image's sides to move by", neutral=0)
-    zoom: Annotated[Number, Field(ge=0, le=0.9)] = key(0.0, "share, larger or smaller", neutral=0)
-    shear: Annotated[Number, Field(ge=0, le=45)] = key(0.0, "degrees, either way", neutral=0)
-    erase: Share = key(0.0, "share of images that lose a rectangle", neutral=0)
+    rotate: Annotated[Number, Field(ge=0, le=180)] = key(0.0, "degrees, either way")
+    shift: Share = key(0.0, "share of the image's sides to move by")
+    zoom: Annotated[Number, Field(ge=0, le=0.9)] = key(0.0, "share, larger or smaller")
+    shear: Annotated[Number, Field(ge=0, le=45)] = key(0.0, "degrees, either way")
+    erase: Share = key(0.0, "share of images that lose a rectangle")
 
 
 Factor = Annotated[Number, Field(ge=0, lt=1e6)]
@@ -235,18 +232,14 @@ class Spread(Group):
     regularface: Factor = key(
         0.0,
         "times RegularFace's penalty, each class's cosine to the nearest other",
-        neutral=0,
     )
-    mhe: Factor = key(
-        0.0, "times MHE's penalty, 1 / squared distance of each pair of classes", neutral=0
-    )
+    mhe: Factor = key(0.0, "times MHE's penalty, 1 / squared distance of each pair of classes")
 
 
 class Sampler(Group):
     kind: Literal["shuffled", "balanced", "classes"] = key(
         "shuffled",
         "shuffled: each image once an epoch; balanced: each class as often; classes: P × K batches",
-        neutral="shuffled",
     )
     samples_per_class: Annotated[Whole, Field(ge=2)] | None = key(None, "K of sampler.kind=classes")
     images: Annotated[Whole, Field(ge=1)] | None = key(
@@ -278,7 +271,7 @@ class Ema(Group):
 
 class Checkpoint(Group):
     keep: Literal["last", "best", "both"] = key(
-        "last", "the model of the last epoch, or of the best by the objective, or both", neutral="last"
+        "last", "the model of the last epoch, or of the best by the objective, or both"
     )
 
 
@@ -296,9 +289,11 @@ class Plots(Group):
 class Config(Group):
     """The configuration of a run."""
 
-    seed: Annotated[Whole, Field(ge=0)] = key(0, "seed of weights, shuffling and augmentation")
-    epochs: Annotated[Whole, Field(ge=1)] = key(30, "passes over the training images")
-    batch_size: Annotated[Whole, Field(ge=1)] = key(64, "images in a batch")
+    seed: Annotated[Whole, Field(ge=0)] = key(
+        0, "seed of weights, shuffling and augmentation", always=True
+    )
+    epochs: Annotated[Whole, Field(ge=1)] = key(30, "passes over the training images", always=True)
+    batch_size: Annotated[Whole, Field(ge=1)] = key(64, "images in a batch", always=True)
     objective: str | None = key(
         None,
         "metric by which settings, epochs and searches are judged; null: evaluation.objective",
@@ -367,12 +362,12 @@ def filled(group: Group, **values: Any) -> Group:
 
 
 class Leaf(NamedTuple):
-    """A key of a configuration: its dotted name, value, neutral value, whether it counts for a run's
-    identity, and whether it is an argument of a class."""
+    """A key of a configuration: its dotted name, value, the default that a run's identity leaves out,
+    whether it counts for that at all, and whether it is an argument of a class."""
 
     key: str
     value: Any
-    neutral: Any = ...
+    default: Any = ...
     identity: bool = True
     argument: bool = False
 
@@ -386,7 +381,8 @@ def leaves(group: Group, prefix: str = "", identity: bool = True) -> Iterator[Le
         if isinstance(value, Group):
             yield from leaves(value, f"{dotted}.", counts)
         else:
-            yield Leaf(dotted, value, extra.get("neutral"), counts)
+            always = extra.get("always") or field.is_required()
+            yield Leaf(dotted, value, ... if always else field.default, counts)
     yield from leaves_of_arguments(group.model_extra or {}, prefix)
 
 

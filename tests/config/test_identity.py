@@ -70,7 +70,7 @@ def test_a_new_key_orphans_no_old_run(composed):
     assert identity(Config.model_validate(old)) == identity(config)
 
 
-def test_of_somebody_elses_class_no_value_is_known_to_be_neutral(composed):
+def test_of_somebody_elses_class_no_default_is_known(composed):
     config = composed("loss._target_=somebody.A")
     plain = config.plain()
     del plain["loss"]["label_smoothing"]
