@@ -1,7 +1,5 @@
-"""Files that anybody may have written, read within limits of their kind, size and depth.
-
-Whoever reads a run's folder or a sweep's does it by these, since others' folders are compared and used.
-"""
+"""Files that anybody may have written, read within limits of their kind, size and depth: runs, sweeps
+and data sets, since others' are compared and used."""
 
 import json
 import math
@@ -16,7 +14,7 @@ import yaml
 
 from .errors import UserError
 
-if TYPE_CHECKING:  # it takes a tenth of a second, and what limits.py is in a second
+if TYPE_CHECKING:  # it takes a tenth of a second
     import numpy as np
 
 MOST_BYTES, MOST_YAML_BYTES = 2**27, 2**20
@@ -34,21 +32,47 @@ def printable(text: object) -> str:
     return UNPRINTABLE.sub("\ufffd", str(text))
 
 
+def one_line(error: Exception) -> str:
+    """What a library says of a file, short, in one line, and without what a terminal would act on."""
+    own = error.strerror if isinstance(error, OSError) else None  # without the path again
+    said = "".join(c if c.isprintable() else " " for c in str(own or error)[:1000])
+    return " ".join(said.split())[:300] or type(error).__name__
+
+
 def text_of(path: Path, most_bytes: int = MOST_BYTES) -> str:
     """Return what is in a text file. Raises OSError, and ValueError for another or too large a one."""
-    size = size_of(path)
-    if size > most_bytes:
-        raise ValueError(f"{size:,} bytes, more than {most_bytes:,}")
+    regular_file(path, most_bytes)
     return path.read_text(encoding="utf-8")
 
 
-def size_of(path: Path) -> int:
-    """The bytes of a file. Raises OSError, and ValueError for what is no file, as a pipe, from which
-    nothing may ever come."""
+def regular_file(path: str | Path, most_bytes: int | None = None) -> int:
+    """The size of a file in bytes. Raises ValueError for what is no file, as a pipe, which would never
+    end, and for one of more than `most_bytes`; OSError if there is none. Opens nothing."""
     found = os.stat(path)
     if not stat.S_ISREG(found.st_mode):
         raise ValueError("a folder, pipe, socket or device, not a file")
+    if most_bytes is not None and found.st_size > most_bytes:
+        raise ValueError(f"{found.st_size:,} bytes, more than {most_bytes:,}")
     return found.st_size
+
+
+def check_file(path: Path, most_bytes: int) -> None:
+    """Raise ValueError, naming it, for a file that is none or too large."""
+    try:
+        regular_file(path, most_bytes)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: {one_line(error)}") from None
+
+
+def check_zip(opened: zipfile.ZipFile, most_bytes: int) -> None:
+    """Raise BadZipFile if a zip would expand to more than `most_bytes`, or in a way that cannot be
+    stopped there. Read its members by `read(<their size>)`: without a number, zipfile expands first."""
+    members = opened.infolist()
+    size = sum(member.file_size for member in members)
+    if size > most_bytes:
+        raise zipfile.BadZipFile(f"would expand to {size:,} bytes, more than {most_bytes:,}")
+    if {member.compress_type for member in members} - {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+        raise zipfile.BadZipFile("compressed in an unusual way: zip it anew")
 
 
 def read_json(path: Path) -> Any:
@@ -106,8 +130,6 @@ def own_folder(path: Path) -> Path:
 
 def array_shape(path: Path, name: str) -> tuple[int, ...]:
     """The shape that an array of an .npz says it has. Raises as `read_arrays` does."""
-    from .datasets.limits import regular_file
-
     regular_file(path)
     with zipfile.ZipFile(path) as archive:
         return _header(archive, name)[0]
@@ -118,8 +140,6 @@ def read_arrays(path: Path, *names: str) -> "dict[str, np.ndarray]":
     OSError, KeyError, zlib.error or BadZipFile for a file that is torn, or that would take more memory
     than MOST_ARRAY_BYTES, or MOST_EXPANSION times its size."""
     import numpy as np
-
-    from .datasets.limits import check_zip, regular_file
 
     most_bytes = max(MOST_ARRAY_BYTES, MOST_EXPANSION * regular_file(path))
     with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""Numbers in sentences, and values in file names."""
+"""Numbers and errors in sentences, and values in file names."""
 
 import re
 
@@ -12,3 +12,8 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
 def file_name(text: str) -> str:
     """A text as a part of a file's name: `_` for what could lead to another folder, or needs quotes."""
     return re.sub(r"[^\w.+-]", "_", text)
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its type's name if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -10,6 +10,7 @@ from ..errors import UserError
 from ..evaluation import metrics_of
 from ..foreign import printable
 from ..run.folder import RunFolder, Summary, first_mistake
+from ..words import first_line
 from .statistics import Repeat
 
 BESIDE_RUNS = ("comparison",)  # folders of a sweep that are no runs
@@ -110,7 +111,7 @@ def read_runs(folders: list[Path]) -> tuple[list[RunRecord], list[str]]:
                 OverflowError,
                 RecursionError,
             ) as error:
-                why = str(error).splitlines()[0] if str(error) else type(error).__name__
+                why = first_line(error)
                 problems.append(f"{folder}: skipped, {why}")
         if not count:
             raise UserError(f"{sweep}: holds no run" + "".join(f"\n  {line}" for line in problems))

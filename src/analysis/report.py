@@ -11,8 +11,8 @@ from markupsafe import Markup
 
 from ..commands import is_command
 from ..datasets.images import opened
-from ..datasets.limits import regular_file
 from ..durable import TEXT, write_text
+from ..foreign import regular_file
 from ..words import counted
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig, OmegaConf
 from pydantic import BeforeValidator, ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
+from ..words import first_line
 from .errors import MISSING, BadKey, Mistakes, mistakes_in, suggestion
 from .fields import in_words, plain_number
 from .tree import PACKAGES, Config
@@ -54,7 +55,7 @@ def callable_at(path: str, key: str, hint: Callable[[], str] = str) -> Callable:
     try:
         found = imported(path)
     except Exception as error:  # whatever a module raises while it is imported
-        why = (str(error) or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         raise BadKey(key, path, f"cannot be imported ({why}){hint()}") from None
     if not callable(found) or isinstance(found, types.ModuleType):
         raise BadKey(key, path, "neither a class nor a function")

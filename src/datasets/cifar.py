@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..foreign import check_file, one_line
 from ..losses import BadArgument
-from .limits import check_file, printable
 from .splits import Labelled, Source
 
 MOST_BYTES = 2**29  # of one file; the largest published has 155 MB
@@ -36,7 +36,7 @@ def _read(class_name: str, root: Path) -> Source:
         # torchvision checks md5 sums; where they are right it downloads and writes nothing.
         train, test = (cifar(root, train=part, download=not folder.is_dir()) for part in (True, False))
     except Exception as error:  # torchvision passes on whatever its network stack or pickle raises
-        reason = printable(error)
+        reason = one_line(error)
         raise BadArgument(
             "root",
             root,

@@ -7,8 +7,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 from pydantic import Field
 
+from ..foreign import check_file, check_zip, one_line
 from ..losses import BadArgument
-from .limits import check_file, check_zip, printable
 from .options import File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_features
@@ -142,7 +142,7 @@ def read_npy(path: Path, labels: Path | None) -> Arrays:
 def why(error: Exception) -> str:
     if "allow_pickle" in str(error):
         return "it holds Python objects, which are not loaded; save numbers and text"
-    return printable(error)
+    return one_line(error)
 
 
 def read_lists(path: Path, unlabelled: bool = False) -> Arrays:

@@ -15,9 +15,9 @@ from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from ..foreign import one_line
 from ..losses import BadArgument
 from .images import HEIC, SUFFIXES, BrokenImage, Header, header_of, opened, to_bytes, upright
-from .limits import printable
 
 # Images that Pillow does not read, or not everywhere.
 OTHER_IMAGES = {".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".heic", ".heif"}
@@ -212,7 +212,7 @@ class Files:
         try:
             content = self.content(row)
         except (OSError, ValueError) as error:
-            raise BrokenImage(f"{self.called(row)}: cannot be read ({printable(error)})") from None
+            raise BrokenImage(f"{self.called(row)}: cannot be read ({one_line(error)})") from None
         return to_bytes(content, self.shape[1:], self.called(row))
 
     @property
@@ -229,7 +229,7 @@ def header_or_why(content: Callable[[int], str | Path | bytes], row: int, whole:
                 upright(image)
             return header_of(image)
     except Exception as error:  # given a hostile file, Pillow raises anything
-        return printable(error)
+        return one_line(error)
 
 
 def examine(paths: Sequence[Path], whole: bool) -> tuple[list[Header | None], dict[Path, str]]:

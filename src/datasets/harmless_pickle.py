@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .limits import regular_file
+from ..foreign import regular_file
 
 MOST_BYTES = 2**32
 MOST_OPCODES = 1_000_000  # a few seconds of them; such files have some tens of thousands

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from ..foreign import one_line
 from ..losses import BadArgument
 from .files import Files, composed
-from .limits import printable
 from .options import Column
 from .parts import NOT_SPLIT, PART_NAMES
 from .samples import Samples, followed_by, source_of_images
@@ -43,7 +43,7 @@ def saved_in(root: Path) -> dict:
     try:
         saved = datasets.load_from_disk(str(root))
     except Exception as error:  # torn or foreign: whatever pyarrow makes of it
-        raise BadArgument("root", root, f"not what save_to_disk leaves ({printable(error)})") from None
+        raise BadArgument("root", root, f"not what save_to_disk leaves ({one_line(error)})") from None
     if not isinstance(saved, datasets.DatasetDict):
         return {NOT_SPLIT: saved}
     unknown = [part for part in saved if part.lower() not in PART_NAMES]

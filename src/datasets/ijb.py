@@ -5,9 +5,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from ..foreign import check_file
 from .files import Files
 from .images import to_bytes
-from .limits import check_file
 from .retrieval_sets import folder_of
 from .splits import Labelled, Pairs, Source
 from .templates import read_templates

@@ -12,7 +12,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
-from .limits import printable, regular_file
+from ..foreign import one_line, regular_file
 
 # What a file is tried as, whatever its name says. Pillow knows more, and would hand PostScript that is
 # called .png to Ghostscript.
@@ -172,6 +172,6 @@ def to_bytes(
                 image = image.resize((width, height), Image.Resampling.BILINEAR)
             pixels = np.asarray(image)
     except Exception as error:  # given a hostile file, Pillow raises anything
-        why = printable(error)
+        why = one_line(error)
         raise BrokenImage(f"{name or file}: not an image that can be read: {why}") from None
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)

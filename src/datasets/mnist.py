@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from ..foreign import check_file, one_line
 from ..losses import BadArgument
 from .files import remove_empty_folders
-from .limits import check_file, printable
 from .splits import Labelled, Source
 
 MOST_BYTES = 2**28  # of one file; the largest published has 47 MB
@@ -64,7 +64,7 @@ def _read(class_name: str, root: Path) -> Source:
         try:
             train, test = published(scratch, train=True), published(scratch, train=False)
         except Exception as error:
-            raise ValueError(f"{folder}: holds a broken file: {printable(error)}") from error
+            raise ValueError(f"{folder}: holds a broken file: {one_line(error)}") from error
     classes = tuple(name.split(" - ")[0] for name in published.classes)
 
     def labelled(part) -> Labelled:

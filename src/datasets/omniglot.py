@@ -7,10 +7,10 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from ..foreign import check_file, check_zip, one_line
 from ..losses import BadArgument
 from .files import ARCHIVES, find_images, remove_empty_folders
 from .images import to_bytes
-from .limits import check_file, check_zip, printable
 from .options import Size
 from .splits import Labelled, Source
 
@@ -91,7 +91,7 @@ def _in_archive(archive: Path, part: str) -> Drawings:
                 _complete(part, drawings, archive)
             return {name: _read(opened, entry) for name, entry in drawings.items()}
     except (zipfile.BadZipFile, zlib.error, OSError, RuntimeError, EOFError, UnicodeError) as error:
-        why = printable(error)
+        why = one_line(error)
         raise ValueError(f"{archive}: cannot be read ({why}): delete it, or replace it") from None
 
 

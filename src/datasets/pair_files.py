@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..foreign import one_line, regular_file
 from .files import SUFFIXES, composed
 from .harmless_pickle import Array, load_harmless
 from .images import channels_of, opened
-from .limits import printable, regular_file
 from .splits import Pairs
 
 BIN_FOLDS = 10
@@ -62,7 +62,7 @@ def _lfw_lines(file: Path) -> tuple[int, list[tuple[int, str]]]:
             raise ValueError("both from 1")
     except (OSError, ValueError, IndexError, TypeError) as error:
         raise ValueError(
-            f"{file}: line 1 is not LFW's, the number of folds and of pairs ({printable(error)})"
+            f"{file}: line 1 is not LFW's, the number of folds and of pairs ({one_line(error)})"
         ) from None
     numbered = [(number, line) for number, line in enumerate(lines[1:], 2) if line.strip()]
     expected = 2 * folds * per_fold
@@ -93,7 +93,7 @@ def read_bin(file: Path) -> tuple[list[bytes], Pairs]:
         images, same = load_harmless(file)
         contents, same = [_encoded(image) for image in _items(images)], list(map(_flag, _items(same)))
     except Exception as error:  # an unpickler raises anything, given something else
-        why = printable(error)
+        why = one_line(error)
         raise ValueError(f"{file}: not a verification .bin of images and pairs ({why})") from None
     if len(contents) != 2 * len(same) or not same:
         raise ValueError(f"{file}: {len(contents)} images for {len(same)} pairs; expected two each")
@@ -134,4 +134,4 @@ def image_shape(
         with opened(content, MOST_PIXELS) as image:
             return channels or channels_of(image), *(size or image.size[::-1])
     except Exception as error:  # given a hostile file, Pillow raises anything
-        raise ValueError(f"{file}: its first image cannot be read ({printable(error)})") from None
+        raise ValueError(f"{file}: its first image cannot be read ({one_line(error)})") from None

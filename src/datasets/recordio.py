@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .limits import check_file
+from ..foreign import check_file
 from .options import File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_images

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from ..foreign import check_file, one_line
 from ..losses import BadArgument
 from .files import name_some
-from .limits import check_file, printable
 from .parts import NOT_SPLIT, PART_NAMES, ROLES
 
 MOST_BYTES = 2**32
@@ -64,7 +64,7 @@ def read_parquet(file: Path):
     try:
         return pyarrow.parquet.read_table(file)
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{file}: not a Parquet file ({printable(error)})") from None
+        raise ValueError(f"{file}: not a Parquet file ({one_line(error)})") from None
 
 
 def _text_of(file: Path) -> str:
@@ -101,7 +101,7 @@ def _delimited_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:
             else:
                 yield number, dict(zip(header, (field or None for field in fields), strict=True))
     except csv.Error as error:
-        raise ValueError(f"{file}: line {reader.line_num or number}: {printable(error)}") from None
+        raise ValueError(f"{file}: line {reader.line_num or number}: {one_line(error)}") from None
 
 
 def _numbered(reader) -> Iterator[tuple[int, list[str]]]:
@@ -128,7 +128,7 @@ def _json_rows(file: Path, text: str) -> Iterator[tuple[int, dict]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"{file}: line {number} is not JSON ({printable(error)})") from None
+            raise ValueError(f"{file}: line {number} is not JSON ({one_line(error)})") from None
         if not isinstance(row, dict):
             raise ValueError(f'{file}: line {number} is not a JSON object, as {{"path": …}}')
         yield number, row

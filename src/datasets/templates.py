@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .limits import check_file
+from ..foreign import check_file
 from .tables import MOST_BYTES, Table, read_table, text_at
 from .trials import rows_by_name
 

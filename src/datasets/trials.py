@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .limits import check_file, printable
+from ..foreign import check_file, one_line
 
 MOST_BYTES = 2**33
 LABELS = {
@@ -33,7 +33,7 @@ def read_trials(file: Path, known: Collection[str] = ()) -> Trials:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except ValueError as error:
-        raise ValueError(f"{file}: not a text of trials ({printable(error)})") from None
+        raise ValueError(f"{file}: not a text of trials ({one_line(error)})") from None
     columns, numbers = columns_of(file, text)
     if not columns[0]:
         raise ValueError(f"{file}: has no trials")

@@ -14,9 +14,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import AfterValidator
 
+from ..foreign import check_file, one_line
 from ..losses import BadArgument
 from .files import SUFFIXES, composed
-from .limits import check_file, printable
 from .parts import OTHER_PARTS, PART_NAMES, parts_called
 from .samples import Samples, followed_by, source_of_images
 from .slices import MOST_BYTES, Slices
@@ -113,7 +113,7 @@ def read_archive(path: Path, label: str) -> dict[str, tuple[tarfile.TarInfo, str
                     content = archive.extractfile(member).read(MOST_LABEL_BYTES)
                     labels[name] = label_in(path, name, content, key)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        said = str(error) if str(error).startswith(str(path)) else f"{path}: {printable(error)}"
+        said = str(error) if str(error).startswith(str(path)) else f"{path}: {one_line(error)}"
         raise ValueError(said) from None
     for name in (*images, *labels):
         if name not in labels or name not in images:

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import nn
 
 from ..losses import BadArgument
+from ..words import first_line
 
 
 def build_backbone(
@@ -41,7 +42,7 @@ def build_backbone(
         IndexError,
         AssertionError,
     ) as error:  # of a size it was not made for
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise ValueError(f"takes no images {'×'.join(map(str, image_shape))} ({said})") from error
     body.train()
     neck = [nn.Dropout(dropout)] if dropout else []

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from ..config import BadKey, Config
 from ..errors import UserError
 from ..losses import BadArgument
+from ..words import first_line
 
 MOST_LETTERS = 300  # of what a constructor says
 # The keys of arguments that are not called as their group has them.
@@ -31,7 +32,7 @@ def arguments_of(
         key = named.get(error.argument, f"{group}.{error.argument}")
         raise BadKey(key, error.value, error.why) from error
     except ValueError as error:
-        said = (str(error) or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         half = MOST_LETTERS // 2  # what is wrong stands at one end of it
         said = said if len(said) <= MOST_LETTERS else f"{said[:half]} … {said[-half:]}"
         what = f"{group}={config.name(group)}" if config else group

@@ -16,6 +16,7 @@ from ..commands import refuse_existing
 from ..datasets.splits import constants
 from ..durable import written_aside
 from ..errors import UserError
+from ..words import first_line
 from .build import build_model
 from .folder import versions
 from .load import Trained
@@ -121,7 +122,7 @@ def to_onnx(run: Trained, model: nn.Module, batch: Tensor, path: Path):
                 dynamic_shapes=({0: torch.export.Dim("batch")},),
             )
         except Exception as error:  # an unknown operator, or control flow that depends on data
-            why = str(error.__cause__ or error).splitlines()[0]
+            why = first_line(error.__cause__ or error)
             raise UserError(
                 f"--format onnx: torch's exporter cannot take {run.config.name('model')} ({why}); "
                 "--format torchscript may"

@@ -19,7 +19,7 @@ from ..evaluation.geometry import GEOMETRY_METRICS
 from ..evaluation.results import Results
 from ..losses import ModuleLoss
 from ..training import give_memory_back, load_checkpoint
-from ..words import counted
+from ..words import counted, first_line
 from .advice import (
     check_finite,
     counts_of,
@@ -130,7 +130,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
         changed += [] if saved["code"]["sources"] == now.code.sources else ["code"]
         _ = saved["data"], saved["rows"][saved["epoch"] - 1]
     except Exception as error:  # torn, foreign: whatever torch makes of it
-        why = (str(error) or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         log.warning(f"the checkpoint cannot be read ({why}): starting again from the first epoch")
         folder.set_attempt_aside("unreadable")
         return None

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..foreign import plain
 from ..losses import Head
 from ..training import Device, embed, load_checkpoint
+from ..words import first_line
 from .best import run_folder
 from .build import build_device, build_head, build_model
 from .data import read_data
@@ -223,7 +224,7 @@ def check_saved(saved: object) -> None:
         json.dumps(saved["config"])  # tensors would not pass
         saved["config"], saved["classes"] = checked(plain(saved["config"])), plain(saved["classes"])
     except (UserError, TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"its configuration is not a run's: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"its configuration is not a run's: {first_line(error)}") from None
 
 
 def _is_shape(shape: object) -> bool:

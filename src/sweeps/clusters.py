@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ..errors import ENDINGS, UserError, interrupts_held
 from ..foreign import printable
+from ..words import first_line
 from .loop import Ended, PlannedLauncher, ended_in_hydra
 from .plan import Planned
 
@@ -50,7 +51,7 @@ class ClusterLauncher(PlannedLauncher):
                 f"pip install -e '.[sweeper,{self.extra}]'"
             ) from None
         except RuntimeError as error:  # no Slurm here
-            raise UserError(f"hydra/launcher={self.extra}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"hydra/launcher={self.extra}: {first_line(error)}") from None
 
     def start(self, run: Planned) -> None:
         with open_dict(run.composed):
@@ -172,7 +173,7 @@ class SlurmLauncher(ClusterLauncher):
         try:
             result = job.result()
         except Exception as error:  # killed, out of memory, out of time: submitit has several
-            state, what = str(job.state).lower(), str(error).splitlines()[0]
+            state, what = str(job.state).lower(), first_line(error)
             why = f"job {job.job_id} ended ({state}): {what}; see {job.paths.stderr}"
             return Ended(run, why, died=True)
         return ended_in_hydra(run, result)
@@ -230,7 +231,7 @@ class RayLauncher(ClusterLauncher):
         try:
             return ended_in_hydra(run, self.ray.get(task))
         except self.ray.exceptions.RayError as error:
-            why = "its Ray task was lost: " + str(error).splitlines()[0]
+            why = "its Ray task was lost: " + first_line(error)
             return Ended(run, why, died=True)
 
     def cancel(self, task) -> None:

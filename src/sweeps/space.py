@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 
 from ..errors import UserError
+from ..words import first_line
 from .grid import alternatives, common, range_values
 
 if TYPE_CHECKING:  # importing it takes most of a second, which only a search should pay
@@ -61,7 +62,7 @@ class Space:
                 try:
                     suggested(optuna.create_study().ask(), override, "")
                 except ValueError as error:
-                    raise UserError(f"{override.input_line}: {str(error).splitlines()[0]}") from None
+                    raise UserError(f"{override.input_line}: {first_line(error)}") from None
 
     def as_text(self) -> dict[str, list[str]]:
         return {label: [override.input_line for override in line] for label, line in self.lines.items()}

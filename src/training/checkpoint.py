@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from ..durable import written_aside
-from ..foreign import size_of
+from ..foreign import regular_file
 
 
 def save_checkpoint(path: Path, **state) -> None:
@@ -21,7 +21,7 @@ def save_checkpoint(path: Path, **state) -> None:
 def load_checkpoint(path: Path) -> dict:
     """What `save_checkpoint` wrote, on the CPU. Raises ValueError for a file that is torn, that holds
     anything but tensors and plain values, or that would take more memory than it has bytes."""
-    size = size_of(path)
+    size = regular_file(path)
     try:
         with zipfile.ZipFile(path) as archive:
             held = sum(member.file_size for member in archive.infolist())
