@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from src.analysis.advice import setting_to_use
 from src.analysis.ranking import Comparison, rank_runs
 from src.analysis.read import read_runs
 from src.analysis.wording import answer_sentences
@@ -149,7 +148,7 @@ def answer(comparison: Comparison) -> str:
 
 def result(comparison: Comparison, loss: str | None = None) -> str:
     """The mean test result of the setting to use, or of a loss, and how far it may be off."""
-    setting = comparison.by_loss[loss][0] if loss else setting_to_use(comparison, comparison.facts)
+    setting = comparison.by_loss[loss][0] if loss else comparison.best
     own = setting.test
     if own.low is None:
         return f"{100 * own.mean:.1f}"

@@ -30,24 +30,18 @@ class Advice:
     command: str | None = None
 
 
-def advise(comparison, facts) -> list[Advice]:
+def advise(comparison) -> list[Advice]:
     """Return the next steps, the most useful first."""
     found = [
         *collapsed(comparison),
-        *far_below_softmax(comparison, facts),
-        *of_the_runs(comparison, facts),
-        *at_an_edge(comparison, facts),
-        *saturated(comparison, facts),
-        *few_repeats(comparison, facts),
+        *far_below_softmax(comparison),
+        *of_the_runs(comparison),
+        *at_an_edge(comparison),
+        *saturated(comparison),
+        *few_repeats(comparison),
     ]
     order = ("collapsed", "far_below_softmax", "still_improving", "edge", "few_steps", "saturated")
     return sorted(found, key=lambda a: order.index(a.cause) if a.cause in order else len(order))
-
-
-def setting_to_use(comparison, facts) -> Setting:
-    """Return the setting that the answer names, or the first on the validation split."""
-    named = facts.which_setting and facts.which_setting.setting
-    return next((s for s in comparison.candidates if s.label == named), comparison.candidates[0])
 
 
 def again(setting: Setting, changes: dict[str, str], folder: str | None = None) -> str:
@@ -77,11 +71,12 @@ def collapsed(comparison) -> list[Advice]:
     return [Advice("collapsed", because, again(worst, gentler(worst.runs[0].config)))]
 
 
-def far_below_softmax(comparison, facts) -> list[Advice]:
+def far_below_softmax(comparison) -> list[Advice]:
     """Advise on a loss that is far below softmax at a scale far above what its classes need."""
-    if not facts.which_loss or "softmax" not in comparison.by_loss:
+    which = comparison.facts.which_loss
+    if not which or "softmax" not in comparison.by_loss:
         return []
-    results = {result.loss: result.mean for result in facts.which_loss.losses}
+    results = {result.loss: result.mean for result in which.losses}
     sign, base = comparison.sign, results["softmax"]
     found = []
     for loss, own in comparison.by_loss.items():
@@ -100,11 +95,11 @@ def far_below_softmax(comparison, facts) -> list[Advice]:
     return found[:1]
 
 
-def of_the_runs(comparison, facts) -> list[Advice]:
+def of_the_runs(comparison) -> list[Advice]:
     """Advise on what most runs of the setting to use have wrong, unless their metric is saturated."""
-    if facts.undecided and facts.undecided.why == "saturated":
+    undecided, best = comparison.facts.undecided, comparison.best
+    if undecided and undecided.why == "saturated":
         return []
-    best = setting_to_use(comparison, facts)
     seen: dict[str, list[Cause]] = {}
     for run in best.runs:
         for cause in causes_of(run, comparison.metric):
@@ -124,15 +119,15 @@ def causes_of(run: RunRecord, metric: str) -> list[Cause]:
     return causes(run.config, rows, run.counts, run.summary.collapse, metric)
 
 
-def at_an_edge(comparison, facts) -> list[Advice]:
+def at_an_edge(comparison) -> list[Advice]:
     """Advise to look further where the setting to use has the lowest or highest value tried of a key."""
-    best = setting_to_use(comparison, facts)
-    if facts.undecided:
+    best = comparison.best
+    if comparison.facts.undecided:
         return []
     found = []
     for key, name in EDGES.items():
-        tried = sorted({v for s in comparison.by_loss[best.loss] if (v := value_of(s, key)) is not None})
-        own = value_of(best, key)
+        tried = sorted({number_of(setting, key) for setting in comparison.by_loss[best.loss]} - {None})
+        own = number_of(best, key)
         if len(tried) < 2 or own not in (tried[0], tried[-1]):
             continue
         lowest = own == tried[0]
@@ -149,10 +144,10 @@ def at_an_edge(comparison, facts) -> list[Advice]:
     return found[:1]
 
 
-def value_of(setting: Setting, key: str) -> float | None:
-    group, _, name = key.partition(".")
-    value = getattr(getattr(setting.runs[0].config, group), name)
-    return float(value) if isinstance(value, int | float) else None
+def number_of(setting: Setting, key: str) -> float | None:
+    """The value of a key, if it is one number."""
+    value = setting.value(key)
+    return None if isinstance(value, list) else value
 
 
 def next_value(tried: list[float], lowest: bool, linear: bool) -> float | None:
@@ -165,8 +160,9 @@ def next_value(tried: list[float], lowest: bool, linear: bool) -> float | None:
     return end * end / before if end > 0 and before > 0 else None
 
 
-def saturated(comparison, facts) -> list[Advice]:
+def saturated(comparison) -> list[Advice]:
     """Advise on another metric, or folds, where the metric cannot tell the settings apart."""
+    facts = comparison.facts
     if not facts.undecided or facts.undecided.why == "collapsed":
         return []
     folder = os.path.relpath(comparison.settings[0].runs[0].folder.parent)
@@ -182,12 +178,13 @@ def saturated(comparison, facts) -> list[Advice]:
     return [Advice("saturated", f"{because}; five folds test every image once", line)]
 
 
-def few_repeats(comparison, facts) -> list[Advice]:
+def few_repeats(comparison) -> list[Advice]:
     """Advise how many seeds could tell the first loss from the next."""
+    facts = comparison.facts
     which = facts.which_loss
     if facts.undecided or facts.folds or len(comparison.candidates) < 2:
         return []
-    best, seeds = setting_to_use(comparison, facts), facts.repeats
+    best, seeds = comparison.best, facts.repeats
     if which and which.differences and all(gap.separable for gap in which.differences):
         return []
     detectable = which.smallest_detectable if which else facts.which_setting.smallest_detectable

@@ -92,10 +92,9 @@ def compare_runs(comparison: Comparison, out: Path) -> Comparison:
 
 def publish_report(comparison: Comparison, logger: Logger, group: str) -> None:
     """Make a W&B Report of a comparison, and print its address."""
-    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
     title = f"{comparison.best.loss} and others: {group}"
     answer = answer_sentences(comparison)
-    report = tracking.report(logger, group, title, answer, comparison.metric, keys)
+    report = tracking.report(logger, group, title, answer, comparison.metric, comparison.keys)
     print(tracking.publish(report, comparison.folder / "wandb_report.json"))
 
 

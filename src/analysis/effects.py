@@ -66,10 +66,7 @@ def effects(comparison) -> list[Effect]:
 
 def level_of(setting: Setting, factor: str) -> Hashable:
     """Return a setting's value of a factor, or None."""
-    config = setting.runs[0].config
-    if factor == "optimizer.lr":
-        return config.optimizer.lr
-    value = getattr(config, factor).value
+    value = setting.value(factor if "." in factor else f"{factor}.value")
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import trim_mean
 
 from ..errors import UserError
-from .advice import Advice, advise
+from .advice import Advice
 from .effects import Effect, effects
 from .people import with_other_classes
 from .phrases import clipped
@@ -58,6 +58,13 @@ class LossDifference:
         both = seeds.separable and (classes is None or classes.separable)
         more = (classes.low, classes.high) if classes else (None, None)
         return cls(loss, seeds.estimate, seeds.low, seeds.high, both, *more, seeds.separable)
+
+
+def widest(found: LossDifference | Difference) -> tuple[float | None, float | None]:
+    """Return the interval for other seeds and other classes, if it is known, else for other seeds."""
+    if isinstance(found, LossDifference) and found.classes_low is not None:
+        return found.classes_low, found.classes_high
+    return found.low, found.high
 
 
 @dataclass
@@ -124,7 +131,7 @@ def effects_to_show(facts: Facts) -> list[Effect]:
 
 
 def find_facts(comparison, baseline: str | None = None, detect: float | None = None) -> Facts:
-    """The facts of a comparison. Raises UserError for an unknown baseline."""
+    """The facts of a comparison, but for advice. Raises UserError for an unknown baseline."""
     best, candidates, metric = comparison.settings[0], comparison.candidates, comparison.metric
     folds = bool(best.folds)
     facts = Facts(metric, len(best.folds) if folds else len(best.seeds), folds, detect=detect)
@@ -140,11 +147,10 @@ def find_facts(comparison, baseline: str | None = None, detect: float | None = N
     if comparison.pixels:
         facts.pixels = comparison.pixels[0].test.mean
         if facts.which_setting:
-            ends = signed_ends(comparison, facts.which_setting)
+            ends = ends_by_rank(comparison, facts.which_setting)
             if ends:
                 facts.beats_pixels = min(ends) > comparison.sign * facts.pixels
                 facts.loses_to_pixels = max(ends) < comparison.sign * facts.pixels
-    facts.advice = advise(comparison, facts)
     return facts
 
 
@@ -268,7 +274,7 @@ def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     )
 
 
-def signed_ends(comparison, chosen: WhichSetting) -> tuple[float, float] | None:
+def ends_by_rank(comparison, chosen: WhichSetting) -> tuple[float, float] | None:
     """The ends of the interval of the setting to use, larger is better; None if it has none."""
     if chosen.low is None:
         return None

@@ -12,9 +12,10 @@ from .. import plots
 from ..evaluation import Metric, metric_named
 from ..foreign import array_shape, read_arrays
 from ..run.folder import RunFolder
-from .facts import effects_to_show
+from .facts import effects_to_show, widest
 from .phrases import INTERVAL
-from .ranking import Comparison, Setting
+from .ranking import Comparison
+from .settings import Setting, by_loss
 from .shared import split_shared
 from .statistics import Interval
 
@@ -153,8 +154,7 @@ def losses_figure(comparison: Comparison) -> Figure:
     which, metric = comparison.facts.which_loss, metric_named(comparison.metric)
     rows = []
     for gap in which.differences:
-        ends = (gap.low, gap.high) if gap.classes_low is None else (gap.classes_low, gap.classes_high)
-        rows.append((gap.loss, gap.estimate, *ends, gap.separable))
+        rows.append((gap.loss, gap.estimate, *widest(gap), gap.separable))
     return plots.plot_differences(
         scaled(rows, metric), f"{which.leader} minus the loss, {difference_unit(metric)}"
     )
@@ -189,11 +189,8 @@ def difference_unit(metric: Metric) -> str:
 
 def margin_figures(comparison: Comparison) -> dict[str, Captioned]:
     """The metric against the margin, and over margin and scale, where several were tried."""
-    by_loss: dict[str, list[Setting]] = {}
-    for setting in comparison.settings:
-        by_loss.setdefault(setting.loss, []).append(setting)
     lines, without_margin, grids = {}, {}, {}
-    for loss, own in by_loss.items():
+    for loss, own in by_loss(comparison.settings).items():
         margins = {margin_of(setting) for setting in own}
         if None in margins:
             without_margin[loss] = drawn_interval(comparison.metric, own[0].test)
@@ -204,7 +201,7 @@ def margin_figures(comparison: Comparison) -> dict[str, Captioned]:
                 row = (margin_of(setting), *drawn_interval(comparison.metric, setting.test))
                 best_at.setdefault(margin_of(setting), row)
             lines[loss] = np.array(sorted(best_at.values()))
-        scales = {scale_of(setting) for setting in own} - {None}
+        scales = {setting.value("scale.value") for setting in own} - {None}
         if len(margins) > 1 and len(scales) > 1:
             grids[loss] = margin_scale_grid(comparison.metric, own, sorted(margins), sorted(scales))
     metric, label, figures = metric_named(comparison.metric), axis_label(comparison.metric), {}
@@ -225,8 +222,9 @@ def margin_scale_grid(
     """Margins, scales, and the mean at each pair of them (scales, margins), nan where none was tried."""
     grid = np.full((len(scales), len(margins)), np.nan)
     for setting in reversed(settings):  # the best of several stays
-        if scale_of(setting) is not None:
-            place = scales.index(scale_of(setting)), margins.index(margin_of(setting))
+        scale = setting.value("scale.value")
+        if scale is not None:
+            place = scales.index(scale), margins.index(margin_of(setting))
             grid[place] = setting.test.mean * metric_named(metric).display_factor
     return margins, scales, grid
 
@@ -238,7 +236,7 @@ def losses_by_rate(
     rate (L, R), nan where none was tried, and the rate of each loss that is chosen of all; None if only
     one rate was tried. Of a search's many rates, those that are close share a column."""
     trained = [setting for setting in comparison.settings if setting.loss != "pixels"]
-    rates = {setting.key: rate_of(setting) for setting in trained if rate_of(setting) is not None}
+    rates = {setting.key: setting.value("optimizer.lr") for setting in trained}
     if len(set(rates.values())) < 2:
         return None
     columns, place = rate_columns(sorted(set(rates.values())))
@@ -319,21 +317,10 @@ def drawn_interval(metric: str, found: Interval) -> tuple[float, float, float]:
 
 def margin_of(setting: Setting) -> float | None:
     """The margin as one number: of several, the second, which `combined` adds to the angle."""
-    value = setting.runs[0].config.margin.value
+    value = setting.value("margin.value")
     if isinstance(value, list):
-        value = value[1] if len(value) > 1 else None
-    return None if value is None or isinstance(value, str) else float(value)
-
-
-def scale_of(setting: Setting) -> float | None:
-    value = setting.runs[0].config.scale.value
-    return float(value) if isinstance(value, int | float) else None
-
-
-def rate_of(setting: Setting) -> float | None:
-    """The learning rate, if there is a positive one."""
-    value = setting.runs[0].config.optimizer.lr
-    return float(value) if isinstance(value, int | float) and value > 0 else None
+        return value[1] if len(value) > 1 else None
+    return value
 
 
 def angle_range(setting: Setting, which: str) -> list[float]:

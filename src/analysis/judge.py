@@ -7,7 +7,7 @@ Both take the same classes for both encoders (see people.py)."""
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from math import isfinite, sqrt
 from pathlib import Path
 from typing import NamedTuple
@@ -43,7 +43,7 @@ from ..evaluation.weighted import pair_metrics_left_out
 from ..losses import BadArgument
 from ..words import counted
 from .people import by_metric, jackknife_variance, weights_of_classes
-from .phrases import INTERVAL, interval_text, number
+from .phrases import INTERVAL, difference_text, interval_text, number, signed_ends
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 
 HEADLINE = "map_at_r"
@@ -392,7 +392,7 @@ def sentence(found: Judgement) -> str:
             f"{ahead} is ahead of {behind} by {size} of {label}; too few classes to say how sure that is"
         )
     between = f"{names[1]} − {names[0]}"
-    ends = " to ".join(number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
+    ends = " to ".join(signed_ends(metric, gap.low, gap.high))
     if gap.separable:
         said = f"{ahead} is better than {behind}, by {size} of {label}"
         return f"{said} ({between}: {ends} points for other classes)"
@@ -412,7 +412,7 @@ def show(found: Judgement) -> None:
         cells = [number(metric, found.metrics[name][metric]) for name in names]
         if len(names) == 2:
             gap = found.differences.get(metric)
-            cells.append(difference_cell(metric, gap) if gap else "")
+            cells.append(difference_text(metric, *astuple(gap)) if gap else "")
         else:
             own = found.intervals[names[0]].get(metric)
             cells.append(interval_text(metric, own.low, own.high) if own else "")
@@ -442,11 +442,3 @@ def draw(found: Judgement, path: Path) -> None:
     curves = {name: curve._asdict() for name, curve in found.curves.items()}
     title = f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}"
     save(plot_det(curves, *AXES[found.judged], title), path)
-
-
-def difference_cell(metric: str, gap: Difference) -> str:
-    text = number(metric, gap.estimate, signed=True)
-    if gap.low is not None:
-        low, high = (number(metric, end, signed=True).split()[0] for end in (gap.low, gap.high))
-        text += f" ({low} … {high})" + " *" * gap.separable
-    return text

@@ -29,10 +29,9 @@ def runs_table(comparison: Comparison, commands: list[str]) -> dict:
     """`columns` by name, and a row a run: its `cells`, each a value or a [value, text], and what opens
     below it. A key that all runs have in common has no column."""
     flat = [shown_values(run.config) for run in comparison.runs]
-    keys = dict.fromkeys(key for setting in comparison.settings for key in setting.differs)
     keys = [
         key
-        for key in (keys | dict.fromkeys(comparison.also_differ))
+        for key in dict.fromkeys([*comparison.keys, *comparison.also_differ])
         if key != "dataset.fold" and len({str(values.get(key)) for values in flat}) > 1
     ]
     addresses = any((run.summary and run.summary.wandb_url) for run in comparison.runs)

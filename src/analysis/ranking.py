@@ -10,10 +10,12 @@ from ..config import computed
 from ..datasets.files import name_some
 from ..errors import UserError
 from ..evaluation import METRICS, metric_named, metrics_among
+from .advice import advise
 from .facts import Facts, find_facts
 from .read import RunRecord
 from .settings import (
     Setting,
+    by_loss,
     contenders,
     family_of,
     group_by_setting,
@@ -50,10 +52,12 @@ class Comparison:
     @property
     def by_loss(self) -> dict[str, list[Setting]]:
         """The settings of each loss, the best first."""
-        found: dict[str, list[Setting]] = {}
-        for setting in self.candidates:
-            found.setdefault(setting.loss, []).append(setting)
-        return found
+        return by_loss(self.candidates)
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that set the settings apart."""
+        return list(dict.fromkeys(key for setting in self.settings for key in setting.differs))
 
     @property
     def winner(self) -> Setting | None:
@@ -115,10 +119,7 @@ def rank_runs(
         for setting in group:
             setting.chosen = float(np.mean(by_fold(setting.validation(metric))))
             setting.test = family.interval(setting.label)
-    by_loss: dict[str, list[Setting]] = {}
-    for setting in settings:
-        by_loss.setdefault(setting.loss, []).append(setting)
-    racing = [setting for own in by_loss.values() for setting in contenders(own)]
+    racing = [setting for own in by_loss(settings).values() for setting in contenders(own)]
     # Equal ones stay in the order of their folders: what the test split says must not choose.
     settings.sort(key=lambda s: (s in pixels, s not in racing, -sign * s.chosen))
     trained = [setting for setting in settings if setting not in pixels]
@@ -132,6 +133,7 @@ def rank_runs(
         pixels,
     )
     found.facts = find_facts(found, baseline, detect)
+    found.facts.advice = advise(found)
     return found
 
 

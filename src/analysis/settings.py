@@ -1,8 +1,10 @@
 """Runs grouped into settings, and what sets these apart, for a reader."""
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..config import Config
 from ..config.identity import PLACES, normalised
@@ -58,6 +60,11 @@ class Setting:
         except (KeyError, ZeroDivisionError):  # of k folds one is tested
             return 1 / max(1, (self.runs[0].config.dataset.folds or 2) - 1)
 
+    def value(self, key: str) -> Any:
+        """The value of a key, as of `margin.value`."""
+        group, _, name = key.partition(".")
+        return getattr(getattr(self.runs[0].config, group), name)
+
     def values(self, metric: str) -> dict[Repeat, float]:
         """The metric on the test split, by seed and fold."""
         return {run.repeat: run.metrics[metric] for run in self.runs}
@@ -104,6 +111,14 @@ def group_by_setting(runs: list[RunRecord]) -> list[Setting]:
             for number, setting in enumerate(alike[1:], 2):
                 setting.label += f" #{number}"
     return settings
+
+
+def by_loss(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
+    """The settings of each loss, in their order."""
+    found: dict[str, list[Setting]] = {}
+    for setting in settings:
+        found.setdefault(setting.loss, []).append(setting)
+    return found
 
 
 def contenders(own: list[Setting]) -> list[Setting]:

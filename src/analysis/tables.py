@@ -4,7 +4,8 @@ from pathlib import Path
 
 from ..durable import TEXT, write_csv, write_text
 from ..evaluation import metric_named, metrics_among
-from .phrases import INTERVAL, clipped, interval_text, number
+from .facts import widest
+from .phrases import INTERVAL, clipped, difference_text, interval_text, number
 from .ranking import Comparison
 from .settings import Setting, shown_values
 from .statistics import Interval
@@ -12,7 +13,7 @@ from .statistics import Interval
 
 def write_tables(comparison: Comparison, out: Path) -> None:
     """`results.csv`, a row a run; `summary.csv`, a row a setting; and `facts.json`, the answer."""
-    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    keys = comparison.keys
     of_run = {run.folder: setting for setting in comparison.settings for run in setting.runs}
     had = metrics_among(name for run in comparison.runs for name in run.metrics or ())
     validated = [f"validation_{name}" for name in had]
@@ -34,7 +35,7 @@ def write_tables(comparison: Comparison, out: Path) -> None:
 def settings_rows(comparison: Comparison) -> list[list]:
     """A row a setting, from the best down, after a header. `no_worse` tells of the settings of the loss
     to use whether they are as good as the one to use, as far as the runs tell."""
-    keys = list(dict.fromkeys(key for setting in comparison.settings for key in setting.differs))
+    keys = comparison.keys
     chosen = f"{comparison.chosen_on.split()[0]}_mean"
     header = ["rank", "setting", *keys, "metric", "seeds", "folds", chosen]
     header += [*Interval._fields, "no_worse"]
@@ -61,22 +62,11 @@ def loss_rows(comparison: Comparison) -> list[list[str]]:
         ends = interval_text(metric, result.low, result.high)
         lost = f" ({result.collapsed} of {result.runs} runs collapsed)" * bool(result.collapsed)
         row = [result.loss + lost, f"{result.settings}", f"{result.repeats}"]
-        row += [number(metric, result.mean), ends, difference_text(metric, gaps.get(result.loss))]
+        gap = gaps.get(result.loss)
+        row += [number(metric, result.mean), ends]
+        row += [difference_text(metric, gap.estimate, *widest(gap), gap.separable) if gap else ""]
         rows.append(row)
     return rows
-
-
-def difference_text(metric: str, gap) -> str:
-    """A difference with its interval, the wider one where other classes are known; a star where it is
-    separable from 0."""
-    if gap is None:
-        return ""
-    text = number(metric, gap.estimate, signed=True)
-    low, high = (gap.low, gap.high) if gap.classes_low is None else (gap.classes_low, gap.classes_high)
-    if low is not None:
-        low, high = (number(metric, end, signed=True).split()[0] for end in (low, high))
-        text += f" ({low}\u00a0…\u00a0{high})"
-    return text + "\u00a0*" * gap.separable
 
 
 def ranking_header(comparison: Comparison) -> list[str]:

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from ..evaluation import metric_named
 from ..words import counted
-from .facts import Facts, LossDifference, effects_to_show
+from .facts import Facts, LossDifference, effects_to_show, widest
 from .notes import notes
 from .phrases import enumerate_labels, number
 from .ranking import Comparison
@@ -104,13 +104,6 @@ def filters(comparison: Comparison) -> dict[str, Callable]:
         "uneven": lambda gaps: [found for found in gaps if found.uneven],
         "rivals": lambda gaps: [found for found in gaps if not found.separable],
     }
-
-
-def widest(found: LossDifference | Difference) -> tuple[float | None, float | None]:
-    """Return the interval for other seeds and other classes, if it is known, else for other seeds."""
-    if isinstance(found, LossDifference) and found.classes_low is not None:
-        return found.classes_low, found.classes_high
-    return found.low, found.high
 
 
 def repeats(facts: Facts) -> str:
