@@ -32,13 +32,9 @@ from ..evaluation import (
     score_pairs,
     verification,
 )
-from ..evaluation.identification import (
-    FALSE_POSITIVES,
-    Probes,
-    identification,
-    identified_at,
-)
+from ..evaluation.identification import Probes, identification
 from ..evaluation.retrieval import RANKS
+from ..evaluation.verification import FALSE_ACCEPTS, true_accepts
 from ..evaluation.weighted import pair_metrics_left_out
 from ..losses import BadArgument
 from ..words import counted
@@ -311,43 +307,42 @@ def identified(found: Side, retrieved: Retrieval, labels: Tensor, queries: Tenso
         return found
     fpir, reached = probes.rates()
     found.metrics = found.metrics | identification(fpir, reached, rates)
-    found.thresholds = [threshold_of_probes(cosines, enrolled, right, rate) for rate in rates]
-    shares = np.geomspace(FALSE_POSITIVES / (~enrolled).sum(), 1, CURVE_POINTS)
+    found.thresholds = [threshold_at(rate, cosines, enrolled, right) for rate in rates]
+    shares = np.geomspace(FALSE_ACCEPTS / (~enrolled).sum(), 1, CURVE_POINTS)
     draws, bands, passing = [], [], []
     for weights in weights_of_classes(labels[queries].numpy()):
         if not weights[enrolled].any() or not weights[~enrolled].any():
             continue
         both = probes.rates(weights)
         draws.append(identification(*both, rates))
-        bands.append(identified_at(*both, shares))
+        bands.append(true_accepts(*both, shares))
         above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
     found.draws = by_metric(draws)
     if found.draws:
-        highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
-        found.thresholds = [
-            one._replace(far_elsewhere=float(high))
-            for one, high in zip(found.thresholds, highest, strict=True)
-        ]
+        found.thresholds = for_new_classes(found.thresholds, passing)
     band = np.array(bands) if found.draws else None
-    found.curve = Curve.of(shares, identified_at(fpir, reached, shares), band)
+    found.curve = Curve.of(shares, true_accepts(fpir, reached, shares), band)
     return found
 
 
-def threshold_of_probes(
-    cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray, rate: str
-) -> Threshold:
-    """The lowest threshold above which at most the share `rate` of unenrolled probes lies."""
-    cut = cut_at(cosines[~enrolled], rate)
-    above = cosines > cut
-    share = float((above & right)[enrolled].mean())
-    return Threshold(rate, cut, float(above[~enrolled].mean()), share)
+def threshold_at(rate: str, scores: np.ndarray, known: np.ndarray, right: np.ndarray) -> Threshold:
+    """The lowest threshold that at most the share `rate` of the scores (n,) of different pairs, or of
+    unenrolled probes, is above; the others are `known` (n,), of which those that are `right` (n,) count."""
+    falling = np.sort(scores[~known])[::-1]
+    cut = float(falling[min(int(float(rate) * len(falling) + 1e-9), len(falling) - 1)])
+    above = scores > cut
+    return Threshold(rate, cut, float(above[~known].mean()), float((above & right)[known].mean()))
 
 
-def cut_at(scores: np.ndarray, rate: str) -> float:
-    """The lowest score (n,) above which at most the share `rate` of the scores lies."""
-    falling = np.sort(scores)[::-1]
-    return float(falling[min(int(float(rate) * len(falling) + 1e-9), len(falling) - 1)])
+def for_new_classes(thresholds: list[Threshold], passing: list[list[float]]) -> list[Threshold]:
+    """Thresholds with the false accept rate that is exceeded for few other classes; `passing` are the
+    rates at each threshold, for many draws of classes."""
+    if not thresholds:
+        return []
+    highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
+    both = zip(thresholds, highest, strict=True)
+    return [one._replace(far_elsewhere=float(high)) for one, high in both]
 
 
 def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:

@@ -15,23 +15,22 @@ from ..datasets.trials import check_agreement, read_trials, rows_of_trials
 from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
-from ..evaluation.verification import FARS, LOWER_FARS, roc
-from ..evaluation.weighted import WeightedPairs, metrics_of_rates, true_accepts
+from ..evaluation.verification import FARS, LOWER_FARS, roc, true_accepts
+from ..evaluation.weighted import WeightedPairs, metrics_of_rates
 from .judge import (
     CURVE_POINTS,
     Curve,
     Given,
     Judgement,
     Side,
-    Threshold,
-    cut_at,
+    for_new_classes,
     judgement,
     names_of,
     read,
     read_all,
+    threshold_at,
 )
 from .people import by_metric, weights_of_draws
-from .statistics import CONFIDENCE
 
 RATES = (*FARS, *LOWER_FARS)
 FEWEST_CALIBRATED = 40  # trials of either kind: each half of them calibrates the other
@@ -151,11 +150,12 @@ def judged(
     metrics = verification(scores, options.rates) | costs(scores, options.prior)
     rates = tuple(rate for rate in options.rates if f"tar_at_far_{rate}" in metrics)
     pairs, draws, bands = WeightedPairs(scores), [], []
-    thresholds = [threshold_at(scores, rate) for rate in rates]
-    passing = [~scores.same.numpy() & (scores.cosines.numpy() > one.score) for one in thresholds]
+    own, values = same.numpy(), scores.cosines.numpy()
+    thresholds = [threshold_at(rate, values, own, own) for rate in rates]
+    passing = [~own & (values > one.score) for one in thresholds]
     rows = [np.flatnonzero(mask) for mask in passing]
     shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, CURVE_POINTS).clip(max=1)
-    false, accepted = (~same.numpy()).astype(float), []
+    false, accepted = (~own).astype(float), []
     for weights in weights_of_draws(*classes):
         both = pairs.rates(weights)
         draws.append(metrics_of_rates(*both, rates, options.prior))
@@ -163,12 +163,8 @@ def judged(
         total = weights @ false
         accepted.append([weights[those].sum() / total for those in rows])
     known = by_metric(draws)
-    if known and thresholds:
-        highest = np.quantile(np.array(accepted), CONFIDENCE, axis=0)
-        thresholds = [
-            one._replace(far_elsewhere=float(high))
-            for one, high in zip(thresholds, highest, strict=True)
-        ]
+    if known:
+        thresholds = for_new_classes(thresholds, accepted)
     far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
     curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands) if known else None)
     return Side(name, metrics, draws=known, thresholds=thresholds, curve=curve)
@@ -181,11 +177,3 @@ def costs(scores: PairScores, prior: float) -> dict[str, float]:
         return found
     ratios = cross_calibrated(scores.cosines.double().numpy(), same)
     return found | {"actual_dcf": actual_dcf(ratios, same, prior), "cllr": cllr(ratios, same)}
-
-
-def threshold_at(scores: PairScores, rate: str) -> Threshold:
-    """The lowest threshold above which at most the share `rate` of different pairs lies."""
-    cut = cut_at(scores.cosines[~scores.same].numpy(), rate)
-    above = scores.cosines.numpy() > cut
-    same = scores.same.numpy()
-    return Threshold(rate, cut, float(above[~same].mean()), float(above[same].mean()))

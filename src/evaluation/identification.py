@@ -8,12 +8,12 @@ ISO/IEC 19795-1 and NIST's face recognition tests."""
 import numpy as np
 
 from .metrics import Metric, by_name
+from .verification import FALSE_ACCEPTS, true_accepts
 
 FPIRS = ("1e-1", "1e-2", "1e-3")
 IDENTIFICATION_METRICS = by_name(
     *(Metric.share(f"fnir_at_fpir_{rate}", "queries", higher_is_better=False) for rate in FPIRS)
 )
-FALSE_POSITIVES = 10  # with fewer, a rate of them is not measured
 
 
 class Probes:
@@ -29,7 +29,7 @@ class Probes:
     def supported(self) -> tuple[str, ...]:
         """Return those of FPIRS for which there are enough unenrolled probes."""
         unenrolled = int((~self.enrolled).sum())
-        return tuple(r for r in FPIRS if float(r) * unenrolled >= FALSE_POSITIVES - 1e-9)
+        return tuple(r for r in FPIRS if float(r) * unenrolled >= FALSE_ACCEPTS - 1e-9)
 
     def rates(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return FPIR and 1 − FNIR (K,) over falling thresholds, each probe (P,) with its weight."""
@@ -40,13 +40,8 @@ class Probes:
         return np.concatenate([[0.0], fpir]), np.concatenate([[0.0], identified])
 
 
-def identified_at(fpir: np.ndarray, identified: np.ndarray, rate: float | np.ndarray) -> np.ndarray:
-    """Return 1 − FNIR at the lowest threshold whose FPIR is at most `rate`."""
-    return identified[np.searchsorted(fpir, rate + 1e-12, "right") - 1]
-
-
 def identification(fpir: np.ndarray, identified: np.ndarray, rates: tuple[str, ...]) -> dict[str, float]:
     """Return `fnir_at_fpir_<rate>` for each of some rates."""
     return {
-        f"fnir_at_fpir_{rate}": float(1 - identified_at(fpir, identified, float(rate))) for rate in rates
+        f"fnir_at_fpir_{rate}": float(1 - true_accepts(fpir, identified, float(rate))) for rate in rates
     }

@@ -19,7 +19,7 @@ VERIFICATION_METRICS = by_name(
 )
 RARE_METRICS = by_name(*(Metric.share(f"tar_at_far_{far}", "same_pairs") for far in LOWER_FARS))
 FOLDS = 10
-FALSE_ACCEPTS = 10  # with fewer, a false accept rate is not measured
+FALSE_ACCEPTS = 10  # with fewer, a rate of them is not measured
 LFW_PAIRS = 3000  # same pairs, and as many different ones, in LFW's protocol
 MATRIX = 2**24  # cosines, 64 MiB: up to this many, all are computed in one product
 BINS, CURVE_POINTS = 90, 2000  # in figures
@@ -152,6 +152,11 @@ def roc(cosines: Tensor, same: Tensor) -> Roc:
     different = (accepted - correct) / (len(same) - len(of_same))
     curve = (np.concatenate([[0.0], rates]) for rates in (different, correct / len(of_same)))
     return Roc(*map(torch.from_numpy, curve))
+
+
+def true_accepts(far: np.ndarray, tar: np.ndarray, at: float | np.ndarray) -> np.ndarray:
+    """Return the largest of true accept rates (K,) whose false accept rates (K,) are at most `at`."""
+    return tar[np.searchsorted(far, at + 1e-12, "right") - 1]
 
 
 def lowest_far(different: int) -> float:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from .detection import min_dcf
 from .retrieval import dealt_into_groups
-from .verification import FARS, PairScores, equal_error_rate
+from .verification import FARS, PairScores, equal_error_rate, true_accepts
 
 THRESHOLDS = 2**14
 
@@ -34,11 +34,6 @@ class WeightedPairs:
         far, tar = (np.concatenate([[0.0], accepted / accepted[-1]]) for accepted in sums)
         return far, tar
 
-    def metrics(self, weights: np.ndarray) -> dict[str, float]:
-        """AUC, EER and true accept rates, each pair (P,) with its weight; as `verification` has them
-        where all weights are 1."""
-        return metrics_of_rates(*self.rates(weights))
-
 
 def metrics_of_rates(
     far: np.ndarray, tar: np.ndarray, rates: tuple[str, ...] = FARS, prior: float | None = None
@@ -51,11 +46,6 @@ def metrics_of_rates(
     if prior is not None:
         found["min_dcf"] = min_dcf(far, tar, prior)
     return found
-
-
-def true_accepts(far: np.ndarray, tar: np.ndarray, at: float | np.ndarray) -> np.ndarray:
-    """The largest true accept rates at false accept rates of at most `at`."""
-    return tar[np.searchsorted(far, at + 1e-12, "right") - 1]
 
 
 def pair_metrics_left_out(

@@ -14,7 +14,7 @@ from src.analysis.statistics import t_quantile
 from src.errors import UserError
 from src.evaluation import PairScores, retrieval, sample_pairs, score_pairs, verification
 from src.evaluation.retrieval import dealt_into_groups
-from src.evaluation.weighted import WeightedPairs, pair_metrics_left_out
+from src.evaluation.weighted import WeightedPairs, metrics_of_rates, pair_metrics_left_out
 
 RNG = np.random.default_rng(0)
 
@@ -150,12 +150,16 @@ def pairs_of(rng, classes: int, dimension: int = 4):
     return score_pairs(torch.from_numpy(x), *drawn), *drawn[:2], torch.from_numpy(labels)
 
 
+def unweighted(scores: PairScores) -> dict[str, float]:
+    return metrics_of_rates(*WeightedPairs(scores).rates(np.ones(len(scores.same))))
+
+
 @pytest.mark.parametrize(("thresholds", "error"), [(2**20, 1e-9), (2**12, 1e-4)])
 def test_pairs_that_count_alike_have_the_metrics_of_verification(thresholds, error, monkeypatch):
     monkeypatch.setattr("src.evaluation.weighted.THRESHOLDS", thresholds)
     scores, *_ = pairs_of(np.random.default_rng(0), 40)
     expected = verification(scores)
-    found = WeightedPairs(scores).metrics(np.ones(len(scores.same)))
+    found = unweighted(scores)
     assert set(expected) - set(found) == {"ten_fold_accuracy"} and len(found) == 6
     for metric, value in found.items():
         if metric in expected:
@@ -179,7 +183,7 @@ def test_intervals_of_pair_metrics_cover_what_other_classes_give():
     """The truth is the mean over many draws of classes."""
     rng, tables = np.random.default_rng(2), 40
     every = [pairs_of(rng, 20) for _ in range(tables)]
-    ones = [WeightedPairs(scores).metrics(np.ones(len(scores.same))) for scores, *_ in every]
+    ones = [unweighted(scores) for scores, *_ in every]
     left_out = [pair_metrics_left_out(*one) for one in every]
     for metric in ("auc", "eer"):
         truth = np.mean([one[metric] for one in ones])
