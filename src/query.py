@@ -46,10 +46,10 @@ def query(run: Trained, given: Namespace) -> None:
     for answer in answers:
         table.add_row(*(f"{v:.3f}" if isinstance(v, float) else v for v in answer))
     Console(highlight=False, markup=False).print(table)
-    print(f"known above a cosine of {cosine:.3f}: {how}")
+    print(f"accepted above a cosine of {cosine:.3f}: {how}")
     print_left_out([*left_out, *missing])
     if given.out:
-        title = f"answers and the nearest, blue if of the first one's class; known above {cosine:.2f}"
+        title = f"answers and the nearest, blue if of the first one's class; accepted above {cosine:.2f}"
         write_answers(given.out, queries, gallery, answers, rows, title)
         print(f"-> {given.out}")
 

@@ -129,7 +129,7 @@ def test_a_killed_run_goes_on(run, folder, template):
     process.send_signal(signal.SIGKILL)
     process.wait()
     done = run(shlex.join(["python", "-m", *arguments]))
-    assert "going on after epoch 1" in done.stdout
+    assert "resuming after epoch 1" in done.stdout
     summary = summary_of(folder / "killed")
     assert summary["state"] == "finished" and summary["resumed_after_epoch"] == 1
 

@@ -86,7 +86,7 @@ def test_whatever_is_wrong_with_figures_a_run_is_finished_and_draws_them_when_st
     with monkeypatch.context() as patched:
         patched.setattr("src.run.lifecycle.draw_wanted", lambda folder: 1 / 0)
         objective = train_run(config, tmp_path / "broken")
-        line = "the run is finished, but not all of its figures are there (ZeroDivisionError: "
+        line = "the run is finished, but some figures could not be drawn (ZeroDivisionError: "
         assert any(said.startswith(line) for said in caplog.messages)
         patched.setattr("src.run.lifecycle.draw_wanted", interrupted)
         with pytest.raises(KeyboardInterrupt):
@@ -280,7 +280,7 @@ def test_files_of_something_else_are_left_alone(command, tmp_path):
         (tmp_path / "out" / name).write_text('{"mine": 1}')
     before = files(tmp_path / "out")
     done = command(*FAST)
-    assert done.returncode == 1 and "holds files of something else" in done.stderr
+    assert done.returncode == 1 and "holds files that are not a run's" in done.stderr
     assert files(tmp_path / "out") == before
 
 

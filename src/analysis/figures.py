@@ -15,8 +15,7 @@ from ..run.folder import RunFolder
 from .facts import effects_to_show, widest
 from .phrases import INTERVAL
 from .ranking import Comparison
-from .settings import Setting, by_loss
-from .shared import split_shared
+from .settings import Setting, by_loss, split_shared
 from .statistics import Interval
 
 CURVES, SPHERES = 6, 12  # settings drawn

@@ -328,7 +328,7 @@ def identified(found: Side, retrieved: Retrieval, labels: Tensor, queries: Tenso
 
 def threshold_at(rate: str, scores: np.ndarray, known: np.ndarray, right: np.ndarray) -> Threshold:
     """The lowest threshold that at most the share `rate` of the scores (n,) of different pairs, or of
-    unenrolled probes, is above; the others are `known` (n,), of which those that are `right` (n,) count."""
+    unenrolled probes, is above. The others are `known` (n,), and count where they are `right` (n,)."""
     falling = np.sort(scores[~known])[::-1]
     cut = float(falling[min(int(float(rate) * len(falling) + 1e-9), len(falling) - 1)])
     above = scores > cut

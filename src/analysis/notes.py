@@ -60,7 +60,7 @@ def handful(comparison: Comparison) -> list[str]:
     step = metric.resolution(counts)
     moves = f": one {metric.counted_noun} more or less is {metric.format(step, True).lstrip('+')}"
     fold = " of each fold" * bool(comparison.best.folds)
-    return [f"The test split{fold} is a handful, {in_words(counts)}{moves if step else ''}."]
+    return [f"The test split{fold} has only {in_words(counts)}{moves if step else ''}."]
 
 
 def duplicates(comparison: Comparison) -> list[str]:

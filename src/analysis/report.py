@@ -17,8 +17,7 @@ from ..words import counted
 from .page_data import page_data
 from .ranking import Comparison, Setting, shown_values
 from .read import RunRecord
-from .settings import data_name, label_part
-from .shared import split_shared
+from .settings import data_name, label_part, split_shared
 from .tables import loss_rows, ranking_cells, ranking_header
 from .typed import run_command, sweep_commands
 from .wording import TEMPLATES, method

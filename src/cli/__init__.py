@@ -18,14 +18,14 @@ PLACES = (
 ROOT = next((place for place in PLACES if (place / "conf" / "train.yaml").is_file()), PLACES[0])
 COMMANDS = {
     "train": "a run, or with -m a sweep of them",
-    "compare": "sweeps, to an answer with tables, figures and report.html",
+    "compare": "compare the runs of sweeps: the answer, tables, figures, report.html",
     "evaluate": "a trained run on other images, or on pairs",
     "embed": "images, into an .npz",
-    "query": "whose image is it, of a gallery's classes, or unknown",
+    "query": "find whose image it is in a gallery, or say that it is unknown",
     "outliers": "labels that may be wrong",
     "export": "a trained run, to ONNX, TorchScript or safetensors",
-    "draw": "the figures of finished runs again",
-    "sync": "upload to W&B what it lacks",
+    "draw": "draw the figures of finished runs again",
+    "sync": "upload to W&B the runs that it lacks",
 }
 GROUPS = {
     "loss": "the loss, with its published margin and scale",

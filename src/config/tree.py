@@ -57,7 +57,8 @@ class Margin(Group):
         "linear", "how the margin grows: linear, exponential (fast first) or cosine (slow at both ends)"
     )
     power: Rate | None = key(
-        None, "classes of n times the smallest's images: the margin falls by n^−power; null: one for all"
+        None,
+        "the margin falls with a class's images: (images / the smallest's)^−power; null: one for all",
     )
     floor: Number | None = key(None, "margin that large classes approach; null: no margin")
 

@@ -145,7 +145,7 @@ def in_words(copies: Copies, sizes: Mapping[str, int]) -> list[str]:
         row, first = min(found.contradicting.items())
         number = counted(len(found.contradicting), "image")
         example = " and ".join(f"{names[each]} ({labels[each]})" for each in (row, first))
-        lines.append(f"{number} with another label than the same image elsewhere, as {example}")
+        lines.append(f"{number} with another label than their copy, as {example}")
     return lines
 
 

@@ -186,15 +186,15 @@ def without_small_classes(
     samples: Samples, min_images: int | None
 ) -> tuple[Samples, np.ndarray, list[str]]:
     """The samples of classes that have at least `min_images`, their rows, and the classes left out.
-    Raises ValueError for a class of one without `min_images`, and if none is left."""
+    Raises ValueError for a class of one sample without `min_images`, and if none is left."""
     classes, label, counts = np.unique(samples.labels, return_inverse=True, return_counts=True)
     single = np.flatnonzero(counts == 1)
     if len(single) and min_images is None:
         row = int(np.flatnonzero(label == single[0])[0])
         name = samples.names[row] if samples.names is not None else f"row {row + 1}"
-        alone = f"{classes[single[0]]} is a class of one ({name})"
+        alone = f"class {classes[single[0]]} has a single sample ({name})"
         raise ValueError(
-            f"{samples.where}: {alone}, which no other resembles: min_images=2 leaves such classes out, "
+            f"{samples.where}: {alone}, so nothing can match it: min_images=2 leaves such classes out, "
             "min_images=1 keeps them"
         )
     small = counts < (min_images or 1)

@@ -54,7 +54,7 @@ def after_interrupt(folder: Path, typed_in: str | Path) -> str:
     """What to say after Ctrl-C."""
     if RunFolder(folder).done:
         return "the run is finished"
-    return f"to go on: {continue_command('hydra.run.dir', folder, typed_in)}"
+    return f"to resume: {continue_command('hydra.run.dir', folder, typed_in)}"
 
 
 def warn_of_slow_bf16(run: Run) -> None:
@@ -107,7 +107,7 @@ def too_few(run: Run, sizes: dict[str, dict[str, int]]) -> str | None:
             f"dataset.val_fraction holds out more{folds}"
         )
     if sizes["test"]["images"] < HANDFUL:
-        parts.append(f"the test split is a handful of images, {in_words(sizes['test'])}")
+        parts.append(f"the test split has only {in_words(sizes['test'])}")
     return "; ".join(parts) or None
 
 

@@ -1,8 +1,7 @@
 """From an error about an argument to one about a key."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import MappingProxyType
 
 from ..config import BadKey, Config
 from ..errors import UserError
@@ -19,17 +18,14 @@ ELSEWHERE = {
 
 
 @contextmanager
-def arguments_of(
-    group: str, config: Config | None = None, keys: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[None]:
+def arguments_of(group: str, config: Config | None = None) -> Iterator[None]:
     """Turn a ValueError of the block, about the arguments of a group's class, into a UserError: a
     BadArgument into one that names the key, any other into one that names the group's choice. Other
     exceptions are bugs, and keep their traceback."""
     try:
         yield
     except BadArgument as error:
-        named = ELSEWHERE.get(group, {}) | dict(keys)
-        key = named.get(error.argument, f"{group}.{error.argument}")
+        key = ELSEWHERE.get(group, {}).get(error.argument, f"{group}.{error.argument}")
         raise BadKey(key, error.value, error.why) from error
     except ValueError as error:
         said = first_line(error)

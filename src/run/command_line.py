@@ -96,7 +96,9 @@ class KeepRuns(Callback):
         there, path = folder.identity(), folder.path
         if there is None:
             if folder.holds_foreign_files():
-                sys.exit(f"hydra.run.dir={path}: holds files of something else; name a new folder")
+                sys.exit(
+                    f"hydra.run.dir={path}: holds files that are not a run's; choose another folder"
+                )
             return
         if there != identity(config):
             if not folder.holds_work:  # a mistake was refused there, and is mended now

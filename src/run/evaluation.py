@@ -128,10 +128,10 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
     test = data.test
     both, here = set(test.classes) & set(run.classes), same or same_place(config, run.config)
     if closed and not same:
-        say(f"whether {config.dataset.root} holds images that were trained on is not known here")
+        say(f"cannot tell whether {config.dataset.root} holds images that were trained on")
     elif both and not here:  # people are often numbers
         one = printable(min(both))
-        say(f"{len(both)} of its classes have names of those that were trained on, as {one}")
+        say(f"{len(both)} of its classes have the name of one that was trained on, as {one}")
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])

@@ -102,7 +102,7 @@ def show(folder: RunFolder, tracker: tracking.Tracker) -> None:
         raise
     except (Exception, SystemExit) as error:  # a full disk, say
         why = in_one_line(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
-        log.warning(f"the run is finished, but not all of its figures are there ({why}): {again}")
+        log.warning(f"the run is finished, but some figures could not be drawn ({why}): {again}")
         log.debug("figures", exc_info=True)
 
 
@@ -111,7 +111,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
     nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
     other images, or without some of its files."""
     if folder.holds_foreign_files():
-        raise UserError(f"{folder.path} holds files of something else; name a new folder")
+        raise UserError(f"{folder.path} holds files that are not a run's; choose another folder")
     summary = folder.summary()
     if summary and summary.identity != now.identity and folder.holds_work:
         raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
@@ -223,7 +223,7 @@ def kept_epoch(run: Run) -> int:
     trained, epochs, objective = len(run.rows), run.config.epochs, run.config.objective
     if trained < epochs:
         log.info(
-            f"stopped after epoch {trained} of {epochs}: {objective} has been no better for "
+            f"stopped after epoch {trained} of {epochs}: {objective} has not improved for "
             f"{counted(run.config.early_stopping.patience, 'epoch')}"
         )
     if not keeps_best(run.config):
@@ -277,7 +277,7 @@ def record_data_and_device(run: Run, summary: Summary) -> None:
 def announce(run: Run, summary: Summary) -> None:
     """Log what is about to be trained, and on what."""
     if run.epochs_trained:
-        log.info(f"going on after epoch {run.epochs_trained}")
+        log.info(f"resuming after epoch {run.epochs_trained}")
     for note in run.data.notes:
         log.info(note)
     log.info(sizes_in_words(run, summary.counts))

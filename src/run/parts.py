@@ -10,7 +10,7 @@ from ..config.classes import built, parameters, target_of
 from ..losses import BadArgument, Head, MarginHead, adacos_scale
 from ..losses.spread import spread
 from ..models import build_backbone
-from ..training import Device, build_optimizer, build_schedule, choose_device
+from ..training import Device, build_optimizer, choose_device
 from .arguments import arguments_of
 
 SOME_CLASSES, SOME_STEPS = 1000, 1000  # of what is built only to be looked at
@@ -78,11 +78,7 @@ def build_training(config: Config, backbone: nn.Module, head: nn.Module, steps: 
             **choice.arguments,
         )
     with arguments_of("schedule", config):
-        schedule = build_schedule(
-            target_of(config, "schedule"),
-            optimizer,
-            steps=steps,
-            epochs=config.epochs,
-            **config.schedule.arguments,
+        schedule = target_of(config, "schedule")(
+            optimizer, steps, config.epochs, **config.schedule.arguments
         )
     return optimizer, schedule

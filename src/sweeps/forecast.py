@@ -23,7 +23,7 @@ def forecast(runs: list[Planned], to_go: int, slots: int | None, race: bool = Fa
         whole = float(np.mean(seconds)) * math.ceil(to_go / (slots or to_go or 1))
         each = f"{np.mean(seconds):.1f} s a run, {counted(slots or to_go, 'run')} at a time"
         lines.append(
-            f"to go: about {duration(whole)} ({each}, by {counted(len(seconds), 'finished run')})"
+            f"time left: about {duration(whole)} ({each}, by {counted(len(seconds), 'finished run')})"
         )
     else:
         lines.append("how long it takes can be told once a run is finished: train one of them first")

@@ -159,7 +159,7 @@ class PlannedSweeper(Sweeper):
             if not (isinstance(error, KeyboardInterrupt) or errors.interrupted):
                 raise
             command = continue_command("hydra.sweep.dir", self.folder)
-            print(f"interrupted; finished runs are kept. To go on: {command}", file=sys.stderr)
+            print(f"interrupted; finished runs are kept. To resume: {command}", file=sys.stderr)
             sys.exit(INTERRUPTED)
         finally:
             self.launcher.close()

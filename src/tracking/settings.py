@@ -25,10 +25,6 @@ IMPATIENT = {
 }
 
 
-def off(logger: Logger) -> bool:
-    return logger.mode == "disabled"
-
-
 def own_settings():
     """W&B's settings for this process. Raises UserError for a variable or file that it refuses."""
     import pydantic
@@ -66,7 +62,7 @@ def check_logger(logger: Logger) -> None:
         from .tensorboard import check_installed
 
         check_installed()
-    if off(logger):
+    if logger.mode == "disabled":
         return
     import pydantic
     import wandb
@@ -125,7 +121,7 @@ def _online() -> None:
 
 def check_online(logger: Logger) -> None:
     """Raises UserError with the server's reason if `logger.mode=online` cannot be. Asks it once."""
-    if not off(logger) and logger.mode == "online":
+    if logger.mode == "online":
         _online()
 
 

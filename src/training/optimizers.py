@@ -244,11 +244,6 @@ def one_cycle(
     )
 
 
-def build_schedule(schedule: Callable, optimizer: Optimizer, *, steps: int, epochs: int, **options):
-    """A torch scheduler to be stepped after each of `epochs` × `steps` training steps."""
-    return schedule(optimizer, steps, epochs, **options)
-
-
 # How far the margin has come, 0…1, after a share r of its warm-up.
 WARMUPS: dict[str, Callable[[float], float]] = {
     "linear": lambda r: r,

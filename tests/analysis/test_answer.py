@@ -561,8 +561,7 @@ def test_a_test_split_of_a_handful_is_called_that(plant, tmp_path):
     plant("arcface", 0.2, 0, 0.9, counts=few), plant("cosface", 0.2, 0, 0.5, counts=few)
     words = " ".join(ranked(tmp_path)[1])
     assert (
-        "The test split is a handful, 8 images of 2 classes: one query more or less is 12.5 points"
-        in words
+        "The test split has only 8 images of 2 classes: one query more or less is 12.5 points" in words
     )
 
 

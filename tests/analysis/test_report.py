@@ -16,7 +16,7 @@ import yaml
 from src import plots
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.figures import FIGURES, comparison_figures, losses_at_an_edge, losses_by_rate
-from src.analysis.shared import split_shared
+from src.analysis.settings import split_shared
 from src.commands import PROGRAM
 from src.evaluation import METRICS
 from src.run.folder import write_json

@@ -115,7 +115,7 @@ def validated_and_tested(root: Path) -> None:
         (broken, r"p02/torn.png: not an image that can be read.*skip_broken=true"),
         (no_image, r"p02/notes.jpg: not an image that can be read.*cannot identify.*skip_broken"),
         (empty, r"p99: no images in it, where each folder is a class; skip_broken=true"),
-        (one_image, r"p03 is a class of one \(p03/p03_0001.png\).*min_images=2"),
+        (one_image, r"class p03 has a single sample \(p03/p03_0001.png\).*min_images=2"),
         (another_size, r"^size=None: .*p00_0001.png is 12×10, .*z.png 44×33.*\[112,112\]"),
         (stray, r"stray.png: an image beside the class folders"),
         (archive, r"p01/more.zip: an archive among the images"),

@@ -73,8 +73,7 @@ def test_an_image_with_two_labels_is_dropped_wherever_it_is():
     test = [(1, "b"), (20, "c"), (9, "a"), (7, "b"), (6, "b"), (8, "c")]
     said = read(train, test).duplicates[-1]
     assert said.startswith(
-        "2 images with another label than the same image elsewhere, as test image 0 (b) and training "
-        "image 0 (a)"
+        "2 images with another label than their copy, as test image 0 (b) and training image 0 (a)"
     )
     data = read(train, test, "drop")
     assert data.train.images.flatten(1)[:, 0].tolist() == [2, 3, 4, 5]  # 20 is tested

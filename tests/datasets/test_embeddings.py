@@ -144,7 +144,7 @@ def with_value(array, row, value):
         ({"labels": with_value(LABELS, 3, -1)}, r"row 3: label -1, expected one from 0"),
         ({"labels": with_value(LABELS.astype(float), 3, np.nan)}, r"row 3 has no label"),
         ({"labels": LABELS + 0.5}, r"row 0: label is '0.5', expected text or a whole number"),
-        ({"labels": with_value(LABELS, 3, 40)}, r"40 is a class of one \(row 4\)"),
+        ({"labels": with_value(LABELS, 3, 40)}, r"class 40 has a single sample \(row 4\)"),
         ({"classes": np.array(["a", "b"])}, r"row 12: label 2 is none of its 2 classes"),
         ({"splits": np.full(72, "tests")}, r"row 0: split 'tests' is none of train, val and test"),
     ],

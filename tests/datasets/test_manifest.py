@@ -150,7 +150,7 @@ def with_splits(row: int, split: str):
         (replaced(5, label=""), r"line 7 has no label"),
         (replaced(5, path="p00/../p00/p00_0001.png"), r"line 7 names .*, as line 2 does"),
         (replaced(5, label="a\x1b[2J"), r"line 7: label 'a\\x1b\[2J' has characters"),
-        (replaced(5, label="only"), r"only is a class of one \(p01/p01_0002.png\).*min_images=2"),
+        (replaced(5, label="only"), r"class only has a single sample \(p01/p01_0002.png\).*min_images"),
         (with_splits(5, "tset"), r"line 7: split 'tset' is none of train, val and test"),
         (with_splits(5, ""), r"line 7 has no split"),
         (lambda rows: [], r"has no rows"),

@@ -92,9 +92,7 @@ def test_training_stops_once_it_has_been_no_better_for_as_long(composed, tmp_pat
     best, trained = best_row(tmp_path)["epoch"], len(rows_of(tmp_path))
     assert trained == best + 3 < 40 and summary_of(tmp_path)["state"] == "finished"
     assert summary_of(tmp_path)["epochs"] == {"trained": trained, "kept": trained}
-    assert (
-        f"stopped after epoch {trained} of 40: accuracy has been no better for 3 epochs" in caplog.text
-    )
+    assert f"stopped after epoch {trained} of 40: accuracy has not improved for 3 epochs" in caplog.text
     assert load_trained(tmp_path).unfinished is None
     assert len(np.load(tmp_path / "frames.npz")["points"]) == trained
 

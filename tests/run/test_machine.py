@@ -97,7 +97,7 @@ def test_a_disk_that_is_full_after_the_results_costs_pictures(
     summary = summary_of(tmp_path)
     assert summary["state"] == "finished" and summary["validation"]["accuracy"] == objective
     (said,) = [line for line in caplog.messages if "No space left" in line]
-    assert said.startswith("the run is finished, but not all of its figures are there (/")
+    assert said.startswith("the run is finished, but some figures could not be drawn (/")
     assert f"{name}: No space left on device): python -m src.draw " in said
     assert not list(tmp_path.rglob("*unfinished*"))
     assert len(list((tmp_path / "plots").iterdir())) == drawn and "figures" not in summary

@@ -121,7 +121,7 @@ def test_few_validation_and_test_images_are_said_to_be_before_training(configure
     assert said == (
         "few validation images to choose settings by, 12 images of 2 classes, where one query is 8.3 "
         "points: a larger dataset.val_fraction holds out more, dataset.folds=5 tests each in turn; the "
-        "test split is a handful of images, 12 images of 2 classes"
+        "test split has only 12 images of 2 classes"
     )
     run = build_run(composed(*FAST), RunFolder(tmp_path))  # digits
     assert too_few(run, counts_of(run)) is None
@@ -160,7 +160,7 @@ def test_a_sweep_of_an_open_set_is_compared_by_its_objective(configured, tmp_pat
     found = compare_sweeps([tmp_path / "sweep"])
     said = capsys.readouterr().out
     assert found.metric == "map_at_r" and {s.loss for s in found.settings} == {"softmax", "arcface"}
-    assert "MAP@R" in said and "The test split is a handful, 12 images of 2 classes" in said
+    assert "MAP@R" in said and "The test split has only 12 images of 2 classes" in said
     out = tmp_path / "sweep" / "comparison"
     with open(out / "results.csv") as file:
         header = next(csv.reader(file))

@@ -57,7 +57,7 @@ def test_the_gallery_is_by_default_what_the_run_was_trained_on(query, patterns):
     said = query(next((patterns / "trained").rglob("*.png")))
     trained = patterns / "trained"
     assert said.startswith(f"gallery: 228 images of 19 classes, the training split of {trained}\n")
-    assert re.search(r"known above a cosine of 0\.\d+", said)
+    assert re.search(r"accepted above a cosine of 0\.\d+", said)
 
 
 def test_a_share_that_the_validation_classes_cannot_promise_is_said(query, patterns):

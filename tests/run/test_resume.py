@@ -126,7 +126,7 @@ def test_a_torn_checkpoint_is_begun_again_and_one_of_something_else_is_left_alon
     config = composed(*FAST)
     (tmp_path / "checkpoint.pt").write_bytes(b"")
     (tmp_path / "metrics.csv").write_text("epoch,loss\n1,")
-    with pytest.raises(UserError, match="holds files of something else; name a new folder"):
+    with pytest.raises(UserError, match="holds files that are not a run's; choose another folder"):
         train_run(config, tmp_path)
     assert (tmp_path / "metrics.csv").read_text() == "epoch,loss\n1,"
     RunFolder(tmp_path).begin(Summary.of(config, code_of(config)))  # a run did begin here
@@ -191,10 +191,10 @@ def test_a_run_that_is_ended_from_outside_goes_on(how, tmp_path, template):
         assert not (tmp_path / "summary.json").exists()
     else:
         assert process.returncode == 130, said
-        assert f"to go on: python -m src.train {FAST[0]}" in said and "Traceback" not in said
+        assert f"to resume: python -m src.train {FAST[0]}" in said and "Traceback" not in said
         assert summary_of(tmp_path)["state"] == "interrupted"
     done = template.start("src.train", *arguments).finished()
-    assert done.returncode == 0 and "going on after epoch 1" in done.stdout, done.stderr
+    assert done.returncode == 0 and "resuming after epoch 1" in done.stdout, done.stderr
     found = summary_of(tmp_path)
     assert found["state"] == "finished" and found["resumed_after_epoch"] == 1
     rows = (tmp_path / "metrics.csv").read_text().splitlines()

@@ -27,7 +27,7 @@ def test_finished_runs_tell_the_time_and_the_difference_in_points():
     runs = [planned("arcface", seed, value) for seed, value in enumerate((0.80, 0.81, 0.82))]
     runs += [planned("softmax", seed) for seed in range(3)]
     time, power = forecast(runs, 3, 2)
-    assert time == "to go: about 1 minute (30.0 s a run, 2 runs at a time, by 3 finished runs)"
+    assert time == "time left: about 1 minute (30.0 s a run, 2 runs at a time, by 3 finished runs)"
     assert power.endswith("which is about 3.1 points of accuracy by the runs that are finished")
 
 

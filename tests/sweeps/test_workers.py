@@ -146,7 +146,7 @@ def test_ctrl_c_in_the_first_seconds_and_twice_ends_the_sweep(sweep, tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.05)
     code, _, err = finish(process)
-    assert code == 130 and "Traceback" not in err and "To go on" in err
+    assert code == 130 and "Traceback" not in err and "To resume" in err
     assert "finished" not in states(tmp_path).values()
 
 
@@ -160,7 +160,7 @@ def test_ctrl_c_that_does_not_wake_the_main_thread_is_seen_all_the_same(kind, sw
     # As one that comes a moment too early.
     assert ctypes.CDLL(None).tgkill(process.pid, other, signal.SIGINT) == 0
     code, _, err = finish(process)
-    assert code == 130 and "ending the current runs" in err and "To go on" in err
+    assert code == 130 and "ending the current runs" in err and "To resume" in err
     assert "finished" not in states(tmp_path).values()
 
 
@@ -178,7 +178,7 @@ def test_ctrl_c_while_a_sweep_is_planned_ends_it(sweep, tmp_path):
     process.wait_for("planning 400 runs\n")
     os.killpg(process.pid, signal.SIGINT)
     code, _, err = finish(process)
-    assert code == 130 and "Traceback" not in err and "To go on" in err
+    assert code == 130 and "Traceback" not in err and "To resume" in err
     assert states(tmp_path) == {}
 
 
@@ -243,7 +243,7 @@ def test_a_sweep_that_is_interrupted_says_how_to_go_on(how, sweep, tmp_path):
     os.killpg(process.pid, how)
     code, _, err = finish(process)
     assert code == 130 and "Traceback" not in err
-    assert re.search(r"To go on: python -m src\.train -m .*hydra\.sweep\.dir=", err)
+    assert re.search(r"To resume: python -m src\.train -m .*hydra\.sweep\.dir=", err)
     assert states(tmp_path)[run_name(seed=0)] == "finished"
     assert states(tmp_path)[hanging.name] == "interrupted"
     with pytest.raises(ProcessLookupError):

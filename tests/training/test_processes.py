@@ -18,7 +18,6 @@ from src.training import (
     Step,
     adam,
     build_optimizer,
-    build_schedule,
     constant_rate,
     processes,
     sgd,
@@ -64,7 +63,7 @@ def train(name: str, classes: int, steps: int, in_parts: bool, optimizer: str = 
         own = processes.share(classes)
         head.keep_classes(own.start, own.stop)
     built = build_optimizer({"adam": adam, "sgd": sgd}[optimizer], backbone, head, lr=0.01)
-    schedule = build_schedule(constant_rate, built, steps=steps, epochs=1)
+    schedule = constant_rate(built, steps, 1)
     options = {"clip_norm": 1.0, "batch_size": BATCH}
     step = Step(Batches(classes, steps), backbone, head, built, schedule, CPU, **options)
     step.train_mode()

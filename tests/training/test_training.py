@@ -14,7 +14,6 @@ from src.training import (
     Step,
     TrainingBar,
     build_optimizer,
-    build_schedule,
     choose_device,
     constant_rate,
     cosine_decay,
@@ -62,7 +61,7 @@ class Rows:
 def fitted(rows, batch_size, epochs=2, seed=0, clip_norm=None, **options):
     backbone, head = nn.Linear(4, 2), NormFace(2, 3, scale=4.0)
     optimizer = build_optimizer(sgd, backbone, head, lr=0.1, head_lr=None)
-    schedule = build_schedule(constant_rate, optimizer, steps=len(rows) // batch_size, epochs=epochs)
+    schedule = constant_rate(optimizer, len(rows) // batch_size, epochs)
     generator = torch.Generator().manual_seed(seed)
     step = Step(rows, backbone, head, optimizer, schedule, CPU, clip_norm=clip_norm)
     options = {"order": shuffled(len(rows))} | options
@@ -101,7 +100,7 @@ def test_weights_that_the_last_step_breaks_are_found(broken):
 
 def rates(schedule, steps, epochs, **options):
     optimizer = build_optimizer(sgd, nn.Linear(1, 1), nn.Linear(1, 1), lr=0.4, head_lr=0.04)
-    schedule = build_schedule(schedule, optimizer, steps=steps, epochs=epochs, **options)
+    schedule = schedule(optimizer, steps, epochs, **options)
     seen = []
     for _ in range(steps * epochs):
         seen.append([group["lr"] for group in optimizer.param_groups])
