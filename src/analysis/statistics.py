@@ -14,7 +14,8 @@ from scipy.stats import dunnett, nct, studentized_range
 from scipy.stats import f as variance_ratio
 from scipy.stats import t as student
 
-CONFIDENCE = 0.95  # of every interval, and of all differences of one family together
+from ..evaluation.threshold import CONFIDENCE
+
 POWER = 0.8  # with which the smallest detectable difference is found
 FEWEST_DEGREES = 4  # of freedom; with fewer, an interval is so wide that it says nothing
 NOISY = 0.01  # risk of calling any of equally noisy groups noisier than the others

@@ -193,7 +193,7 @@ Name = Annotated[str, Field(min_length=1, max_length=128)] | None
 
 class Logger(Group):
     mode: Literal["auto", "online", "offline", "disabled"] = key(
-        "auto", "auto: online if W&B accepts your key, else offline; WANDB_MODE takes precedence"
+        "auto", "auto: what WANDB_MODE says, else online if W&B accepts your key, else offline"
     )
     project: Name = key(None, "null: WANDB_PROJECT, else angular-penalty")
     entity: Name = key(None, "null: WANDB_ENTITY, else your default team")

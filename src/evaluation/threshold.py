@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import beta, t
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # of every promise and interval, and of all differences of one family together
 FEWEST, LARGEST_SHARE, TRIED = 10, 0.2, 100  # false accepts by which their spread over classes is judged
 
 
