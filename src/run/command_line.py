@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from ..commands import command, is_follower, started_with_others
-from ..config import Config, identity, read
+from ..config import Config, read
 from ..config.compose import explain, quoted
 from ..errors import UserError, interrupt_once, on_interrupt
 from .code import code_of
@@ -86,32 +86,16 @@ class KeepRuns(Callback):
             path = Path(config.hydra.run.dir)
             KeepRuns.made = tuple(p for p in (path.resolve(), *path.resolve().parents) if not p.exists())
             folder = RunFolder(path)
-            self.look(with_start(read(config, config.hydra.overrides.task), folder), folder)
+            asked = with_start(read(config, config.hydra.overrides.task), folder)
         except UserError as error:
             sys.exit(str(error))
         except OmegaConfBaseException:  # as of an interpolation: the task says so
-            pass
-
-    def look(self, config: Config, folder: RunFolder) -> None:
-        there, path = folder.identity(), folder.path
-        if there is None:
-            if folder.holds_foreign_files():
-                sys.exit(
-                    f"hydra.run.dir={path}: holds files that are not a run's; choose another folder"
-                )
             return
-        if there != identity(config):
-            if not folder.holds_work:  # a mistake was refused there, and is mended now
-                return
-            sys.exit(f"hydra.run.dir={path}: {folder.holds_another(config)}")
-        summary = folder.summary()
-        if summary and summary.done:
-            why = folder.refusal(summary, config, code_of(config))
-            if why:
-                sys.exit(f"hydra.run.dir={path}: {why}")
-            if folder.undrawn(summary):
-                return  # its process ended while it drew: the task draws
-            if started_with_others():
-                return  # the others wait for the task, which says so
+        try:
+            found = folder.finished(asked, code_of(asked))
+        except UserError as error:
+            sys.exit(f"hydra.run.dir={error}")
+        # The task draws where a process ended while it drew, and speaks to others, which wait for it.
+        if found and not folder.undrawn(found) and not started_with_others():
             print(f"{path}: finished already")
             sys.exit(0)

@@ -300,9 +300,24 @@ class RunFolder:
                 found["images"] = f"on other images ({summary.data}; now they are {now})"
         return found
 
+    def finished(self, config: Config, code: Code) -> Summary | None:
+        """The run of `config`, if it is finished here; None if it is not, and may use this folder.
+        Raises UserError if the folder holds another run, this one finished by other `code`, on other
+        images or without some of its files, or files that are not a run's: nothing is overwritten."""
+        if self.holds_foreign_files():
+            raise UserError(f"{self.path}: holds files that are not a run's; choose another folder")
+        summary = self.summary()
+        if self.identity() not in (None, identity(config)) and self.holds_work:
+            raise UserError(f"{self.path}: {self.holds_another(config)}")
+        if not (summary and summary.done):  # of what was refused, another may try again
+            return None
+        why = self.refusal(summary, config, code)
+        if why:
+            raise UserError(f"{self.path}: {why}")
+        return summary
+
     def refusal(self, summary: Summary, config: Config, code: Code) -> str | None:
-        """Why a single run cannot be passed off as this finished one, and what to do; None if it can.
-        Its folder is never overwritten."""
+        """Why a single run cannot be passed off as this finished one, and what to do; None if it can."""
         found = self.differences(summary, config, code)
         found.pop("commit", None)
         if not found:

@@ -107,18 +107,9 @@ def show(folder: RunFolder, tracker: tracking.Tracker) -> None:
 
 
 def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished"] | None:
-    """Return what an earlier attempt at this very run left: a checkpoint to go on from, "finished", or
-    nothing. Raises UserError if the folder holds another run, or this one finished by other code, on
-    other images, or without some of its files."""
-    if folder.holds_foreign_files():
-        raise UserError(f"{folder.path} holds files that are not a run's; choose another folder")
-    summary = folder.summary()
-    if summary and summary.identity != now.identity and folder.holds_work:
-        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
-    if summary and summary.done:
-        why = folder.refusal(summary, now.config, now.code)
-        if why:
-            raise UserError(f"{folder.path} {why}")
+    """Return what an earlier attempt at this very run left: a checkpoint to resume from, "finished", or
+    nothing. Raises UserError as `RunFolder.finished` does."""
+    if folder.finished(now.config, now.code):
         return "finished"
     if not (folder.path / LAST).exists():
         (folder.path / "metrics.csv").unlink(missing_ok=True)  # killed before the first checkpoint
@@ -135,7 +126,7 @@ def earlier_attempt(folder: RunFolder, now: Summary) -> dict | Literal["finished
         folder.set_attempt_aside("unreadable")
         return None
     if identity(config) != now.identity:
-        raise UserError(f"{folder.path} {folder.holds_another(now.config)}")
+        raise UserError(f"{folder.path}: {folder.holds_another(now.config)}")
     if changed:
         what = " and ".join(changed)
         log.warning(f"the checkpoint was written by other {what}: starting again from the first epoch")
