@@ -180,8 +180,8 @@ def effect(contrast: Contrast, metric: str, confidence: float) -> Effect:
     variance, degrees = pooled(values.values())
     variance = max(variance, pooled(values[each] for each in weights)[0])
     if degrees >= FEWEST_DEGREES and variance > NO_SPREAD**2:
-        shared = max(setting.shared for setting in contrast.pool)
-        spread = sum(weight**2 * (1 / len(taken[each]) + shared) for each, weight in weights.items())
+        test_ratio = max(setting.test_ratio for setting in contrast.pool)
+        spread = sum(weight**2 * (1 / len(taken[each]) + test_ratio) for each, weight in weights.items())
         quantile = range_quantile(contrast.levels, degrees, confidence) / sqrt(2)
         half = quantile * sqrt(variance * spread)
         low, high = estimate - half, estimate + half

@@ -190,8 +190,8 @@ def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -
         loss: {repeat: setting.values(metric)[repeat] for repeat, setting in own.items()}
         for loss, own in chosen.items()
     }
-    shared = max(setting.shared for setting in comparison.candidates)
-    family = Family(values, shared, spreads(comparison))
+    test_ratio = max(setting.test_ratio for setting in comparison.candidates)
+    family = Family(values, test_ratio, spreads(comparison))
     validation = {
         loss: np.mean([setting.validation(metric)[repeat] for repeat, setting in own.items()])
         for loss, own in chosen.items()

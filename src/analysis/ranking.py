@@ -180,7 +180,8 @@ def expected_by_budget(settings: list[Setting], metric: str) -> dict[str, list[I
     chooses anew, so the intervals are for other seeds; for other settings there is none, since those of
     a grid are not drawn at random."""
     curves: dict[str, dict[Repeat, list[float]]] = {}
-    sign, shared = metric_named(metric).sign, max((s.shared for s in settings), default=0.0)
+    sign = metric_named(metric).sign
+    test_ratio = max((s.test_ratio for s in settings), default=0.0)
     for loss in dict.fromkeys(setting.loss for setting in settings):
         own = [setting for setting in settings if setting.loss == loss]
         both = [(setting.validation(metric), setting.values(metric)) for setting in own]
@@ -198,7 +199,7 @@ def expected_by_budget(settings: list[Setting], metric: str) -> dict[str, list[I
             for loss, own in curves.items()
         }
         values = {loss: own for loss, own in values.items() if own}
-        family = Family(values, shared)
+        family = Family(values, test_ratio)
         for loss in values:
             expected[loss].append(family.interval(loss))
     return expected

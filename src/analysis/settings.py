@@ -49,7 +49,7 @@ class Setting:
         return sorted({run.repeat.fold for run in self.runs} - {None})
 
     @property
-    def shared(self) -> float:
+    def test_ratio(self) -> float:
         """Test images for each training image where the repeats are folds, which share training images;
         else 0, see `interval`."""
         if not self.folds:
@@ -132,7 +132,7 @@ def contenders(own: list[Setting]) -> list[Setting]:
 def family_of(settings: list[Setting], metric: str) -> Family:
     """The test results of settings, compared with each other."""
     groups = {setting.label: setting.values(metric) for setting in settings}
-    return Family(groups, max((setting.shared for setting in settings), default=0.0))
+    return Family(groups, max((setting.test_ratio for setting in settings), default=0.0))
 
 
 def unlabelled_differences(settings: list[Setting]) -> dict[str, list]:

@@ -84,16 +84,16 @@ class Family:
     benchmarks/verdict.py simulates the errors and the power of this.
 
     Folds share training images, and every group sees the same ones. So their differences are paired by
-    fold, with Bonferroni's correction, and the variance of the mean is (1/n + shared) s², where `shared`
-    is the number of test images per training image (the corrected resampled t, Nadeau & Bengio 2003)."""
+    fold, with Bonferroni's correction, and the variance of the mean is (1/n + `test_ratio`) s², the
+    number of test images per training image (the corrected resampled t, Nadeau & Bengio 2003)."""
 
     def __init__(
         self,
         groups: Mapping[str, Mapping[Repeat, float]],
-        shared: float = 0.0,
+        test_ratio: float = 0.0,
         spread: Mapping[str, float] | None = None,
     ):
-        self.groups, self.shared = dict(groups), shared
+        self.groups, self.test_ratio = dict(groups), test_ratio
         self.names = list(self.groups)
         self.folded = any(repeat.fold is not None for own in groups.values() for repeat in own)
         self.values = {name: by_fold(own) for name, own in self.groups.items()}
@@ -118,7 +118,7 @@ class Family:
             variance, degrees = max(variance, self.pooled[0] * self.spread[name] ** 2), self.pooled[1]
         if n < 2 or degrees < FEWEST_DEGREES:
             return Interval(n, mean, sd, None, None)
-        half = t_quantile(CONFIDENCE, degrees) * sqrt(variance * (1 / n + self.shared))
+        half = t_quantile(CONFIDENCE, degrees) * sqrt(variance * (1 / n + self.test_ratio))
         return Interval(n, mean, sd, mean - half, mean + half)
 
     def difference(self, ours: str, theirs: str) -> Difference:
@@ -155,7 +155,7 @@ class Family:
         if n - 1 < FEWEST_DEGREES or sd < NO_SPREAD:
             return Difference.of(float(np.mean(gaps)), None)
         confidence = 1 - (1 - CONFIDENCE) / max(1, comb(len(self.names), 2))
-        half = t_quantile(confidence, n - 1) * sd * sqrt(1 / n + self.shared)
+        half = t_quantile(confidence, n - 1) * sd * sqrt(1 / n + self.test_ratio)
         return Difference.of(float(np.mean(gaps)), half)
 
     def against(self, baseline: str) -> dict[str, Difference]:
@@ -203,7 +203,7 @@ class Family:
                 return None
             spreads.append(np.var(gaps, ddof=1))
         n, confidence = len(gaps), 1 - (1 - CONFIDENCE) / len(spreads)
-        error = sqrt(float(np.mean(spreads)) * (1 / n + self.shared))
+        error = sqrt(float(np.mean(spreads)) * (1 / n + self.test_ratio))
         return detectable(t_quantile(confidence, n - 1), n - 1) * error or None
 
     def repeats_to_detect(self, difference: float) -> int | None:

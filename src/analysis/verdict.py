@@ -11,7 +11,7 @@ from .statistics import by_fold
 
 SAME = 1e-9  # what is left of means that are the same
 BY_OWN_MARGIN = ("margin_satisfied",)  # each setting is measured by its own
-SPLITS = ("validation", "test")
+MEASURED = ("validation", "test")
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ def undecided(settings: list[Setting], metric: str) -> Undecided | None:
         return None
     if all(len(setting.collapsed) == len(setting.runs) for setting in settings):
         return Undecided("collapsed")
-    for split in SPLITS:
+    for split in MEASURED:
         means = means_on(split, settings, metric)
         step = resolution(settings, metric_named(metric), split)
         why = flat(means, metric_named(metric), step) if means else None
@@ -101,10 +101,10 @@ def other_metric(settings: list[Setting], metric: str) -> Other | None:
     for name in metrics_among(settings[0].runs[0].metrics):
         if name == metric or name in BY_OWN_MARGIN or not metric_named(name).counted:
             continue
-        splits = {split: means_on(split, settings, name) for split in SPLITS}
+        splits = {split: means_on(split, settings, name) for split in MEASURED}
         splits = {split: means for split, means in splits.items() if means}
         steps = {split: resolution(settings, metric_named(name), split) for split in splits}
-        needed = SPLITS if validated else ("test",)  # or a comparison by it would be refused
+        needed = MEASURED if validated else ("test",)  # or a comparison by it would be refused
         if not set(needed) <= set(splits) or any(
             flat(means, metric_named(name), steps[split]) for split, means in splits.items()
         ):

@@ -21,7 +21,7 @@ from .arguments import arguments_of
 from .evaluation import with_overrides
 from .load import REBUILT, Trained
 
-SPLITS = {"train": "train", "validation": "val", "test": "test"}  # of a Dataset
+DATASET_FIELDS = {"train": "train", "validation": "val", "test": "test"}  # of a Dataset
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def dataset_splits(
 
 def asked_splits(data: Dataset, part: str, called: str) -> tuple[dict[str, Split], tuple[str, ...]]:
     """The split `part` of a data set, or `all`, by name, and the files that were left out."""
-    wanted = SPLITS if part == "all" else {part: SPLITS[part]}
+    wanted = DATASET_FIELDS if part == "all" else {part: DATASET_FIELDS[part]}
     splits = {name: getattr(data, key) for name, key in wanted.items()}
     splits = {name: split for name, split in splits.items() if split is not None}
     if not splits:

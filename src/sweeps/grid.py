@@ -43,7 +43,7 @@ class GridSweeper(PlannedSweeper):
         say_excluded(overrides, grids)
         asked, twice = described(self.composer, planning(jobs))
         baselines = self.baselines_for(asked) if len(asked) > 1 else []
-        runs = self.settled([*asked, *baselines])
+        runs = self.with_folders([*asked, *baselines])
         todo = Race(runs) if self.race else InOrder(run for run in runs if run.objective is None)
         done = sum(run.objective is not None for run in runs)
         console.print(

@@ -62,7 +62,7 @@ class Planned:
     config: Config  # the same, typed
     identity: str
     code: Code  # that it would run with
-    folder: RunFolder  # the sweep's, until `settle_folders` gives it its own
+    folder: RunFolder  # the sweep's, until `assign_folders` gives it its own
     objective: float | None = None  # of the finished run, where there is one that counts
     differs: dict[str, str] = field(default_factory=dict)  # finished run: see RunFolder.differences
     mark: str = ""  # what its folder's name ends with once it is set aside
@@ -96,9 +96,9 @@ class Planned:
 def plan(
     composer: Composer, jobs: Iterable[list[str]], stale: str = "auto", varied: Collection[str] = ()
 ) -> list[Planned]:
-    """The runs that `described` finds, settled by `settle`."""
+    """The runs that `described` finds, with folders by `assign_folders`."""
     runs, _ = described(composer, jobs)
-    settle(composer, runs, stale, varied)
+    assign_folders(composer, runs, stale, varied)
     return runs
 
 
@@ -157,7 +157,7 @@ def runs_of(composer: Composer, overrides: list[str]) -> list[Planned]:
     return [Planned(overrides, composed, config, identity(config), code_of(config), sweep_dir)]
 
 
-def settle(
+def assign_folders(
     composer: Composer, runs: list[Planned], stale: str = "auto", varied: Collection[str] = ()
 ) -> None:
     """Give runs their names and folders below `hydra.sweep.dir`, and find those that are finished.
@@ -172,10 +172,10 @@ def settle(
         identity: run_name(overrides, varied | ({"model"} if identity in pixels else set()))
         for identity, overrides in parsed.items()
     }
-    settle_folders(runs, sweep_dir, names, stale)
+    use_folders(runs, sweep_dir, names, stale)
 
 
-def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], stale: str) -> None:
+def use_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], stale: str) -> None:
     """Give each run the folder in which it lies already, finished or not, or a new one, with its name of
     `names`, by identity."""
     taken, existing, unmeasured = {}, {}, {}
@@ -193,7 +193,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
             run.folder, summary = existing[run.identity]
             if summary and summary.done:
                 try:
-                    settle_finished(run, summary, stale)
+                    reuse_finished(run, summary, stale)
                 except UserError as error:  # the objective was not measured there
                     unmeasured[run.name] = error
         else:
@@ -206,7 +206,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
             taken[name] = run.identity
             run.folder = RunFolder(sweep_dir / name)
         with open_dict(run.composed):
-            run.composed.hydra.sweep.dir = str(sweep_dir)  # settled: it may hold the time of day
+            run.composed.hydra.sweep.dir = str(sweep_dir)  # the typed one may hold the time of day
             run.composed.hydra.sweep.subdir = run.name
         run.overrides = [
             *run.overrides,
@@ -218,7 +218,7 @@ def settle_folders(runs: list[Planned], sweep_dir: Path, names: dict[str, str], 
         raise UserError(f"no run was started, because finished ones lack the objective:{lines}")
 
 
-def settle_finished(run: Planned, summary: Summary, stale: str) -> None:
+def reuse_finished(run: Planned, summary: Summary, stale: str) -> None:
     """Give a finished run its objective if it counts, so that it does not run again. It counts with
     `stale=keep`, and otherwise if nothing has changed since; `stale=auto` ignores a change of the commit
     alone. Raises UserError for one that counts and lacks the objective."""

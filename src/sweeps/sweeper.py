@@ -32,7 +32,7 @@ from ..words import counted
 from .baselines import baselines_of
 from .console import Board, console
 from .loop import InOrder, Launcher, Loop, OtherLauncher, Source, check_subdir
-from .plan import Planned, described, settle
+from .plan import Planned, assign_folders, described
 
 log = logging.getLogger(__name__)
 Stale = Literal["auto", "keep", "rerun"]  # what to do with finished runs of other code
@@ -92,10 +92,10 @@ class PlannedSweeper(Sweeper):
         return [override for override in given if override.key_or_group not in replaced] + typed
 
     def plan(self, jobs: Iterable[list[str]]) -> list[Planned]:
-        return self.settled(described(self.composer, jobs)[0])
+        return self.with_folders(described(self.composer, jobs)[0])
 
-    def settled(self, runs: list[Planned]) -> list[Planned]:
-        settle(self.composer, runs, self.stale, self.varied)
+    def with_folders(self, runs: list[Planned]) -> list[Planned]:
+        assign_folders(self.composer, runs, self.stale, self.varied)
         for run in runs:
             check_online(run.config.logger)  # asks the server once
         return runs
@@ -113,7 +113,9 @@ class PlannedSweeper(Sweeper):
     def launch_baselines(self, runs: list[Planned]) -> list[str]:
         """Run the baselines of finished runs; return a line for each that failed."""
         self.varied |= {"loss", "model"}  # baselines differ from the runs in these
-        todo = InOrder(run for run in self.settled(self.baselines_for(runs)) if run.objective is None)
+        todo = InOrder(
+            run for run in self.with_folders(self.baselines_for(runs)) if run.objective is None
+        )
         self.launch(todo, len(todo.runs))
         return [
             f"baseline {run.name} failed: {outcome.error}"

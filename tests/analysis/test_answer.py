@@ -547,7 +547,7 @@ def test_sizes_that_are_recorded_correct_for_what_folds_really_share(plant, tmp_
     for fold in range(3):
         folder = plant("arcface", 0.2, 0, 0.8, folds=3, fold=fold)
         edit(folder, lambda s: s["counts"]["training"].update(images=48))
-    assert ranked(tmp_path)[0].best.shared == 30 / 48
+    assert ranked(tmp_path)[0].best.test_ratio == 30 / 48
 
 
 def test_runs_with_and_without_folds_do_not_compare(plant, tmp_path):

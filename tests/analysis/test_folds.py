@@ -12,21 +12,21 @@ from scipy import stats
 from src.analysis.statistics import Family, Interval, Repeat, by_fold
 
 FOLDS = 5
-SHARED = 1 / (FOLDS - 1)
+TEST_RATIO = 1 / (FOLDS - 1)
 
 
 def folds(values) -> dict[Repeat, float]:
     return {Repeat(0, fold): value for fold, value in enumerate(values)}
 
 
-def interval(values, shared: float = SHARED) -> Interval:
+def interval(values, test_ratio: float = TEST_RATIO) -> Interval:
     """The interval of one group of results by fold."""
-    return Family({"a": folds(values)}, shared).interval("a")
+    return Family({"a": folds(values)}, test_ratio).interval("a")
 
 
-def claims(groups, shared: float = SHARED) -> list[bool]:
+def claims(groups, test_ratio: float = TEST_RATIO) -> list[bool]:
     """Whether each other group differs from the first."""
-    found = Family({str(i): own for i, own in enumerate(groups)}, shared)
+    found = Family({str(i): own for i, own in enumerate(groups)}, test_ratio)
     return [found.difference("0", name).separable for name in found.names[1:]]
 
 
@@ -51,9 +51,9 @@ def test_seeds_on_one_fold_are_averaged_and_do_not_count_as_more_folds():
 def test_differences_are_paired_by_fold_and_corrected_for_the_number_of_pairs():
     rng = np.random.default_rng(0)
     groups = rng.normal(0.8, 0.01, (3, 5)) + rng.normal(0, 0.1, 5)  # what a fold does to all alike
-    found = Family({name: folds(own) for name, own in zip("abc", groups, strict=True)}, SHARED)
+    found = Family({name: folds(own) for name, own in zip("abc", groups, strict=True)}, TEST_RATIO)
     gaps = groups[0] - groups[1]
-    half = stats.t.ppf(1 - 0.025 / 3, 4) * gaps.std(ddof=1) * np.sqrt(1 / 5 + SHARED)
+    half = stats.t.ppf(1 - 0.025 / 3, 4) * gaps.std(ddof=1) * np.sqrt(1 / 5 + TEST_RATIO)
     gap = found.difference("a", "b")
     assert (gap.low, gap.high) == pytest.approx((gaps.mean() - half, gaps.mean() + half))
     assert found.repeats_to_detect(0.1) is None  # no number of seeds makes more folds
@@ -61,7 +61,7 @@ def test_differences_are_paired_by_fold_and_corrected_for_the_number_of_pairs():
 
 
 def test_three_folds_are_too_few_for_an_interval():
-    found = Family({"a": folds([0.9, 0.8, 0.85]), "b": folds([0.8, 0.85, 0.86])}, shared=0.5)
+    found = Family({"a": folds([0.9, 0.8, 0.85]), "b": folds([0.8, 0.85, 0.86])}, test_ratio=0.5)
     assert found.difference("a", "b").low is None and found.interval("a").low is None
 
 
@@ -78,16 +78,17 @@ def test_intervals_over_correlated_folds_cover_the_truth(seeds):
     """With the correlation that Nadeau and Bengio assume, n_test / (n_test + n_train)."""
     draws = correlated(np.random.default_rng(1), 3000, 1 / FOLDS, seeds)
 
-    def coverage(shared: float) -> float:
+    def coverage(test_ratio: float) -> float:
         found = [
             Family(
-                {"a": {Repeat(s, f): run[s, f] for s in range(seeds) for f in range(FOLDS)}}, shared
+                {"a": {Repeat(s, f): run[s, f] for s in range(seeds) for f in range(FOLDS)}},
+                test_ratio,
             ).interval("a")
             for run in draws
         ]
         return float(np.mean([each.low <= 0 <= each.high for each in found]))
 
-    assert 0.935 <= coverage(SHARED) <= 0.985
+    assert 0.935 <= coverage(TEST_RATIO) <= 0.985
     assert coverage(0.0) < 0.92  # without the correction they do not
 
 
@@ -147,7 +148,7 @@ def test_the_interval_covers_what_a_cross_validated_learner_really_reaches():
         [accuracy(trained(*draw(rng, train), features), *fresh, features) for _ in range(1500)]
     )
     found = [cross_validated(rng, [features])[0] for _ in range(800)]
-    intervals = [Family({"a": values}, SHARED).interval("a") for values in found]
+    intervals = [Family({"a": values}, TEST_RATIO).interval("a") for values in found]
     assert np.mean([each.low <= truth <= each.high for each in intervals]) >= 0.935
 
 

@@ -16,7 +16,7 @@ from src.run.build import check_config
 from src.run.lifecycle import train_run
 from src.sweeps.baselines import baselines_of, further_rates
 from src.sweeps.grid import GridSweeper, combinations, say_excluded
-from src.sweeps.plan import described, runs_of, settle
+from src.sweeps.plan import assign_folders, described, runs_of
 from tests.conftest import FAST, summary_of
 
 from .conftest import finish, states
@@ -42,7 +42,7 @@ def asked(tmp_path):
             jobs = combinations(parse(" ".join(task)), [parse(grid) for grid in grids])
             runs, _ = described(composer, jobs)
             found, refused = baselines_of(composer, runs)
-            settle(composer, [*runs, *found])
+            assign_folders(composer, [*runs, *found])
             return runs, found, refused
 
     return of
