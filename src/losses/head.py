@@ -314,13 +314,13 @@ class CosineHead(Head):
     def can_be_tiled(self) -> bool:
         """True if the loss can be computed without all cosines of a sample at once. A class says so for
         itself, by `in_tiles = True`; its subclasses may override what tiles do not call."""
-        return vars(type(self)).get("in_tiles", False) and not self.inter_topk
+        return vars(type(self)).get("in_tiles", False)
 
     @property
     def can_be_split(self) -> bool:
         """True if the loss can also be computed with a sample of the classes, or by several processes
         with a part of them each."""
-        return self.can_be_tiled and self.centres == 1
+        return self.can_be_tiled and self.centres == 1 and not self.inter_topk
 
     def classes_at_a_time(self, batch: int, classes: int, device: str) -> int | None:
         """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
@@ -431,5 +431,8 @@ class CosineHead(Head):
         """Move the k hardest non-targets of each row of cosines (B, C) nearer by `inter_topk_margin`."""
         rivals = cosine.detach().scatter(1, labels.unsqueeze(1), -math.inf)
         columns = rivals.topk(self.inter_topk, dim=1).indices  # (B, k)
-        hardest = arccos(cosine.gather(1, columns))
-        return cosine.scatter(1, columns, psi(hardest - self.inter_topk_margin))
+        return cosine.scatter(1, columns, self.nearer(cosine.gather(1, columns)))
+
+    def nearer(self, cosine: Tensor) -> Tensor:
+        """Cosines of any shape as if their angles were smaller by `inter_topk_margin`."""
+        return psi(arccos(cosine) - self.inter_topk_margin)

@@ -1,9 +1,10 @@
 """The exact loss of many classes without its (B, C) logits: tiles of classes, one after the other.
 
 A first pass over the tiles sums up each sample's log-sum-exp, a second one computes each tile again and
-with it the gradients. That is four products of B×C×D in place of three, and memory for one tile. What a
-member does to targets is differentiated by autograd on B numbers, what it does to non-targets on a tile.
-The length of a class's weights is folded into the columns, so there is no second copy of W.
+with it the gradients. That is four products of B×C×D in place of three, and memory for one tile; the
+hardest non-targets of Inter-TopK take a fifth product to find. What a member does to targets is
+differentiated by autograd on B numbers, what it does to non-targets on a tile. The length of a class's
+weights is folded into the columns, so there is no second copy of W.
 """
 
 import math
@@ -72,6 +73,17 @@ class _Tile(NamedTuple):
         """Write a value a sample (B,) to the targets' places in a matrix (B, T)."""
         _put(matrix, self.column, self.inside, values)
 
+    def with_nearer(self, head: "CosineHead", hardest: Tensor | None) -> Tensor:
+        """The cosines (B, T), of which those of the `hardest` classes (B, k) are `nearer`."""
+        if hardest is None:
+            return self.cosine
+        column = hardest - self.classes.start
+        rows, places = ((column >= 0) & (column < self.cosine.shape[1])).nonzero(as_tuple=True)
+        if not len(rows):
+            return self.cosine
+        there = rows, column[rows, places]
+        return self.cosine.index_put(there, head.nearer(self.cosine[there]))
+
     def of_rows(self, values: Tensor, near: Tensor, of_targets: Tensor) -> Tensor:
         """Values (B, T) of classes as those (B, T K) of their nearest rows, the others' 0, times 1/‖w‖;
         with `of_targets` (B,) in the rows `near` (B,) of W. Overwrites the cosines of rows."""
@@ -108,6 +120,22 @@ def _tiles(
         target = column.clamp(0, count - 1), inside
         classes = slice(first, first + size)
         yield _Tile(classes, rows, own, inverse[rows], of_rows, cosine, nearest, *target)
+
+
+def _hardest(count: int, tiles: Iterator[_Tile]) -> Tensor | None:
+    """The classes (B, `count`) of each sample's hardest non-targets; None for none."""
+    if not count:
+        return None
+    cosine, classes = None, None
+    for tile in tiles:
+        tile.put(tile.cosine, torch.full_like(tile.cosine[:, 0], -torch.inf))
+        found, place = tile.cosine.topk(min(count, tile.cosine.shape[1]))
+        place = place + tile.classes.start
+        if cosine is not None:
+            found, place = torch.cat([cosine, found], 1), torch.cat([classes, place], 1)
+        cosine, among = found.topk(min(count, found.shape[1]))
+        classes = place.gather(1, among)
+    return classes
 
 
 class _Smoothing(NamedTuple):
@@ -197,8 +225,9 @@ class _TiledCrossEntropy(torch.autograd.Function):
             logit = t * (factor if factor.ndim == 0 else factor.squeeze(1))
         smoothing = _Smoothing.of(head, labels)
         sums = _Sums(logit, smoothing.each)
+        hardest = _hardest(head.inter_topk, _tiles(x, weight, inverse, here, size, centres))
         for tile in _tiles(x, weight, inverse, here, size, centres):
-            g = head.non_target_cosines(tile.cosine, targets, t)
+            g = head.non_target_cosines(tile.with_nearer(head, hardest), targets, t)
             sums.add(tile, g.mul_(factor) if g is tile.cosine else g * factor)
         sums.over(shard)
         below, log_sums = logit - sums.highest, sums.sums.log()
@@ -209,6 +238,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
             pulled = shard.sum(sums.weighted) + smoothing.of_own * logit
             loss += (smoothing.total * (sums.highest + rest) - pulled).sum()
         ctx.head, ctx.size, ctx.smoothing, ctx.targets = head, size, smoothing, targets
+        ctx.hardest = hardest
         ctx.buffers = {  # as they are now; running statistics go on, and a margin may be set anew
             name: buffer.clone()
             for name, buffer in head.named_buffers(recurse=False)
@@ -244,7 +274,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         for tile in _tiles(x, weight, inverse, here, ctx.size, head.centres):
             cosine = tile.cosine.requires_grad_()
             with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
-                g = head.non_target_cosines(cosine, ctx.targets, ctx.t)
+                g = head.non_target_cosines(tile.with_nearer(head, ctx.hardest), ctx.targets, ctx.t)
             plain = g is cosine
             counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
             z = g.detach().mul_(factor) if plain and not counts else g.detach() * factor
