@@ -20,7 +20,8 @@ import torch
 from scipy.stats import t as student
 from scipy.stats import trim_mean
 
-from src.analysis.judge import for_other_classes, side
+from src.analysis.judge import side
+from src.analysis.judgement import for_other_classes
 from src.analysis.people import classes_variance
 from src.analysis.statistics import Family, Repeat
 from src.evaluation import Search, retrieval, sample_pairs

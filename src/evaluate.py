@@ -91,7 +91,8 @@ def judge_images(run: Trained, given: Namespace) -> None:
 
 
 def judge_files(paths: list[Path], given: Namespace) -> None:
-    from .analysis import judge
+    from .analysis.judge import judge
+    from .analysis.judgement import draw, show
     from .analysis.trials import TrialOptions, judge_trials
 
     chosen = {name: getattr(given, option) for option, name in TRIAL_OPTIONS.items()}
@@ -119,13 +120,13 @@ def judge_files(paths: list[Path], given: Namespace) -> None:
         ranks = ranks_of(given.ranks)
         if given.map_at is not None and given.map_at < 1:
             raise UserError(f"--map-at {given.map_at}: expected a whole number from 1")
-        found = judge.judge(paths, given.labels, ranks, given.map_at, given.templates)
-    judge.show(found)
+        found = judge(paths, given.labels, ranks, given.map_at, given.templates)
+    show(found)
     if given.out:
         found.save(given.out)
         print(f"-> {given.out}")
     if given.out and found.curves:
-        judge.draw(found, given.out.with_suffix(".png"))
+        draw(found, given.out.with_suffix(".png"))
         print(f"-> {given.out.with_suffix('.png')}")
 
 
@@ -186,11 +187,11 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
 
 def for_other_classes(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
     """Intervals for other classes than those of an open set, of the metrics that have one."""
-    from .analysis import judge
+    from .analysis import judgement
 
     result, labels = evaluation.result, evaluation.images.labels.cpu().numpy()
-    side = judge.Side("", result.metrics, dict(result.left_out))
-    found = judge.for_other_classes([side], labels)
+    side = judgement.Side("", result.metrics, dict(result.left_out))
+    found = judgement.for_other_classes([side], labels)
     return {name: (gap.low, gap.high) for name, gap in found.items() if gap.low is not None}
 
 

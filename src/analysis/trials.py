@@ -17,19 +17,8 @@ from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc, true_accepts
 from ..evaluation.weighted import WeightedPairs, metrics_of_rates
-from .judge import (
-    CURVE_POINTS,
-    Curve,
-    Given,
-    Judgement,
-    Side,
-    for_new_classes,
-    judgement,
-    names_of,
-    read,
-    read_all,
-    threshold_at,
-)
+from .encoder_files import Given, names_of, read, read_all
+from .judgement import CURVE_POINTS, Curve, Judgement, Side, for_new_classes, threshold_at
 from .people import by_metric, weights_of_draws
 
 RATES = (*FARS, *LOWER_FARS)
@@ -84,7 +73,7 @@ def judge_trials(
     ]
     classes = np.concatenate(listed.classes)
     count = len(np.unique(classes))
-    return judgement(sides, len(listed.same), count, classes, judged="trial", headline="eer")
+    return Judgement.of(sides, len(listed.same), count, classes, judged="trial", headline="eer")
 
 
 def trials_of(path: Path, file: Path, given: Given) -> Listed:

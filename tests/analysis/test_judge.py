@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.analysis.judge import judge, sentence
+from src.analysis.judge import judge
+from src.analysis.judgement import sentence
 from src.analysis.people import jackknife_variance
 from src.analysis.statistics import t_quantile
 from src.errors import UserError

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from src.analysis.judge import judge, pooled, read
+from src.analysis.encoder_files import pooled, read
+from src.analysis.judge import judge
 from src.analysis.trials import TrialOptions, judge_trials
 from src.errors import UserError
 from src.evaluation import Search, retrieval

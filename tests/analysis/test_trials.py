@@ -10,7 +10,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_curve
 
-from src.analysis.judge import draw, sentence, show
+from src.analysis.judgement import draw, sentence, show
 from src.analysis.trials import TrialOptions, judge_trials
 from src.errors import UserError
 from src.evaluation.detection import (
