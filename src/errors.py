@@ -44,6 +44,15 @@ def in_one_line(error: OSError) -> str:
 
 
 @contextmanager
+def os_errors_in_one_line() -> Iterator[None]:
+    """An OSError of the block is the machine's fault or the user's, and becomes a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(in_one_line(error)) from error
+
+
+@contextmanager
 def user_errors_in_one_line() -> Iterator[None]:
     """Within a block, end the process with one line about what the user can mend."""
     try:

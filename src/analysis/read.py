@@ -9,7 +9,8 @@ from ..config import Config, setting
 from ..errors import UserError
 from ..evaluation import metrics_of
 from ..foreign import printable
-from ..run.folder import RunFolder, Summary, first_mistake
+from ..run.folder import RunFolder
+from ..run.summary import Summary, first_mistake
 from ..words import first_line
 from .statistics import Repeat
 

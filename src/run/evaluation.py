@@ -24,9 +24,10 @@ from ..evaluation.results import Results
 from ..foreign import printable
 from .epochs import current_values
 from .figures import curves, run_title
-from .folder import RunFolder, versions, write_json
+from .folder import RunFolder, write_json
 from .load import Trained, same_place
 from .pairs import evaluation_pairs, search_of, templates_of
+from .summary import versions
 
 OVERRIDDEN = ("dataset", "evaluation", "objective", "device")  # the rest is what was trained
 # Which images are tested follows from these; a run's own images stay split as they were.

@@ -18,8 +18,8 @@ from ..durable import written_aside
 from ..errors import UserError
 from ..words import first_line
 from .build import build_model
-from .folder import versions
 from .load import Trained
+from .summary import versions
 
 TOLERANCE = 1e-4  # of `max_difference`, on pixels drawn at random
 KEY = "angular_penalty"  # of the metadata in the file

@@ -17,7 +17,8 @@ from ..evaluation import metric_named
 from ..evaluation.results import Results
 from ..foreign import own_folder, read_arrays
 from .build import Run
-from .folder import RunFolder, Summary
+from .folder import RunFolder
+from .summary import Summary
 
 if TYPE_CHECKING:  # it takes a second, which a refusal should not
     from matplotlib.figure import Figure

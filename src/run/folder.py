@@ -1,4 +1,4 @@
-"""A run is a folder. `RunFolder` reads and writes it, and `Summary` says what its summary.json holds.
+"""A run is a folder. `RunFolder` reads and writes it; summary.py has what its summary.json holds.
 
     .hydra/  train.log  metrics.csv  checkpoint.pt  best.pt (if asked for)  embeddings.npz
     frames.npz (of an animation)  summary.json  plots/*.png
@@ -11,143 +11,34 @@ hand, ends the run after its current epoch.
 """
 
 import csv
-import errno
-import functools
 import io
 import itertools
 import json
 import logging
-import os
-import platform
 import time
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from filelock import FileLock, SoftFileLock, Timeout
-from pydantic import BaseModel, BeforeValidator, ConfigDict, FiniteFloat, ValidationError
+from filelock import Timeout
+from pydantic import ValidationError
 
 from .. import durable
-from ..config import Config, differences, identity, setting
-from ..errors import Diverged, Pruned, UserError, in_one_line
-from ..foreign import printable, read_json, text_of
+from ..config import Config, differences, identity
+from ..errors import UserError, in_one_line, os_errors_in_one_line
+from ..foreign import read_json, text_of
 from .code import Code
+from .lock import locked
+from .summary import Summary, first_mistake
 
 log = logging.getLogger(__name__)
 
 LAST, BEST = "checkpoint.pt", "best.pt"
-# Whose versions a run's numbers can depend on.
-PACKAGES = (
-    "angular-penalty",
-    "torch",
-    "torchvision",
-    "timm",
-    "numpy",
-    "scipy",
-    "scikit-learn",
-    "pillow",
-    "hydra-core",
-)
 SHOWN = 5  # keys that differ, in a line
-LOCK_SECONDS = 10  # a killed sweep's workers may live that long
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP)  # of network drives without a lock server
-MOST_LOCK_BYTES = 2**10
 MOST_ROW_BYTES, MOST_ROWS = 2**25, 10**6  # of metrics.csv
 STALE = ".stale"  # what other code left: beside the runs of a sweep, and in a run's folder
-# The states of a run that was trained to its end. A collapsed one tells nothing apart; it counts all the
-# same, because leaving it out would flatter its setting.
-DONE = ("finished", "collapsed")
-# The state a run ended in, by what ended it; anything else is a failure.
-STATES = {Diverged: "diverged", Pruned: "pruned"} | dict.fromkeys(
-    (KeyboardInterrupt, SystemExit),
-    "interrupted",  # by somebody, or by a cluster that queues it again
-)
-
-
-def web_address(value: Any) -> str | None:
-    """An address that a page may link to: no script, no file."""
-    web = isinstance(value, str) and value.startswith(("https://", "http://"))
-    return value if web else None
-
-
-Metrics = dict[str, FiniteFloat]
-
-
-class Epochs(BaseModel):
-    trained: int
-    kept: int  # the epoch whose model the run keeps
-
-
-class Summary(BaseModel):
-    """The content of a run's summary.json. Unknown values are None, and left out of the file."""
-
-    model_config = ConfigDict(extra="ignore")
-    state: Literal["finished", "collapsed", "failed", "diverged", "pruned", "interrupted"] = "finished"
-    error: str | None = None  # why it failed
-    cause: Literal["memory", "gpu"] | None = None  # of a failure that runs beside it may share in
-    collapse: str | None = None  # why it counts as collapsed
-    identity: str  # see config/identity.py
-    setting: str
-    config: Config
-    code: Code
-    versions: dict[str, str] = {}
-    resumed_after_epoch: int | None = None
-    device: str | None = None
-    threads: int | None = None
-    precision: str | None = None
-    data: str | None = None  # the fingerprint of its images
-    counts: dict[str, dict[str, int]] = {}  # of images and pairs, by split
-    classes: list[str] = []  # that are tested
-    trained_classes: list[str] = []
-    dealt: dict[str, Any] | None = None  # how the samples were dealt into folds
-    skipped: list[str] = []  # files that were left out
-    duplicates: list[str] = []  # images that are there more than once, in words
-    wandb_url: Annotated[str | None, BeforeValidator(web_address)] = None
-    images_per_second: float | None = None
-    epochs: Epochs | None = None
-    metrics: Metrics | None = None  # of the test split
-    validation: Metrics | None = None  # of the split that settings are chosen by
-    recall: dict[str, float | None] | None = None  # by class
-    gpu_memory: dict[str, int] | None = None
-    files: list[str] = []  # that the run leaves, to be read
-    figures: list[str] | None = None  # None: not drawn yet
-    seconds: float | None = None
-
-    @classmethod
-    def of(cls, config: Config, code: Code) -> "Summary":
-        """The summary of a run that begins."""
-        return cls(
-            identity=identity(config),
-            setting=setting(config),
-            config=config,
-            code=code,
-            versions=versions(),
-        )
-
-    @property
-    def done(self) -> bool:
-        """True if the run was trained and evaluated to its end."""
-        return self.state in DONE and self.metrics is not None
-
-    def objective(self, metric: str) -> float:
-        """A metric on the validation split, or on the test split if nothing was held out. Raises
-        UserError if the run has none, as when another objective is asked of a run that was finished."""
-        values = self.validation or self.metrics or {}
-        if metric not in values:
-            some = ", ".join(list(values)[:8]) + " …" * (len(values) > 8)
-            raise UserError(
-                f"objective={metric}: the finished run has no such metric, but {some or 'none'}"
-            )
-        return values[metric]
-
-    def plain(self) -> dict[str, Any]:
-        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
-        return self.model_dump(mode="json", by_alias=True, include=given)
 
 
 @dataclass(frozen=True)
@@ -398,122 +289,11 @@ class RunFolder:
             log_file.write(f"[{time.strftime('%Y-%m-%d %H:%M:%S')}][ERROR] {error}\n")
 
 
-@contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Hold a folder for one process, until the block or the process ends. Raises UserError if another
-    process has it, on whatever machine, or if its file system has no locks."""
-    durable.make_folder(folder)
-    for above in folder.absolute().parents[:3]:  # Hydra makes outputs/<date>/<time>, and syncs nothing
-        durable.sync_folder(above)
-    path = folder / ".lock"
-    try:
-        lock = locked(path, LOCK_SECONDS)
-        if not isinstance(lock, SoftFileLock):  # which says as much
-            with suppress(OSError):  # a full disk is found out soon enough
-                path.write_text(f"{os.getpid()}\n{platform.node()}\n", encoding="utf-8")
-    except Timeout:
-        raise UserError(
-            f"{folder}: another process is at work in this folder{holder(path)}; if that is lost, as "
-            f"with a node of a cluster, remove {path}"
-        ) from None
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        why = "its file system has no locks, which runs need: give them a folder elsewhere"
-        raise UserError(f"{path}: {error.strerror}: {why}") from None
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-def locked(path: Path, seconds: float) -> FileLock:
-    """Lock a file, waiting so long. Raises Timeout, and OSError."""
-    lock = FileLock(path, timeout=seconds)
-    with warnings.catch_warnings():  # where there is no flock, a file that is there is the lock
-        warnings.filterwarnings("ignore", message="flock not supported")
-        lock.acquire()
-    return lock
-
-
-def holder(lock: Path) -> str:
-    """In words, the process that has locked a file, as far as it says."""
-    with suppress(OSError, ValueError):
-        process, host, *_ = text_of(lock, MOST_LOCK_BYTES).splitlines()
-        return f" (process {printable(process)} on {printable(host)})"
-    return ""
-
-
-@contextmanager
-def recorded(folder: RunFolder, summary: Summary) -> Iterator[None]:
-    """Write `summary` to summary.json when the block ends, with the state it ended in (finished unless
-    the block says collapsed; by an exception failed, diverged, pruned or interrupted), why, and the
-    seconds it took. Exceptions go on. An OSError, of which a full disk is the commonest, becomes a
-    UserError."""
-    began = time.perf_counter()
-    summary.state = "finished"
-    try:
-        with os_errors_in_one_line():
-            yield
-    except BaseException as error:
-        summary.state = STATES.get(type(error), "failed")
-        summary.error = str(error) or type(error).__name__
-        summary.cause = cause_of(error)
-        expected = isinstance(error, UserError | KeyboardInterrupt)
-        # To the log file alone: the console gets what main makes of it.
-        log.debug(f"{summary.state}: {summary.error}" if expected else traceback.format_exc())
-        try:
-            _finish(folder, summary, began)
-        except OSError as another:  # the first error says more
-            log.error(f"that could not be recorded: {in_one_line(another)}")
-        raise
-    with os_errors_in_one_line():
-        _finish(folder, summary, began)
-
-
-def cause_of(error: BaseException) -> Literal["memory", "gpu"] | None:
-    """Whether memory ran out, of the machine or a GPU, or a GPU failed."""
-    import torch  # it takes a second, which a refusal should not
-
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return "memory"
-    if isinstance(error, torch.AcceleratorError):
-        return "gpu"
-    # Torch has no exception of its own for a CPU without memory, nor for cuDNN and cuBLAS.
-    said = str(error) if type(error) is RuntimeError else ""
-    if "DefaultCPUAllocator" in said:
-        return "memory"
-    return "gpu" if said.startswith(("cuDNN error", "CUDA error")) else None
-
-
-def _finish(folder: RunFolder, summary: Summary, began: float) -> None:
-    summary.seconds = round(time.perf_counter() - began, 2)
-    if (folder.path / "train.log").exists():
-        durable.sync(folder.path / "train.log")
-    folder.write_summary(summary)
-
-
-@contextmanager
-def os_errors_in_one_line() -> Iterator[None]:
-    """An OSError of the block is the machine's fault or the user's, and becomes a UserError."""
-    try:
-        yield
-    except OSError as error:
-        raise UserError(in_one_line(error)) from error
-
-
 def model_file(folder: Path) -> Path:
     """The checkpoint of the model that a run is used by; a file is its own."""
     if folder.is_file():
         return folder
     return folder / BEST if (folder / BEST).is_file() else folder / LAST
-
-
-def first_mistake(error: ValidationError) -> str:
-    """Where it is and what, as in `config.epochs: Input should be …`."""
-    first = error.errors(include_url=False)[0]
-    said = str(first["ctx"]["error"]) if first["type"] == "value_error" else first["msg"]
-    return ": ".join(filter(None, [".".join(map(str, first["loc"])), said]))
 
 
 def free_name(path: Path) -> Path:
@@ -540,15 +320,3 @@ def _number(text: str) -> float | str:
         return float(text)
     except ValueError:
         return text
-
-
-@functools.cache
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that a run's numbers can depend on."""
-    found = {"python": platform.python_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "not installed"
-    return found

@@ -13,7 +13,7 @@ from ..commands import command, started_with_others
 from ..config import Config, identity
 from ..datasets import BrokenImage
 from ..datasets.files import left_out, name_some
-from ..errors import UserError, in_one_line
+from ..errors import UserError, in_one_line, os_errors_in_one_line
 from ..evaluation import metrics_of
 from ..evaluation.geometry import GEOMETRY_METRICS
 from ..evaluation.results import Results
@@ -37,18 +37,12 @@ from .epochs import (
     train,
 )
 from .figures import draw_wanted, save_frames
-from .folder import (
-    LAST,
-    Epochs,
-    RunFolder,
-    Summary,
-    claimed,
-    os_errors_in_one_line,
-    recorded,
-    versions,
-)
+from .folder import LAST, RunFolder
+from .lock import claimed
+from .outcome import recorded
 from .resume import keeps_best, lacks_best, restore, restore_files, take_best
 from .start import with_start
+from .summary import Epochs, Summary, versions
 from .upload import shown_of, tracked_run
 
 log = logging.getLogger(__name__)

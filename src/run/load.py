@@ -24,7 +24,8 @@ from ..words import first_line
 from .best import run_folder
 from .build import build_device, build_head, build_model
 from .data import read_data
-from .folder import DONE, RunFolder, model_file
+from .folder import RunFolder, model_file
+from .summary import DONE
 
 # What rebuilding a trained run calls; optimizers and schedules are only ever made by a command that was
 # typed.

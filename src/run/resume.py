@@ -14,7 +14,8 @@ from ..evaluation import metric_named
 from ..training import load_checkpoint, load_optimizer, random_states, save_checkpoint, set_random_states
 from .build import Run
 from .code import code_of
-from .folder import BEST, LAST, RunFolder, versions
+from .folder import BEST, LAST, RunFolder
+from .summary import versions
 
 log = logging.getLogger(__name__)
 # Parts of a Run that a checkpoint holds: the model, and what trains it.

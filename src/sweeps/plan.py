@@ -23,7 +23,8 @@ from ..config.tree import PIXELS
 from ..errors import UserError
 from ..foreign import printable
 from ..run.code import Code, code_of
-from ..run.folder import RunFolder, Summary
+from ..run.folder import RunFolder
+from ..run.summary import Summary
 from ..words import file_name
 
 # Bytes of a run's name, of the 255 that a file name may have: as it is, and, where that is too long,

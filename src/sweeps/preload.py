@@ -3,7 +3,7 @@
 from .. import plots  # noqa: F401
 from ..run import lifecycle  # noqa: F401
 from ..run.code import commit
-from ..run.folder import versions
+from ..run.summary import versions
 from . import workers  # noqa: F401
 
 commit()

@@ -26,7 +26,8 @@ from ..durable import written_aside
 from ..errors import INTERRUPTED, UserError, in_one_line, interrupt_once, on_interrupt
 from ..run.build import check_config, check_config_here
 from ..run.command_line import continue_command
-from ..run.folder import RunFolder, claimed
+from ..run.folder import RunFolder
+from ..run.lock import claimed
 from ..tracking import check_online, left_in_sweep
 from ..words import counted
 from .baselines import baselines_of

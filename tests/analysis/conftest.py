@@ -11,7 +11,8 @@ from src.config import Config, identity, setting
 from src.config.compose import CONF, choices_in
 from src.evaluation import METRICS
 from src.run.code import Code
-from src.run.folder import Summary, write_json
+from src.run.folder import write_json
+from src.run.summary import Summary
 from tests.conftest import config_of, summary_of
 
 RNG = np.random.default_rng(0)

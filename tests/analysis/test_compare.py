@@ -11,7 +11,8 @@ from scipy import stats
 from src.analysis import compare_sweeps, rank_runs, read_runs
 from src.analysis.wording import answer_sentences
 from src.errors import UserError
-from src.run.folder import RunFolder, claimed, write_json
+from src.run.folder import RunFolder, write_json
+from src.run.lock import claimed
 
 from .conftest import edit
 

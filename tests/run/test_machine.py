@@ -24,8 +24,10 @@ from src.errors import Diverged, UserError
 from src.evaluation import METRICS, Evaluated
 from src.evaluation.results import Results
 from src.run.code import code_of
-from src.run.folder import RunFolder, Summary, claimed
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
+from src.run.lock import claimed
+from src.run.summary import Summary
 from src.training import save_checkpoint
 from tests import faults
 from tests.conftest import FAST, ROOT, summary_of
@@ -186,7 +188,7 @@ def test_where_a_file_is_the_lock_that_of_a_lost_node_is_named(tmp_path, monkeyp
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
     monkeypatch.setattr(fcntl, "flock", lacking)
-    monkeypatch.setattr("src.run.folder.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("src.run.lock.LOCK_SECONDS", 0.1)
     with claimed(tmp_path):
         assert RunFolder(tmp_path).running
     (tmp_path / ".lock").write_text("4711\nnode\x1b7\n")
@@ -199,7 +201,7 @@ def test_where_a_file_is_the_lock_that_of_a_lost_node_is_named(tmp_path, monkeyp
 
 
 def test_who_is_at_work_in_a_folder_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr("src.run.folder.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("src.run.lock.LOCK_SECONDS", 0.1)
     said = rf"\(process {os.getpid()} on {re.escape(platform.node())}\)"
     with claimed(tmp_path), pytest.raises(UserError, match=said), claimed(tmp_path):
         pytest.fail("it has been claimed twice")

@@ -11,8 +11,10 @@ from PIL import Image
 
 from src.errors import Pruned, UserError
 from src.run.code import code_of
-from src.run.folder import RunFolder, Summary, claimed
+from src.run.folder import RunFolder
 from src.run.lifecycle import train_run
+from src.run.lock import claimed
+from src.run.summary import Summary
 from src.training import load_checkpoint, save_checkpoint
 from tests import faults
 from tests.conftest import FAST as PLAIN
@@ -173,7 +175,7 @@ def test_a_file_named_stop_ends_a_run_after_its_epoch_and_it_can_go_on(composed,
 
 
 def test_two_processes_do_not_train_in_one_folder(composed, tmp_path, monkeypatch):
-    monkeypatch.setattr("src.run.folder.LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("src.run.lock.LOCK_SECONDS", 0.1)
     with claimed(tmp_path), pytest.raises(UserError, match="another process"):
         train_run(composed(*FAST), tmp_path)
     assert not (tmp_path / "summary.json").exists()

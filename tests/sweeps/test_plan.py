@@ -14,7 +14,7 @@ from src.config.compose import CONF, Composer, quoted
 from src.errors import UserError
 from src.run import data as run_data
 from src.run.build import check_config
-from src.run.folder import Summary
+from src.run.summary import Summary
 from src.sweeps.grid import combinations
 from src.sweeps.plan import LONGEST_NAME, NAME_LENGTH, plan, run_name
 

@@ -10,7 +10,9 @@ import torch
 
 from src.errors import UserError
 from src.run.code import code_of
-from src.run.folder import RunFolder, Summary, recorded
+from src.run.folder import RunFolder
+from src.run.outcome import recorded
+from src.run.summary import Summary
 from src.sweeps import workers
 from src.sweeps.workers import CONTEXT, FILLED, kills_for_memory, runs_that_fit
 from tests.conftest import FAST, summary_of

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from src.errors import UserError
 from src.run.code import code_of
-from src.run.folder import RunFolder, Summary
+from src.run.folder import RunFolder
+from src.run.summary import Summary
 from src.sweeps import study as studies
 from src.sweeps.study import check_file, on_other_images, open_study, storage_errors
 
