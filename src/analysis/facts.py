@@ -216,9 +216,9 @@ def which_loss(comparison, chosen, baseline: str | None, detect: float | None) -
     ]
     least = family.smallest_detectable()
     for gap in differences:
-        known = least and gap.low is not None and not gap.separable
+        known = least and gap.low is not None and not gap.with_seeds
         gap.uneven = bool(known) and sign * gap.estimate > least
-    open_ = [abs(gap.estimate) for gap in differences if not (gap.separable or gap.uneven)]
+    open_ = [abs(gap.estimate) for gap in differences if not (gap.with_seeds or gap.uneven)]
     return WhichLoss(
         leader,
         results,
