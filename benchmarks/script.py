@@ -32,7 +32,6 @@ from src.training import (
     Step,
     adam,
     build_optimizer,
-    build_schedule,
     choose_device,
     constant_rate,
     embed,
@@ -110,7 +109,7 @@ def ours(model: str, data, device) -> tuple[float, nn.Module, torch.Tensor]:
     backbone = backbone_of(model).to(memory_format=torch.channels_last)
     head = ArcFace(16, 10, margin=0.5, scale=16.0)
     optimizer = build_optimizer(adam, backbone, head, lr=0.003, head_lr=None)
-    schedule = build_schedule(constant_rate, optimizer, steps=len(data.train) // BATCH, epochs=EPOCHS)
+    schedule = constant_rate(optimizer, len(data.train) // BATCH, EPOCHS)
     step = Step(data.train, backbone, head, optimizer, schedule, device)
     began = time.perf_counter()
     order, generator = shuffled(len(step.data)), torch.Generator()

@@ -27,7 +27,6 @@ from src.training import (
     Step,
     adam,
     build_optimizer,
-    build_schedule,
     choose_device,
     constant_rate,
 )
@@ -81,7 +80,7 @@ def step_on(model: str, device: Device, size: int) -> Step:
     backbone = build_backbone(getattr(models, model)(SHAPE), SHAPE, DIMENSION).to(device.torch)
     head = ArcFace(DIMENSION, 10, margin=0.5, scale=16.0).to(device.torch)
     optimizer = build_optimizer(adam, backbone, head, lr=1e-3, head_lr=None)
-    schedule = build_schedule(constant_rate, optimizer, steps=1, epochs=1)
+    schedule = constant_rate(optimizer, 1, 1)
     images = torch.randint(256, (IMAGES, *SHAPE), dtype=torch.uint8, device=device.torch)
     labels = torch.randint(10, (IMAGES,), device=device.torch)
     data = Split(images, labels, [73.0], [90.0])

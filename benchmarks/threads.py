@@ -29,7 +29,7 @@ def measure() -> None:
     from src.datasets import Split
     from src.losses import ArcFace
     from src.models import build_backbone, small_cnn
-    from src.training import Step, adam, build_optimizer, build_schedule, choose_device, constant_rate
+    from src.training import Step, adam, build_optimizer, choose_device, constant_rate
 
     device = choose_device("cpu", None, "fp32")
     torch.manual_seed(0)
@@ -37,7 +37,7 @@ def measure() -> None:
     backbone = backbone.to(memory_format=torch.channels_last)
     head = ArcFace(3, 10, margin=0.5, scale=64.0)
     optimizer = build_optimizer(adam, backbone, head, lr=0.003, head_lr=None)
-    schedule = build_schedule(constant_rate, optimizer, steps=1, epochs=1)
+    schedule = constant_rate(optimizer, 1, 1)
     images = torch.randint(256, (BATCH, 1, 8, 8), dtype=torch.uint8)
     data = Split(images, torch.randint(10, (BATCH,)), [128.0], [64.0])
     step = Step(data, backbone, head, optimizer, schedule, device)

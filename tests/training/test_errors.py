@@ -11,7 +11,6 @@ from src.models import Pixels, build_backbone, mlp
 from src.training import (
     adam,
     build_optimizer,
-    build_schedule,
     choose_device,
     constant_rate,
     find_device,
@@ -30,7 +29,7 @@ def optimizer(body: nn.Module, **rates):
 
 
 def schedule(of, **options):
-    return build_schedule(of, optimizer(mlp(SHAPE)), steps=4, epochs=3, **options)
+    return of(optimizer(mlp(SHAPE)), 4, 3, **options)
 
 
 @pytest.mark.parametrize(
