@@ -33,7 +33,7 @@ def printable(text: object) -> str:
 
 
 def one_line(error: Exception) -> str:
-    """What a library says of a file, short, in one line, and without what a terminal would act on."""
+    """Return what a library says of a file: short, in one line, and without control characters."""
     own = error.strerror if isinstance(error, OSError) else None  # without the path again
     said = "".join(c if c.isprintable() else " " for c in str(own or error)[:1000])
     return " ".join(said.split())[:300] or type(error).__name__

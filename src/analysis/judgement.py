@@ -1,5 +1,5 @@
-"""What is found of embeddings: metrics, their intervals for other classes, thresholds and curves; said,
-shown and drawn."""
+"""The results of judging embeddings: metrics, their intervals for other classes, thresholds and curves;
+put in words, shown and drawn."""
 
 import json
 from collections.abc import Sequence

@@ -177,7 +177,7 @@ def label_part(key: str, value: object) -> str:
 
 
 def split_shared(names: list[str], separator: str = " ") -> tuple[str, list[str]]:
-    """What all names have in common, part by part, and what is left of each. A name of which nothing
+    """Return the parts that all names have in common, and what is left of each. A name of which nothing
     would be left, or a single one, stays whole."""
     parts = [name.split(separator) for name in names]
     common = [part for part in parts[0] if all(part in others for others in parts)] if parts else []

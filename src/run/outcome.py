@@ -1,4 +1,4 @@
-"""How a run ended, recorded whatever ended it."""
+"""Record how a run ends, whatever ends it."""
 
 import logging
 import time
@@ -49,7 +49,7 @@ def recorded(folder: RunFolder, summary: Summary) -> Iterator[None]:
 
 
 def cause_of(error: BaseException) -> Literal["memory", "gpu"] | None:
-    """Whether memory ran out, of the machine or a GPU, or a GPU failed."""
+    """Return "memory" if the machine or a GPU ran out of it, "gpu" if a GPU failed."""
     import torch  # it takes a second, which a refusal should not
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""What a run's summary.json says."""
+"""The content of a run's summary.json, and the versions of packages that it names."""
 
 import functools
 import platform
