@@ -81,8 +81,9 @@ def compare_runs(comparison: Comparison, out: Path) -> Comparison:
     figures = comparison_figures(comparison, spheres)
     drawn = plots.draw({name: figure.draw for name, figure in figures.items()}, out)
     captions = {out / name: figures[name].caption for name in figures if Path(name).stem in drawn}
-    for path in {out / f"{name}.png" for name in FIGURES} - set(captions):  # of an earlier comparison
-        path.unlink(missing_ok=True)
+    if (out / "report.html").exists():  # of an earlier comparison, whose figures may not be this one's
+        for path in {out / f"{name}.png" for name in FIGURES} - set(captions):
+            path.unlink(missing_ok=True)
     answer = answer_sentences(comparison)
     page = write_report(comparison, answer, captions, spheres, out)
     write_text(out / "answer.txt", "\n".join(answer) + "\n", **TEXT)

@@ -147,7 +147,7 @@ def find_facts(comparison, baseline: str | None = None, detect: float | None = N
     if comparison.pixels:
         facts.pixels = comparison.pixels[0].test.mean
         if facts.which_setting:
-            ends = ends_by_rank(comparison, facts.which_setting)
+            ends = oriented_ends(comparison, facts.which_setting)
             if ends:
                 facts.beats_pixels = min(ends) > comparison.sign * facts.pixels
                 facts.loses_to_pixels = max(ends) < comparison.sign * facts.pixels
@@ -274,7 +274,7 @@ def which_setting(comparison, own: list[Setting]) -> WhichSetting:
     )
 
 
-def ends_by_rank(comparison, chosen: WhichSetting) -> tuple[float, float] | None:
+def oriented_ends(comparison, chosen: WhichSetting) -> tuple[float, float] | None:
     """The ends of the interval of the setting to use, larger is better; None if it has none."""
     if chosen.low is None:
         return None

@@ -241,7 +241,10 @@ def test_a_figure_that_cannot_be_drawn_is_left_out_of_the_page(write, tmp_path, 
     def broken(*_):
         raise KeyError("glyph")
 
+    (tmp_path / "sweep" / "comparison").mkdir()
+    (tmp_path / "sweep" / "comparison" / "curves.png").touch()  # somebody's, where no comparison was
     page_of(tmp_path)
+    assert (tmp_path / "sweep" / "comparison" / "curves.png").exists()
     for name in ("heat.png", "mine.png"):  # of one in which margins differed, and somebody's own
         (tmp_path / "sweep" / "comparison" / name).touch()
     monkeypatch.setattr("src.plots.plot_ranking", broken)
