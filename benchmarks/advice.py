@@ -4,9 +4,10 @@
     python -m benchmarks.advice <data> <out> edge few_steps digits  some causes, or some data sets
 
 `<data>` is what `benchmarks.results_data` made. On each of four data sets a sweep is made that has one
-thing wrong; its answer is asked for advice, and the advised command is run as it stands. Printed are the
-mean test result of the setting to use, before and after, over three seeds or five folds, or of ArcFace
-where it is far below softmax, with softmax's; a sweep that gets other advice says so."""
+thing wrong; its answer is asked for advice, and the advised command is run as it stands, but without
+the baselines that a sweep adds. Printed are the mean test result of the setting to use, before and
+after, over three seeds or five folds, or of ArcFace where it is far below softmax, with softmax's; a
+sweep that gets other advice says so."""
 
 import shlex
 import subprocess
@@ -106,7 +107,8 @@ def main(data: str, out: str, *chosen: str) -> None:
                 continue
             here = next((w.partition("=")[2] for w in words if w.startswith("hydra.sweep.dir=")), None)
             after = Path(here) if here else place.with_name(f"{place.name}-followed")
-            train(words if here else ["-m", *without_m(words), f"hydra.sweep.dir={after}"])
+            alone = [*without_m(words), "hydra.sweeper.baselines=false"]
+            train(["-m", *alone] if here else ["-m", *alone, f"hydra.sweep.dir={after}"])
             loss = "arcface" if cause == "far_below_softmax" else None
             both = result(before, loss), result(compared(after))
             print(f"{cause:18}{name:10}{both[0]:>22}{both[1]:>22}  ", end="")
