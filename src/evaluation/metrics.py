@@ -23,7 +23,13 @@ _DISPLAY = {
 
 
 # How papers write the names that are no plain words.
-_TITLES = {"map_at_r": "MAP@R", "r_precision": "R-precision", "auc": "AUC", "eer": "EER"}
+_TITLES = {
+    "ten_fold_accuracy": "ten-fold accuracy",
+    "map_at_r": "MAP@R",
+    "r_precision": "R-precision",
+    "auc": "AUC",
+    "eer": "EER",
+}
 _TITLES |= {"min_dcf": "minDCF", "actual_dcf": "actual DCF", "cllr": "Cllr"}
 ROUNDING = 1e-4  # of sums in float32, in a metric's unit
 
