@@ -61,7 +61,7 @@ class Setting:
             return 1 / max(1, (self.runs[0].config.dataset.folds or 2) - 1)
 
     def value(self, key: str) -> Any:
-        """The value of a key, as of `margin.value`."""
+        """The value of a dotted key, such as `margin.value`."""
         group, _, name = key.partition(".")
         return getattr(getattr(self.runs[0].config, group), name)
 

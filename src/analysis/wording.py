@@ -102,6 +102,7 @@ def filters(comparison: Comparison) -> dict[str, Callable]:
         "ahead": ahead,
         "behind": behind,
         "uneven": lambda gaps: [found for found in gaps if found.uneven],
+        "seeds_alone": lambda gaps: [f for f in gaps if f.with_seeds and sign * f.estimate > 0],
         "rivals": lambda gaps: [found for found in gaps if not found.separable],
     }
 

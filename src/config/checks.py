@@ -28,7 +28,7 @@ def reads(*keys: str, classes: bool = False):
 
 
 def refuse_given(config: Config, group: str, names: Iterable[str], why: str) -> None:
-    """Raise BadKey for the first of these keys of a group that has not its default."""
+    """Raise BadKey for the first of these keys of a group that does not have its default."""
     values = getattr(config, group)
     for name in names:
         value = getattr(values, name)

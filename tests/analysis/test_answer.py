@@ -574,14 +574,16 @@ def test_images_that_are_trained_on_and_tested_are_said(plant, tmp_path):
 # Other classes
 
 
-def plant_classes(plant, **gains: float) -> None:
-    """Losses of 50% on six classes, but for a gain that one class makes alone, or a loss in all."""
+def plant_classes(plant, validated: str | None = None, **gains: float) -> None:
+    """Losses of 50% on six classes, but for a gain that one class makes alone, or a loss in all; one may
+    be `validated` best."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(6), 20)
     for seed in range(4):
         for loss, gain in gains.items():
             right = 0.5 + gain * ((labels == 0) if gain > 0 else 1) + rng.normal(0, 0.01, len(labels))
-            folder = plant(loss, 0.2, seed, float(right.mean()))
+            mean = float(right.mean())
+            folder = plant(loss, 0.2, seed, 0.9 if loss == validated else mean, mean)
             left_out = np.array([right[labels != one].mean() for one in range(6)])
             names = Search().metrics
             kept = {"left_out": np.tile(left_out[:, None], len(names)), "left_out_of": names}
@@ -609,6 +611,15 @@ def test_a_lead_for_other_seeds_only_is_no_spread_between_seeds(plant, tmp_path)
     assert first(lines)[0].endswith(
         "; its lead over cosface holds for other seeds, not for other classes."
     )
+
+
+def test_a_loss_that_is_ahead_for_other_seeds_only_is_not_behind(plant, tmp_path):
+    plant_classes(plant, "cosface", arcface=0.3, cosface=0.0, sphereface=-0.4)
+    found, lines = ranked(tmp_path)
+    gap = next(gap for gap in found.facts.which_loss.differences if gap.loss == "arcface")
+    assert gap.with_seeds and not gap.separable and gap.estimate < 0
+    assert first(lines)[0].startswith("Use cosface or arcface: cosface beat sphereface")
+    assert "its lead" not in first(lines)[0]
 
 
 # Several data sets
