@@ -317,6 +317,11 @@ class CosineHead(Head):
         return vars(type(self)).get("in_tiles", False)
 
     @property
+    def others_unchanged(self) -> bool:
+        """True if every non-target's logit is its cosine times the factor."""
+        return type(self).non_target_cosines is CosineHead.non_target_cosines and not self.inter_topk
+
+    @property
     def can_be_split(self) -> bool:
         """True if the loss can also be computed with a sample of the classes, or by several processes
         with a part of them each."""

@@ -54,15 +54,14 @@ class ShardOfClasses(Shard):
 
 
 class _Tile(NamedTuple):
-    """T `classes`, and their K `rows` each of W: their weights (T K, D), 1/‖w‖ (T K,), and cosines (B, T
-    K) in memory that the next tile will use; with more than one row to a class, the `nearest` (B, T) of
-    each, whose `cosine` (B, T) counts. And the column (B, 1) of each sample's target, with whether it is
-    in this tile."""
+    """T `classes`, and their K `rows` each of W: their weights (T K, D) and cosines (B, T K) in memory
+    that the next tile will use; with more than one row to a class, the `nearest` (B, T) of each, whose
+    `cosine` (B, T) counts. And the column (B, 1) of each sample's target, with whether it is in this
+    tile."""
 
     classes: slice
     rows: slice
     weight: Tensor
-    inverse: Tensor
     cosine_of_rows: Tensor
     cosine: Tensor
     nearest: Tensor | None
@@ -84,14 +83,15 @@ class _Tile(NamedTuple):
         there = rows, column[rows, places]
         return self.cosine.index_put(there, head.nearer(self.cosine[there]))
 
-    def of_rows(self, values: Tensor, near: Tensor, of_targets: Tensor) -> Tensor:
-        """Values (B, T) of classes as those (B, T K) of their nearest rows, the others' 0, times 1/‖w‖;
-        with `of_targets` (B,) in the rows `near` (B,) of W. Overwrites the cosines of rows."""
+    def of_rows(self, values: Tensor, columns: Tensor, near: Tensor, of_targets: Tensor) -> Tensor:
+        """Values (B, T) of classes as those (B, T K) of their nearest rows, the others' 0, times
+        `columns` (R,) of W's rows; with `of_targets` (B,) in the rows `near` (B,) of W. Overwrites the
+        cosines of rows."""
         if self.nearest is not None:
             self.put(values, torch.zeros_like(of_targets))
             spread = self.cosine_of_rows.zero_().unflatten(1, (self.nearest.shape[1], -1))
             values = spread.scatter_(2, self.nearest.unsqueeze(2), values.unsqueeze(2)).flatten(1)
-        values = values.mul_(self.inverse)
+        values = values.mul_(columns[self.rows])
         column = (near - self.rows.start).unsqueeze(1).clamp(0, len(self.weight) - 1)
         _put(values, column, self.inside, of_targets)
         return values
@@ -103,15 +103,16 @@ def _put(matrix: Tensor, column: Tensor, inside: Tensor, values: Tensor) -> None
 
 
 def _tiles(
-    x: Tensor, weight: Tensor, inverse: Tensor, labels: Tensor, size: int, centres: int
+    x: Tensor, weight: Tensor, columns: Tensor, labels: Tensor, size: int, centres: int
 ) -> Iterator[_Tile]:
     """Tiles of at most `size` classes, of each of which W has so many rows; all share one piece of
-    memory, since new memory takes longer than what is computed in it."""
+    memory, since new memory takes longer than what is computed in it. `columns` (R,) is 1/‖w‖, or that
+    times the scale: then a tile has logits where it says cosines."""
     memory = x.new_empty(len(x), min(size * centres, len(weight)))
     for first in range(0, len(weight) // centres, size):
         rows = slice(first * centres, (first + size) * centres)
         own = weight[rows]
-        of_rows = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(inverse[rows])
+        of_rows = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(columns[rows])
         cosine, nearest, count = of_rows, None, len(own) // centres
         if centres > 1:
             cosine, nearest = of_rows.unflatten(1, (count, centres)).max(2)
@@ -119,7 +120,7 @@ def _tiles(
         inside = (column >= 0) & (column < count)
         target = column.clamp(0, count - 1), inside
         classes = slice(first, first + size)
-        yield _Tile(classes, rows, own, inverse[rows], of_rows, cosine, nearest, *target)
+        yield _Tile(classes, rows, own, of_rows, cosine, nearest, *target)
 
 
 def _hardest(count: int, tiles: Iterator[_Tile]) -> Tensor | None:
@@ -226,9 +227,13 @@ class _TiledCrossEntropy(torch.autograd.Function):
         smoothing = _Smoothing.of(head, labels)
         sums = _Sums(logit, smoothing.each)
         hardest = _hardest(head.inter_topk, _tiles(x, weight, inverse, here, size, centres))
-        for tile in _tiles(x, weight, inverse, here, size, centres):
-            g = head.non_target_cosines(tile.with_nearer(head, hardest), targets, t)
-            sums.add(tile, g.mul_(factor) if g is tile.cosine else g * factor)
+        scaled = factor.ndim == 0 and head.others_unchanged
+        columns = inverse * factor.detach() if scaled else inverse
+        for tile in _tiles(x, weight, columns, here, size, centres):
+            z = tile.cosine
+            if not scaled:
+                z = head.non_target_cosines(tile.with_nearer(head, hardest), targets, t) * factor
+            sums.add(tile, z)
         sums.over(shard)
         below, log_sums = logit - sums.highest, sums.sums.log()
         gap = log_sums - below  # exact also where the target has almost all of the probability
@@ -271,33 +276,36 @@ class _TiledCrossEntropy(torch.autograd.Function):
         x_grad = torch.zeros_like(x)
         weight_grad = torch.empty_like(weight) if of_weight else None
         memory = torch.empty_like(weight[: ctx.size * head.centres])
-        for tile in _tiles(x, weight, inverse, here, ctx.size, head.centres):
-            cosine = tile.cosine.requires_grad_()
-            with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
-                g = head.non_target_cosines(tile.with_nearer(head, ctx.hardest), ctx.targets, ctx.t)
-            plain = g is cosine
-            counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
-            z = g.detach().mul_(factor) if plain and not counts else g.detach() * factor
+        counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
+        scaled = factor.ndim == 0 and head.others_unchanged and not counts
+        columns = inverse * factor if scaled else inverse
+        back = columns * grad if scaled else columns
+        for tile in _tiles(x, weight, columns, here, ctx.size, head.centres):
+            z = cosine = tile.cosine
+            if not scaled:
+                with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
+                    cosine.requires_grad_()
+                    g = head.non_target_cosines(tile.with_nearer(head, ctx.hardest), ctx.targets, ctx.t)
+                z = g.detach() * factor
             z.sub_(highest).sub_(rest).exp_()  # probabilities, as far as they count
             if smoothing.each is not None:
                 z.sub_(smoothing.each[tile.classes])
-            if counts or not plain:
+            if not scaled:
                 tile.put(z, torch.zeros_like(gap))
-            if counts:
-                of_factor += grad * (z * g.detach()).sum_to_size(factor.shape)
-            if plain or not exact:
+                if counts:
+                    of_factor += grad * (z * g.detach()).sum_to_size(factor.shape)
                 z.mul_(factor * grad)
-            else:
-                z, *more = _gradients(g, (cosine, *leaves), z.mul_(factor * grad))
-                of_tiles = list(map(_sum, of_tiles, more))
-            z = tile.of_rows(z, near, of_target)
+                if exact:
+                    z, *more = _gradients(g, (cosine, *leaves), z)
+                    of_tiles = list(map(_sum, of_tiles, more))
+            z = tile.of_rows(z, back, near, of_target)
             if of_x:
                 x_grad.addmm_(z, tile.weight)
             if not of_weight:
                 continue
             tile_grad = torch.mm(z.T, x, out=weight_grad[tile.rows])
             products = torch.mul(tile_grad, tile.weight, out=memory[: len(tile_grad)])
-            radial = products.sum(1).mul_(tile.inverse**2)
+            radial = products.sum(1).mul_(inverse[tile.rows] ** 2)
             tile_grad.addcmul_(tile.weight, radial.unsqueeze(1), value=-1)
         x_grad = shard.sum(x_grad)
         found = map(_sum, found, [one if one is None else shard.sum(one.clone()) for one in of_tiles])
