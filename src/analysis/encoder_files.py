@@ -16,13 +16,14 @@ from ..losses import BadArgument
 
 class Given(NamedTuple):
     """The embeddings (N, D), labels (N,) and, if they are there, names, roles and cameras (N,) in a
-    file."""
+    file, and rows (P, 2) of a query and a sample that is relevant to it."""
 
     features: np.ndarray
     labels: np.ndarray
     names: np.ndarray | None = None
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    relevant: np.ndarray | None = None
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -66,12 +67,13 @@ def read(path: Path, labels: Path | None, unlabelled: bool = False) -> Given:
     if not measurable(torch.from_numpy(features)):
         longest = int(np.abs(features).max(1).argmax())
         raise UserError(f"{path}: the length of sample {longest} is not finite in float32")
-    return Given(features, found.labels, found.names, found.roles, found.cameras)
+    searched = found.roles, found.cameras, found.relevant
+    return Given(features, found.labels, found.names, *searched)
 
 
 def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
-    """The second file's samples in the order of the first's. Raises UserError unless they are the
-    same."""
+    """The second file's samples in the order of the first's, whose lists of what is relevant count.
+    Raises UserError unless they are the same."""
     names, other_names = first.names, second.names
     named = names is not None and other_names is not None and len(set(names)) == len(names)
     if named and set(names) != set(other_names):
@@ -87,7 +89,8 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
     if named and len(names) == len(other_names):
         where = {name: row for row, name in enumerate(other_names)}
         rows = np.array([where[name] for name in names])
-        second = Given(*(None if values is None else values[rows] for values in second))
+        each = second._replace(relevant=None)
+        second = Given(*(None if values is None else values[rows] for values in each))
     if len(first.labels) != len(second.labels):
         counts = f"{len(first.labels):,} and {len(second.labels):,} samples"
         raise UserError(f"{paths[0]} and {paths[1]} hold {counts}: two encoders are judged by the same")
@@ -115,6 +118,10 @@ def pooled(path: Path, given: Given, file: Path) -> Given:
     if there is one; then the mean over media (IJB-B, Whitelam et al. 2017)."""
     if given.names is None:
         raise UserError(f"{path}: has no array names (N,), by which templates name its samples")
+    if given.relevant is not None:
+        raise UserError(
+            f"{path}: lists samples that are relevant, and no templates: leave out --templates"
+        )
     try:
         found = read_templates(file, given.names)
         labels = label_of_templates(found, given.labels)

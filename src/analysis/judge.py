@@ -22,7 +22,7 @@ from ..evaluation import (
     verification,
 )
 from ..evaluation.identification import Probes, identification
-from ..evaluation.retrieval import RANKS
+from ..evaluation.retrieval import RANKS, Relevance, joined_classes
 from ..evaluation.verification import FALSE_ACCEPTS, true_accepts
 from ..evaluation.weighted import pair_metrics_left_out
 from .encoder_files import names_of, read_all
@@ -52,7 +52,8 @@ def judge(
         )
     place = torch.from_numpy(place)
     try:
-        search = Search(given[0].roles, given[0].cameras, tuple(ranks), map_at, left_out=True)
+        searched = given[0].roles, given[0].cameras
+        search = Search(*searched, tuple(ranks), map_at, left_out=True, relevant=given[0].relevant)
     except ValueError as error:
         raise UserError(f"{paths[0]}: {error}") from None
     pairs = None if search.roles is not None else sample_pairs(place, PAIRS)
@@ -60,7 +61,8 @@ def judge(
         side(name, torch.from_numpy(one.features), place, pairs, search)
         for name, one in zip(names_of(paths), given, strict=True)
     ]
-    return Judgement.of(sides, len(truth), len(classes), place.numpy())
+    drawn = joined_classes(place, search).numpy()
+    return Judgement.of(sides, len(truth), len(classes), drawn)
 
 
 def side(
@@ -74,16 +76,17 @@ def side(
         raise UserError(f"{name}: {why}")
     found = Side(name, retrieved.metrics, dict(retrieved.left_out))
     if pairs is None:
-        return identified(found, retrieved, labels, search.rows("query"))
+        return identified(found, retrieved, labels, search)
     scores = score_pairs(features, *pairs)
     found.left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
     found.metrics = found.metrics | verification(scores)
     return found
 
 
-def identified(found: Side, retrieved: Retrieval, labels: Tensor, queries: Tensor) -> Side:
-    """Add what holds where some queries' classes are not in the gallery."""
-    right = (labels[retrieved.nearest[queries, 0]] == labels[queries]).numpy()
+def identified(found: Side, retrieved: Retrieval, labels: Tensor, search: Search) -> Side:
+    """Add what holds where to some queries nothing in the gallery is relevant."""
+    queries = search.rows("query")
+    right = Relevance(labels, search)(queries, retrieved.nearest[queries, :1])[:, 0].numpy()
     enrolled = np.isfinite(retrieved.per_query[queries, 0].numpy())
     cosines = retrieved.cosine[queries].numpy()
     probes = Probes(cosines, enrolled, right)
@@ -95,7 +98,7 @@ def identified(found: Side, retrieved: Retrieval, labels: Tensor, queries: Tenso
     found.thresholds = [threshold_at(rate, cosines, enrolled, right) for rate in rates]
     shares = np.geomspace(FALSE_ACCEPTS / (~enrolled).sum(), 1, CURVE_POINTS)
     draws, bands, passing = [], [], []
-    for weights in weights_of_classes(labels[queries].numpy()):
+    for weights in weights_of_classes(joined_classes(labels, search)[queries].numpy()):
         if not weights[enrolled].any() or not weights[~enrolled].any():
             continue
         both = probes.rates(weights)

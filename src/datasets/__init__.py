@@ -17,6 +17,7 @@ from .folds import check_fold
 from .huggingface import huggingface
 from .ijb import ijb
 from .images import BrokenImage
+from .landmarks import gldv2
 from .loading import check_labels, fingerprint_of, load
 from .manifest import manifest
 from .mnist import fashion_mnist, kmnist, mnist
@@ -55,6 +56,7 @@ __all__ = [
     "embeddings",
     "fashion_mnist",
     "fingerprint_of",
+    "gldv2",
     "huggingface",
     "ijb",
     "image_folder",

@@ -22,12 +22,13 @@ LABELS = ("labels", "label")
 SPLITS = ("splits", "split")
 ROLES = ("roles", "role")
 CAMERAS = ("cameras", "camera")
+ALONE = ("classes", "names", "relevant")  # have one name
 
 
 class Arrays(NamedTuple):
     """Features (N, F), labels (N,) and, if they are given, the names of classes (C,) that labels index,
-    of samples (N,), of the parts (N,) that they are of, and their roles and cameras (N,). Messages count
-    rows from `first`."""
+    of samples (N,), of the parts (N,) that they are of, their roles and cameras (N,), and rows (P, 2) of
+    a query and a sample that is relevant to it. Messages count rows from `first`."""
 
     features: np.ndarray
     labels: np.ndarray
@@ -36,6 +37,7 @@ class Arrays(NamedTuple):
     splits: np.ndarray | None = None
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    relevant: np.ndarray | None = None
     first: int = 0
 
 
@@ -58,7 +60,8 @@ def embeddings(
 
     With roles, those of test samples that are `query` or `both` search those that are `gallery` or
     `both`; samples to train on have none. With `cameras` (a column `camera`) as well, samples of one
-    class and camera do not count for each other.
+    class and camera do not count for each other. An array `relevant` (P, 2) of an .npz holds rows of a
+    query and a sample that is relevant to it, where that is not what its class says.
 
     `trials`, a list in `root` as `read_trials` reads it, names the pairs of test samples to test;
     it is refused if it has another `count` of them.
@@ -104,7 +107,7 @@ def read_npz(path: Path, unlabelled: bool = False) -> Arrays:
             check_zip(zipped, MOST_BYTES)
         with np.load(path, allow_pickle=False) as kept:
             for key in kept.files:
-                if key in (*FEATURES, *LABELS, *SPLITS, *ROLES, *CAMERAS, "classes", "names"):
+                if key in (*FEATURES, *LABELS, *SPLITS, *ROLES, *CAMERAS, *ALONE):
                     arrays[key] = kept[key]
     except Exception as error:  # torn, forged: numpy raises anything
         raise ValueError(f"{path}: cannot be read as an .npz of arrays ({why(error)})") from None
@@ -119,7 +122,8 @@ def read_npz(path: Path, unlabelled: bool = False) -> Arrays:
     if labels is None:
         labels = np.zeros(len(features), int)
     names = arrays.get("classes"), arrays.get("names")
-    return Arrays(features, labels, *names, of(SPLITS), of(ROLES), of(CAMERAS))
+    searched = of(ROLES), of(CAMERAS), arrays.get("relevant")
+    return Arrays(features, labels, *names, of(SPLITS), *searched)
 
 
 def read_npy(path: Path, labels: Path | None) -> Arrays:
@@ -216,8 +220,29 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
         for row in range(count):
             role_at(table, roles, row, parts[row])
     labels = label_texts(table, arrays)
-    search = {"roles": roles, "cameras": None if roles is None else arrays.cameras}
-    return Samples(str(path), features[:, None, None, :], labels, names, parts, **search)
+    images = features[:, None, None, :]
+    samples = Samples(str(path), images, labels, names, parts, roles=roles)
+    if roles is None and arrays.relevant is not None:
+        raise ValueError(
+            f"{path}: lists samples that are relevant, and has no roles of queries and gallery"
+        )
+    if roles is None:
+        return samples
+    return samples._replace(cameras=arrays.cameras, relevant=relevant_rows(table, arrays.relevant))
+
+
+def relevant_rows(table: Table, rows: np.ndarray | None) -> np.ndarray | None:
+    """Rows (P, 2) of queries and of what is relevant to each. Raises ValueError for another shape, and
+    for rows that are not there."""
+    if rows is None:
+        return None
+    if rows.ndim != 2 or rows.shape[1] != 2 or rows.dtype.kind not in "iu":
+        raise ValueError(f"{table.file}: relevant is {rows.dtype} {rows.shape}, expected rows (P, 2)")
+    wrong = np.flatnonzero(((rows < 0) | (rows >= len(table.numbers))).any(1))
+    if len(wrong):
+        which = f"relevant[{wrong[0]}] is {rows[wrong[0]].tolist()}"
+        raise ValueError(f"{table.file}: {which}, expected rows from 0 to {len(table.numbers) - 1}")
+    return rows.astype(np.int64)
 
 
 def label_texts(table: Table, arrays: Arrays) -> np.ndarray:

@@ -19,8 +19,8 @@ from .trials import Trials, check_agreement, rows_of_trials
 class Samples(NamedTuple):
     """Images of no certain shape yet, or features, found in a place that messages call `where`. Of each
     the label as text, the name, and the part that it is of, `NOT_SPLIT` or train, val or test. `empty`
-    classes have no image; `notes` and `standardise` are those of a `Source`, `roles` and `cameras` those
-    of a `Labelled`, `trials` the pairs that are tested."""
+    classes have no image; `notes` and `standardise` are those of a `Source`, `roles`, `cameras` and
+    `relevant` rows those of a `Labelled`, `trials` the pairs that are tested."""
 
     where: str
     images: Files | np.ndarray
@@ -32,11 +32,18 @@ class Samples(NamedTuple):
     standardise: bool = False
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    relevant: np.ndarray | None = None
     trials: Trials | None = None
 
     def pick(self, rows: np.ndarray) -> "Samples":
         each = ("images", "labels", "names", "parts", "roles", "cameras")
-        return self._replace(**{name: picked(getattr(self, name), rows) for name in each})
+        some = self._replace(**{name: picked(getattr(self, name), rows) for name in each})
+        if self.relevant is None:
+            return some
+        place = np.full(len(self.labels), -1)
+        place[rows] = np.arange(len(rows))
+        there = place[self.relevant]
+        return some._replace(relevant=there[(there >= 0).all(1)])
 
 
 def followed_by(make: Callable[..., Source]) -> Callable:
@@ -214,6 +221,6 @@ def labelled(samples: Samples, shape: tuple[int, int, int] | None = None) -> dic
         classes, labels = np.unique(own.labels, return_inverse=True)
         found = Labelled(images, labels, tuple(classes.tolist()), own.names)
         if own.roles is not None and (own.roles != "").any():
-            found = found._replace(roles=own.roles, cameras=own.cameras)
+            found = found._replace(roles=own.roles, cameras=own.cameras, relevant=own.relevant)
         parts[str(part)] = found
     return parts

@@ -29,8 +29,9 @@ class Pairs(NamedTuple):
 class Labelled(NamedTuple):
     """One split as a reader returns it: images as bytes (N, channels, height, width) or as files, labels
     (N,) that index `classes`, and, for images from files, their `names` (N,) of str. Of an open set's
-    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known. With
-    `templates` of the images, `pairs` are of these."""
+    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known, and
+    rows (P, 2) of a query and a sample that is `relevant` to it, if lists say so and not the classes.
+    With `templates` of the images, `pairs` are of these."""
 
     images: np.ndarray | Files
     labels: np.ndarray
@@ -39,6 +40,7 @@ class Labelled(NamedTuple):
     pairs: Pairs | None = None
     roles: np.ndarray | None = None
     cameras: np.ndarray | None = None
+    relevant: np.ndarray | None = None
     templates: "Templates | None" = None
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
@@ -133,11 +135,12 @@ class Split:
         pairs: Pairs | None = None,
         roles: np.ndarray | None = None,
         cameras: np.ndarray | None = None,
+        relevant: np.ndarray | None = None,
         templates: "Templates | None" = None,
     ):
         self.images = images
         self.labels, self.classes, self.names, self.pairs = labels, classes, names, pairs
-        self.roles, self.cameras, self.templates = roles, cameras, templates
+        self.roles, self.cameras, self.relevant, self.templates = roles, cameras, relevant, templates
         self.normalise_by(mean, std)
         if isinstance(images, Tensor):
             self.images = images.to(memory_format=torch.channels_last)

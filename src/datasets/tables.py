@@ -15,6 +15,7 @@ from .files import name_some
 from .parts import NOT_SPLIT, PART_NAMES, ROLES
 
 MOST_BYTES = 2**32
+csv.field_size_limit(2**31 - 1)  # one value may list thousands of images; files are not larger than this
 # The delimiter of each kind; semicolons are what spreadsheets write where the comma is decimal.
 DELIMITED = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
 JSON_LINES = {".jsonl", ".ndjson"}

@@ -21,6 +21,7 @@ from .retrieval import (
     RETRIEVAL_METRICS,
     Retrieval,
     Search,
+    joined_classes,
     retrieval,
     retrieval_metrics,
 )
@@ -160,5 +161,6 @@ def evaluate(
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     left_out = {}
     if retrieved.left_out:
-        left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], labels)}
+        classes = joined_classes(labels, search)
+        left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], classes)}
     return Evaluated(metrics, retrieved=retrieved, scores=scores, left_out=left_out)

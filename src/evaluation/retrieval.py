@@ -54,8 +54,10 @@ class Search:
         map_at: K of mAP@K; None: not measured.
         left_out: measure also without each of up to 40 groups of classes, which then neither ask nor are
             found: how much metrics depend on the classes that there are (a jackknife).
+        relevant: (P, 2) of rows: a query and a sample that is relevant to it, as lists of answers have
+            them; None: samples of its class are.
 
-    Raises ValueError if there are no queries or no gallery.
+    Raises ValueError if there are no queries or no gallery, and for relevant samples without roles.
     """
 
     roles: np.ndarray | None = None
@@ -63,9 +65,12 @@ class Search:
     ranks: tuple[int, ...] = RANKS
     map_at: int | None = None
     left_out: bool = False
+    relevant: np.ndarray | None = None
 
     def __post_init__(self):
         if self.roles is None:
+            if self.relevant is not None:
+                raise ValueError("relevant samples are listed, but no queries and gallery")
             return
         for role, what in (("query", "a query"), ("gallery", "in the gallery")):
             if not len(self.rows(role)):
@@ -103,17 +108,46 @@ def retrieval_metrics(ranks: Sequence[int] = RANKS, map_at: int | None = None) -
     return (*(f"recall_at_{k}" for k in ranks), "r_precision", "map_at_r", *also)
 
 
+class Relevance:
+    """Says which samples are relevant to a query: those of its class, or those listed for it. `count`
+    (N,) is how many of the gallery are relevant to each sample as a query."""
+
+    def __init__(self, labels: Tensor, search: Search):
+        self.labels, self.listed = labels, None
+        gallery = torch.ones_like(labels, dtype=torch.bool)
+        if search.roles is not None:
+            gallery = torch.zeros_like(gallery)
+            gallery[search.rows("gallery").to(labels.device)] = True
+        seen = None if search.cameras is None else seen_by(labels, search.cameras)
+        if search.relevant is not None:
+            query, other = torch.from_numpy(search.relevant).to(labels.device).unbind(1)
+            counts = gallery[other] & (other != query)
+            if seen is not None:
+                counts &= seen[query] != seen[other]
+            self.listed = torch.unique(query[counts] * len(labels) + other[counts])  # sorted
+            self.count = torch.bincount(self.listed // len(labels), minlength=len(labels))
+            return
+        of_class = torch.bincount(labels[gallery], minlength=int(labels.max()) + 1)[labels]
+        if seen is None:
+            self.count = of_class - gallery.long()
+        else:
+            self.count = of_class - torch.bincount(seen[gallery], minlength=int(seen.max()) + 1)[seen]
+
+    def __call__(self, queries: Tensor, samples: Tensor) -> Tensor:
+        """Whether `samples` (n, K), rows of the gallery, are relevant (n, K) to each of the queries
+        (n,)."""
+        if self.listed is None:
+            return self.labels[samples] == self.labels[queries, None]
+        if not len(self.listed):
+            return torch.zeros_like(samples, dtype=torch.bool)
+        asked = queries[:, None] * len(self.labels) + samples
+        place = torch.searchsorted(self.listed, asked).clamp_(max=len(self.listed) - 1)
+        return self.listed[place] == asked
+
+
 def relevant_samples(labels: Tensor, search: Search) -> Tensor:
-    """Return how many samples of the gallery count for each sample (N,) as a query."""
-    gallery = torch.ones_like(labels, dtype=torch.bool)
-    if search.roles is not None:
-        gallery = torch.zeros_like(gallery)
-        gallery[search.rows("gallery").to(labels.device)] = True
-    of_class = torch.bincount(labels[gallery], minlength=int(labels.max()) + 1)[labels]
-    if search.cameras is None:
-        return of_class - gallery.long()
-    seen = seen_by(labels, search.cameras)
-    return of_class - torch.bincount(seen[gallery], minlength=int(seen.max()) + 1)[seen]
+    """Return how many samples of the gallery are relevant to each sample (N,) as a query."""
+    return Relevance(labels, search).count
 
 
 def seen_by(labels: Tensor, cameras: np.ndarray) -> Tensor:
@@ -133,15 +167,16 @@ def retrieval(
     """Search embeddings (N, D) with labels (N,) by cosine, about `tile` cosines at a time. A query never
     finds itself.
 
-    recall_at_k  share of queries with a sample of their class among the k nearest, for each k
-    r_precision  share of the query's class among the R nearest, where R is the number of other samples
-                 of that class in the gallery; mean over queries
-    map_at_r     1/R · Σ of the precision among the i nearest, over those i ≤ R whose sample is of the
-                 query's class; mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
+    recall_at_k  share of queries with a relevant sample among the k nearest, for each k
+    r_precision  share of relevant samples among the R nearest, where R is their number in the gallery;
+                 mean over queries
+    map_at_r     1/R · Σ of the precision among the i nearest, over those i ≤ R whose sample is relevant;
+                 mean over queries (Musgrave et al. 2020, arXiv 2003.08505)
     map_at_K     1/min(R, K) · Σ of the same, over i ≤ K; mean over queries (GLDv2, arXiv 2004.01804);
                  K ≥ N gives the mean average precision of whole rankings
 
-    A sample whose class has no other in the gallery is searched for, but counts for no metric."""
+    Relevant are samples of the query's class, or those that the search lists. A query to which none is
+    relevant is searched for, but counts for no metric."""
     count, device = len(embeddings), embeddings.device
     ranks, map_at, names = search.ranks, search.map_at, search.metrics
     per_query = torch.full((count, len(names)), torch.nan, device=device)
@@ -155,12 +190,13 @@ def retrieval(
     place = torch.full((count,), -1, device=device)  # of each sample in the gallery
     place[pool] = torch.arange(len(pool), device=device)
     x = directions(embeddings)
-    searched, of_gallery = (x, labels) if pool is every else (x[pool], labels[pool])
-    relevant = relevant_samples(labels, search)
+    searched = x if pool is every else x[pool]
+    is_relevant = Relevance(labels, search)
+    relevant = is_relevant.count
     seen = None if search.cameras is None else seen_by(labels, search.cameras)
     most = len(pool) - int((place[asked] >= 0).all())  # the last may be a query itself, no neighbour
     depth = min(max(*ranks, map_at or 1, int(relevant[asked].max())), most)
-    groups = LeftOut(labels, search) if search.left_out else None
+    groups = LeftOut(labels, search, is_relevant) if search.left_out else None
     deeper = min(2 * depth + 10, most) if groups else depth  # what moves up where others are gone
     rank = torch.arange(1, depth + 1, device=device)
     totals = torch.zeros(len(names), dtype=torch.float64)
@@ -188,15 +224,16 @@ def retrieval(
             neighbours = neighbours.where(there, 0)
         first = neighbours[:, : nearest.shape[1]]
         nearest[rows] = pool[first].where(there.expand_as(neighbours)[:, : first.shape[1]], -1)
-        same_class = (of_gallery[neighbours] == labels[rows, None]) & there
-        hits = (same_class & (rank <= relevant[rows, None])).float()
+        found = neighbours if pool is every else pool[neighbours]
+        right = is_relevant(rows, found) & there
+        hits = (right & (rank <= relevant[rows, None])).float()
         r = relevant[rows].clamp(min=1)
-        values = [same_class[:, :k].any(1).float() for k in ranks]
+        values = [right[:, :k].any(1).float() for k in ranks]
         values += [hits.sum(1) / r, (hits.cumsum(1) / rank * hits).sum(1) / r]
         if map_at is not None:
-            found = same_class[:, :map_at].float()
-            precision = found.cumsum(1) / rank[:map_at]
-            values.append((precision * found).sum(1) / r.clamp(max=map_at))
+            first = right[:, :map_at].float()
+            precision = first.cumsum(1) / rank[:map_at]
+            values.append((precision * first).sum(1) / r.clamp(max=map_at))
         counts = relevant[rows] > 0
         kept = torch.stack(values)[:, counts]
         per_query[rows[counts]] = kept.T
@@ -215,12 +252,26 @@ def dealt_into_groups(labels: Tensor) -> tuple[Tensor, int]:
     return torch.from_numpy(dealt).to(labels.device)[place], count
 
 
+def joined_classes(labels: Tensor, search: Search) -> Tensor:
+    """Return labels (N,) in which classes are one if a sample of one is listed as relevant to a query of
+    the other, so that leaving out whole classes leaves no query without a part of its answers."""
+    if search.relevant is None:
+        return labels
+    from scipy.sparse import coo_array  # its import takes a moment
+    from scipy.sparse.csgraph import connected_components
+
+    query, other = labels.cpu().numpy()[search.relevant].T
+    size = int(labels.max()) + 1
+    joined = connected_components(coo_array((np.ones(len(query)), (query, other)), (size, size)))[1]
+    return torch.from_numpy(joined.astype(np.int64)).to(labels.device)[labels]
+
+
 class LeftOut:
     """The metrics of a search without each group of classes, from each query's list of neighbours."""
 
-    def __init__(self, labels: Tensor, search: Search):
-        self.labels, self.search = labels, search
-        self.group, count = dealt_into_groups(labels)
+    def __init__(self, labels: Tensor, search: Search, relevance: Relevance):
+        self.search, self.relevance = search, relevance
+        self.group, count = dealt_into_groups(joined_classes(labels, search))
         self.sums = torch.zeros(count, len(search.metrics), dtype=torch.float64)
         self.queries = torch.zeros(count, dtype=torch.float64)
 
@@ -234,7 +285,7 @@ class LeftOut:
             self._add(rows[part], neighbours[part], there[part], relevant[part])
 
     def _add(self, rows: Tensor, neighbours: Tensor, there: Tensor, relevant: Tensor) -> None:
-        same = (self.labels[neighbours] == self.labels[rows, None]) & there
+        same = self.relevance(rows, neighbours) & there
         of_neighbours, of_rows = self.group[neighbours], self.group[rows]
         whole = self._values(same, there, relevant)
         for group in range(len(self.queries)):

@@ -186,8 +186,8 @@ def splits_of(
 
 
 def write_embeddings(out: Path, images: Embedded) -> None:
-    """Write embeddings (N, D), labels (N,), class names, and names, roles and cameras (N,) where there
-    are any."""
+    """Write embeddings (N, D), labels (N,), class names, and, where there are any, names, roles and
+    cameras (N,) and rows (P, 2) of what is relevant to each query."""
     arrays = {"embeddings": images.embeddings.cpu().numpy(), "labels": images.labels.cpu().numpy()}
     arrays["classes"] = np.array(images.classes, dtype=str)
     if all(split.names is not None for split in images.splits.values()):
@@ -196,5 +196,14 @@ def write_embeddings(out: Path, images: Embedded) -> None:
         values = [getattr(split, what) for split in images.splits.values()]
         if all(each is not None for each in values):
             arrays[what] = np.concatenate(values)
+    splits = list(images.splits.values())
+    before = np.cumsum([0, *map(len, splits)])
+    lists = [
+        split.relevant + first
+        for split, first in zip(splits, before, strict=False)
+        if split.relevant is not None
+    ]
+    if lists:
+        arrays["relevant"] = np.concatenate(lists)
     with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
         np.savez_compressed(file, **arrays)

@@ -38,7 +38,9 @@ def evaluation_pairs(
 def search_of(config: Config, images: Split, left_out: bool = False) -> Search:
     """Return the search of an open set's images, measured also without groups of classes if asked."""
     asked = config.evaluation
-    return Search(images.roles, images.cameras, tuple(asked.ranks), asked.map_at, left_out)
+    return Search(
+        images.roles, images.cameras, tuple(asked.ranks), asked.map_at, left_out, images.relevant
+    )
 
 
 def templates_of(images: Split, embeddings: Tensor) -> Tensor:

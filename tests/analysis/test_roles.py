@@ -229,3 +229,50 @@ def test_cameras_count_in_judged_embeddings_as_in_a_search(written):
         files = written(role=roles)
         np.savez(path, **kept)
         judge(files)
+
+
+def test_lists_of_what_is_relevant_count_in_judged_embeddings_as_in_a_search(written):
+    rng, roles = np.random.default_rng(3), some_roles()
+    queries, gallery = np.flatnonzero(roles == "query"), np.flatnonzero(roles != "query")
+    relevant = np.stack([rng.choice(queries, 3000), rng.choice(gallery, 3000)], 1)
+    relevant = relevant[relevant[:, 0] != queries[0]]  # one of which nothing is there
+    path = written(role=roles, relevant=relevant)[0]
+    kept = np.load(path)
+    x = kept["embeddings"] / np.linalg.norm(kept["embeddings"], axis=1, keepdims=True)
+    found = judge([path], map_at=7).metrics["a.npz"]
+    first = []
+    for query in set(relevant[:, 0].tolist()):
+        answers = set(relevant[relevant[:, 0] == query, 1].tolist())
+        nearest = gallery[np.argsort(-x[gallery] @ x[query])]
+        first.append(nearest[0] in answers)
+    assert found["recall_at_1"] == pytest.approx(np.mean(first)) and 0 < np.mean(first) < 1
+    lists = Search(roles, map_at=7, relevant=relevant)
+    expected = retrieval(torch.from_numpy(x).float(), torch.from_numpy(kept["labels"]), lists).metrics
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"relevant": np.array([1, 2])}, r"relevant is int64 \(2,\), expected rows \(P, 2\)"),
+        (
+            {"relevant": np.array([[0, 1], [2, 999]])},
+            r"relevant\[1\] is \[2, 999\], expected rows from 0",
+        ),
+        (
+            {"relevant": np.array([[0, 1]]), "role": None},
+            "lists samples that are relevant, and has no roles",
+        ),
+    ],
+)
+def test_lists_of_what_is_not_there_are_refused(arrays, said, written):
+    given = {"role": some_roles(), **arrays}
+    path = written(**{name: values for name, values in given.items() if values is not None})[0]
+    with pytest.raises(UserError, match=said):
+        judge([path])
+
+
+def test_lists_are_of_samples_and_not_of_templates(written, tmp_path):
+    path = written(role=some_roles(), relevant=np.array([[0, 2]]))[0]
+    with pytest.raises(UserError, match="leave out --templates"):
+        judge([path], templates=table_of(tmp_path / "t.csv", ["0_0,t,m"]))

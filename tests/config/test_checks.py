@@ -110,7 +110,7 @@ def test_each_choice_is_built_and_refuses_wrong_arguments(group, choice, compose
         refuses_what_is_no_number_or_choice(config, group)
     read_elsewhere = ("mnist", "kmnist", "cifar10", "cifar100", "omniglot", *OF_A_FILE, *OF_MANY_FILES)
     read_elsewhere += ("cub", "cars196", "sop", "inshop", "market1501", "lfw", "cfp_fp", "agedb")
-    read_elsewhere += ("voxceleb_features", "ijbb", "ijbc", "reality_check")
+    read_elsewhere += ("voxceleb_features", "ijbb", "ijbc", "gldv2", "reality_check")
     if choice in read_elsewhere and group != "evaluation":  # or their files are not among the test data
         return
     run = build_run(config, RunFolder(tmp_path))

@@ -26,7 +26,8 @@ CONFIGS = sorted((CONF / "dataset").glob("[!_]*.yaml"))
 # Keys of every data set, which no reader is given.
 SHARED = {"root", "val_fraction", "memory", "embedding_dim"}
 SIZE = "expected height and width, 4 to 4096 pixels each, as in [112,112]"
-BENCHMARKS = ("omniglot", "cub", "cars196", "sop", "inshop", "market1501")  # whose YAML asks for a size
+# Those whose YAML asks for a size.
+BENCHMARKS = ("omniglot", "cub", "cars196", "sop", "inshop", "market1501", "gldv2")
 # Choices that name a benchmark, and the reader of its files.
 READ_BY = dict.fromkeys(("lfw", "cfp_fp", "agedb"), "pairs") | dict.fromkeys(("ijbb", "ijbc"), "ijb")
 READ_BY |= {"voxceleb_features": "embeddings"}

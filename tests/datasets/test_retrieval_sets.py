@@ -1,16 +1,22 @@
 """The benchmarks of retrieval from tiny fakes of their published files."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy.io import savemat
 
-from src.datasets import load, retrieval_sets
+from src.analysis.judge import judge
+from src.datasets import gldv2, landmarks, load, retrieval_sets
 from src.datasets.retrieval_sets import cars196, cub, inshop, market1501, sop
 from src.evaluation import Search, retrieval
+from src.evaluation.retrieval import joined_classes
 from src.run.build import check_config
+from src.run.embedding import embedded, write_embeddings
 from src.run.lifecycle import train_run
+from src.run.load import load_trained
 from tests.conftest import FAST, config_of, summary_of
 
 CLASSES, EACH = 8, 3  # of which half train
@@ -26,6 +32,8 @@ def small(monkeypatch):
     searched = {"train": HALF, "query": (CLASSES // 2, CLASSES // 2)}
     monkeypatch.setattr(retrieval_sets, "INSHOP", searched | {"gallery": (HALF[0] - HALF[1], HALF[1])})
     monkeypatch.setattr(retrieval_sets, "MARKET1501", searched)
+    monkeypatch.setattr(landmarks, "TRAINED", {"clean": HALF, "full": (HALF[0] + 1, HALF[1])})
+    monkeypatch.setattr(landmarks, "SEARCHED", {"private": (3, None), "public": (1, 1), "index": (9, 4)})
     monkeypatch.setattr(retrieval_sets, "MARKET1501_GALLERY", HALF[0] - HALF[1] + 3)
 
 
@@ -96,6 +104,104 @@ def persons(root):
     return market1501, folder / "query"
 
 
+INDEX = {"a1a": 1, "a1b": 1, "a1c": 1, "b2a": 2, "b2b": 2, "c3a": 3, "c3b": 3, "c3c": 3, "d9a": 9}
+# The second query shows two landmarks; of the third not every image is listed.
+ANSWERS = {"f00": "a1a a1b a1c", "f01": "b2a b2b a1a", "f02": "c3a c3c"}
+
+
+def sights(root):
+    folder = root / "gldv2"
+    train = [f"{label}00{row}" for label in range(CLASSES // 2) for row in range(EACH)]
+    for part, names in (
+        ("train", [*train, "9009"]),
+        ("index", INDEX),
+        ("test", ["f00", "f01", "f02", "f03", "f04"]),
+    ):
+        for name in names:
+            image_at(folder / part / name[0] / name[1] / name[2] / f"{name}.jpg")
+    clean = [f"{k + 1},{' '.join(train[k * EACH : (k + 1) * EACH])}" for k in range(CLASSES // 2)]
+    full = [f"{name},http,{int(name[0]) + 1}" for name in train] + ["9009,http,4"]
+    index = [f"{name},{landmark}" for name, landmark in INDEX.items()]
+    solution = [f"{query},{images},Private" for query, images in ANSWERS.items()]
+    solution += ["f03,c3b,Public", "f04,None,Ignored"]
+    for name, header, lines in (
+        ("train/train_clean.csv", "landmark_id,images", clean),
+        ("metadata/train.csv", "id,url,landmark_id", full),
+        ("index_image_to_landmark.csv", "id,landmark_id", index),
+        ("test/retrieval_solution_v2.1.csv", "id,images,Usage", solution),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("\n".join([header, *lines]) + "\n")
+    return gldv2, folder / "test/retrieval_solution_v2.1.csv"
+
+
+def average_precisions(unit, names, k, without=()):
+    """For each query, the mean over its answers of the precision where each is found, among k; without
+    some landmarks."""
+    gallery = [
+        row for row, name in enumerate(names) if INDEX.get(name, without) not in (without, *without)
+    ]
+    found = {}
+    for query, answers in ANSWERS.items():
+        if INDEX[answers[:3]] in without:
+            continue
+        order = sorted(gallery, key=lambda row: -(unit[row] @ unit[names.index(query)]))
+        right = [names[row] in answers.split() for row in order[:k]]
+        precisions = [sum(right[: i + 1]) / (i + 1) for i, one in enumerate(right) if one]
+        found[query] = sum(precisions) / min(k, len(answers.split()))
+    return found
+
+
+@pytest.mark.parametrize("k", [2, 5, 100])
+def test_landmarks_are_found_by_the_lists_of_answers(k, tmp_path):
+    reader, _ = sights(tmp_path)
+    data = load(reader, tmp_path, device="cpu", min_images=1, size=[8, 8], val_fraction=0)
+    test, names = data.test, [name[-7:-4] for name in data.test.names]
+    assert len(data.train) == HALF[0] and sorted(names) == sorted([*INDEX, *ANSWERS])
+    assert "3 of 3 landmarks of queries are trained on" in " ".join(data.notes)
+    search = Search(test.roles, map_at=k, left_out=True, relevant=test.relevant)
+    x = RNG.normal(size=(len(test), 4))
+    found = retrieval(torch.from_numpy(x).float(), test.labels, search)
+    unit = x / np.linalg.norm(x, axis=1, keepdims=True)
+    by_hand = average_precisions(unit, names, k)
+    rows = [names.index(query) for query in ANSWERS]
+    assert found.per_query[rows, -1].tolist() == pytest.approx(list(by_hand.values()), abs=1e-6)
+    assert found.metrics[f"map_at_{k}"] == pytest.approx(np.mean(list(by_hand.values())), abs=1e-6)
+    # Landmarks 1 and 2 are answers to one query, so they are left out together.
+    groups = found.left_out[f"map_at_{k}"]
+    joined = joined_classes(test.labels, search).tolist()
+    for name, mate in (("a1a", "b2a"), ("f01", "a1a"), ("c3b", "c3a")):
+        assert joined[names.index(name)] == joined[names.index(mate)]
+    assert len(set(joined)) == len(groups) == 3
+    without = [average_precisions(unit, names, k, each) for each in ((1, 2), (3,), (9,))]
+    without = [np.mean(list(each.values())) for each in without]
+    assert sorted(groups) == pytest.approx(sorted(without), abs=1e-6)
+
+
+def test_landmarks_of_other_queries_or_of_all_training_images(tmp_path):
+    reader, file = sights(tmp_path)
+    options = {"device": "cpu", "min_images": 1, "size": [8, 8], "val_fraction": 0.0}
+    data = load(reader, tmp_path / "gldv2", usage="public", clean=False, **options)
+    assert len(data.train) == HALF[0] + 1 and len(data.test) == len(INDEX) + 1
+    assert len(data.test.relevant) == 1
+    for wrong, said in (
+        ("f03,b2a e9e,Public", "line 5: query f03 names e9e, which the index does not have"),
+        ("f03,,Public", "line 5: query f03 has no relevant image"),
+        ("f03,b2a,public", "line 5: Usage 'public', expected one of Private, Public, Ignored"),
+        ("../x,b2a,Public", "line 5: image '../x', expected as in 0123456789abcdef"),
+        ("f03,b2a,Ignored", "published are 1 of 1"),
+    ):
+        file.write_text(re.sub("f03.*", wrong, file.read_text()))
+        with pytest.raises(ValueError, match=re.escape(said)):
+            load(reader, tmp_path, usage="public", **options)
+        sights(tmp_path)
+    file.unlink()
+    with pytest.raises(
+        ValueError, match=r"expected retrieval_solution_v2\.1\.csv in it, in metadata/ or in"
+    ):
+        load(reader, tmp_path, **options)
+
+
 def test_clothes_are_queries_and_a_gallery(tmp_path):
     reader, file = clothes(tmp_path)
     data = load(reader, tmp_path, device="cpu", min_images=1)
@@ -135,7 +241,7 @@ def test_half_of_the_classes_train_and_the_others_are_searched(make, tmp_path):
 
 
 BY_NAME = [("cub", a_cub), ("cars196", cars), ("sop", products)]
-BY_NAME += [("inshop", clothes), ("market1501", persons)]
+BY_NAME += [("inshop", clothes), ("market1501", persons), ("gldv2", sights)]
 
 
 @pytest.mark.parametrize(("name", "make"), BY_NAME)
@@ -148,6 +254,13 @@ def test_a_benchmark_by_its_name_trains_and_tests_new_classes(name, make, tmp_pa
     assert 0 <= metrics["recall_at_1"] <= 1 and "map_at_r" in metrics
     if name == "inshop":
         assert metrics["recall_at_50"] == 1  # of eight in the gallery
+    if name == "gldv2":
+        assert 0 < metrics["map_at_100"] <= 1
+        assert summary_of(tmp_path / "run")["counts"]["test"]["queries"] == len(ANSWERS)
+        run, out = load_trained(tmp_path / "run"), tmp_path / "e.npz"
+        write_embeddings(out, embedded(run, {"test": run.data(run.config).test}))
+        again = judge([out], map_at=100).metrics["e.npz"]
+        assert again["map_at_100"] == pytest.approx(metrics["map_at_100"], abs=1e-6)
     if name == "market1501":
         assert metrics["map_at_19732"] >= metrics["map_at_r"]
         assert summary_of(tmp_path / "run")["counts"]["test"]["queries"] == CLASSES // 2
@@ -177,7 +290,7 @@ def test_a_list_that_is_not_the_published_one_is_named(text, said, tmp_path):
 
 def test_what_is_missing_is_named(tmp_path):
     expected = ((cub, "CUB_200_2011/"), (cars196, "cars196/"), (sop, "Online_Products/"))
-    expected += ((inshop, "inshop/"), (market1501, "15.09.15/"))
+    expected += ((inshop, "inshop/"), (market1501, "15.09.15/"), (gldv2, "gldv2/"))
     for reader, name in expected:
         with pytest.raises(ValueError, match=rf"expected .* in it or in \S*{name}"):
             load(reader, tmp_path, device="cpu", val_fraction=0.0)
