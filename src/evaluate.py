@@ -156,6 +156,9 @@ def evaluate(run: Trained, given: Namespace) -> None:
 
 
 def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
+    from .analysis.judge import side_of
+    from .analysis.judgement import for_other_classes, strictest
+
     name, images = config.evaluation.protocol, evaluation.images
     if images.templates is not None:
         pairs = counted(len(images.pairs.same), "pair")
@@ -165,34 +168,29 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     print(f"{name} on {what}, {config.name('dataset')}")
     table = Table("metric")
     table.add_column("value", justify="right")
-    intervals = for_other_classes(evaluation)
+    side = side_of(evaluation.result)
+    intervals = for_other_classes([side], images.labels.cpu().numpy())
+    intervals = {metric: gap for metric, gap in intervals.items() if gap.low is not None}
     if intervals:
         table.add_column("95% interval, other classes", justify="right")
     asked = config.evaluation
-    for metric in metrics_of(name, asked.ranks, asked.map_at):
-        value = evaluation.result.metrics.get(metric)
+    known = metrics_of(name, asked.ranks, asked.map_at)
+    for metric in (*known, *(each for each in side.metrics if each not in known)):
+        value = side.metrics.get(metric)
         if value is None:
             shown = "too few pairs or folds"
         else:
             angle = metric_named(metric).unit == "angle"
             shown = f"{value * metric_named(metric).display_factor:.2f}°" if angle else f"{value:.4f}"
         ends = intervals.get(metric)
-        cells = [f"{ends[0]:.4f} … {ends[1]:.4f}" if ends else ""] * bool(intervals)
+        cells = [f"{ends.low:.4f} … {ends.high:.4f}" if ends else ""] * bool(intervals)
         table.add_row(metric, shown, *cells)
     Console(highlight=False).print(table)
+    if side.thresholds:
+        print(strictest(side.thresholds))
     print(f"-> {out}")
     if skipped := evaluation.skipped:
         print(f"{left_out(skipped)} left out: {name_some(skipped)}")
-
-
-def for_other_classes(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
-    """Intervals for other classes than those of an open set, of the metrics that have one."""
-    from .analysis import judgement
-
-    result, labels = evaluation.result, evaluation.images.labels.cpu().numpy()
-    side = judgement.Side("", result.metrics, dict(result.left_out))
-    found = judgement.for_other_classes([side], labels)
-    return {name: (gap.low, gap.high) for name, gap in found.items() if gap.low is not None}
 
 
 if __name__ == "__main__":

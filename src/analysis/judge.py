@@ -14,20 +14,19 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..evaluation import (
-    Retrieval,
+    Evaluated,
     Search,
     retrieval,
     sample_pairs,
     score_pairs,
     verification,
 )
-from ..evaluation.identification import Probes, identification
-from ..evaluation.retrieval import RANKS, Relevance, joined_classes
-from ..evaluation.verification import FALSE_ACCEPTS, true_accepts
+from ..evaluation.identification import Probes, probes_of
+from ..evaluation.retrieval import RANKS, joined_classes
 from ..evaluation.weighted import pair_metrics_left_out
 from .encoder_files import names_of, read_all
-from .judgement import CURVE_POINTS, Curve, Judgement, Side, for_new_classes, threshold_at
-from .people import by_metric, weights_of_classes
+from .judgement import Judgement, Side, for_new_classes, threshold_at
+from .people import by_metric
 
 PAIRS = 100_000  # of either kind, drawn
 
@@ -76,39 +75,35 @@ def side(
         raise UserError(f"{name}: {why}")
     found = Side(name, retrieved.metrics, dict(retrieved.left_out))
     if pairs is None:
-        return identified(found, retrieved, labels, search)
+        probes = probes_of(retrieved, labels, search)
+        return identified(found, probes) if probes else found
     scores = score_pairs(features, *pairs)
     found.left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
     found.metrics = found.metrics | verification(scores)
     return found
 
 
-def identified(found: Side, retrieved: Retrieval, labels: Tensor, search: Search) -> Side:
-    """Add what holds where to some queries nothing in the gallery is relevant."""
-    queries = search.rows("query")
-    right = Relevance(labels, search)(queries, retrieved.nearest[queries, :1])[:, 0].numpy()
-    enrolled = np.isfinite(retrieved.per_query[queries, 0].numpy())
-    cosines = retrieved.cosine[queries].numpy()
-    probes = Probes(cosines, enrolled, right)
-    rates = probes.supported()
-    if not rates or not enrolled.any():
-        return found
-    fpir, reached = probes.rates()
-    found.metrics = found.metrics | identification(fpir, reached, rates)
-    found.thresholds = [threshold_at(rate, cosines, enrolled, right) for rate in rates]
-    shares = np.geomspace(FALSE_ACCEPTS / (~enrolled).sum(), 1, CURVE_POINTS)
-    draws, bands, passing = [], [], []
-    for weights in weights_of_classes(joined_classes(labels, search)[queries].numpy()):
-        if not weights[enrolled].any() or not weights[~enrolled].any():
-            continue
-        both = probes.rates(weights)
-        draws.append(identification(*both, rates))
-        bands.append(true_accepts(*both, shares))
+def side_of(result: Evaluated) -> Side:
+    """The results of a run's evaluation."""
+    found = Side("", result.metrics, dict(result.left_out))
+    return identified(found, result.probes) if result.probes else found
+
+
+def identified(found: Side, probes: Probes) -> Side:
+    """Add what holds where to some queries nothing in the gallery is relevant: false negatives at false
+    positives, thresholds, and the curve."""
+    found.metrics = found.metrics | probes.metrics()
+    cosines, enrolled = probes.cosines, probes.known
+    found.thresholds = [
+        threshold_at(rate, cosines, enrolled, probes.right) for rate in probes.supported()
+    ]
+    draws, passing = [], []
+    for weights in probes.redrawn():
+        draws.append(probes.metrics(weights))
         above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
     found.draws = by_metric(draws)
     if found.draws:
         found.thresholds = for_new_classes(found.thresholds, passing)
-    band = np.array(bands) if found.draws else None
-    found.curve = Curve.of(shares, true_accepts(fpir, reached, shares), band)
+    found.curve = probes.curve()
     return found

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from ..durable import write_text
 from ..evaluation import metric_named
+from ..evaluation.weighted import Curve
 from ..words import counted
 from .people import jackknife_variance
 from .phrases import INTERVAL, difference_text, interval_text, number, signed_ends
@@ -25,11 +26,6 @@ WORDS = {
     "trial": ("different pairs", "same ones"),
     "sample": ("probes of nobody in the gallery", "the others, rightly named"),
 }
-AXES = {
-    "trial": ("false accept rate", "miss rate (false rejects)"),
-    "sample": ("false positive identification rate", "false negative identification rate"),
-}
-CURVE_POINTS = 100
 
 
 class Threshold(NamedTuple):
@@ -42,22 +38,6 @@ class Threshold(NamedTuple):
     far: float
     tar: float
     far_elsewhere: float | None = None
-
-
-class Curve(NamedTuple):
-    """True accept rates (K,) over false accept rates (K,), and where they lie for other classes."""
-
-    far: list[float]
-    tar: list[float]
-    low: list[float]
-    high: list[float]
-
-    @classmethod
-    def of(cls, far: np.ndarray, tar: np.ndarray, draws: np.ndarray | None) -> "Curve":
-        """Return the curve with the interval that true accept rates (draws, K) span."""
-        tail = (1 - CONFIDENCE) / 2
-        low, high = (tar, tar) if draws is None else np.quantile(draws, [tail, 1 - tail], axis=0)
-        return cls(*(values.tolist() for values in (far, tar, low, high)))
 
 
 @dataclass
@@ -110,7 +90,10 @@ class Judgement:
         """Write all of it as JSON."""
         found = asdict(self)
         found["thresholds"] = {k: [one._asdict() for one in v] for k, v in self.thresholds.items()}
-        found["curves"] = {name: curve._asdict() for name, curve in self.curves.items()}
+        found["curves"] = {
+            name: {key: values.tolist() for key, values in curve._asdict().items()}
+            for name, curve in self.curves.items()
+        }
         write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
 
 
@@ -202,15 +185,18 @@ def show(found: Judgement) -> None:
         table.add_row(metric_named(metric).label, *cells)
     Console(highlight=False).print(table)
     for name, thresholds in found.thresholds.items():
-        one = min(thresholds, key=lambda each: float(each.rate))
-        unknown, known = WORDS[found.judged]
-        other = one.far_elsewhere
-        elsewhere = "" if other is None else f" (of other classes up to {share(other)})"
-        print(
-            f"{name}: accept above {one.score:.4f}; {share(one.far)} of {unknown} pass{elsewhere}, and "
-            f"{share(one.tar)} of {known}"
-        )
+        print(f"{name}: {strictest(thresholds, found.judged)}")
     print(sentence(found))
+
+
+def strictest(thresholds: list[Threshold], judged: str = "sample") -> str:
+    """The threshold of the lowest rate, in words."""
+    one = min(thresholds, key=lambda each: float(each.rate))
+    unknown, known = WORDS[judged]
+    other = one.far_elsewhere
+    elsewhere = "" if other is None else f" (of other classes up to {share(other)})"
+    passing = f"{share(one.far)} of {unknown} pass{elsewhere}, and {share(one.tar)} of {known}"
+    return f"accept above {one.score:.4f}; {passing}"
 
 
 def share(value: float) -> str:
@@ -220,8 +206,7 @@ def share(value: float) -> str:
 
 def draw(found: Judgement, path: Path) -> None:
     """Draw the curves of trials as a figure."""
-    from ..plots import plot_det, save
+    from ..plots import DET_AXES, plot_det, save
 
-    curves = {name: curve._asdict() for name, curve in found.curves.items()}
     title = f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}"
-    save(plot_det(curves, *AXES[found.judged], title), path)
+    save(plot_det(found.curves, *DET_AXES[found.judged], title), path)

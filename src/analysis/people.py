@@ -11,11 +11,10 @@ from math import sqrt
 
 import numpy as np
 
+from ..evaluation.weighted import DRAWS, ENOUGH
 from ..foreign import read_arrays
 from .settings import Setting
 from .statistics import FEWEST_DEGREES, Difference, Family, Repeat, range_quantile
-
-PAIR_DRAWS = 200  # each looks at all pairs
 
 
 def with_other_classes(
@@ -86,13 +85,13 @@ def jackknife_variance(left_out: np.ndarray) -> float:
 
 
 def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, up to PAIR_DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a
+    """Yield, up to DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a
     pair of two classes as often as both were drawn, a pair of one class as often as that was. `first`
     and `second` (P,) are the classes of the pairs. Draws without a pair of either kind are left out."""
     classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
     (first, second), rng = np.split(place.astype(np.int32), 2), np.random.default_rng(0)
     alike = np.flatnonzero(first == second)
-    for _ in range(PAIR_DRAWS):
+    for _ in range(DRAWS):
         times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
         times = times.astype(float)
         weights = times[first]
@@ -105,19 +104,8 @@ def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarr
             yield weights
 
 
-def weights_of_classes(labels: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, PAIR_DRAWS times, how often each sample (N,) counts if the classes, `labels` (N,), are
-    drawn anew."""
-    classes, place = np.unique(labels, return_inverse=True)
-    rng = np.random.default_rng(0)
-    for _ in range(PAIR_DRAWS):
-        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
-        yield times[place].astype(float)
-
-
 def by_metric(draws: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    """The metrics of draws as an array each; none if more than a tenth of the draws were left out, which
-    are then about other classes than the rest."""
-    if len(draws) < 0.9 * PAIR_DRAWS:
+    """The metrics of draws as an array each; none if too many draws were left out."""
+    if len(draws) < ENOUGH:
         return {}
     return {name: np.array([one[name] for one in draws]) for name in draws[0]}

@@ -16,9 +16,9 @@ from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc, true_accepts
-from ..evaluation.weighted import WeightedPairs, metrics_of_rates
+from ..evaluation.weighted import CURVE_POINTS, Curve, WeightedPairs, metrics_of_rates
 from .encoder_files import Given, names_of, read, read_all
-from .judgement import CURVE_POINTS, Curve, Judgement, Side, for_new_classes, threshold_at
+from .judgement import Judgement, Side, for_new_classes, threshold_at
 from .people import by_metric, weights_of_draws
 
 RATES = (*FARS, *LOWER_FARS)
@@ -155,7 +155,7 @@ def judged(
     if known:
         thresholds = for_new_classes(thresholds, accepted)
     far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
-    curve = Curve.of(shares, true_accepts(far, tar, shares), np.array(bands) if known else None)
+    curve = Curve.of(shares, true_accepts(far, tar, shares), bands)
     return Side(name, metrics, draws=known, thresholds=thresholds, curve=curve)
 
 

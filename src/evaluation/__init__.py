@@ -13,7 +13,7 @@ from .collapse import collapse
 from .counts import counts
 from .detection import DETECTION_METRICS
 from .geometry import GEOMETRY_METRICS, geometry, measurable, widest_angle
-from .identification import IDENTIFICATION_METRICS
+from .identification import IDENTIFICATION_METRICS, Probes, probes_of
 from .metrics import Metric
 from .retrieval import (
     ALL_BY_ALL,
@@ -118,14 +118,15 @@ MOST_COMPARED = 2**15  # prototypes: all pairs of more would take longer than th
 
 class Evaluated(NamedTuple):
     """The result of an evaluation: `metrics` by name, and the details of those that were computed;
-    `left_out`, some metrics (G,) without each group of classes, by name, if the search asked for
-    them."""
+    `left_out`, some metrics (G,) without each group of classes, by name, if the search asked for them.
+    `probes` are the queries of a search to some of which nothing in the gallery is relevant."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None
     retrieved: Retrieval | None = None
     scores: PairScores | None = None
     left_out: Mapping[str, np.ndarray] = MappingProxyType({})
+    probes: Probes | None = None
 
 
 def evaluate(
@@ -163,4 +164,6 @@ def evaluate(
     if retrieved.left_out:
         classes = joined_classes(labels, search)
         left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], classes)}
-    return Evaluated(metrics, retrieved=retrieved, scores=scores, left_out=left_out)
+    probes = probes_of(retrieved, labels, search)
+    metrics |= probes.metrics() if probes else {}
+    return Evaluated(metrics, None, retrieved, scores, left_out, probes)

@@ -5,10 +5,15 @@ threshold, an unenrolled probe whose nearest cosine is above it is a false posit
 share), and an enrolled one is missed unless its nearest is of its class and above it (FNIR), as in
 ISO/IEC 19795-1 and NIST's face recognition tests."""
 
+from collections.abc import Iterator
+
 import numpy as np
+from torch import Tensor
 
 from .metrics import Metric, by_name
+from .retrieval import Relevance, Retrieval, Search, joined_classes
 from .verification import FALSE_ACCEPTS, true_accepts
+from .weighted import CURVE_POINTS, Curve, weights_of_classes
 
 FPIRS = ("1e-1", "1e-2", "1e-3")
 IDENTIFICATION_METRICS = by_name(
@@ -17,10 +22,13 @@ IDENTIFICATION_METRICS = by_name(
 
 
 class Probes:
-    """Probes by falling cosine with what is nearest: `cosines` (P,), whether they are `enrolled` (P,),
-    and whether the nearest is of their own class, `right` (P,)."""
+    """Probes with what is nearest: `cosines` (P,), whether they are `enrolled` (P,), whether the nearest
+    is of their own class, `right` (P,), and the `classes` (P,), which are drawn anew together."""
 
-    def __init__(self, cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray):
+    def __init__(
+        self, cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray, classes: np.ndarray
+    ):
+        self.cosines, self.known, self.right, self.classes = cosines, enrolled, right, classes
         self.order = np.argsort(-cosines, kind="stable")
         falling = cosines[self.order]
         self.enrolled, self.hit = enrolled[self.order], (enrolled & right)[self.order]
@@ -39,9 +47,37 @@ class Probes:
         identified = np.cumsum(weights * self.hit)[self.last] / enrolled.sum()
         return np.concatenate([[0.0], fpir]), np.concatenate([[0.0], identified])
 
+    def metrics(self, weights: np.ndarray | None = None) -> dict[str, float]:
+        """Return `fnir_at_fpir_<rate>` for each of the supported rates."""
+        both = self.rates(weights)
+        return {
+            f"fnir_at_fpir_{rate}": float(1 - true_accepts(*both, float(rate)))
+            for rate in self.supported()
+        }
 
-def identification(fpir: np.ndarray, identified: np.ndarray, rates: tuple[str, ...]) -> dict[str, float]:
-    """Return `fnir_at_fpir_<rate>` for each of some rates."""
-    return {
-        f"fnir_at_fpir_{rate}": float(1 - true_accepts(fpir, identified, float(rate))) for rate in rates
-    }
+    def redrawn(self) -> Iterator[np.ndarray]:
+        """Yield how often each probe (P,) counts if the classes are drawn anew; draws without a probe of
+        either kind are left out."""
+        for weights in weights_of_classes(self.classes):
+            if weights[self.known].any() and weights[~self.known].any():
+                yield weights
+
+    def curve(self) -> Curve:
+        """Return 1 − FNIR over FPIR."""
+        fpir = np.geomspace(FALSE_ACCEPTS / (~self.known).sum(), 1, CURVE_POINTS)
+        own = true_accepts(*self.rates(), fpir)
+        draws = [true_accepts(*self.rates(weights), fpir) for weights in self.redrawn()]
+        return Curve.of(fpir, own, draws)
+
+
+def probes_of(retrieved: Retrieval, labels: Tensor, search: Search) -> Probes | None:
+    """Return the probes of a search; None unless some are enrolled, and enough are not for a rate."""
+    if search.roles is None or not retrieved.metrics:
+        return None
+    queries = search.rows("query").to(labels.device)
+    nearest = retrieved.nearest[queries, :1]
+    right = Relevance(labels, search)(queries, nearest.clamp_min(0)) & (nearest >= 0)
+    enrolled = retrieved.per_query[queries, 0].isfinite()
+    found = (retrieved.cosine[queries], enrolled, right[:, 0], joined_classes(labels, search)[queries])
+    probes = Probes(*(values.cpu().numpy() for values in found))
+    return probes if probes.supported() and enrolled.any() else None

@@ -39,6 +39,8 @@ class Results:
     pair_medians: np.ndarray | None = None
     far: np.ndarray | None = None
     tar: np.ndarray | None = None
+    # Of an open set with probes of nobody in the gallery: a Curve (4, K) of 1 − FNIR over FPIR.
+    identification: np.ndarray | None = None
     # Of an open set: metrics (G, M) without each group of classes, and their names (M,).
     left_out: np.ndarray | None = None
     left_out_of: np.ndarray | None = None
@@ -67,6 +69,8 @@ class Results:
         if "auc" in evaluated.metrics:
             for name, values in pair_curves(evaluated.scores)._asdict().items():
                 setattr(found, name, values)
+        if evaluated.probes:
+            found.identification = np.stack(evaluated.probes.curve())
         if evaluated.left_out:
             found.left_out = np.stack(list(evaluated.left_out.values()), 1)
             found.left_out_of = np.array(list(evaluated.left_out))

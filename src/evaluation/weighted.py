@@ -1,5 +1,8 @@
-"""Metrics of pairs that count more or less, or of which some are left out: how metrics depend on the
-classes that are tested."""
+"""Metrics of pairs and samples that count more or less, or of which some are left out: how metrics
+depend on the classes that are tested."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -9,6 +12,25 @@ from .retrieval import dealt_into_groups
 from .verification import FARS, PairScores, equal_error_rate, true_accepts
 
 THRESHOLDS = 2**14
+DRAWS = 200  # of classes; each looks at all pairs
+ENOUGH = 0.9 * DRAWS  # if more are left out, the others are about other classes
+CURVE_POINTS = 100
+BAND = (0.025, 0.975)
+
+
+class Curve(NamedTuple):
+    """True accept rates (K,) over false accept rates (K,), and where they lie for 95% of draws of other
+    classes."""
+
+    far: np.ndarray
+    tar: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+    @classmethod
+    def of(cls, far: np.ndarray, tar: np.ndarray, draws: list[np.ndarray]) -> "Curve":
+        """Return the curve with the band that true accept rates (draws, K) span, if they are enough."""
+        return cls(far, tar, *np.quantile(draws if len(draws) >= ENOUGH else [tar], BAND, axis=0))
 
 
 class WeightedPairs:
@@ -76,3 +98,13 @@ def pair_metrics_left_out(
     far, tar = (np.concatenate([np.zeros((1, count)), kind / kind[-1]]) for kind in kinds)
     found = [metrics_of_rates(*rates) for rates in zip(far.T, tar.T, strict=True)]
     return {name: np.array([each[name] for each in found]) for name in found[0]}
+
+
+def weights_of_classes(labels: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, DRAWS times, how often each sample (N,) counts if the classes, `labels` (N,), are
+    drawn anew."""
+    classes, place = np.unique(labels, return_inverse=True)
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS):
+        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
+        yield times[place].astype(float)

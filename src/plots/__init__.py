@@ -18,12 +18,13 @@ from .evaluation import evaluation_figures
 from .grids import plot_heat, plot_rates
 from .histograms import plot_angles
 from .logits import plot_logits
-from .open_set import plot_det, plot_neighbours, plot_pairs, plot_roc
+from .open_set import DET_AXES, plot_det, plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means, to_dimensions
 from .sphere import plot_embedding
 from .style import class_colours, draw, save
 
 __all__ = [
+    "DET_AXES",
     "Sphere",
     "aligned_spheres",
     "animate",

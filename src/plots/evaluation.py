@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 
 from ..evaluation import lowest_far
 from ..evaluation.results import Results, evenly
+from ..evaluation.weighted import Curve
 from .confusion import plot_confusion
 from .histograms import plot_angles
-from .open_set import plot_neighbours, plot_pairs, plot_roc
+from .open_set import DET_AXES, plot_det, plot_neighbours, plot_pairs, plot_roc
 from .projection import class_means
 from .sphere import plot_embedding
 
@@ -37,6 +38,8 @@ def evaluation_figures(
     figures = _pair_figures(results, metrics, title)
     if protocol == "open_set":
         figures["embedding.png"] = partial(_means_figure, embeddings, labels, classes, title)
+    if results.identification is not None:
+        figures["identification.png"] = partial(_identification_figure, results, title)
     if results.queries is not None:
         first = metrics.get("recall_at_1")  # unless evaluation.ranks leaves it out
         headline = title if first is None else f"{title}: {first:.1%} of nearest neighbours right"
@@ -57,6 +60,11 @@ def _pair_figures(
         curve = results.far, results.tar, metrics["eer"], lowest
         figures["roc.png"] = partial(plot_roc, *curve, headline)
     return figures
+
+
+def _identification_figure(results: Results, title: str) -> Figure:
+    curves = {"queries by their nearest": Curve(*results.identification)}
+    return plot_det(curves, *DET_AXES["sample"], title)
 
 
 def _means_figure(

@@ -6,9 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy.stats import norm
 
+from ..evaluation.weighted import Curve
 from .style import COLOURS, FAINT, INK, STYLE, fit_axis, new_figure, shortened
 
-DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6)
+DET_TICKS = (1e-6, 1e-5, 1e-4, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 0.99)
+DET_AXES = {
+    "trial": ("false accept rate", "miss rate (false rejects)"),
+    "sample": ("false positive identification rate", "false negative identification rate"),
+}
 LEAST = {"x": 0.1, "y": 0.01}  # rates that the axes reach down to, at least
 DEVIATES = (1e-7, 1 - 1e-7)
 QUERY_FRAME = {"color": INK, "linewidth": 1, "linestyle": "-"}
@@ -58,26 +63,24 @@ def plot_roc(far: np.ndarray, tar: np.ndarray, eer: float, lowest_far: float, ti
     return fig
 
 
-def plot_det(
-    curves: dict[str, dict[str, list[float]]], false: str, missed: str, title: str = ""
-) -> Figure:
+def plot_det(curves: dict[str, Curve], false: str, missed: str, title: str = "") -> Figure:
     """Detection error trade-off of each named curve, what is `missed` over `false` accepts on normal
-    deviate axes: rates `far` and `tar` (K,), and a band from `low` to `high` (K,) of true accept rates.
-    Lower is better."""
+    deviate axes, with its band. Lower is better."""
     with matplotlib.rc_context(STYLE):
         fig = new_figure(6.4, 6)
         axes = fig.subplots()
         drawn = []
         for (name, curve), colour, line in zip(curves.items(), COLOURS, ("-", "--"), strict=False):
-            far, tar, low, high = (np.array(curve[key]) for key in ("far", "tar", "low", "high"))
+            far, tar, low, high = curve
             x = norm.ppf(far.clip(*DEVIATES))
             misses = [norm.ppf((1 - rates).clip(*DEVIATES)) for rates in (tar, high, low)]
             axes.plot(x, misses[0], color=colour, ls=line, lw=2, label=shortened(name, 40))
             axes.fill_between(x, *misses[1:], color=colour, alpha=0.2, lw=0)
-            drawn.append((x, misses[0][tar < 1]))
+            shown = far <= 0.6
+            drawn.append((x[shown], misses[0][shown & (tar < 1)]))
         for which, values in (("x", [x for x, _ in drawn]), ("y", [y for _, y in drawn])):
             values = np.concatenate([*values, norm.ppf([LEAST[which], 0.6])])
-            span = (max(values.min(), norm.ppf(1e-6)) - 0.1, norm.ppf(0.6))
+            span = (max(values.min(), norm.ppf(1e-6)) - 0.1, min(values.max() + 0.1, norm.ppf(0.995)))
             ticks = [rate for rate in DET_TICKS if span[0] <= norm.ppf(rate) <= span[1]]
             axes.set(**{f"{which}lim": span, f"{which}ticks": norm.ppf(ticks)})
             axes.set(**{f"{which}ticklabels": [f"{100 * rate:g}%" for rate in ticks]})
@@ -86,7 +89,7 @@ def plot_det(
         axes.plot(equal, equal, color=FAINT, lw=1, ls=":", label="equal errors")
         axes.set(xlabel=false, ylabel=missed)
         axes.set_title(title)
-        axes.legend(loc="upper right", title="shaded: 95% for other classes", title_fontsize=9)
+        axes.legend(title="shaded: 95% for other classes", title_fontsize=9)
     return fig
 
 

@@ -26,7 +26,8 @@ from src.evaluation.identification import IDENTIFICATION_METRICS
 from src.evaluation.verification import RARE_METRICS
 from src.losses import ArcFace, Softmax
 
-OF_FILES = DETECTION_METRICS | IDENTIFICATION_METRICS  # which no run is measured by
+# Of trials, and of searches for what may not be there.
+OF_FILES = DETECTION_METRICS | IDENTIFICATION_METRICS
 
 LOWER_IS_BETTER = {
     *("target_angle_mean", "target_angle_p05", "target_angle_p50", "target_angle_p95"),

@@ -11,6 +11,7 @@ from src.analysis.judge import judge
 from src.config import BadKey
 from src.datasets import load, manifest
 from src.errors import UserError
+from src.evaluate import print_evaluation
 from src.evaluation import Search, retrieval
 from src.run.build import check_config
 from src.run.embedding import embedded, write_embeddings
@@ -74,6 +75,36 @@ def test_queries_search_the_gallery_by_the_ranks_that_were_asked_for(features, t
     with open(tmp_path / "sweep" / "comparison" / "results.csv") as file:
         assert {"recall_at_100", "map_at_4"} <= set(next(csv.reader(file)))
     assert "Recall@3" in capsys.readouterr().out
+
+
+def test_a_run_says_how_often_nobody_is_taken_for_somebody(features, tmp_path, capsys):
+    """Of half of the tested classes nobody is in the gallery."""
+    rng, labels = np.random.default_rng(0), np.repeat(np.arange(80), EACH)
+    tested, enrolled = labels >= 20, labels < 50
+    roles = np.where(enrolled & (np.arange(len(labels)) % EACH < 2), "gallery", "query")
+    np.savez(
+        tmp_path / "many.npz",
+        features=rng.normal(size=(80, 8))[labels] + 0.7 * rng.normal(size=(len(labels), 8)),
+        labels=labels,
+        splits=np.where(tested, "test", np.where(labels < 12, "train", "val")),
+        roles=np.where(tested, roles, ""),
+    )
+    config = check_config(config_of(*features(), "dataset.file=many.npz", "plots.figures=true"))
+    train_run(config, tmp_path / "run")
+    run, metric = load_trained(tmp_path / "run"), "fnir_at_fpir_1e-1"
+    found = summary_of(run.folder)["metrics"][metric]
+    write_embeddings(tmp_path / "e.npz", embedded(run, {"test": run.data(run.config).test}))
+    judged = judge([tmp_path / "e.npz"])
+    assert found == pytest.approx(judged.metrics["e.npz"][metric], abs=1e-6) and 0 < found < 1
+    assert (run.folder / "plots" / "identification.png").exists()
+    capsys.readouterr()
+    again = evaluate_run(run, run.config)
+    print_evaluation(run.config, again, tmp_path / "out")
+    said = capsys.readouterr().out
+    line = next(line for line in said.splitlines() if metric in line)
+    gap = judged.intervals["e.npz"][metric]
+    assert f"{found:.4f}" in line and f"{gap.low:.4f} … {gap.high:.4f}" in line
+    assert "% of probes of nobody in the gallery pass (of other classes up to" in said
 
 
 @pytest.mark.parametrize(
