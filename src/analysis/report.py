@@ -138,10 +138,12 @@ def drawn_pictures(comparison: Comparison, figures: dict[Path, str]) -> Iterator
     One that cannot be read is left out."""
     run = comparison.best.runs[0]
     best = f"{comparison.best.label} with seed {run.seed}"
-    own = {
-        run.folder / "plots" / "confusion.png": f"Which classes {best} takes for which.",
-        run.folder / "plots" / "neighbours.png": f"Queries, and what {best} finds nearest to them.",
+    captions = {
+        "confusion": f"Which classes {best} takes for which.",
+        "neighbours": f"Queries, and what {best} finds nearest to them.",
+        "identification": f"How often {best} names somebody for nobody in the gallery, or misses one.",
     }
+    own = {run.folder / "plots" / f"{name}.png": caption for name, caption in captions.items()}
     for path, caption in (figures | own).items():
         try:
             regular_file(path, MOST_BYTES)
