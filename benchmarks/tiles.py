@@ -8,6 +8,7 @@ and its gradient.
 
     python -m benchmarks.tiles 256 512 100000    another B, D, C
     python -m benchmarks.tiles auto              from which size tiles are as fast as the dense path
+    python -m benchmarks.tiles cuda 1024 512 1000000    on a GPU, by kernels as well
 """
 
 import subprocess
@@ -20,9 +21,11 @@ import torch.nn.functional as F
 
 from benchmarks.timing import interleaved, machine
 from src.losses import ArcFace
-from src.losses.head import TILE
+from src.losses.head import TILE, WRITTEN
 
 TILED, DENSE = "tiles (tiling=auto)", "dense (tiling=off)"
+KERNELS = "kernels (tiling=triton)"
+PRODUCTS = "four bare products"
 
 
 def usual(x, w, y) -> torch.Tensor:
@@ -32,11 +35,15 @@ def usual(x, w, y) -> torch.Tensor:
     return F.cross_entropy(64 * cosine.scatter(1, y[:, None], torch.cos(torch.acos(target) + 0.5)), y)
 
 
-def ways(batch: int, dimension: int, classes: int) -> dict[str, Callable[[], object]]:
+def ways(
+    batch: int, dimension: int, classes: int, device: str = "cpu"
+) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
+    torch.set_default_device(device)
     x, y = torch.randn(batch, dimension, requires_grad=True), torch.randint(classes, (batch,))
     head = ArcFace(dimension, classes)
     w = head.weight
+    size = TILE if device == "cpu" else max(1, WRITTEN // batch)
 
     def step(loss: Callable[[], torch.Tensor]) -> Callable[[], None]:
         def run() -> None:
@@ -55,17 +62,19 @@ def ways(batch: int, dimension: int, classes: int) -> dict[str, Callable[[], obj
     def products() -> None:
         with torch.no_grad():
             gradient = torch.empty_like(w)
-            for first in range(0, classes, TILE):
-                rows = slice(first, first + TILE)
+            for first in range(0, classes, size):
+                rows = slice(first, first + size)
                 z = x @ w[rows].T
                 x @ w[rows].T, z @ w[rows], torch.mm(z.T, x, out=gradient[rows])
 
     found = {
-        TILED: step(own(TILE)),
+        TILED: step(own(size)),
         DENSE: step(own("off")),
         "usual dense ArcFace": step(lambda: usual(x, w, y)),
-        "four bare products": products,
+        PRODUCTS: products,
     }
+    if device == "cuda":
+        return found | {KERNELS: step(own("triton"))}
     try:
         from pytorch_metric_learning.losses import ArcFaceLoss
 
@@ -116,12 +125,27 @@ def memory(what: str) -> int:
 def compare(sizes: list[int], rounds: int = 5) -> None:
     batch, dimension, classes = sizes
     seconds = interleaved(ways(*sizes), rounds)
-    floor = seconds["four bare products"]
+    floor = seconds[PRODUCTS]
     print(f"ArcFace forward + backward, B {batch}, D {dimension}, C {classes}; {machine()}")
     print("  time, as a multiple of the four products, and memory beside W and its gradient")
     for name, taken in seconds.items():
         more = f"+{peak(name, sizes):.0f} MiB"
         print(f"  {name:42} {taken * 1e3:8.0f} ms   {taken / floor:5.2f}   {more}")
+
+
+def on_gpu(sizes: list[int], rounds: int = 10) -> None:
+    """By the precision of products that training has by default, which is TF32."""
+    torch.set_float32_matmul_precision("high")
+    both = ways(*sizes, "cuda")
+    seconds = interleaved(both, rounds)
+    print("ArcFace forward + backward, B {}, D {}, C {}, TF32; {}".format(*sizes, machine()))
+    for name, taken in seconds.items():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        both[name]()
+        more = (torch.cuda.max_memory_allocated() - before) / 2**20
+        ratio = taken / seconds[PRODUCTS]
+        print(f"  {name:24} {taken * 1e3:8.2f} ms   {ratio:5.2f}   +{more:.0f} MiB, W's gradient too")
 
 
 def auto() -> None:
@@ -142,6 +166,8 @@ def main(arguments: list[str]) -> None:
         print_peak(arguments[1], [*map(int, arguments[2:])])
     elif arguments == ["auto"]:
         auto()
+    elif arguments[:1] == ["cuda"]:
+        on_gpu([*map(int, arguments[1:])] or [1024, 512, 1_000_000])
     else:
         compare([*map(int, arguments)] or [256, 512, 100_000])
 

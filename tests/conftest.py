@@ -31,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 FAST = ("model=mlp", "epochs=2", "logger=csv", "device=cpu", "device.threads=1")
 
 torch.set_num_threads(1)  # of two processes, see the Makefile
+os.environ["TRITON_INTERPRET"] = "1"  # kernels for GPUs run here, too; read when triton is imported
 
 
 def pytest_configure(config) -> None:

@@ -11,6 +11,7 @@ margins are radians. Everything here runs in at least float32, whatever autocast
 import functools
 import inspect
 import math
+from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -24,6 +25,7 @@ from .tiles import Shard, ShardOfClasses, tiled_cross_entropy
 
 HALVES = (torch.half, torch.bfloat16)
 LARGE, TILE = 2**23, 2048  # entries of (B, C) from which tiles are taken, of so many classes
+WRITTEN = 2**24  # entries of (B, C) that kernels write at a time, 64 MiB
 
 
 def full_precision(method):
@@ -215,7 +217,8 @@ class CosineHead(Head):
             the member's ‖x‖).
         tiling: compute the loss in tiles of so many classes, without (B, C) in memory. auto: on a CPU,
             where (B, C) would be large and this loss allows it; off: never; a number: always, that many
-            classes at a time.
+            classes at a time; triton: by kernels for NVIDIA GPUs, of losses whose other classes' logits
+            are cosines times a fixed scale.
         sample_rate: r in (0, 1]; below 1, each training step compares with the batch's own classes and
             random others, the share r of all, an approximation (Partial FC, arXiv 2203.15565). `sample`
             then has the rows of W with their gradient, `weight` has none, and the optimizer takes a step
@@ -242,7 +245,7 @@ class CosineHead(Head):
         inter_topk: int = 0,
         inter_topk_margin: float = 0.06,
         gradient: Literal["exact", "detached"] = "exact",
-        tiling: int | Literal["auto", "off"] = "auto",
+        tiling: int | Literal["auto", "off", "triton"] = "auto",
         sample_rate: float = 1.0,
         **options,
     ):
@@ -272,7 +275,9 @@ class CosineHead(Head):
         check_choice("gradient", gradient, "exact", "detached")
         self.gradient = gradient
         self.check_detachable(self.plain_slopes)
-        if tiling not in ("auto", "off"):
+        if tiling == "triton":
+            self.check_kernels()
+        elif tiling not in ("auto", "off"):
             check_whole("tiling", tiling, 1)
             if not self.can_be_tiled:
                 why = f"changes nothing: {type(self).__name__}, as it is, needs all cosines at once"
@@ -287,6 +292,18 @@ class CosineHead(Head):
                 "sample_rate", sample_rate, "label_smoothing is over all classes: not both"
             )
         self.sample_rate, self.sample = sample_rate, None
+
+    def check_kernels(self) -> None:
+        """Raise BadArgument unless the loss can be computed by kernels, and these can be had."""
+        if not (self.can_be_tiled and self.others_scaled and self.centres == 1):
+            why = f"{type(self).__name__}, as it is, does more to other classes than to scale them: "
+        elif self.learnable_scale:
+            why = "they do not differentiate a learnable scale: "
+        elif not find_spec("triton"):
+            why = "triton is missing, pip install triton, or "
+        else:
+            return
+        raise BadArgument("tiling", "triton", why + "use auto")
 
     def check_detachable(self, plain_slopes: bool) -> None:
         """Raise BadArgument for a detached gradient that would be the exact one."""
@@ -317,9 +334,11 @@ class CosineHead(Head):
         return vars(type(self)).get("in_tiles", False)
 
     @property
-    def others_unchanged(self) -> bool:
-        """True if every non-target's logit is its cosine times the factor."""
-        return type(self).non_target_cosines is CosineHead.non_target_cosines and not self.inter_topk
+    def others_scaled(self) -> bool:
+        """True if every non-target's logit is its cosine times the scale."""
+        own, base = type(self), CosineHead
+        scaled = own.non_target_cosines is base.non_target_cosines and own.factor is base.factor
+        return scaled and not self.inter_topk
 
     @property
     def can_be_split(self) -> bool:
@@ -330,6 +349,8 @@ class CosineHead(Head):
     def classes_at_a_time(self, batch: int, classes: int, device: str) -> int | None:
         """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
         loss is not tiled."""
+        if self.tiling == "triton":
+            return max(1, WRITTEN // batch)
         if self.sampling or not self.shard.alone:
             return self.tiling if isinstance(self.tiling, int) else TILE
         if self.tiling != "auto":

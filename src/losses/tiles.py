@@ -103,16 +103,18 @@ def _put(matrix: Tensor, column: Tensor, inside: Tensor, values: Tensor) -> None
 
 
 def _tiles(
-    x: Tensor, weight: Tensor, columns: Tensor, labels: Tensor, size: int, centres: int
+    x: Tensor, weight: Tensor, columns: Tensor | None, labels: Tensor, size: int, centres: int
 ) -> Iterator[_Tile]:
     """Tiles of at most `size` classes, of each of which W has so many rows; all share one piece of
     memory, since new memory takes longer than what is computed in it. `columns` (R,) is 1/‖w‖, or that
-    times the scale: then a tile has logits where it says cosines."""
+    times the scale: then a tile has logits where it says cosines; if it is None, the memory alone."""
     memory = x.new_empty(len(x), min(size * centres, len(weight)))
     for first in range(0, len(weight) // centres, size):
         rows = slice(first * centres, (first + size) * centres)
         own = weight[rows]
-        of_rows = torch.mm(x, own.T, out=memory[:, : len(own)]).mul_(columns[rows])
+        of_rows = memory[:, : len(own)]
+        if columns is not None:
+            torch.mm(x, own.T, out=of_rows).mul_(columns[rows])
         cosine, nearest, count = of_rows, None, len(own) // centres
         if centres > 1:
             cosine, nearest = of_rows.unflatten(1, (count, centres)).max(2)
@@ -162,6 +164,9 @@ class _Smoothing(NamedTuple):
             return cls(own, None, None, 0.0)
         return cls(own, each[labels], each[head.shard.first :][: len(head.weight)], each.sum())
 
+    def of_tile(self, tile: _Tile) -> Tensor | None:
+        return None if self.each is None else self.each[tile.classes]
+
 
 class _Sums:
     """Sums up the logits z of the non-targets over tiles: Σ exp(z − highest) as `sums` (B,), which
@@ -180,6 +185,17 @@ class _Sums:
         tile.put(z, self.nothing)
         self.raise_to(torch.maximum(self.highest, z.amax(1)))
         self.sums = self.sums + z.sub_(self.highest.unsqueeze(1)).exp_().sum(1)
+
+    def add_all(self, head: "CosineHead", x, weight, columns, here, size: int) -> None:
+        """Add the logits of all rows of W, which are products of x (B, D) with them times `columns`
+        (R,)."""
+        if head.tiling == "triton":
+            from .kernels import sums_of_others  # which needs triton
+
+            self.highest, self.sums, self.weighted = sums_of_others(x, weight, columns, here, self.each)
+            return
+        for tile in _tiles(x, weight, columns, here, size, head.centres):
+            self.add(tile, tile.cosine)
 
     def raise_to(self, highest: Tensor) -> None:
         self.sums = self.sums * (self.highest - highest).exp_()
@@ -212,8 +228,7 @@ class _TiledCrossEntropy(torch.autograd.Function):
         inverse = torch.where(norms > TINY_NORM, norms.reciprocal(), 0.0)
         if head.training and head.dynamic_scale:
             sums = _Sums(leaves[0])
-            for tile in _tiles(x, weight, inverse, here, size, centres):
-                sums.add(tile, tile.cosine.mul_(head.fixed_scale))
+            sums.add_all(head, x, weight, inverse * head.fixed_scale, here, size)
             head.follow_batch(targets, sums.over(shard).log_sum_exp)
         if head.training:
             head.update_statistics(targets)
@@ -227,13 +242,12 @@ class _TiledCrossEntropy(torch.autograd.Function):
         smoothing = _Smoothing.of(head, labels)
         sums = _Sums(logit, smoothing.each)
         hardest = _hardest(head.inter_topk, _tiles(x, weight, inverse, here, size, centres))
-        scaled = factor.ndim == 0 and head.others_unchanged
-        columns = inverse * factor.detach() if scaled else inverse
-        for tile in _tiles(x, weight, columns, here, size, centres):
-            z = tile.cosine
-            if not scaled:
-                z = head.non_target_cosines(tile.with_nearer(head, hardest), targets, t) * factor
-            sums.add(tile, z)
+        if head.others_scaled:
+            sums.add_all(head, x, weight, inverse * factor.detach(), here, size)
+        else:
+            for tile in _tiles(x, weight, inverse, here, size, centres):
+                cosine = tile.with_nearer(head, hardest)
+                sums.add(tile, head.non_target_cosines(cosine, targets, t) * factor)
         sums.over(shard)
         below, log_sums = logit - sums.highest, sums.sums.log()
         gap = log_sums - below  # exact also where the target has almost all of the probability
@@ -273,24 +287,29 @@ class _TiledCrossEntropy(torch.autograd.Function):
         of_factor, rest = torch.zeros_like(factor), rest - (smoothing.own + smoothing.total).log()
         highest, rest = highest.unsqueeze(1), rest.unsqueeze(1)
         of_x, of_weight = ctx.needs_input_grad[5:7]
+        if head.tiling == "triton":
+            from .kernels import write_slopes  # which needs triton
         x_grad = torch.zeros_like(x)
         weight_grad = torch.empty_like(weight) if of_weight else None
         memory = torch.empty_like(weight[: ctx.size * head.centres])
         counts = ctx.factor.requires_grad  # then the cosines are needed beside the logits
-        scaled = factor.ndim == 0 and head.others_unchanged and not counts
+        scaled, by_kernels = head.others_scaled and not counts, head.tiling == "triton"
         columns = inverse * factor if scaled else inverse
         back = columns * grad if scaled else columns
-        for tile in _tiles(x, weight, columns, here, ctx.size, head.centres):
+        computed = None if by_kernels else columns
+        for tile in _tiles(x, weight, computed, here, ctx.size, head.centres):
             z = cosine = tile.cosine
-            if not scaled:
+            if by_kernels:
+                given = columns[tile.rows], back[tile.rows], smoothing.of_tile(tile)
+                place = near - tile.rows.start
+                write_slopes(z, x, tile.weight, *given, place, of_target, highest, rest)
+            elif scaled:
+                _probabilities(z, highest, rest, smoothing.of_tile(tile))
+            else:
                 with torch.set_grad_enabled(exact), _buffers(head, ctx.buffers):
                     cosine.requires_grad_()
                     g = head.non_target_cosines(tile.with_nearer(head, ctx.hardest), ctx.targets, ctx.t)
-                z = g.detach() * factor
-            z.sub_(highest).sub_(rest).exp_()  # probabilities, as far as they count
-            if smoothing.each is not None:
-                z.sub_(smoothing.each[tile.classes])
-            if not scaled:
+                z = _probabilities(g.detach() * factor, highest, rest, smoothing.of_tile(tile))
                 tile.put(z, torch.zeros_like(gap))
                 if counts:
                     of_factor += grad * (z * g.detach()).sum_to_size(factor.shape)
@@ -298,7 +317,8 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 if exact:
                     z, *more = _gradients(g, (cosine, *leaves), z)
                     of_tiles = list(map(_sum, of_tiles, more))
-            z = tile.of_rows(z, back, near, of_target)
+            if not by_kernels:
+                z = tile.of_rows(z, back, near, of_target)
             if of_x:
                 x_grad.addmm_(z, tile.weight)
             if not of_weight:
@@ -320,6 +340,12 @@ class _TiledCrossEntropy(torch.autograd.Function):
                 weight_grad.index_add_(0, near_or_any, of_own * held.unsqueeze(1))
         x_grad = through_unit(x_grad, x, x_norms)
         return None, None, None, None, None, _sum(x_grad, of_embeddings), weight_grad, *of_parameters
+
+
+def _probabilities(z: Tensor, highest: Tensor, rest: Tensor, each: Tensor | None) -> Tensor:
+    """Turn logits (B, T) into probabilities, as far as they count."""
+    z.sub_(highest).sub_(rest).exp_()
+    return z if each is None else z.sub_(each)
 
 
 def _own_weights(shard: Shard, weight: Tensor, here: Tensor) -> tuple[Tensor, Tensor]:

@@ -249,6 +249,9 @@ def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
 
 def check_step(config: Config, head: Head) -> None:
     """Raise BadKey for what a step of this head cannot do, by one process or by several."""
+    if getattr(head, "tiling", None) == "triton" and head.weight.device.type != "cuda":
+        why = f"runs on an NVIDIA GPU, not on {head.weight.device.type}: use auto"
+        raise BadKey("loss.tiling", "triton", why)
     parts = config.device.class_parallel or getattr(head, "sample_rate", 1) < 1
     if parts and not states_are_of_weights(config):
         target = config.optimizer.target

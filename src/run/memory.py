@@ -170,7 +170,8 @@ def of_loss(
             tile = tile or TILE
             tile, rows = min(tile, classes) * head.centres, classes * head.centres
             number = head.weight.element_size()
-            return number * (TILED * batch * tile + tile * dimension + 2 * rows)
+            matrices = 1 if head.tiling == "triton" else TILED
+            return number * (matrices * batch * tile + tile * dimension + 2 * rows)
     size = 2 * dimension  # so many embeddings that matrices (B, C) are the largest
     (few, few_twice), (more, more_twice) = ([of_step(h, n) for n in (size, 2 * size)] for h in heads)
     of_both = (more_twice - more - few_twice + few) / (size * SOME_CLASSES)
