@@ -144,12 +144,12 @@ def judged(
     passing = [~own & (values > one.score) for one in thresholds]
     rows = [np.flatnonzero(mask) for mask in passing]
     shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, CURVE_POINTS).clip(max=1)
-    false, accepted = (~own).astype(float), []
+    accepted = []
     for weights in weights_of_draws(*classes):
         both = pairs.rates(weights)
         draws.append(metrics_of_rates(*both, rates, options.prior))
         bands.append(true_accepts(*both, shares))
-        total = weights @ false
+        total = weights.sum(where=~own)
         accepted.append([weights[those].sum() / total for those in rows])
     known = by_metric(draws)
     if known:
