@@ -15,7 +15,7 @@ pytest.importorskip("triton", reason="triton has no wheel for this system")
 from src import losses
 from src.losses import AdaFace, ArcFace, BadArgument, CosFace, CurricularFace, SubCenterArcFace
 from src.losses.head import CosineHead
-from src.losses.kernels import BLOCK
+from src.losses.kernels import BLOCK, sums_of_others, write_slopes
 from tests.conftest import ROOT, config_of
 
 D, C = 6, 300  # of which the last block of classes has 44
@@ -101,6 +101,23 @@ def test_a_tile_need_not_have_all_classes(monkeypatch):
 
 def test_a_sample_of_the_classes_is_compared_by_kernels():
     assert_same(ArcFace(D, C, sample_rate=0.5), *samples(), tiling=7)
+
+
+def test_targets_may_be_among_the_classes_of_another_process():
+    torch.manual_seed(0)
+    x, w, columns, each = torch.randn(4, D), torch.randn(C, D), torch.rand(C), torch.rand(C)
+    targets, own = torch.tensor([0, -1, C, C - 1]), torch.randn(4)
+    z = x @ w.T * columns
+    others = z.clone()
+    others[0, 0] = others[3, C - 1] = -torch.inf
+    highest, sums, weighted = sums_of_others(x, w, columns, targets, each)
+    torch.testing.assert_close(highest + sums.log(), others.logsumexp(1))
+    torch.testing.assert_close(weighted, others.where(others.isfinite(), 0) @ each)
+    slopes, rest = torch.empty(4, C + 5)[:, :C], torch.rand(4)
+    write_slopes(slopes, x, w, columns, 2 * columns, each, targets, own, highest, rest)
+    expected = (torch.exp(z - highest[:, None] - rest[:, None]) - each) * 2 * columns
+    expected[0, 0], expected[3, C - 1] = own[0], own[3]
+    torch.testing.assert_close(slopes, expected)
 
 
 def test_vectors_without_a_direction_have_no_gradient():
