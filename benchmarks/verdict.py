@@ -202,7 +202,7 @@ def judged(rng, count: int, classes: int = 40, each: int = 8) -> dict[str, tuple
         place = torch.from_numpy(labels)
         pairs = sample_pairs(place, None)
         sides = [side("", torch.from_numpy(x).float(), place, pairs, WITHOUT_GROUPS) for x in files]
-        found.append(for_other_classes(sides, labels))
+        found.append(for_other_classes(sides))
         searched = [retrieval(torch.from_numpy(x).float(), place).per_query[:, COLUMN] for x in files]
         gaps = (searched[1] - searched[0]).numpy()
         naive.append((gaps.mean(), 1.96 * gaps.std(ddof=1) / np.sqrt(len(gaps))))

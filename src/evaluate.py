@@ -169,7 +169,7 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     table = Table("metric")
     table.add_column("value", justify="right")
     side = side_of(evaluation.result)
-    intervals = for_other_classes([side], images.labels.cpu().numpy())
+    intervals = for_other_classes([side])
     intervals = {metric: gap for metric, gap in intervals.items() if gap.low is not None}
     if intervals:
         table.add_column("95% interval, other classes", justify="right")
@@ -178,7 +178,7 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     for metric in (*known, *(each for each in side.metrics if each not in known)):
         value = side.metrics.get(metric)
         if value is None:
-            shown = "too few pairs or folds"
+            shown = "not measured"
         else:
             angle = metric_named(metric).unit == "angle"
             shown = f"{value * metric_named(metric).display_factor:.2f}°" if angle else f"{value:.4f}"

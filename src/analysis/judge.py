@@ -22,7 +22,7 @@ from ..evaluation import (
     verification,
 )
 from ..evaluation.identification import Probes, probes_of
-from ..evaluation.retrieval import RANKS, joined_classes
+from ..evaluation.retrieval import RANKS, groups_of
 from ..evaluation.weighted import pair_metrics_left_out
 from .encoder_files import names_of, read_all
 from .judgement import Judgement, Side, for_new_classes, threshold_at
@@ -60,8 +60,7 @@ def judge(
         side(name, torch.from_numpy(one.features), place, pairs, search)
         for name, one in zip(names_of(paths), given, strict=True)
     ]
-    drawn = joined_classes(place, search).numpy()
-    return Judgement.of(sides, len(truth), len(classes), drawn)
+    return Judgement.of(sides, len(truth), len(classes))
 
 
 def side(
@@ -71,14 +70,14 @@ def side(
     if not retrieved.metrics:
         why = "no class has two samples, so there is nothing to search"
         if pairs is None:
-            why = "no query has a sample of its class in the gallery"
+            why = "no query has a relevant sample in the gallery"
         raise UserError(f"{name}: {why}")
     found = Side(name, retrieved.metrics, dict(retrieved.left_out))
     if pairs is None:
         probes = probes_of(retrieved, labels, search)
         return identified(found, probes) if probes else found
     scores = score_pairs(features, *pairs)
-    found.left_out |= pair_metrics_left_out(scores, *pairs[:2], labels)
+    found.left_out |= pair_metrics_left_out(scores, *pairs[:2], *groups_of(labels, search))
     found.metrics = found.metrics | verification(scores)
     return found
 
@@ -93,16 +92,16 @@ def identified(found: Side, probes: Probes) -> Side:
     """Add what holds where to some queries nothing in the gallery is relevant: false negatives at false
     positives, thresholds, and the curve."""
     found.metrics = found.metrics | probes.metrics()
-    cosines, enrolled = probes.cosines, probes.known
+    cosines, enrolled = probes.cosines, probes.enrolled
     found.thresholds = [
         threshold_at(rate, cosines, enrolled, probes.right) for rate in probes.supported()
     ]
+    above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
     draws, passing = [], []
     for weights in probes.redrawn():
         draws.append(probes.metrics(weights))
-        above = [(cosines > one.score) & ~enrolled for one in found.thresholds]
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
-    found.draws = by_metric(draws)
+    found.draws, found.drawn = by_metric(draws), len(np.unique(probes.classes))
     if found.draws:
         found.thresholds = for_new_classes(found.thresholds, passing)
     found.curve = probes.curve()

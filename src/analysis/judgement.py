@@ -43,12 +43,13 @@ class Threshold(NamedTuple):
 @dataclass
 class Side:
     """The results of one file: `metrics` by name, and the values (G,) of some without each group of
-    classes, `left_out`, and of others for classes drawn anew, `draws`."""
+    classes, `left_out`, and of others for `drawn` classes, drawn anew, `draws`."""
 
     name: str
     metrics: dict[str, float]
     left_out: dict[str, np.ndarray] = field(default_factory=dict)
     draws: dict[str, np.ndarray] = field(default_factory=dict)
+    drawn: int = 0
     thresholds: list[Threshold] = field(default_factory=list)
     curve: Curve | None = None
 
@@ -56,8 +57,9 @@ class Side:
 @dataclass
 class Judgement:
     """`metrics` and their `intervals` by file and name; `differences` of the second file minus the
-    first, by metric. Intervals are for other classes; ten-fold accuracy has none. `samples` counts what
-    was `judged`; of trials there are `thresholds` and `curves` as well, by file."""
+    first, by metric. Intervals are for other classes; ten-fold accuracy, actual DCF and Cllr have none.
+    `samples` counts what was `judged`; of trials, and where queries may be of nobody in the gallery,
+    there are `thresholds` and `curves` as well, by file."""
 
     samples: int
     classes: int
@@ -70,17 +72,14 @@ class Judgement:
     curves: dict[str, Curve] = field(default_factory=dict)
 
     @classmethod
-    def of(
-        cls, sides: Sequence[Side], count: int, classes: int, labels: np.ndarray, **more
-    ) -> "Judgement":
-        """Put the results of one file or two together. `labels` are classes, whose number gives degrees
-        of freedom."""
+    def of(cls, sides: Sequence[Side], count: int, classes: int, **more) -> "Judgement":
+        """Put the results of one file or two together."""
         return cls(
             count,
             classes,
             {one.name: one.metrics for one in sides},
-            {one.name: for_other_classes([one], labels) for one in sides},
-            for_other_classes(list(sides), labels) if len(sides) == 2 else {},
+            {one.name: for_other_classes([one]) for one in sides},
+            for_other_classes(list(sides)) if len(sides) == 2 else {},
             thresholds={one.name: one.thresholds for one in sides if one.thresholds},
             curves={one.name: one.curve for one in sides if one.curve},
             **more,
@@ -91,10 +90,15 @@ class Judgement:
         found = asdict(self)
         found["thresholds"] = {k: [one._asdict() for one in v] for k, v in self.thresholds.items()}
         found["curves"] = {
-            name: {key: values.tolist() for key, values in curve._asdict().items()}
+            name: {key: numbers(values) for key, values in curve._asdict().items()}
             for name, curve in self.curves.items()
         }
         write_text(path, json.dumps(found, indent=1, allow_nan=False) + "\n")
+
+
+def numbers(values: np.ndarray) -> list[float | None]:
+    """Values for JSON, which has no NaN."""
+    return [value if isfinite(value) else None for value in values.tolist()]
 
 
 def threshold_at(rate: str, scores: np.ndarray, known: np.ndarray, right: np.ndarray) -> Threshold:
@@ -116,7 +120,7 @@ def for_new_classes(thresholds: list[Threshold], passing: list[list[float]]) -> 
     return [one._replace(far_elsewhere=float(high)) for one, high in both]
 
 
-def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Difference]:
+def for_other_classes(sides: list[Side]) -> dict[str, Difference]:
     """The metrics of a side, or of two the second's minus the first's, with intervals for other
     classes."""
     left_out, draws = sides[-1].left_out, sides[-1].draws
@@ -124,8 +128,8 @@ def for_other_classes(sides: list[Side], labels: np.ndarray) -> dict[str, Differ
         left_out = {name: own - sides[0].left_out[name] for name, own in left_out.items()}
         draws = {name: own - sides[0].draws[name] for name, own in draws.items()}
     doubts = {name: (jackknife_variance(own), len(own)) for name, own in left_out.items()}
-    classes = len(np.unique(labels))
-    doubts |= {name: (float(np.var(own, ddof=1)), classes) for name, own in draws.items()}
+    drawn = sides[-1].drawn
+    doubts |= {name: (float(np.var(own, ddof=1)), drawn) for name, own in draws.items()}
     found = {}
     for metric, reached in sides[-1].metrics.items():
         estimate = reached - sides[0].metrics[metric] if len(sides) == 2 else reached
@@ -205,7 +209,7 @@ def share(value: float) -> str:
 
 
 def draw(found: Judgement, path: Path) -> None:
-    """Draw the curves of trials as a figure."""
+    """Draw the curves as a figure."""
     from ..plots import DET_AXES, plot_det, save
 
     title = f"{counted(found.samples, found.judged)} of {counted(found.classes, 'class')}"

@@ -71,9 +71,8 @@ def judge_trials(
         judged(name, torch.from_numpy(one.features), cohort, listed, options)
         for name, one, cohort in zip(names_of(paths), given, cohorts, strict=True)
     ]
-    classes = np.concatenate(listed.classes)
-    count = len(np.unique(classes))
-    return Judgement.of(sides, len(listed.same), count, classes, judged="trial", headline="eer")
+    trials, classes = len(listed.same), sides[0].drawn
+    return Judgement.of(sides, trials, classes, judged="trial", headline="eer")
 
 
 def trials_of(path: Path, file: Path, given: Given) -> Listed:
@@ -156,7 +155,8 @@ def judged(
         thresholds = for_new_classes(thresholds, accepted)
     far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
     curve = Curve.of(shares, true_accepts(far, tar, shares), bands)
-    return Side(name, metrics, draws=known, thresholds=thresholds, curve=curve)
+    drawn = len(np.unique(np.concatenate(classes)))
+    return Side(name, metrics, draws=known, drawn=drawn, thresholds=thresholds, curve=curve)
 
 
 def costs(scores: PairScores, prior: float) -> dict[str, float]:

@@ -12,7 +12,7 @@ from .files import Files, common_shape
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, check_classes, draw_test, relabelled
-from .splits import Labelled, Pairs, Source, picked
+from .splits import Labelled, Pairs, Source, picked, still_relevant
 from .trials import Trials, check_agreement, rows_of_trials
 
 
@@ -37,13 +37,9 @@ class Samples(NamedTuple):
 
     def pick(self, rows: np.ndarray) -> "Samples":
         each = ("images", "labels", "names", "parts", "roles", "cameras")
-        some = self._replace(**{name: picked(getattr(self, name), rows) for name in each})
-        if self.relevant is None:
-            return some
-        place = np.full(len(self.labels), -1)
-        place[rows] = np.arange(len(rows))
-        there = place[self.relevant]
-        return some._replace(relevant=there[(there >= 0).all(1)])
+        relevant = still_relevant(self.relevant, rows, len(self.labels))
+        some = {name: picked(getattr(self, name), rows) for name in each}
+        return self._replace(**some, relevant=relevant)
 
 
 def followed_by(make: Callable[..., Source]) -> Callable:

@@ -45,13 +45,14 @@ class Labelled(NamedTuple):
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
         """The samples in `rows` (indices or a mask). With `classes` (indices), only those classes remain
-        and labels index them."""
+        and labels index them. Pairs and templates, of all samples, are left out."""
         labels, class_names = self.labels[rows], self.classes
         if classes is not None:
             new_label = np.full(len(self.classes), -1)
             new_label[classes] = np.arange(len(classes))
             labels, class_names = new_label[labels], tuple(self.classes[i] for i in classes)
         details = {name: picked(getattr(self, name), rows) for name in ("names", "roles", "cameras")}
+        details["relevant"] = still_relevant(self.relevant, rows, len(self.labels))
         return Labelled(self.images[rows], labels, class_names, **details)
 
     def split_samples(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled]":
@@ -82,6 +83,17 @@ class Labelled(NamedTuple):
 def picked(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     """Some of the values, if there are any."""
     return None if values is None else values[rows]
+
+
+def still_relevant(relevant: np.ndarray | None, rows: np.ndarray, count: int) -> np.ndarray | None:
+    """Return `relevant` (P, 2) as rows of some `rows` (indices or a mask) of `count`, as far as both are
+    among these."""
+    if relevant is None:
+        return None
+    place = np.full(count, -1)
+    place[rows] = np.arange(len(place[rows]))
+    there = place[relevant]
+    return there[(there >= 0).all(1)]
 
 
 @dataclass(frozen=True, kw_only=True)

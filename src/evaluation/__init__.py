@@ -21,7 +21,7 @@ from .retrieval import (
     RETRIEVAL_METRICS,
     Retrieval,
     Search,
-    joined_classes,
+    groups_of,
     retrieval,
     retrieval_metrics,
 )
@@ -141,8 +141,8 @@ def evaluate(
 
     A closed set is judged by the head's prototypes (C, D), verification by `pairs` (first, second, same,
     fold; each (P,)), and an open set by `pairs` and by nearest neighbours, in a `search`. A metric that
-    is not a finite number is absent; so are all unless the embeddings are `measurable`, and those of
-    pairs of more than MOST_COMPARED prototypes. Raises ValueError for another name, and for missing
+    is not a finite number is absent; so are all unless the embeddings are `measurable`, and angles
+    between more than MOST_COMPARED prototypes. Raises ValueError for another name, and for missing
     pairs."""
     if name not in EVALUATIONS:
         raise ValueError(f"evaluation {name!r}: choose one of {', '.join(EVALUATIONS)}")
@@ -162,8 +162,8 @@ def evaluate(
     metrics = retrieved.metrics | verification(scores) | geometry(embeddings, labels, prototypes)
     left_out = {}
     if retrieved.left_out:
-        classes = joined_classes(labels, search)
-        left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], classes)}
+        groups = groups_of(labels, search)
+        left_out = {**retrieved.left_out, **pair_metrics_left_out(scores, *pairs[:2], *groups)}
     probes = probes_of(retrieved, labels, search)
     metrics |= probes.metrics() if probes else {}
     return Evaluated(metrics, None, retrieved, scores, left_out, probes)

@@ -1,4 +1,4 @@
-"""Identification: whose is this, of the people in a gallery, or nobody's there? By the nearest sample.
+"""Open-set identification: a probe is named by its nearest sample of the gallery, or rejected.
 
 Probes of enrolled classes have samples of their class in the gallery, the others have none. At a
 threshold, an unenrolled probe whose nearest cosine is above it is a false positive (FPIR is their
@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 
 from .metrics import Metric, by_name
-from .retrieval import Relevance, Retrieval, Search, joined_classes
+from .retrieval import Retrieval, Search, joined_classes
 from .verification import FALSE_ACCEPTS, true_accepts
 from .weighted import CURVE_POINTS, Curve, weights_of_classes
 
@@ -28,10 +28,10 @@ class Probes:
     def __init__(
         self, cosines: np.ndarray, enrolled: np.ndarray, right: np.ndarray, classes: np.ndarray
     ):
-        self.cosines, self.known, self.right, self.classes = cosines, enrolled, right, classes
+        self.cosines, self.enrolled, self.right, self.classes = cosines, enrolled, right, classes
         self.order = np.argsort(-cosines, kind="stable")
         falling = cosines[self.order]
-        self.enrolled, self.hit = enrolled[self.order], (enrolled & right)[self.order]
+        self.known, self.hit = enrolled[self.order], (enrolled & right)[self.order]
         self.last = np.append(falling[1:] != falling[:-1], True)  # of equal cosines
 
     def supported(self) -> tuple[str, ...]:
@@ -42,7 +42,7 @@ class Probes:
     def rates(self, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return FPIR and 1 − FNIR (K,) over falling thresholds, each probe (P,) with its weight."""
         weights = np.ones(len(self.order)) if weights is None else weights[self.order]
-        unenrolled, enrolled = weights * ~self.enrolled, weights * self.enrolled
+        unenrolled, enrolled = weights * ~self.known, weights * self.known
         fpir = np.cumsum(unenrolled)[self.last] / unenrolled.sum()
         identified = np.cumsum(weights * self.hit)[self.last] / enrolled.sum()
         return np.concatenate([[0.0], fpir]), np.concatenate([[0.0], identified])
@@ -59,25 +59,24 @@ class Probes:
         """Yield how often each probe (P,) counts if the classes are drawn anew; draws without a probe of
         either kind are left out."""
         for weights in weights_of_classes(self.classes):
-            if weights[self.known].any() and weights[~self.known].any():
+            if weights[self.enrolled].any() and weights[~self.enrolled].any():
                 yield weights
 
     def curve(self) -> Curve:
         """Return 1 − FNIR over FPIR."""
-        fpir = np.geomspace(FALSE_ACCEPTS / (~self.known).sum(), 1, CURVE_POINTS)
+        fpir = np.geomspace(FALSE_ACCEPTS / (~self.enrolled).sum(), 1, CURVE_POINTS)
         own = true_accepts(*self.rates(), fpir)
         draws = [true_accepts(*self.rates(weights), fpir) for weights in self.redrawn()]
         return Curve.of(fpir, own, draws)
 
 
 def probes_of(retrieved: Retrieval, labels: Tensor, search: Search) -> Probes | None:
-    """Return the probes of a search; None unless some are enrolled, and enough are not for a rate."""
+    """Return the probes of a search; None if no probe is enrolled, or too few are unenrolled to measure
+    any FPIR."""
     if search.roles is None or not retrieved.metrics:
         return None
     queries = search.rows("query").to(labels.device)
-    nearest = retrieved.nearest[queries, :1]
-    right = Relevance(labels, search)(queries, nearest.clamp_min(0)) & (nearest >= 0)
-    enrolled = retrieved.per_query[queries, 0].isfinite()
-    found = (retrieved.cosine[queries], enrolled, right[:, 0], joined_classes(labels, search)[queries])
+    enrolled, right = retrieved.per_query[queries, 0].isfinite(), retrieved.right[queries, 0]
+    found = retrieved.cosine[queries], enrolled, right, joined_classes(labels, search)[queries]
     probes = Probes(*(values.cpu().numpy() for values in found))
     return probes if probes.supported() and enrolled.any() else None

@@ -44,9 +44,11 @@ class Results:
     # Of an open set: metrics (G, M) without each group of classes, and their names (M,).
     left_out: np.ndarray | None = None
     left_out_of: np.ndarray | None = None
-    # Of an open set: rows (Q,) of some queries and (Q, K) of their nearest neighbours, and their images.
+    # Of an open set: rows (Q,) of some queries and (Q, K) of their nearest neighbours, which of these
+    # are relevant, and their images.
     queries: np.ndarray | None = None
     neighbours: np.ndarray | None = None
+    neighbours_right: np.ndarray | None = None
     query_images: np.ndarray | None = None
     neighbour_images: np.ndarray | None = None
 
@@ -83,11 +85,14 @@ class Results:
         wrong nearest neighbour."""
         nearest = retrieved.nearest.cpu().numpy()
         asked = ~np.isnan(retrieved.per_query[:, 0].cpu().numpy())
-        correct = self.labels[nearest[:, 0]] == self.labels
-        picked = [evenly(np.flatnonzero(asked & mask), QUERIES // 2) for mask in (correct, ~correct)]
+        right = retrieved.right.cpu().numpy()
+        first = right[:, 0]
+        picked = [evenly(np.flatnonzero(asked & mask), QUERIES // 2) for mask in (first, ~first)]
         self.queries = np.concatenate(picked)
         self.neighbours = nearest[self.queries, :NEIGHBOURS]
-        self.neighbours = self.neighbours[:, (self.neighbours >= 0).all(0)]  # few may count for a query
+        there = (self.neighbours >= 0).all(0)  # few may count for a query
+        self.neighbours = self.neighbours[:, there]
+        self.neighbours_right = right[self.queries, :NEIGHBOURS][:, there]
         images = split.thumbnails(np.concatenate([self.queries, self.neighbours.ravel()]))
         self.query_images, images = np.split(images, [len(self.queries)])
         self.neighbour_images = images.reshape(*self.neighbours.shape, *images.shape[1:])

@@ -30,14 +30,15 @@ BLOCK = 64  # columns of which the maximum is taken first
 class Retrieval(NamedTuple):
     """`metrics` by name, empty if no query has a relevant sample; `per_query` (N, M), what each sample
     adds to their means, NaN for one that is no query or has none; `nearest` (N, K), the rows nearest to
-    each query, nearest first, K at most 10, -1 for what is no query, and past what counts for it;
-    `cosine` (N,), of the nearest. Of embeddings that are not `measurable` there are no metrics, and K =
-    0. `left_out` are the metrics (G,) without each group of classes, by name, if the search asked for
-    them."""
+    each query, nearest first, K at most 10, -1 for what is no query, and past what counts for it; which
+    of these are `right` (N, K), that is relevant; `cosine` (N,), of the nearest. Of embeddings that are
+    not `measurable` there are no metrics, and K = 0. `left_out` are the metrics (G,) without each group
+    of classes, by name, if the search asked for them."""
 
     metrics: dict[str, float]
     per_query: Tensor
     nearest: Tensor
+    right: Tensor
     cosine: Tensor
     left_out: Mapping[str, np.ndarray] = MappingProxyType({})
 
@@ -182,7 +183,8 @@ def retrieval(
     per_query = torch.full((count, len(names)), torch.nan, device=device)
     cosine = torch.full((count,), torch.nan, device=device)
     if not measurable(embeddings):
-        return Retrieval({}, per_query, torch.empty(count, 0, dtype=torch.int64, device=device), cosine)
+        nothing = torch.empty(count, 0, dtype=torch.int64, device=device)
+        return Retrieval({}, per_query, nothing, nothing.bool(), cosine)
     every = torch.arange(count, device=device)
     asked, pool = every, every
     if search.roles is not None:
@@ -201,6 +203,7 @@ def retrieval(
     rank = torch.arange(1, depth + 1, device=device)
     totals = torch.zeros(len(names), dtype=torch.float64)
     nearest = torch.full((count, min(max(RANKS), depth)), -1, device=device)
+    nearest_right = torch.zeros_like(nearest, dtype=torch.bool)
     padded = F.pad(searched, (0, 0, 0, -len(pool) % BLOCK))  # to whole blocks
     step = max(1, tile // max(len(pool), LISTED * depth))
     buffer = torch.empty(min(step, count), len(padded), device=device)  # reused: pages cost time
@@ -226,6 +229,7 @@ def retrieval(
         nearest[rows] = pool[first].where(there.expand_as(neighbours)[:, : first.shape[1]], -1)
         found = neighbours if pool is every else pool[neighbours]
         right = is_relevant(rows, found) & there
+        nearest_right[rows] = right[:, : nearest.shape[1]]
         hits = (right & (rank <= relevant[rows, None])).float()
         r = relevant[rows].clamp(min=1)
         values = [right[:, :k].any(1).float() for k in ranks]
@@ -240,7 +244,8 @@ def retrieval(
         totals += kept.sum(1).cpu().double()
     number = int((relevant[asked] > 0).sum())
     metrics = dict(zip(names, (totals / number).tolist(), strict=True)) if number else {}
-    return Retrieval(metrics, per_query, nearest, cosine, groups.metrics() if groups else {})
+    left_out = groups.metrics() if groups else {}
+    return Retrieval(metrics, per_query, nearest, nearest_right, cosine, left_out)
 
 
 def dealt_into_groups(labels: Tensor) -> tuple[Tensor, int]:
@@ -266,12 +271,25 @@ def joined_classes(labels: Tensor, search: Search) -> Tensor:
     return torch.from_numpy(joined.astype(np.int64)).to(labels.device)[labels]
 
 
+def groups_of(labels: Tensor, search: Search) -> tuple[Tensor, int]:
+    """Return the group (N,) of each sample and the number of groups, of `joined_classes` that are left
+    out together. Classes that ask are dealt evenly, so that every group has queries."""
+    joined = joined_classes(labels, search)
+    if search.roles is None:
+        return dealt_into_groups(joined)
+    asking = torch.isin(joined, joined[search.rows("query").to(labels.device)])
+    group = torch.empty_like(joined)
+    group[asking], count = dealt_into_groups(joined[asking])
+    group[~asking] = dealt_into_groups(joined[~asking])[0] % count
+    return group, count
+
+
 class LeftOut:
     """The metrics of a search without each group of classes, from each query's list of neighbours."""
 
     def __init__(self, labels: Tensor, search: Search, relevance: Relevance):
         self.search, self.relevance = search, relevance
-        self.group, count = dealt_into_groups(joined_classes(labels, search))
+        self.group, count = groups_of(labels, search)
         self.sums = torch.zeros(count, len(search.metrics), dtype=torch.float64)
         self.queries = torch.zeros(count, dtype=torch.float64)
 

@@ -8,7 +8,6 @@ import numpy as np
 from torch import Tensor
 
 from .detection import min_dcf
-from .retrieval import dealt_into_groups
 from .verification import FARS, PairScores, equal_error_rate, true_accepts
 
 THRESHOLDS = 2**14
@@ -29,8 +28,10 @@ class Curve(NamedTuple):
 
     @classmethod
     def of(cls, far: np.ndarray, tar: np.ndarray, draws: list[np.ndarray]) -> "Curve":
-        """Return the curve with the band that true accept rates (draws, K) span, if they are enough."""
-        return cls(far, tar, *np.quantile(draws if len(draws) >= ENOUGH else [tar], BAND, axis=0))
+        """Return the curve with the band that true accept rates (draws, K) span, NaN if they are too
+        few."""
+        unknown = np.full_like(tar, np.nan)
+        return cls(far, tar, *np.quantile(draws if len(draws) >= ENOUGH else [unknown], BAND, axis=0))
 
 
 class WeightedPairs:
@@ -71,13 +72,12 @@ def metrics_of_rates(
 
 
 def pair_metrics_left_out(
-    scores: PairScores, first: Tensor, second: Tensor, labels: Tensor
+    scores: PairScores, first: Tensor, second: Tensor, group: Tensor, count: int
 ) -> dict[str, np.ndarray]:
-    """Return metrics (G,) of pairs without each group of classes, by name: a jackknife over the classes,
-    labels (N,), of the rows `first` and `second` (P,). Empty if a group leaves no pair of either
-    kind."""
-    group, count = dealt_into_groups(labels.cpu())
-    pairs, small = WeightedPairs(scores), group.numpy().astype(np.int16)
+    """Return metrics (G,) of pairs without each of `count` groups of classes, by name: a jackknife over
+    classes. `group` (N,) is that of each sample, of which `first` and `second` (P,) are rows. Empty if a
+    group leaves no pair of either kind."""
+    pairs, small = WeightedPairs(scores), group.cpu().numpy().astype(np.int16)
     one, other = (small[rows.cpu().numpy()][pairs.order] for rows in (first, second))
     step = np.zeros(len(one), np.int64)  # the threshold from which each pair is accepted
     step[pairs.first[1:]] = 1

@@ -101,13 +101,13 @@ def _embedding_figure(
 def _neighbours_figure(results: Results, title: str) -> Figure:
     labels = results.labels
     of_query, of_neighbours = labels[results.queries], labels[results.neighbours]
-    right = int((of_neighbours[:, 0] == of_query).sum())
+    right = int(results.neighbours_right[:, 0].sum())
     wrong = len(of_query) - right
     subtitle = f"{right} queries that went right" + f", {wrong} that did not" * bool(wrong)
     return plot_neighbours(
         results.query_images,
         results.neighbour_images,
-        of_neighbours == of_query[:, None],
+        results.neighbours_right,
         results.classes[of_query].tolist(),
         results.classes[of_neighbours].tolist(),
         f"{title}\n{subtitle}; blue: of the query's class",

@@ -69,13 +69,15 @@ def plot_det(curves: dict[str, Curve], false: str, missed: str, title: str = "")
     with matplotlib.rc_context(STYLE):
         fig = new_figure(6.4, 6)
         axes = fig.subplots()
-        drawn = []
+        drawn, shaded = [], None
         for (name, curve), colour, line in zip(curves.items(), COLOURS, ("-", "--"), strict=False):
             far, tar, low, high = curve
             x = norm.ppf(far.clip(*DEVIATES))
             misses = [norm.ppf((1 - rates).clip(*DEVIATES)) for rates in (tar, high, low)]
             axes.plot(x, misses[0], color=colour, ls=line, lw=2, label=shortened(name, 40))
-            axes.fill_between(x, *misses[1:], color=colour, alpha=0.2, lw=0)
+            if np.isfinite(low).all():
+                axes.fill_between(x, *misses[1:], color=colour, alpha=0.2, lw=0)
+                shaded = "shaded: 95% for other classes"
             shown = far <= 0.6
             drawn.append((x[shown], misses[0][shown & (tar < 1)]))
         for which, values in (("x", [x for x, _ in drawn]), ("y", [y for _, y in drawn])):
@@ -89,7 +91,7 @@ def plot_det(curves: dict[str, Curve], false: str, missed: str, title: str = "")
         axes.plot(equal, equal, color=FAINT, lw=1, ls=":", label="equal errors")
         axes.set(xlabel=false, ylabel=missed)
         axes.set_title(title)
-        axes.legend(title="shaded: 95% for other classes", title_fontsize=9)
+        axes.legend(title=shaded, title_fontsize=9)
     return fig
 
 

@@ -192,11 +192,15 @@ def write_embeddings(out: Path, images: Embedded) -> None:
     arrays["classes"] = np.array(images.classes, dtype=str)
     if all(split.names is not None for split in images.splits.values()):
         arrays["names"] = np.array(images.names)
-    for what in ("roles", "cameras"):
-        values = [getattr(split, what) for split in images.splits.values()]
-        if all(each is not None for each in values):
-            arrays[what] = np.concatenate(values)
     splits = list(images.splits.values())
+    for what in ("roles", "cameras"):
+        values = [getattr(split, what) for split in splits]
+        if any(each is not None for each in values):  # what is trained on has none
+            some = (
+                np.full(len(split), "") if each is None else each.astype(str)
+                for split, each in zip(splits, values, strict=True)
+            )
+            arrays[what] = np.concatenate([*some])
     before = np.cumsum([0, *map(len, splits)])
     lists = [
         split.relevant + first

@@ -61,7 +61,8 @@ def check_search(config: Config, split: str, images: Split) -> None:
         raise UserError(f"{where}: {error}") from None
     if not relevant_samples(images.labels.cpu(), search)[search.rows("query")].any():
         camera = ", by another camera" * (images.cameras is not None)
-        raise UserError(f"{where}: no query has an image of its class in the gallery{camera}")
+        what = "an image of its class" if images.relevant is None else "a relevant image"
+        raise UserError(f"{where}: no query has {what} in the gallery{camera}")
 
 
 def check_tested_classes(config: Config, images: Split, trained_on: tuple[str, ...]) -> None:

@@ -171,7 +171,7 @@ def test_pairs_without_a_group_of_classes_have_the_metrics_of_the_others(monkeyp
     monkeypatch.setattr("src.evaluation.weighted.THRESHOLDS", 2**20)
     scores, first, second, labels = pairs_of(np.random.default_rng(3), 50)
     group, count = dealt_into_groups(labels)
-    found = pair_metrics_left_out(scores, first, second, labels)
+    found = pair_metrics_left_out(scores, first, second, group, count)
     assert count == 40
     for left_out in (0, 7, 39):
         stay = (group[first] != left_out) & (group[second] != left_out)
@@ -185,7 +185,7 @@ def test_intervals_of_pair_metrics_cover_what_other_classes_give():
     rng, tables = np.random.default_rng(2), 40
     every = [pairs_of(rng, 20) for _ in range(tables)]
     ones = [unweighted(scores) for scores, *_ in every]
-    left_out = [pair_metrics_left_out(*one) for one in every]
+    left_out = [pair_metrics_left_out(*one[:3], *dealt_into_groups(one[3])) for one in every]
     for metric in ("auc", "eer"):
         truth = np.mean([one[metric] for one in ones])
         halves = [t_quantile(0.95, 19) * jackknife_variance(own[metric]) ** 0.5 for own in left_out]

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from src.evaluation import Search, retrieval
-from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, dealt_into_groups, top_columns
+from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, groups_of, top_columns
 
 RNG = np.random.default_rng(0)
 
@@ -156,8 +156,9 @@ def test_metrics_without_a_group_of_classes_are_those_of_a_search_without_them(r
     x, y = clusters(RNG.integers(2, 12, 70))
     given = [RNG.choice(["query", "gallery", "both"], len(x)), RNG.choice(5, len(x))]
     given = given if roles else [None, None]
-    found = retrieval(x, y, Search(*given, (1, 3, 10), 7, left_out=True))
-    group, count = dealt_into_groups(y)
+    search = Search(*given, (1, 3, 10), 7, left_out=True)
+    found = retrieval(x, y, search)
+    group, count = groups_of(y, search)
     assert count == 40 and {len(values) for values in found.left_out.values()} == {40}
     assert all(len(group[y == label].unique()) == 1 for label in y.unique())
     for left_out in range(count):
@@ -166,3 +167,14 @@ def test_metrics_without_a_group_of_classes_are_those_of_a_search_without_them(r
         alone = retrieval(x[stay], y[stay], Search(*kept, (1, 3, 10), 7)).metrics
         ours = {name: values[left_out] for name, values in found.left_out.items()}
         assert ours == pytest.approx(alone, abs=1e-6)
+
+
+def test_every_group_of_classes_that_is_left_out_has_queries():
+    """Three classes ask, of forty."""
+    y = torch.arange(40).repeat_interleave(3)
+    roles = np.where((y.numpy() < 3) & (np.arange(120) % 3 == 0), "query", "gallery")
+    search = Search(roles, left_out=True)
+    group, count = groups_of(y, search)
+    assert count == 3 and sorted(group[roles == "query"].tolist()) == [0, 1, 2]
+    assert all(len(group[y == label].unique()) == 1 for label in range(40))
+    assert group.unique().tolist() == [0, 1, 2]

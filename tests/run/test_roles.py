@@ -97,6 +97,10 @@ def test_a_run_says_how_often_nobody_is_taken_for_somebody(features, tmp_path, c
     judged = judge([tmp_path / "e.npz"])
     assert found == pytest.approx(judged.metrics["e.npz"][metric], abs=1e-6) and 0 < found < 1
     assert (run.folder / "plots" / "identification.png").exists()
+    done = run.data(run.config)
+    write_embeddings(tmp_path / "all.npz", embedded(run, {"train": done.train, "test": done.test}))
+    roles = np.load(tmp_path / "all.npz")["roles"]
+    assert roles.tolist() == [""] * len(done.train) + done.test.roles.tolist()
     capsys.readouterr()
     again = evaluate_run(run, run.config)
     print_evaluation(run.config, again, tmp_path / "out")
