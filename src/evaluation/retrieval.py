@@ -230,22 +230,27 @@ def retrieval(
         found = neighbours if pool is every else pool[neighbours]
         right = is_relevant(rows, found) & there
         nearest_right[rows] = right[:, : nearest.shape[1]]
-        hits = (right & (rank <= relevant[rows, None])).float()
-        r = relevant[rows].clamp(min=1)
-        values = [right[:, :k].any(1).float() for k in ranks]
-        values += [hits.sum(1) / r, (hits.cumsum(1) / rank * hits).sum(1) / r]
-        if map_at is not None:
-            first = right[:, :map_at].float()
-            precision = first.cumsum(1) / rank[:map_at]
-            values.append((precision * first).sum(1) / r.clamp(max=map_at))
         counts = relevant[rows] > 0
-        kept = torch.stack(values)[:, counts]
-        per_query[rows[counts]] = kept.T
-        totals += kept.sum(1).cpu().double()
+        kept = measured(right[counts], rank, relevant[rows[counts]], search)
+        per_query[rows[counts]] = kept
+        totals += kept.sum(0).cpu().double()
     number = int((relevant[asked] > 0).sum())
     metrics = dict(zip(names, (totals / number).tolist(), strict=True)) if number else {}
     left_out = groups.metrics() if groups else {}
     return Retrieval(metrics, per_query, nearest, nearest_right, cosine, left_out)
+
+
+def measured(right: Tensor, rank: Tensor, relevant: Tensor, search: Search) -> Tensor:
+    """Return what queries add (n, M) to the means of the metrics, given which of their neighbours are
+    `right` (n, L), those neighbours' `rank` (L,) or (n, L), and how many samples are `relevant` (n,)."""
+    r = relevant.unsqueeze(1)
+    precision, within = right.cumsum(1) / rank * right, rank <= r
+    values = [(right & (rank <= k)).any(1).float() for k in search.ranks]
+    values += [(right & within).sum(1) / relevant, (precision * within).sum(1) / relevant]
+    if search.map_at is not None:
+        most = search.map_at
+        values.append((precision * (rank <= most)).sum(1) / relevant.clamp(max=most))
+    return torch.stack(values, 1)
 
 
 def dealt_into_groups(labels: Tensor) -> tuple[Tensor, int]:
@@ -285,7 +290,9 @@ def groups_of(labels: Tensor, search: Search) -> tuple[Tensor, int]:
 
 
 class LeftOut:
-    """The metrics of a search without each group of classes, from each query's list of neighbours."""
+    """The metrics of a search without each group of classes, from each query's list of neighbours. That
+    is cut at twice its length and ten more: a query of which a group had more neighbours than that
+    counts by what is left."""
 
     def __init__(self, labels: Tensor, search: Search, relevance: Relevance):
         self.search, self.relevance = search, relevance
@@ -303,30 +310,21 @@ class LeftOut:
             self._add(rows[part], neighbours[part], there[part], relevant[part])
 
     def _add(self, rows: Tensor, neighbours: Tensor, there: Tensor, relevant: Tensor) -> None:
-        same = self.relevance(rows, neighbours) & there
+        right = self.relevance(rows, neighbours) & there
         of_neighbours, of_rows = self.group[neighbours], self.group[rows]
-        whole = self._values(same, there, relevant)
+        whole = self._without(right, there, relevant)
         for group in range(len(self.queries)):
             stay = of_rows != group
             gone = of_neighbours == group
             moved = stay & gone.any(1)
             values = whole[stay & ~moved].sum(0)
-            values += self._values(same[moved], there[moved] & ~gone[moved], relevant[moved]).sum(0)
+            values += self._without(right[moved], there[moved] & ~gone[moved], relevant[moved]).sum(0)
             self.sums[group] += values.cpu().double()
             self.queries[group] += float(stay.sum())
 
-    def _values(self, same: Tensor, there: Tensor, relevant: Tensor) -> Tensor:
-        """Each query's part (n, M) in the metrics, of its neighbours that are `there` (n, L)."""
-        rank = there.cumsum(1).clamp_min(1)
-        hits, r = same & there, relevant.unsqueeze(1)
-        precision = hits.cumsum(1) / rank * hits
-        within = rank <= r
-        values = [(hits & (rank <= k)).any(1).float() for k in self.search.ranks]
-        values += [(hits & within).sum(1) / relevant, (precision * within).sum(1) / relevant]
-        if self.search.map_at is not None:
-            most = self.search.map_at
-            values.append((precision * (rank <= most)).sum(1) / relevant.clamp(max=most))
-        return torch.stack(values, 1)
+    def _without(self, right: Tensor, there: Tensor, relevant: Tensor) -> Tensor:
+        """Each query's part (n, M) in the metrics, of those neighbours (n, L) alone that are `there`."""
+        return measured(right & there, there.cumsum(1).clamp_min(1), relevant, self.search)
 
     def metrics(self) -> dict[str, np.ndarray]:
         means = self.sums / self.queries.unsqueeze(1)
