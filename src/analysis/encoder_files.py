@@ -78,9 +78,7 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
     named = names is not None and other_names is not None and len(set(names)) == len(names)
     if named and set(names) != set(other_names):
         one = min(set(names) ^ set(other_names))
-        raise UserError(
-            f"{paths[0]} and {paths[1]} name other samples, as {one}, which one of them lacks"
-        )
+        raise UserError(f"{paths[0]} and {paths[1]} name different samples: one of them lacks {one}")
     if not named and names is not None and other_names is not None and list(names) != list(other_names):
         raise UserError(
             f"{paths[0]}: some names are there twice, and those of {paths[1]} are others, or in another "

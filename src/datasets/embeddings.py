@@ -87,7 +87,8 @@ def embeddings(
 
 def read_features(path: Path, labels: Path | None = None, unlabelled: bool = False) -> Samples:
     """The features in a file, as `embeddings` reads them; a .npy's `labels` are in another. With
-    `unlabelled`, samples need no labels, and are then all of one class. Raises what that raises."""
+    `unlabelled`, samples of an .npz or .parquet need no labels, and are then all of one class. Raises
+    what that raises."""
     kind = path.suffix.lower()
     if kind not in FEATURE_FILES:
         raise BadArgument("file", str(path), f"features are read from {', '.join(FEATURE_FILES)}")

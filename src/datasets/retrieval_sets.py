@@ -176,7 +176,7 @@ def checked(root: Path, listed: list[Listed], published: Published) -> Samples:
         if images != expected[0] or expected[1] not in (None, classes):
             numbers = f"{images:,} images of {classes:,} classes"
             want = f"{expected[0]:,}" + (f" of {expected[1]:,}" if expected[1] else "")
-            raise ValueError(f"{root}: {numbers} in its {part} part, published are {want}")
+            raise ValueError(f"{root}: its {part} part has {numbers}, published are {want}")
     searched = np.isin(said, ("query", "gallery"))
     samples = samples._replace(parts=np.where(searched, "test", said))
     if not searched.any():

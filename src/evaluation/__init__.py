@@ -75,7 +75,8 @@ def metrics_among(names: Iterable[str]) -> list[str]:
 def metrics_of(
     protocol: str, ranks: Sequence[int] = RANKS, map_at: int | None = None
 ) -> tuple[str, ...]:
-    """Return the names of an evaluation's metrics; `ranks` and `map_at` are those of `retrieval`."""
+    """Return the names of the metrics that an evaluation has for all data; `ranks` and `map_at` are
+    those of `retrieval`."""
     if protocol == "closed_set":
         return (*CLOSED_SET_METRICS, *GEOMETRY_METRICS)
     if protocol == "verification":

@@ -75,9 +75,9 @@ def actual_dcf(ratios: np.ndarray, same: np.ndarray, prior: float) -> float:
 def as_norm(
     cosines: Tensor, first: Tensor, second: Tensor, embeddings: Tensor, cohort: Tensor, top: int
 ) -> Tensor:
-    """Normalise the cosines (P,) of pairs of rows, `first` and `second` (P,), of embeddings (N, D): the
-    mean of its standard scores among each side's `top` highest cosines with a cohort (M, D) of others
-    (AS-Norm, Matejka et al. 2017)."""
+    """Standardise the cosines (P,) of pairs of rows, `first` and `second` (P,), of embeddings (N, D) by
+    the mean and standard deviation of each side's `top` highest cosines with a cohort (M, D) of others,
+    and return the mean over both sides (AS-Norm, Matejka et al. 2017)."""
     x, others = directions(embeddings), directions(cohort)
     top = min(top, len(others))
     parts = [(rows @ others.T).topk(top).values for rows in x.split(2**12)]

@@ -60,7 +60,7 @@ class Roc(NamedTuple):
 def score_pairs(
     embeddings: Tensor, first: Tensor, second: Tensor, same: Tensor, fold: Tensor, chunk: int = 2**13
 ) -> PairScores:
-    """Return the cosines of pairs of rows, `first` and `second` (P,), of embeddings (N, D)."""
+    """Score pairs of rows, `first` and `second` (P,), of embeddings (N, D) by their cosines."""
     x = directions(embeddings)
     first, second = first.to(x.device), second.to(x.device)
     if len(x) ** 2 <= MATRIX:  # all cosines then cost less than gathering two rows per pair
@@ -74,9 +74,10 @@ def score_pairs(
 def sample_pairs(labels: Tensor, count: int | None, seed: int = 0) -> tuple[Tensor, ...]:
     """Draw pairs (first, second, same, fold), each (P,), of samples with labels (N,).
 
-    They are up to `count` of the same class and up to `count` of different classes, drawn by `seed`; all
-    pairs if `count` is None. Up to 3000 of each kind are in ten folds, as many of each kind in every
-    fold. Raises ValueError if all pairs are more than memory holds."""
+    They are up to `count` of the same class and up to `count` of different classes, drawn by `seed`,
+    from large sets with repetition; all pairs if `count` is None. Up to 3000 of each kind are in ten
+    folds, as many of each kind in every fold. Raises ValueError if all pairs are more than memory
+    holds."""
     y = labels.cpu().numpy()
     rng = np.random.default_rng(seed)
     total = len(y) * (len(y) - 1) // 2

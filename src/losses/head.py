@@ -24,7 +24,7 @@ from .targets import Targets, put_targets, take_targets, with_slope_of
 from .tiles import Shard, ShardOfClasses, tiled_cross_entropy
 
 HALVES = (torch.half, torch.bfloat16)
-LARGE, TILE = 2**23, 2048  # entries of (B, C) from which tiles are taken, of so many classes
+LARGE, TILE = 2**23, 2048  # auto takes tiles from B·C = LARGE on, of TILE classes each
 WRITTEN = 2**24  # entries of (B, C) that kernels write at a time, 64 MiB
 
 
@@ -71,7 +71,7 @@ def in_digits(values: Tensor) -> str:
 
 def check_unread(owner: type, why: str, **options) -> None:
     """Raise BadArgument for an option that another one switches off, unless it has `owner`'s default: it
-    would do nothing, and a sweep over it would compare equals."""
+    would do nothing, and a sweep over it would compare identical runs."""
     defaults = inspect.signature(owner).parameters
     for name, value in options.items():
         if value != defaults[name].default:
@@ -86,8 +86,8 @@ class Head(nn.Module):
         num_classes: C, the number of classes.
         label_smoothing: ε in [0, 1); spreads a share ε of each target evenly over all classes.
         class_weights: C finite numbers above 0, the weight of each class's samples; the loss is the
-            weighted mean, as in torch. balanced: every class weighs the same in all; call `balance`
-            before training, or the loss is not a number.
+            weighted mean, as in torch. balanced: by inverse class frequency; call `balance` before
+            training, or the loss is NaN.
     """
 
     no_margin = None  # the margin's value that changes nothing; None: this member has no margin
@@ -216,9 +216,9 @@ class CosineHead(Head):
             its own cosine, the targets' and the others', is what that cosine is multiplied by (s, or
             the member's ‖x‖).
         tiling: compute the loss in tiles of so many classes, without (B, C) in memory. auto: on a CPU,
-            where (B, C) would be large and this loss allows it; off: never; a number: always, that many
-            classes at a time; triton: by kernels for NVIDIA GPUs, of losses whose other classes' logits
-            are cosines times a fixed scale.
+            where (B, C) would be large and this loss allows it; off: never, unless classes are sampled
+            or shared by processes; a number: always, that many classes at a time; triton: by kernels
+            for NVIDIA GPUs, of losses whose other classes' logits are cosines times a fixed scale.
         sample_rate: r in (0, 1]; below 1, each training step compares with the batch's own classes and
             random others, the share r of all, an approximation (Partial FC, arXiv 2203.15565). `sample`
             then has the rows of W with their gradient, `weight` has none, and the optimizer takes a step

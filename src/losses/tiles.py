@@ -213,8 +213,9 @@ class _Sums:
 
 
 class _TiledCrossEntropy(torch.autograd.Function):
-    """Embeddings (B, D), rows of W (R, D), where among the classes of these the labels stand (B,), which
-    of their rows are `near` (B,), and the head's other parameters -> the loss."""
+    """Computes the loss from embeddings (B, D), rows of W (R, D), and the head's other parameters.
+    `here` (B,) is the place of each label among the classes of these rows, `near` (B,) the row of W that
+    is nearest to the sample among the rows of its class."""
 
     @staticmethod
     def forward(ctx, head: "CosineHead", size: int, labels, here, near, embeddings, weight, *parameters):

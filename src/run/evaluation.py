@@ -132,7 +132,7 @@ def evaluate_run(run: Trained, config: Config, say: Callable[[str], None] = prin
         say(f"cannot tell whether {config.dataset.root} holds images that were trained on")
     elif both and not here:  # people are often numbers
         one = printable(min(both))
-        say(f"{len(both)} of its classes have the name of one that was trained on, as {one}")
+        say(f"{len(both)} of its classes have the name of one that was trained on, for example {one}")
     pairs = evaluation_pairs(config, {"test": test}, run.classes if here or closed else ()).get("test")
     if closed:
         place = torch.tensor([run.classes.index(name) for name in test.classes])

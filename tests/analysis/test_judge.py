@@ -115,7 +115,7 @@ def test_files_that_cannot_be_judged_are_named(encoders, tmp_path):
     with pytest.raises(UserError, match="all samples are of class 0"):
         judge([tmp_path / "one.npz"])
     np.savez(tmp_path / "others.npz", **kept | {"names": np.array([f"x{i}" for i in range(400)])})
-    with pytest.raises(UserError, match=r"name other samples, as 0\.png, which one of them lacks"):
+    with pytest.raises(UserError, match=r"name different samples: one of them lacks 0\.png"):
         judge([first, tmp_path / "others.npz"])
     kept["features"][7] = 1e25
     np.savez(tmp_path / "long.npz", **kept)

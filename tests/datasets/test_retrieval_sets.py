@@ -282,7 +282,7 @@ def test_a_benchmark_by_its_name_trains_and_tests_new_classes(name, make, tmp_pa
 def test_other_numbers_than_those_published_are_refused(tmp_path, monkeypatch):
     reader, _ = a_cub(tmp_path)
     monkeypatch.setattr(retrieval_sets, "CUB", {"train": (13, 4), "test": (12, 4)})
-    with pytest.raises(ValueError, match="12 images of 4 classes in its train part, published are 13"):
+    with pytest.raises(ValueError, match="its train part has 12 images of 4 classes, published are 13"):
         load(reader, tmp_path, device="cpu", val_fraction=0.0)
 
 
