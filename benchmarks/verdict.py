@@ -22,7 +22,7 @@ from scipy.stats import trim_mean
 
 from src.analysis.judge import side
 from src.analysis.judgement import for_other_classes
-from src.analysis.people import classes_variance
+from src.analysis.other_classes import classes_variance
 from src.analysis.statistics import Family, Repeat
 from src.evaluation import Search, retrieval, sample_pairs
 from src.sweeps.race import going_on

@@ -11,7 +11,7 @@ from scipy.stats import trim_mean
 from ..errors import UserError
 from .advice import Advice
 from .effects import Effect, effects
-from .people import with_other_classes
+from .other_classes import with_other_classes
 from .phrases import clipped
 from .settings import Setting, contenders, family_of
 from .statistics import Difference, Family, Repeat

@@ -3,7 +3,7 @@
 Nothing is trained here, so there are no seeds: the doubt is about other classes. Metrics are measured
 again without each group of classes (a jackknife), since a class both asks and is found by others. Where
 curves and thresholds are wanted too, of trials and of identification, a bootstrap draws whole classes.
-Both take the same classes for both encoders (see people.py)."""
+Both take the same classes for both encoders (see other_classes.py)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,10 +23,9 @@ from ..evaluation import (
 )
 from ..evaluation.identification import Probes, probes_of
 from ..evaluation.retrieval import RANKS, groups_of
-from ..evaluation.weighted import pair_metrics_left_out
+from ..evaluation.weighted import by_metric, pair_metrics_left_out
 from .encoder_files import names_of, read_all
 from .judgement import Judgement, Side, for_new_classes, threshold_at
-from .people import by_metric
 
 PAIRS = 100_000  # of either kind, drawn
 

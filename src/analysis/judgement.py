@@ -16,7 +16,7 @@ from ..durable import write_text
 from ..evaluation import metric_named
 from ..evaluation.weighted import Curve
 from ..words import counted
-from .people import jackknife_variance
+from .other_classes import jackknife_variance
 from .phrases import INTERVAL, difference_text, interval_text, number, signed_ends
 from .statistics import CONFIDENCE, FEWEST_DEGREES, NO_SPREAD, Difference, t_quantile
 

@@ -16,10 +16,16 @@ from ..errors import UserError
 from ..evaluation import PairScores, lowest_far, score_pairs, verification
 from ..evaluation.detection import actual_dcf, as_norm, cllr, cross_calibrated, min_dcf
 from ..evaluation.verification import FARS, LOWER_FARS, roc, true_accepts
-from ..evaluation.weighted import CURVE_POINTS, Curve, WeightedPairs, metrics_of_rates
+from ..evaluation.weighted import (
+    CURVE_POINTS,
+    Curve,
+    WeightedPairs,
+    by_metric,
+    metrics_of_rates,
+    weights_of_pairs,
+)
 from .encoder_files import Given, names_of, read, read_all
 from .judgement import Judgement, Side, for_new_classes, threshold_at
-from .people import by_metric, weights_of_draws
 
 RATES = (*FARS, *LOWER_FARS)
 FEWEST_CALIBRATED = 40  # trials of either kind: each half of them calibrates the other
@@ -144,7 +150,7 @@ def judged(
     rows = [np.flatnonzero(mask) for mask in passing]
     shares = np.geomspace(max(lowest_far(int((~same).sum())), 1e-9), 1, CURVE_POINTS).clip(max=1)
     accepted = []
-    for weights in weights_of_draws(*classes):
+    for weights in weights_of_pairs(*classes):
         both = pairs.rates(weights)
         draws.append(metrics_of_rates(*both, rates, options.prior))
         bands.append(true_accepts(*both, shares))

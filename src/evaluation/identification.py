@@ -13,7 +13,7 @@ from torch import Tensor
 from .metrics import Metric, by_name
 from .retrieval import Retrieval, Search, joined_classes
 from .verification import FALSE_ACCEPTS, true_accepts
-from .weighted import CURVE_POINTS, Curve, weights_of_classes
+from .weighted import CURVE_POINTS, Curve, weights_of_samples
 
 FPIRS = ("1e-1", "1e-2", "1e-3")
 IDENTIFICATION_METRICS = by_name(
@@ -58,7 +58,7 @@ class Probes:
     def redrawn(self) -> Iterator[np.ndarray]:
         """Yield how often each probe (P,) counts if the classes are drawn anew; draws without a probe of
         either kind are left out."""
-        for weights in weights_of_classes(self.classes):
+        for weights in weights_of_samples(self.classes):
             if weights[self.enrolled].any() and weights[~self.enrolled].any():
                 yield weights
 

@@ -10,7 +10,7 @@ import torch
 
 from src.analysis.judge import judge
 from src.analysis.judgement import sentence
-from src.analysis.people import jackknife_variance
+from src.analysis.other_classes import jackknife_variance
 from src.analysis.statistics import t_quantile
 from src.errors import UserError
 from src.evaluation import PairScores, retrieval, sample_pairs, score_pairs, verification

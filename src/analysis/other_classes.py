@@ -6,12 +6,10 @@ and is found by others. So metrics are measured again without each of some group
 jackknife), the same ones for both sides of a difference; where curves and thresholds are wanted too, a
 bootstrap draws whole classes."""
 
-from collections.abc import Iterator
 from math import sqrt
 
 import numpy as np
 
-from ..evaluation.weighted import DRAWS, ENOUGH
 from ..foreign import read_arrays
 from .settings import Setting
 from .statistics import FEWEST_DEGREES, Difference, Family, Repeat, range_quantile
@@ -82,30 +80,3 @@ def jackknife_variance(left_out: np.ndarray) -> float:
     are `left_out` (G,)."""
     groups = len(left_out)
     return float((groups - 1) / groups * ((left_out - left_out.mean()) ** 2).sum())
-
-
-def weights_of_draws(first: np.ndarray, second: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield, up to DRAWS times, how often each pair (P,) counts if the classes are drawn anew: a
-    pair of two classes as often as both were drawn, a pair of one class as often as that was. `first`
-    and `second` (P,) are the classes of the pairs. Draws without a pair of either kind are left out."""
-    classes, place = np.unique(np.concatenate([first, second]), return_inverse=True)
-    (first, second), rng = np.split(place.astype(np.int32), 2), np.random.default_rng(0)
-    alike = np.flatnonzero(first == second)
-    for _ in range(DRAWS):
-        times = np.bincount(rng.integers(len(classes), size=len(classes)), minlength=len(classes))
-        times = times.astype(np.int32)  # half as much memory to read
-        weights = times[first]
-        own = weights[alike]
-        weights *= times[second]
-        weights[alike] = 0
-        different = weights.any()
-        weights[alike] = own
-        if different and own.any():
-            yield weights
-
-
-def by_metric(draws: list[dict[str, float]]) -> dict[str, np.ndarray]:
-    """The metrics of draws as an array each; none if too many draws were left out."""
-    if len(draws) < ENOUGH:
-        return {}
-    return {name: np.array([one[name] for one in draws]) for name in draws[0]}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from src.analysis.people import classes_variance, with_other_classes
+from src.analysis.other_classes import classes_variance, with_other_classes
 from src.analysis.statistics import Family, Repeat
 
 
@@ -57,7 +57,7 @@ def test_an_interval_for_both_is_never_narrower_than_for_seeds_and_needs_classes
     seeds = family.difference("ours", "theirs")
     for groups, known in ((40, True), (4, False)):
         left_out = np.linspace(0, 1e-3, groups), np.zeros(3)
-        monkeypatch.setattr("src.analysis.people.without_groups", lambda *given: left_out)  # noqa: B023
+        monkeypatch.setattr("src.analysis.other_classes.without_groups", lambda *given: left_out)  # noqa: B023
         both = with_other_classes("map_at_r", family, chosen, "ours", "theirs")
         assert (both is not None) == known
         assert not known or both.high - both.low >= seeds.high - seeds.low
