@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..datasets.embeddings import read_features
+from ..datasets.splits import Queries
 from ..datasets.templates import label_of_templates, read_templates
 from ..errors import UserError
 from ..evaluation import measurable
@@ -15,15 +16,12 @@ from ..losses import BadArgument
 
 
 class Given(NamedTuple):
-    """The embeddings (N, D), labels (N,) and, if they are there, names, roles and cameras (N,) in a
-    file, and rows (P, 2) of a query and a sample that is relevant to it."""
+    """The embeddings (N, D), labels (N,) and, if they are there, names (N,) and queries in a file."""
 
     features: np.ndarray
     labels: np.ndarray
     names: np.ndarray | None = None
-    roles: np.ndarray | None = None
-    cameras: np.ndarray | None = None
-    relevant: np.ndarray | None = None
+    queries: Queries | None = None
 
 
 def names_of(paths: Sequence[Path]) -> list[str]:
@@ -67,8 +65,7 @@ def read(path: Path, labels: Path | None, unlabelled: bool = False) -> Given:
     if not measurable(torch.from_numpy(features)):
         longest = int(np.abs(features).max(1).argmax())
         raise UserError(f"{path}: the length of sample {longest} is not finite in float32")
-    searched = found.roles, found.cameras, found.relevant
-    return Given(features, found.labels, found.names, *searched)
+    return Given(features, found.labels, found.names, found.queries)
 
 
 def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
@@ -87,15 +84,15 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
     if named and len(names) == len(other_names):
         where = {name: row for row, name in enumerate(other_names)}
         rows = np.array([where[name] for name in names])
-        each = second._replace(relevant=None)
-        second = Given(*(None if values is None else values[rows] for values in each))
+        values = second.features[rows], second.labels[rows], other_names[rows]
+        second = Given(*values, second.queries and second.queries.pick(rows))
     if len(first.labels) != len(second.labels):
         counts = f"{len(first.labels):,} and {len(second.labels):,} samples"
         raise UserError(f"{paths[0]} and {paths[1]} hold {counts}: two encoders are judged by the same")
     for what, mine, other in (
         ("class", first.labels, second.labels),
-        ("role", first.roles, second.roles),
-        ("camera", first.cameras, second.cameras),
+        ("role", *(one.queries and one.queries.roles for one in (first, second))),
+        ("camera", *(one.queries and one.queries.cameras for one in (first, second))),
     ):
         if (mine is None) != (other is None):
             lacks = paths[0] if mine is None else paths[1]
@@ -116,15 +113,16 @@ def pooled(path: Path, given: Given, file: Path) -> Given:
     if there is one; then the mean over media (IJB-B, Whitelam et al. 2017)."""
     if given.names is None:
         raise UserError(f"{path}: has no array names (N,), by which templates name its samples")
-    if given.relevant is not None:
+    if given.queries and given.queries.relevant is not None:
         raise UserError(
             f"{path}: lists samples that are relevant, and no templates: leave out --templates"
         )
     try:
         found = read_templates(file, given.names)
         labels = label_of_templates(found, given.labels)
-        roles = None if given.roles is None else label_of_templates(found, given.roles)
+        roles = given.queries and label_of_templates(found, given.queries.roles)
     except (ValueError, OSError) as error:
         raise UserError(str(error)) from None
     features = found.mean(given.features)
-    return Given(features.astype(np.float32), labels, found.names, roles)
+    queries = None if roles is None else Queries(roles)
+    return Given(features.astype(np.float32), labels, found.names, queries)

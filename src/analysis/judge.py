@@ -50,11 +50,10 @@ def judge(
         )
     place = torch.from_numpy(place)
     try:
-        searched = given[0].roles, given[0].cameras
-        search = Search(*searched, tuple(ranks), map_at, left_out=True, relevant=given[0].relevant)
+        search = Search(given[0].queries, tuple(ranks), map_at, left_out=True)
     except ValueError as error:
         raise UserError(f"{paths[0]}: {error}") from None
-    pairs = None if search.roles is not None else sample_pairs(place, PAIRS)
+    pairs = None if search.queries else sample_pairs(place, PAIRS)
     sides = [
         side(name, torch.from_numpy(one.features), place, pairs, search)
         for name, one in zip(names_of(paths), given, strict=True)

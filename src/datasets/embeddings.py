@@ -12,6 +12,7 @@ from ..losses import BadArgument
 from .options import File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_features
+from .splits import Queries
 from .tables import Table, found, part_at, read_parquet, role_at, text_at
 from .trials import read_trials
 
@@ -222,14 +223,15 @@ def samples_of(path: Path, arrays: Arrays) -> Samples:
             role_at(table, roles, row, parts[row])
     labels = label_texts(table, arrays)
     images = features[:, None, None, :]
-    samples = Samples(str(path), images, labels, names, parts, roles=roles)
+    samples = Samples(str(path), images, labels, names, parts)
     if roles is None and arrays.relevant is not None:
         raise ValueError(
             f"{path}: lists samples that are relevant, and has no roles of queries and gallery"
         )
     if roles is None:
         return samples
-    return samples._replace(cameras=arrays.cameras, relevant=relevant_rows(table, arrays.relevant))
+    relevant = relevant_rows(table, arrays.relevant)
+    return samples._replace(queries=Queries(roles, arrays.cameras, relevant))
 
 
 def relevant_rows(table: Table, rows: np.ndarray | None) -> np.ndarray | None:

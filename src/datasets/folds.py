@@ -43,7 +43,7 @@ def pooled(source: Source, classes: tuple[str, ...] | None, folds: int) -> Label
     parts = [part for part in (source.train, source.val, source.test) if part is not None]
     if any(part.pairs is not None for part in parts):
         raise BadArgument("folds", folds, "the test set is pairs of images, which no fold could hold")
-    if any(part.roles is not None for part in parts):
+    if any(part.queries for part in parts):
         raise BadArgument(
             "folds", folds, "the test set has queries and a gallery, which folds would mix"
         )

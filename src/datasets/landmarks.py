@@ -56,7 +56,8 @@ def gldv2(root: Path, *, clean: bool = True, usage: Literal["private", "public"]
     ]
     known = len(set(of_query.values()) & set(trained.values()))
     note = f"{folder}: {known:,} of {len(set(of_query.values())):,} landmarks of queries are trained on"
-    return samples._replace(relevant=np.array(relevant), notes=(note,) if known else ())
+    queries = samples.queries._replace(relevant=np.array(relevant))
+    return samples._replace(queries=queries, notes=(note,) if known else ())
 
 
 def path_of(folder: Path, image: str) -> Path:

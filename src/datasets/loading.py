@@ -281,7 +281,7 @@ def fingerprint(files: dict[str, Labelled], parts: dict[str, Labelled]) -> str:
         digest.update(part.labels.astype(np.int64).tobytes())
         for paired in part.pairs or ():
             digest.update(np.ascontiguousarray(paired))
-        for values in (part.roles, part.cameras, part.relevant):
+        for values in part.queries or ():
             if values is not None:
                 digest.update(repr(values.tolist()).encode())
         if part.templates is not None:

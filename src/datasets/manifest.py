@@ -11,6 +11,7 @@ from .files import Files, composed, name_some
 from .options import Column, File
 from .parts import NOT_SPLIT
 from .samples import Samples, followed_by, source_of_images
+from .splits import Queries
 from .tables import Table, column, found, part_at, read_table, role_at, text_at
 
 WINDOWS = re.compile(r"^[A-Za-z]:/|\\")
@@ -115,4 +116,4 @@ def read_listed(table: Table, path_column: str, label_column: str, optional: dic
     samples = Samples(str(table.file), files, *columns, notes=notes)
     if not roles:
         return samples
-    return samples._replace(roles=role, cameras=camera if cameras else None)
+    return samples._replace(queries=Queries(role, camera if cameras else None))

@@ -13,6 +13,7 @@ import numpy as np
 from ..losses import BadArgument
 from .folder import samples_of
 from .samples import Samples, followed_by, source_of_images
+from .splits import Queries
 
 
 class Listed(NamedTuple):
@@ -183,4 +184,4 @@ def checked(root: Path, listed: list[Listed], published: Published) -> Samples:
         return samples
     cameras = np.array([one.camera for one in listed])
     known = cameras if (cameras != "").any() else None
-    return samples._replace(roles=np.where(searched, said, ""), cameras=known)
+    return samples._replace(queries=Queries(np.where(searched, said, ""), known))

@@ -12,15 +12,15 @@ from .files import Files, common_shape
 from .images import Header
 from .options import Channels, ClosedOrOpen, MinImages, Seed, Size, TestFraction
 from .parts import NOT_SPLIT, check_classes, draw_test, relabelled
-from .splits import Labelled, Pairs, Source, picked, still_relevant
+from .splits import Labelled, Pairs, Queries, Source, picked
 from .trials import Trials, check_agreement, rows_of_trials
 
 
 class Samples(NamedTuple):
     """Images of no certain shape yet, or features, found in a place that messages call `where`. Of each
     the label as text, the name, and the part that it is of, `NOT_SPLIT` or train, val or test. `empty`
-    classes have no image; `notes` and `standardise` are those of a `Source`, `roles`, `cameras` and
-    `relevant` rows those of a `Labelled`, `trials` the pairs that are tested."""
+    classes have no image; `notes` and `standardise` are those of a `Source`, `queries` those of a
+    `Labelled`, `trials` the pairs that are tested."""
 
     where: str
     images: Files | np.ndarray
@@ -30,16 +30,13 @@ class Samples(NamedTuple):
     empty: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     standardise: bool = False
-    roles: np.ndarray | None = None
-    cameras: np.ndarray | None = None
-    relevant: np.ndarray | None = None
+    queries: Queries | None = None
     trials: Trials | None = None
 
     def pick(self, rows: np.ndarray) -> "Samples":
-        each = ("images", "labels", "names", "parts", "roles", "cameras")
-        relevant = still_relevant(self.relevant, rows, len(self.labels))
+        each = ("images", "labels", "names", "parts")
         some = {name: picked(getattr(self, name), rows) for name in each}
-        return self._replace(**some, relevant=relevant)
+        return self._replace(**some, queries=self.queries and self.queries.pick(rows))
 
 
 def followed_by(make: Callable[..., Source]) -> Callable:
@@ -216,7 +213,7 @@ def labelled(samples: Samples, shape: tuple[int, int, int] | None = None) -> dic
         images = own.images.shaped(shape) if shape else own.images
         classes, labels = np.unique(own.labels, return_inverse=True)
         found = Labelled(images, labels, tuple(classes.tolist()), own.names)
-        if own.roles is not None and (own.roles != "").any():
-            found = found._replace(roles=own.roles, cameras=own.cameras, relevant=own.relevant)
+        if own.queries and (own.queries.roles != "").any():
+            found = found._replace(queries=own.queries)
         parts[str(part)] = found
     return parts

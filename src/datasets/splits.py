@@ -26,21 +26,37 @@ class Pairs(NamedTuple):
     fold: np.ndarray
 
 
+class Queries(NamedTuple):
+    """What searches what: the `roles` (N,) of samples, query, gallery or both; the `cameras` (N,), if
+    they are known; and rows (P, 2) of a query and a sample that is `relevant` to it, if lists say so and
+    not the classes."""
+
+    roles: np.ndarray
+    cameras: np.ndarray | None = None
+    relevant: np.ndarray | None = None
+
+    def pick(self, rows: np.ndarray) -> "Queries":
+        """The same of some rows (indices or a mask); what is relevant as far as both are among these."""
+        relevant = self.relevant
+        if relevant is not None:
+            place = np.full(len(self.roles), -1)
+            place[rows] = np.arange(len(self.roles[rows]))
+            relevant = place[relevant]
+            relevant = relevant[(relevant >= 0).all(1)]
+        return Queries(self.roles[rows], picked(self.cameras, rows), relevant)
+
+
 class Labelled(NamedTuple):
     """One split as a reader returns it: images as bytes (N, channels, height, width) or as files, labels
-    (N,) that index `classes`, and, for images from files, their `names` (N,) of str. Of an open set's
-    test also the `roles` (N,), query, gallery or both, and the `cameras` (N,), if they are known, and
-    rows (P, 2) of a query and a sample that is `relevant` to it, if lists say so and not the classes.
-    With `templates` of the images, `pairs` are of these."""
+    (N,) that index `classes`, and, for images from files, their `names` (N,) of str. An open set's test
+    may have `queries`. With `templates` of the images, `pairs` are of these."""
 
     images: np.ndarray | Files
     labels: np.ndarray
     classes: tuple[str, ...]
     names: np.ndarray | None = None
     pairs: Pairs | None = None
-    roles: np.ndarray | None = None
-    cameras: np.ndarray | None = None
-    relevant: np.ndarray | None = None
+    queries: Queries | None = None
     templates: "Templates | None" = None
 
     def pick(self, rows: np.ndarray, classes: np.ndarray | None = None) -> "Labelled":
@@ -51,9 +67,9 @@ class Labelled(NamedTuple):
             new_label = np.full(len(self.classes), -1)
             new_label[classes] = np.arange(len(classes))
             labels, class_names = new_label[labels], tuple(self.classes[i] for i in classes)
-        details = {name: picked(getattr(self, name), rows) for name in ("names", "roles", "cameras")}
-        details["relevant"] = still_relevant(self.relevant, rows, len(self.labels))
-        return Labelled(self.images[rows], labels, class_names, **details)
+        queries = self.queries and self.queries.pick(rows)
+        names = picked(self.names, rows)
+        return Labelled(self.images[rows], labels, class_names, names, queries=queries)
 
     def split_samples(self, fraction: float, seed: int) -> "tuple[Labelled, Labelled]":
         """Two parts with the same classes. The second gets `fraction` of each class's samples, drawn by
@@ -83,17 +99,6 @@ class Labelled(NamedTuple):
 def picked(values: np.ndarray | None, rows: np.ndarray) -> np.ndarray | None:
     """Some of the values, if there are any."""
     return None if values is None else values[rows]
-
-
-def still_relevant(relevant: np.ndarray | None, rows: np.ndarray, count: int) -> np.ndarray | None:
-    """Return `relevant` (P, 2) as rows of some `rows` (indices or a mask) of `count`, as far as both are
-    among these."""
-    if relevant is None:
-        return None
-    place = np.full(count, -1)
-    place[rows] = np.arange(len(place[rows]))
-    there = place[relevant]
-    return there[(there >= 0).all(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +150,12 @@ class Split:
         classes: tuple[str, ...] = (),
         names: np.ndarray | None = None,
         pairs: Pairs | None = None,
-        roles: np.ndarray | None = None,
-        cameras: np.ndarray | None = None,
-        relevant: np.ndarray | None = None,
+        queries: Queries | None = None,
         templates: "Templates | None" = None,
     ):
         self.images = images
         self.labels, self.classes, self.names, self.pairs = labels, classes, names, pairs
-        self.roles, self.cameras, self.relevant, self.templates = roles, cameras, relevant, templates
+        self.queries, self.templates = queries, templates
         self.normalise_by(mean, std)
         if isinstance(images, Tensor):
             self.images = images.to(memory_format=torch.channels_last)

@@ -18,7 +18,7 @@ def counts(
         "smallest_class": int(sizes.min()) if len(sizes) else 0,
         "queries": int(sizes[sizes > 1].sum()),
     }
-    if search.roles is not None:
+    if search.queries is not None:
         relevant = relevant_samples(labels, search).cpu()[search.rows("query")]
         numbers["queries"] = int((relevant > 0).sum())
     if pairs is not None:

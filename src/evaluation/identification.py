@@ -73,7 +73,7 @@ class Probes:
 def probes_of(retrieved: Retrieval, labels: Tensor, search: Search) -> Probes | None:
     """Return the probes of a search; None if no probe is enrolled, or too few are unenrolled to measure
     any FPIR."""
-    if search.roles is None or not retrieved.metrics:
+    if search.queries is None or not retrieved.metrics:
         return None
     queries = search.rows("query").to(labels.device)
     enrolled, right = retrieved.per_query[queries, 0].isfinite(), retrieved.right[queries, 0]

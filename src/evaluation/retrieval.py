@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..datasets.splits import Queries
 from .geometry import directions, measurable
 from .metrics import Metric, by_name
 
@@ -48,30 +49,24 @@ class Search:
     """A search: its queries and gallery, and what is measured.
 
     Args:
-        roles: (N,) of text: query, gallery or both; None: every sample searches all others.
-        cameras: (N,) of numbers: samples of a query's class and camera do not count for it, as in the
-            re-identification of persons; None: all count.
+        queries: what searches what; None: every sample searches all others. Samples of a query's class
+            and camera do not count for it, as in the re-identification of persons. Relevant to a query
+            are samples of its class, or those that are listed.
         ranks: k of Recall@k, each from 1.
         map_at: K of mAP@K; None: not measured.
         left_out: measure also without each of up to 40 groups of classes, which then neither ask nor are
             found: how much metrics depend on the classes that there are (a jackknife).
-        relevant: (P, 2) of rows: a query and a sample that is relevant to it, as lists of answers have
-            them; None: samples of its class are.
 
-    Raises ValueError if there are no queries or no gallery, and for relevant samples without roles.
+    Raises ValueError if there are no queries or no gallery.
     """
 
-    roles: np.ndarray | None = None
-    cameras: np.ndarray | None = None
+    queries: Queries | None = None
     ranks: tuple[int, ...] = RANKS
     map_at: int | None = None
     left_out: bool = False
-    relevant: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.roles is None:
-            if self.relevant is not None:
-                raise ValueError("relevant samples are listed, but no queries and gallery")
+        if self.queries is None:
             return
         for role, what in (("query", "a query"), ("gallery", "in the gallery")):
             if not len(self.rows(role)):
@@ -79,7 +74,15 @@ class Search:
 
     def rows(self, role: str) -> Tensor:
         """The rows (n,) that are queries, or that are in the gallery."""
-        return torch.from_numpy(np.flatnonzero(np.isin(self.roles, (role, "both"))))
+        return torch.from_numpy(np.flatnonzero(np.isin(self.queries.roles, (role, "both"))))
+
+    @property
+    def cameras(self) -> np.ndarray | None:
+        return self.queries and self.queries.cameras
+
+    @property
+    def relevant(self) -> np.ndarray | None:
+        return self.queries and self.queries.relevant
 
     @property
     def metrics(self) -> tuple[str, ...]:
@@ -116,7 +119,7 @@ class Relevance:
     def __init__(self, labels: Tensor, search: Search):
         self.labels, self.listed = labels, None
         gallery = torch.ones_like(labels, dtype=torch.bool)
-        if search.roles is not None:
+        if search.queries is not None:
             gallery = torch.zeros_like(gallery)
             gallery[search.rows("gallery").to(labels.device)] = True
         seen = None if search.cameras is None else seen_by(labels, search.cameras)
@@ -187,7 +190,7 @@ def retrieval(
         return Retrieval({}, per_query, nothing, nothing.bool(), cosine)
     every = torch.arange(count, device=device)
     asked, pool = every, every
-    if search.roles is not None:
+    if search.queries is not None:
         asked, pool = (search.rows(role).to(device) for role in ("query", "gallery"))
     place = torch.full((count,), -1, device=device)  # of each sample in the gallery
     place[pool] = torch.arange(len(pool), device=device)
@@ -280,7 +283,7 @@ def groups_of(labels: Tensor, search: Search) -> tuple[Tensor, int]:
     """Return the group (N,) of each sample and the number of groups, of `joined_classes` that are left
     out together. Classes that ask are dealt evenly, so that every group has queries."""
     joined = joined_classes(labels, search)
-    if search.roles is None:
+    if search.queries is None:
         return dealt_into_groups(joined)
     asking = torch.isin(joined, joined[search.rows("query").to(labels.device)])
     group = torch.empty_like(joined)

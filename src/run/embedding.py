@@ -14,6 +14,7 @@ from ..config.checks import with_classes
 from ..config.compose import CONF
 from ..datasets import Dataset, Files, Split, StreamedSplit
 from ..datasets.files import composed, examine, find_images
+from ..datasets.splits import Queries
 from ..durable import written_aside
 from ..errors import UserError
 from ..foreign import printable
@@ -193,21 +194,23 @@ def write_embeddings(out: Path, images: Embedded) -> None:
     if all(split.names is not None for split in images.splits.values()):
         arrays["names"] = np.array(images.names)
     splits = list(images.splits.values())
-    for what in ("roles", "cameras"):
-        values = [getattr(split, what) for split in splits]
-        if any(each is not None for each in values):  # what is trained on has none
-            some = (
-                np.full(len(split), "") if each is None else each.astype(str)
-                for split, each in zip(splits, values, strict=True)
+    if any(split.queries for split in splits):  # what is trained on has none
+        queries = [split.queries or Queries(np.full(len(split), "")) for split in splits]
+        arrays["roles"] = np.concatenate([each.roles for each in queries])
+        if any(each.cameras is not None for each in queries):
+            arrays["cameras"] = np.concatenate(
+                [
+                    np.full(len(each.roles), "") if each.cameras is None else each.cameras.astype(str)
+                    for each in queries
+                ]
             )
-            arrays[what] = np.concatenate([*some])
-    before = np.cumsum([0, *map(len, splits)])
-    lists = [
-        split.relevant + first
-        for split, first in zip(splits, before, strict=False)
-        if split.relevant is not None
-    ]
-    if lists:
-        arrays["relevant"] = np.concatenate(lists)
+        before = np.cumsum([0, *map(len, splits)])
+        lists = [
+            each.relevant + first
+            for each, first in zip(queries, before, strict=False)
+            if each.relevant is not None
+        ]
+        if lists:
+            arrays["relevant"] = np.concatenate(lists)
     with written_aside(out) as beside, open(beside, "wb") as file:  # a path gets .npz appended
         np.savez_compressed(file, **arrays)

@@ -38,9 +38,7 @@ def evaluation_pairs(
 def search_of(config: Config, images: Split, left_out: bool = False) -> Search:
     """Return the search of an open set's images, measured also without groups of classes if asked."""
     asked = config.evaluation
-    return Search(
-        images.roles, images.cameras, tuple(asked.ranks), asked.map_at, left_out, images.relevant
-    )
+    return Search(images.queries, tuple(asked.ranks), asked.map_at, left_out)
 
 
 def templates_of(images: Split, embeddings: Tensor) -> Tensor:
@@ -52,7 +50,7 @@ def templates_of(images: Split, embeddings: Tensor) -> Tensor:
 
 def check_search(config: Config, split: str, images: Split) -> None:
     """Raise UserError unless some query's class is in the gallery."""
-    if images.roles is None:
+    if images.queries is None:
         return
     where = f"the {split} images of dataset={config.name('dataset')}"
     try:
@@ -60,8 +58,8 @@ def check_search(config: Config, split: str, images: Split) -> None:
     except ValueError as error:
         raise UserError(f"{where}: {error}") from None
     if not relevant_samples(images.labels.cpu(), search)[search.rows("query")].any():
-        camera = ", by another camera" * (images.cameras is not None)
-        what = "an image of its class" if images.relevant is None else "a relevant image"
+        camera = ", by another camera" if search.cameras is not None else ""
+        what = "an image of its class" if search.relevant is None else "a relevant image"
         raise UserError(f"{where}: no query has {what} in the gallery{camera}")
 
 

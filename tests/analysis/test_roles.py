@@ -10,6 +10,7 @@ import torch
 from src.analysis.encoder_files import pooled, read
 from src.analysis.judge import judge
 from src.analysis.trials import TrialOptions, judge_trials
+from src.datasets.splits import Queries
 from src.errors import UserError
 from src.evaluation import Search, retrieval
 
@@ -110,7 +111,7 @@ def test_roles_that_all_have_change_nothing(written):
     without = judge(written()[:1]).metrics["a.npz"]
     assert all(without[name] == pytest.approx(value, abs=1e-7) for name, value in with_roles.items())
     x, y = torch.randn(40, 6), torch.arange(40) % 5
-    assert retrieval(x, y).metrics == retrieval(x, y, Search(np.full(40, "both"))).metrics
+    assert retrieval(x, y).metrics == retrieval(x, y, Search(Queries(np.full(40, "both")))).metrics
 
 
 def table_of(path, rows, header="name,template,media"):
@@ -192,9 +193,11 @@ def test_a_query_that_is_in_the_gallery_does_not_shorten_the_others_lists():
     """Three in the gallery, one of which asks as well: the others' third neighbours count."""
     x = torch.tensor([[1.0, 0.0], [0.9, 0.1], [0.0, 1.0], [1.0, 0.05]])
     y = torch.tensor([0, 0, 1, 1])
-    found = retrieval(x, y, Search(np.array(["both", "gallery", "gallery", "query"]), ranks=(1, 3)))
+    found = retrieval(
+        x, y, Search(Queries(np.array(["both", "gallery", "gallery", "query"])), ranks=(1, 3))
+    )
     assert found.metrics["recall_at_3"] == 1.0 and found.metrics["recall_at_1"] == 0.5
-    alone = retrieval(x, y, Search(np.array(["both", "query", "query", "query"])))
+    alone = retrieval(x, y, Search(Queries(np.array(["both", "query", "query", "query"]))))
     assert alone.metrics["recall_at_1"] == 1.0  # of sample 1; sample 0 has nobody to find
     assert alone.per_query[0].isnan().all()
 
@@ -221,10 +224,10 @@ def test_cameras_count_in_judged_embeddings_as_in_a_search(written):
     path = written(role=roles, camera=cameras)[0]
     kept = dict(np.load(path))
     x, y = torch.from_numpy(kept["embeddings"]).float(), torch.from_numpy(kept["labels"])
-    expected = retrieval(x, y, Search(roles, cameras)).metrics
+    expected = retrieval(x, y, Search(Queries(roles, cameras))).metrics
     found = judge([path]).metrics["a.npz"]
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    assert expected["map_at_r"] != retrieval(x, y, Search(roles)).metrics["map_at_r"]
+    assert expected["map_at_r"] != retrieval(x, y, Search(Queries(roles))).metrics["map_at_r"]
     with pytest.raises(UserError, match=r"b\.npz: has no cameras, the other file has"):
         files = written(role=roles)
         np.savez(path, **kept)
@@ -246,7 +249,7 @@ def test_lists_of_what_is_relevant_count_in_judged_embeddings_as_in_a_search(wri
         nearest = gallery[np.argsort(-x[gallery] @ x[query])]
         first.append(nearest[0] in answers)
     assert found["recall_at_1"] == pytest.approx(np.mean(first)) and 0 < np.mean(first) < 1
-    lists = Search(roles, map_at=7, relevant=relevant)
+    lists = Search(Queries(roles, relevant=relevant), map_at=7)
     expected = retrieval(torch.from_numpy(x).float(), torch.from_numpy(kept["labels"]), lists).metrics
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
 

@@ -158,7 +158,7 @@ def test_landmarks_are_found_by_the_lists_of_answers(k, tmp_path):
     test, names = data.test, [name[-7:-4] for name in data.test.names]
     assert len(data.train) == HALF[0] and sorted(names) == sorted([*INDEX, *ANSWERS])
     assert "3 of 3 landmarks of queries are trained on" in " ".join(data.notes)
-    search = Search(test.roles, map_at=k, left_out=True, relevant=test.relevant)
+    search = Search(test.queries, map_at=k, left_out=True)
     x = RNG.normal(size=(len(test), 4))
     found = retrieval(torch.from_numpy(x).float(), test.labels, search)
     unit = x / np.linalg.norm(x, axis=1, keepdims=True)
@@ -186,7 +186,7 @@ def test_answers_stay_those_that_are_listed_where_copies_are_dropped(tmp_path):
     assert len(names) == len(INDEX) + len(ANSWERS) - 1
     dropped = ({"a1a", "a1b"} - set(names.tolist())).pop()
     listed = {(query, name) for query, text in ANSWERS.items() for name in text.split()}
-    assert {tuple(pair) for pair in names[test.relevant].tolist()} == {
+    assert {tuple(pair) for pair in names[test.queries.relevant].tolist()} == {
         pair for pair in listed if pair[1] != dropped
     }
 
@@ -196,7 +196,7 @@ def test_landmarks_of_other_queries_or_of_all_training_images(tmp_path):
     options = {"device": "cpu", "min_images": 1, "size": [8, 8], "val_fraction": 0.0}
     data = load(reader, tmp_path / "gldv2", usage="public", clean=False, **options)
     assert len(data.train) == HALF[0] + 1 and len(data.test) == len(INDEX) + 1
-    assert len(data.test.relevant) == 1
+    assert len(data.test.queries.relevant) == 1
     for wrong, said in (
         ("f03,b2a e9e,Public", "line 5: query f03 names e9e, which the index does not have"),
         ("f03,,Public", "line 5: query f03 has no relevant image"),
@@ -218,8 +218,8 @@ def test_landmarks_of_other_queries_or_of_all_training_images(tmp_path):
 def test_clothes_are_queries_and_a_gallery(tmp_path):
     reader, file = clothes(tmp_path)
     data = load(reader, tmp_path, device="cpu", min_images=1)
-    assert data.test.roles.tolist() == ["query", "gallery", "gallery"] * (CLASSES // 2)
-    assert data.test.cameras is None and data.train.roles is None
+    assert data.test.queries.roles.tolist() == ["query", "gallery", "gallery"] * (CLASSES // 2)
+    assert data.test.queries.cameras is None and data.train.queries is None
     file.write_text(file.read_text().replace(" query", " probe", 1))
     with pytest.raises(ValueError, match="is of 'probe', expected train, query, gallery"):
         reader(tmp_path, min_images=1)
@@ -232,12 +232,12 @@ def test_persons_are_searched_by_other_cameras_among_distractors_without_junk(tm
     assert len(test) == HALF[0] + 2 and len(test.classes) == CLASSES // 2 + 2  # each of them another
     assert not any("/-1_" in name for name in test.names)
     x = RNG.normal(size=(len(test), 4)).astype(np.float32)
-    found = retrieval(torch.from_numpy(x), test.labels, Search(test.roles, test.cameras))
-    asked = test.roles == "query"
+    found = retrieval(torch.from_numpy(x), test.labels, Search(test.queries))
+    asked, cameras = test.queries.roles == "query", test.queries.cameras
     assert found.per_query[asked].isfinite().all() and found.per_query[~asked].isnan().all()
     near = found.nearest[asked, 0].numpy()
     own = test.labels.numpy()[near] == test.labels.numpy()[asked]
-    assert not (own & (test.cameras[near] == test.cameras[asked])).any()
+    assert not (own & (cameras[near] == cameras[asked])).any()
     (tmp_path / "Market-1501-v15.09.15" / "query" / "x.jpg").write_bytes(b"")
     with pytest.raises(ValueError, match="not named as published, as in 0002_c1s1_"):
         reader(tmp_path, min_images=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from src.datasets.splits import Queries
 from src.evaluation import Search, retrieval
 from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, groups_of, top_columns
 
@@ -122,10 +123,10 @@ def test_queries_by_cameras_search_a_gallery_as_in_words(map_at, tile):
     roles = RNG.choice(["query", "gallery", "both"], len(x), p=[0.3, 0.6, 0.1])
     cameras = RNG.choice(["1", "2", "3"], len(x))
     ranks = (1, 3, 20)
-    found = retrieval(x, y, Search(roles, cameras, ranks, map_at), tile).metrics
+    found = retrieval(x, y, Search(Queries(roles, cameras), ranks, map_at), tile).metrics
     expected = searched_by_hand(x, y, roles, cameras, ranks, map_at)
     assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
-    without = retrieval(x, y, Search(roles, None, ranks, map_at), tile).metrics
+    without = retrieval(x, y, Search(Queries(roles), ranks, map_at), tile).metrics
     alike = searched_by_hand(x, y, roles, np.arange(len(x)), ranks, map_at)
     assert {name: without[name] for name in alike} == pytest.approx(alike, abs=1e-6)
     assert found["map_at_r"] != without["map_at_r"]
@@ -133,7 +134,9 @@ def test_queries_by_cameras_search_a_gallery_as_in_words(map_at, tile):
 
 def test_what_does_not_count_for_a_query_is_not_among_its_neighbours():
     x = torch.randn(4, 3, generator=torch.Generator().manual_seed(0))
-    search = Search(np.array(["query", "gallery", "gallery", "gallery"]), np.array([1, 1, 1, 2]))
+    search = Search(
+        Queries(np.array(["query", "gallery", "gallery", "gallery"]), np.array([1, 1, 1, 2]))
+    )
     nearest = retrieval(x, torch.tensor([0, 0, 1, 0]), search).nearest[0].tolist()
     assert sorted(nearest[:2]) == [2, 3] and nearest[2:] == [-1]
 
@@ -155,16 +158,16 @@ def test_average_precision_of_a_whole_ranking_is_scikit_learns():
 def test_metrics_without_a_group_of_classes_are_those_of_a_search_without_them(roles):
     x, y = clusters(RNG.integers(2, 12, 70))
     given = [RNG.choice(["query", "gallery", "both"], len(x)), RNG.choice(5, len(x))]
-    given = given if roles else [None, None]
-    search = Search(*given, (1, 3, 10), 7, left_out=True)
+    queries = Queries(*given) if roles else None
+    search = Search(queries, (1, 3, 10), 7, left_out=True)
     found = retrieval(x, y, search)
     group, count = groups_of(y, search)
     assert count == 40 and {len(values) for values in found.left_out.values()} == {40}
     assert all(len(group[y == label].unique()) == 1 for label in y.unique())
     for left_out in range(count):
         stay = group != left_out
-        kept = [None if values is None else values[stay.numpy()] for values in given]
-        alone = retrieval(x[stay], y[stay], Search(*kept, (1, 3, 10), 7)).metrics
+        kept = Search(queries and queries.pick(stay.numpy()), (1, 3, 10), 7)
+        alone = retrieval(x[stay], y[stay], kept).metrics
         ours = {name: values[left_out] for name, values in found.left_out.items()}
         assert ours == pytest.approx(alone, abs=1e-6)
 
@@ -173,7 +176,7 @@ def test_every_group_of_classes_that_is_left_out_has_queries():
     """Three classes ask, of forty."""
     y = torch.arange(40).repeat_interleave(3)
     roles = np.where((y.numpy() < 3) & (np.arange(120) % 3 == 0), "query", "gallery")
-    search = Search(roles, left_out=True)
+    search = Search(Queries(roles), left_out=True)
     group, count = groups_of(y, search)
     assert count == 3 and sorted(group[roles == "query"].tolist()) == [0, 1, 2]
     assert all(len(group[y == label].unique()) == 1 for label in range(40))

@@ -57,7 +57,7 @@ def test_queries_search_the_gallery_by_the_ranks_that_were_asked_for(features, t
     found = summary_of(run.folder)
     test = run.data(run.config).test
     x = run.embed(test)
-    expected = retrieval(x, test.labels, Search(test.roles, None, (1, 3, 100), 4)).metrics
+    expected = retrieval(x, test.labels, Search(test.queries, (1, 3, 100), 4)).metrics
     assert expected["recall_at_100"] == 1 and "recall_at_5" not in found["metrics"]
     for name, value in expected.items():
         assert found["metrics"][name] == pytest.approx(value, abs=1e-6)
@@ -100,7 +100,7 @@ def test_a_run_says_how_often_nobody_is_taken_for_somebody(features, tmp_path, c
     done = run.data(run.config)
     write_embeddings(tmp_path / "all.npz", embedded(run, {"train": done.train, "test": done.test}))
     roles = np.load(tmp_path / "all.npz")["roles"]
-    assert roles.tolist() == [""] * len(done.train) + done.test.roles.tolist()
+    assert roles.tolist() == [""] * len(done.train) + done.test.queries.roles.tolist()
     capsys.readouterr()
     again = evaluate_run(run, run.config)
     print_evaluation(run.config, again, tmp_path / "out")
@@ -171,7 +171,7 @@ def test_a_column_of_cameras_counts_beside_roles_only(tmp_path):
         Image.fromarray(np.full((8, 8), row, np.uint8)).save(tmp_path / f"{row}.png")
     (tmp_path / "t.csv").write_text("\n".join(["path,label,camera", *rows]))
     found = manifest(tmp_path, file="t.csv")
-    assert found.test.cameras is None and "camera" in found.notes[0]
+    assert found.test.queries is None and "camera" in found.notes[0]
     with pytest.raises(ValueError, match="camera_column=label: it counts beside a column of roles"):
         manifest(tmp_path, file="t.csv", camera_column="label")
 
@@ -192,8 +192,8 @@ def test_a_table_says_roles_and_cameras(tmp_path):
     rows = [row if row[-1] != "," or "train" in row else row + "0" for row in rows]
     (tmp_path / "t.csv").write_text("\n".join(rows))
     data = load(manifest, tmp_path, device="cpu", file="t.csv")
-    assert data.test.roles.tolist() == ["query", "gallery", "gallery", "gallery"] * 3
-    assert data.test.cameras.tolist() == ["0", "1", "0", "1"] * 3 and data.train.roles is None
+    assert data.test.queries.roles.tolist() == ["query", "gallery", "gallery", "gallery"] * 3
+    assert data.test.queries.cameras.tolist() == ["0", "1", "0", "1"] * 3 and data.train.queries is None
     assert not any("not used" in note for note in data.notes)
     (tmp_path / "t.csv").write_text("\n".join(rows).replace(",query,", ",probe,", 1))
     with pytest.raises(ValueError, match="line 14: role 'probe', expected one of query, gallery, both"):
