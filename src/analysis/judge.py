@@ -99,8 +99,8 @@ def identified(found: Side, probes: Probes) -> Side:
     for weights in probes.redrawn():
         draws.append(probes.metrics(weights))
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
-    found.draws, found.drawn = by_metric(draws), len(np.unique(probes.classes))
-    if found.draws:
-        found.thresholds = for_new_classes(found.thresholds, passing)
+    kinds = (probes.classes[mask] for mask in (enrolled, ~enrolled))
+    found.draws, found.drawn = by_metric(draws), min(len(np.unique(kind)) for kind in kinds)
+    found.thresholds = for_new_classes(found.thresholds, passing, found.drawn)
     found.curve = probes.curve()
     return found

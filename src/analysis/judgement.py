@@ -14,7 +14,7 @@ from rich.table import Table
 
 from ..durable import write_text
 from ..evaluation import metric_named
-from ..evaluation.weighted import Curve
+from ..evaluation.weighted import ENOUGH, Curve
 from ..words import counted
 from .other_classes import jackknife_variance
 from .phrases import INTERVAL, difference_text, interval_text, number, signed_ends
@@ -110,11 +110,13 @@ def threshold_at(rate: str, scores: np.ndarray, known: np.ndarray, right: np.nda
     return Threshold(rate, cut, float(above[~known].mean()), float((above & right)[known].mean()))
 
 
-def for_new_classes(thresholds: list[Threshold], passing: list[list[float]]) -> list[Threshold]:
-    """Thresholds with the false accept rate that is exceeded for few other classes; `passing` are the
-    rates at each threshold, for many draws of classes."""
-    if not thresholds:
-        return []
+def for_new_classes(
+    thresholds: list[Threshold], passing: list[list[float]], classes: int
+) -> list[Threshold]:
+    """Thresholds with the false accept rate that other classes exceed with a probability of 5%.
+    `passing` are the rates at each threshold, for draws of so many classes; too few change nothing."""
+    if not thresholds or classes <= FEWEST_DEGREES or len(passing) < ENOUGH:
+        return thresholds
     highest = np.quantile(np.array(passing), CONFIDENCE, axis=0)
     both = zip(thresholds, highest, strict=True)
     return [one._replace(far_elsewhere=float(high)) for one, high in both]

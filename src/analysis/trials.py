@@ -156,12 +156,10 @@ def judged(
         bands.append(true_accepts(*both, shares))
         total = weights.sum(where=~own)
         accepted.append([weights[those].sum() / total for those in rows])
-    known = by_metric(draws)
-    if known:
-        thresholds = for_new_classes(thresholds, accepted)
+    known, drawn = by_metric(draws), len(np.unique(np.concatenate(classes)))
+    thresholds = for_new_classes(thresholds, accepted, drawn)
     far, tar = (each.numpy() for each in roc(scores.cosines, scores.same))
     curve = Curve.of(shares, true_accepts(far, tar, shares), bands)
-    drawn = len(np.unique(np.concatenate(classes)))
     return Side(name, metrics, draws=known, drawn=drawn, thresholds=thresholds, curve=curve)
 
 

@@ -120,7 +120,7 @@ MOST_COMPARED = 2**15  # prototypes: all pairs of more would take longer than th
 class Evaluated(NamedTuple):
     """The result of an evaluation: `metrics` by name, and the details of those that were computed;
     `left_out`, some metrics (G,) without each group of classes, by name, if the search asked for them.
-    `probes` are the queries of a search to some of which nothing in the gallery is relevant."""
+    `probes` are the queries, if some of them have no match in the gallery."""
 
     metrics: dict[str, float]
     closed: ClosedSet | None = None

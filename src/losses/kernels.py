@@ -1,5 +1,5 @@
-"""What tiles of classes compute on a GPU, in Triton: a product together with what is made of it, so that
-logits are not written to memory to be read again.
+"""Triton kernels for the loss in tiles of classes. Each fuses a matrix product with the step after it,
+so that logits are never stored.
 
 The kernels are for losses whose non-targets' logits are cosines times one scale. Each computes blocks of
 logits, of x (B, D), rows of W (C, D), and `columns` (C,): the scale over each row's length.

@@ -2,9 +2,10 @@
 
 A first pass over the tiles sums up each sample's log-sum-exp, a second one computes each tile again and
 with it the gradients. That is four products of B×C×D in place of three, and memory for one tile; the
-hardest non-targets of Inter-TopK take a fifth product to find. What a member does to targets is
-differentiated by autograd on B numbers, what it does to non-targets on a tile. The length of a class's
-weights is folded into the columns, so there is no second copy of W.
+hardest non-targets of Inter-TopK, and AdaCos's dynamic scale in training, take one product more each.
+What a member does to targets is differentiated by autograd on B numbers, what it does to non-targets on
+a tile. The length of a class's weights, and the scale where it is all that a member does to non-targets,
+are folded into the columns, so there is no second copy of W.
 """
 
 import math

@@ -110,5 +110,5 @@ def _neighbours_figure(results: Results, title: str) -> Figure:
         results.neighbours_right,
         results.classes[of_query].tolist(),
         results.classes[of_neighbours].tolist(),
-        f"{title}\n{subtitle}; blue: of the query's class",
+        f"{title}\n{subtitle}; blue: relevant",
     )

@@ -98,14 +98,14 @@ def plot_det(curves: dict[str, Curve], false: str, missed: str, title: str = "")
 def plot_neighbours(
     queries: np.ndarray,
     neighbours: np.ndarray,
-    same_class: np.ndarray,
+    relevant: np.ndarray,
     query_classes: list[str],
     neighbour_classes: list[list[str]],
     title: str = "",
 ) -> Figure:
     """A row per query: the name of its class, its image (Q, height, width, channels), and the images of
-    its neighbours (Q, K, height, width, channels), nearest first, framed by whether they are of the
-    `same_class` (Q, K) as the query, with the names of other classes below."""
+    its neighbours (Q, K, height, width, channels), nearest first, framed by whether they are `relevant`
+    (Q, K), with the names of the others' classes below."""
     count, columns = neighbours.shape[:2]
     brightest = max(1, int(max(queries.max(), neighbours.max())))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
@@ -120,7 +120,7 @@ def plot_neighbours(
                 if column == 0:
                     frame = QUERY_FRAME
                 else:
-                    right = same_class[row, column - 1]
+                    right = relevant[row, column - 1]
                     frame = SAME_FRAME if right else OTHER_FRAME
                     name = "" if right else lines_of(neighbour_classes[row][column - 1], 15)
                     axes.set_xlabel(name, fontsize=6, labelpad=2)

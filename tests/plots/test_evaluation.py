@@ -66,7 +66,7 @@ def test_without_two_samples_of_a_class_there_are_no_neighbours_or_pairs():
 )
 def test_half_of_the_queries_went_wrong_if_any_did(spread, subtitle):
     fig = figures_of("open_set", split_of(5), spread)["neighbours"]
-    assert fig.get_suptitle().splitlines()[1] == f"{subtitle}; blue: of the query's class"
+    assert fig.get_suptitle().splitlines()[1] == f"{subtitle}; blue: relevant"
     rows = 8 if "did not" in subtitle else 4
     assert len(fig.axes) == rows * 9
 
