@@ -20,6 +20,7 @@ from .datasets.embeddings import FEATURE_FILES
 from .datasets.files import left_out, name_some
 from .errors import UserError, user_errors_in_one_line
 from .evaluation import metric_named, metrics_of
+from .evaluation.geometry import GEOMETRY_METRICS
 from .evaluation.retrieval import RANKS
 from .foreign import own_folder
 from .run.build import check_config
@@ -178,7 +179,7 @@ def print_evaluation(config: Config, evaluation: Evaluation, out: Path) -> None:
     for metric in (*known, *(each for each in side.metrics if each not in known)):
         value = side.metrics.get(metric)
         if value is None:
-            shown = "not measured"
+            shown = "not measured" if metric in GEOMETRY_METRICS else "too few pairs or folds"
         else:
             angle = metric_named(metric).unit == "angle"
             shown = f"{value * metric_named(metric).display_factor:.2f}°" if angle else f"{value:.4f}"
