@@ -47,6 +47,11 @@ def read_all(
     ]
     if len(given) == 2:
         given[1] = in_order(paths, *given)
+    listed = given[0].queries and given[0].queries.relevant is not None
+    if templates and listed and not unlabelled:
+        raise UserError(
+            f"{paths[0]}: its array relevant is of samples, not of templates: leave out --templates"
+        )
     if templates:
         given = [pooled(path, one, templates) for path, one in zip(paths, given, strict=True)]
     return given
@@ -69,8 +74,8 @@ def read(path: Path, labels: Path | None, unlabelled: bool = False) -> Given:
 
 
 def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
-    """The second file's samples in the order of the first's, whose lists of what is relevant count.
-    Raises UserError unless they are the same."""
+    """The second file's samples in the order of the first's. Raises UserError unless they are the
+    same."""
     names, other_names = first.names, second.names
     named = names is not None and other_names is not None and len(set(names)) == len(names)
     if named and set(names) != set(other_names):
@@ -104,6 +109,14 @@ def in_order(paths: Sequence[Path], first: Given, second: Given) -> Given:
                 f"{paths[1]}: sample {row} is of {what} {other[row]}, in {paths[0]} of {mine[row]}: two "
                 "encoders are judged by the same samples in the same order, or with the same names"
             )
+    mine, other = (one.queries and one.queries.relevant for one in (first, second))
+    if mine is not None or other is not None:
+        lists = (set() if rows is None else set(map(tuple, rows.tolist())) for rows in (mine, other))
+        if len(set.symmetric_difference(*lists)):
+            raise UserError(
+                f"{paths[0]} and {paths[1]} list different samples as relevant: two encoders are judged "
+                "by the same lists"
+            )
     return second
 
 
@@ -113,10 +126,6 @@ def pooled(path: Path, given: Given, file: Path) -> Given:
     if there is one; then the mean over media (IJB-B, Whitelam et al. 2017)."""
     if given.names is None:
         raise UserError(f"{path}: has no array names (N,), by which templates name its samples")
-    if given.queries and given.queries.relevant is not None:
-        raise UserError(
-            f"{path}: lists samples that are relevant, and no templates: leave out --templates"
-        )
     try:
         found = read_templates(file, given.names)
         labels = label_of_templates(found, given.labels)

@@ -44,7 +44,8 @@ def judge(
     given = read_all(paths, labels, templates)
     truth = given[0].labels
     classes, place = np.unique(truth, return_inverse=True)
-    if len(classes) < 2:
+    listed = given[0].queries and given[0].queries.relevant is not None
+    if len(classes) < 2 and not listed:
         raise UserError(
             f"{paths[0]}: all samples are of class {classes[0]}, so there is none to confuse"
         )
@@ -99,8 +100,7 @@ def identified(found: Side, probes: Probes) -> Side:
     for weights in probes.redrawn():
         draws.append(probes.metrics(weights))
         passing.append([weights[those].sum() / weights[~enrolled].sum() for those in above])
-    kinds = (probes.classes[mask] for mask in (enrolled, ~enrolled))
-    found.draws, found.drawn = by_metric(draws), min(len(np.unique(kind)) for kind in kinds)
+    found.draws, found.drawn = by_metric(draws), probes.drawn
     found.thresholds = for_new_classes(found.thresholds, passing, found.drawn)
     found.curve = probes.curve()
     return found

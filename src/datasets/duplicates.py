@@ -116,7 +116,8 @@ def copies_of(parts: Mapping[str, Labelled], rows: np.ndarray, which: np.ndarray
         first += len(part.labels)
         copies.splits.extend([split] * len(own))
         labels = part.labels[own].tolist()
-        copies.labels.extend(part.classes[label] if part.pairs is None else None for label in labels)
+        listed = part.pairs is not None or (part.queries and part.queries.relevant is not None)
+        copies.labels.extend(None if listed else part.classes[label] for label in labels)
         named = part.names is not None
         copies.names.extend(
             part.names[own].tolist() if named else [f"{IN_WORDS[split]} image {row}" for row in own]

@@ -19,6 +19,7 @@ FPIRS = ("1e-1", "1e-2", "1e-3")
 IDENTIFICATION_METRICS = by_name(
     *(Metric.share(f"fnir_at_fpir_{rate}", "queries", higher_is_better=False) for rate in FPIRS)
 )
+FEWEST_CLASSES = 6  # draws of fewer say nothing
 
 
 class Probes:
@@ -55,6 +56,12 @@ class Probes:
             for rate in self.supported()
         }
 
+    @property
+    def drawn(self) -> int:
+        """How many classes are drawn anew, of enrolled or of unenrolled probes, whichever are fewer."""
+        kinds = self.classes[self.enrolled], self.classes[~self.enrolled]
+        return min(len(np.unique(kind)) for kind in kinds)
+
     def redrawn(self) -> Iterator[np.ndarray]:
         """Yield how often each probe (P,) counts if the classes are drawn anew; draws without a probe of
         either kind are left out."""
@@ -66,7 +73,8 @@ class Probes:
         """Return 1 − FNIR over FPIR."""
         fpir = np.geomspace(FALSE_ACCEPTS / (~self.enrolled).sum(), 1, CURVE_POINTS)
         own = true_accepts(*self.rates(), fpir)
-        draws = [true_accepts(*self.rates(weights), fpir) for weights in self.redrawn()]
+        redrawn = self.redrawn() if self.drawn >= FEWEST_CLASSES else ()
+        draws = [true_accepts(*self.rates(weights), fpir) for weights in redrawn]
         return Curve.of(fpir, own, draws)
 
 
@@ -78,5 +86,6 @@ def probes_of(retrieved: Retrieval, labels: Tensor, search: Search) -> Probes | 
     queries = search.rows("query").to(labels.device)
     enrolled, right = retrieved.per_query[queries, 0].isfinite(), retrieved.right[queries, 0]
     found = retrieved.cosine[queries], enrolled, right, joined_classes(labels, search)[queries]
-    probes = Probes(*(values.cpu().numpy() for values in found))
-    return probes if probes.supported() and enrolled.any() else None
+    compared = found[0].isfinite()  # with anything in the gallery
+    probes = Probes(*(values[compared].cpu().numpy() for values in found))
+    return probes if probes.supported() and probes.enrolled.any() else None

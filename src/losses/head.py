@@ -11,7 +11,6 @@ margins are radians. Everything here runs in at least float32, whatever autocast
 import functools
 import inspect
 import math
-from importlib.util import find_spec
 from typing import Literal
 
 import torch
@@ -294,13 +293,11 @@ class CosineHead(Head):
         self.sample_rate, self.sample = sample_rate, None
 
     def check_kernels(self) -> None:
-        """Raise BadArgument unless the loss can be computed by kernels, and these can be had."""
+        """Raise BadArgument unless the loss can be computed by kernels."""
         if not (self.can_be_tiled and self.others_scaled and self.centres == 1):
             why = f"{type(self).__name__}, as it is, does more to other classes than to scale them: "
         elif self.learnable_scale:
             why = "they do not differentiate a learnable scale: "
-        elif not find_spec("triton"):
-            why = "triton is missing, pip install triton, or "
         else:
             return
         raise BadArgument("tiling", "triton", why + "use auto")
@@ -350,7 +347,7 @@ class CosineHead(Head):
         """Return the size of the tiles for B embeddings, C classes and a kind of device; None where the
         loss is not tiled."""
         if self.tiling == "triton":
-            return max(1, WRITTEN // batch)
+            return max(1, WRITTEN // max(batch, self.weight.shape[-1]))  # rows of W are as large
         if self.sampling or not self.shard.alone:
             return self.tiling if isinstance(self.tiling, int) else TILE
         if self.tiling != "auto":

@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor, nn
@@ -249,9 +250,12 @@ def begin_to_build(config: Config, fetch: bool, precision: str | None = None):
 
 def check_step(config: Config, head: Head) -> None:
     """Raise BadKey for what a step of this head cannot do, by one process or by several."""
-    if getattr(head, "tiling", None) == "triton" and head.weight.device.type != "cuda":
-        why = f"runs on an NVIDIA GPU, not on {head.weight.device.type}: use auto"
-        raise BadKey("loss.tiling", "triton", why)
+    if getattr(head, "tiling", None) == "triton":
+        kind = head.weight.device.type
+        if kind != "cuda":
+            raise BadKey("loss.tiling", "triton", f"runs on an NVIDIA GPU, not on {kind}: use auto")
+        if not find_spec("triton"):
+            raise BadKey("loss.tiling", "triton", "triton is missing, pip install triton, or use auto")
     parts = config.device.class_parallel or getattr(head, "sample_rate", 1) < 1
     if parts and not states_are_of_weights(config):
         target = config.optimizer.target

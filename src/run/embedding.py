@@ -197,6 +197,8 @@ def write_embeddings(out: Path, images: Embedded) -> None:
     if any(split.queries for split in splits):  # what is trained on has none
         queries = [split.queries or Queries(np.full(len(split), "")) for split in splits]
         arrays["roles"] = np.concatenate([each.roles for each in queries])
+        if len(splits) > 1:
+            arrays["splits"] = np.array(images.split_names)
         if any(each.cameras is not None for each in queries):
             arrays["cameras"] = np.concatenate(
                 [

@@ -279,3 +279,14 @@ def test_lists_are_of_samples_and_not_of_templates(written, tmp_path):
     path = written(role=some_roles(), relevant=np.array([[0, 2]]))[0]
     with pytest.raises(UserError, match="leave out --templates"):
         judge([path], templates=table_of(tmp_path / "t.csv", ["0_0,t,m"]))
+
+
+def test_two_files_that_list_different_answers_are_refused(written):
+    roles = some_roles()
+    lists = np.array([[3, 0], [4, 1], [9, 6], [10, 7]])
+    paths = written(role=roles, relevant=lists)
+    kept = dict(np.load(paths[1]))
+    judge(paths)
+    np.savez(paths[1], **kept | {"relevant": lists[:3]})
+    with pytest.raises(UserError, match="list different samples as relevant"):
+        judge(paths)

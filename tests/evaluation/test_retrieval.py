@@ -6,6 +6,7 @@ import torch
 
 from src.datasets.splits import Queries
 from src.evaluation import Search, retrieval
+from src.evaluation.identification import probes_of
 from src.evaluation.retrieval import BLOCK, RANKS, RETRIEVAL_METRICS, groups_of, top_columns
 
 RNG = np.random.default_rng(0)
@@ -181,3 +182,12 @@ def test_every_group_of_classes_that_is_left_out_has_queries():
     assert count == 3 and sorted(group[roles == "query"].tolist()) == [0, 1, 2]
     assert all(len(group[y == label].unique()) == 1 for label in range(40))
     assert group.unique().tolist() == [0, 1, 2]
+
+
+def test_queries_with_nothing_to_compare_with_are_no_probes():
+    """The whole gallery is of their class and camera, but one enrolled query's camera is another."""
+    y, roles = torch.zeros(131, dtype=torch.int64), np.array(["gallery"] * 10 + ["query"] * 121)
+    search = Search(Queries(roles, np.array([1] * 130 + [2])))
+    found = retrieval(torch.randn(131, 4), y, search)
+    assert found.metrics and int(found.cosine.isneginf().sum()) == 120
+    assert probes_of(found, y, search) is None

@@ -101,6 +101,7 @@ def test_a_run_says_how_often_nobody_is_taken_for_somebody(features, tmp_path, c
     write_embeddings(tmp_path / "all.npz", embedded(run, {"train": done.train, "test": done.test}))
     roles = np.load(tmp_path / "all.npz")["roles"]
     assert roles.tolist() == [""] * len(done.train) + done.test.queries.roles.tolist()
+    assert judge([tmp_path / "all.npz"]).metrics["all.npz"][metric] == pytest.approx(found, abs=1e-6)
     capsys.readouterr()
     again = evaluate_run(run, run.config)
     print_evaluation(run.config, again, tmp_path / "out")
