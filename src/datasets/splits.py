@@ -27,9 +27,9 @@ class Pairs(NamedTuple):
 
 
 class Queries(NamedTuple):
-    """What searches what: the `roles` (N,) of samples, query, gallery or both; the `cameras` (N,), if
-    they are known; and rows (P, 2) of a query and a sample that is `relevant` to it, if lists say so and
-    not the classes."""
+    """The queries of a test, and the gallery that they search: the `roles` (N,) of samples, query,
+    gallery or both; the `cameras` (N,), if they are known; and rows (P, 2) of a query and a sample that
+    is `relevant` to it, if lists say so and not the classes."""
 
     roles: np.ndarray
     cameras: np.ndarray | None = None

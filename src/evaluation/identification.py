@@ -58,7 +58,7 @@ class Probes:
 
     @property
     def drawn(self) -> int:
-        """How many classes are drawn anew, of enrolled or of unenrolled probes, whichever are fewer."""
+        """The number of classes of enrolled or of unenrolled probes, whichever are fewer."""
         kinds = self.classes[self.enrolled], self.classes[~self.enrolled]
         return min(len(np.unique(kind)) for kind in kinds)
 

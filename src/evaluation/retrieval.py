@@ -49,9 +49,9 @@ class Search:
     """A search: its queries and gallery, and what is measured.
 
     Args:
-        queries: what searches what; None: every sample searches all others. Samples of a query's class
-            and camera do not count for it, as in the re-identification of persons. Relevant to a query
-            are samples of its class, or those that are listed.
+        queries: the queries and their gallery; None: every sample searches all others. Samples of a
+            query's class and camera do not count for it, as in the re-identification of persons.
+            Relevant to a query are samples of its class, or those that are listed.
         ranks: k of Recall@k, each from 1.
         map_at: K of mAP@K; None: not measured.
         left_out: measure also without each of up to 40 groups of classes, which then neither ask nor are
@@ -138,8 +138,7 @@ class Relevance:
             self.count = of_class - torch.bincount(seen[gallery], minlength=int(seen.max()) + 1)[seen]
 
     def __call__(self, queries: Tensor, samples: Tensor) -> Tensor:
-        """Whether `samples` (n, K), rows of the gallery, are relevant (n, K) to each of the queries
-        (n,)."""
+        """Return which `samples` (n, K), rows of the gallery, are relevant to the queries (n,)."""
         if self.listed is None:
             return self.labels[samples] == self.labels[queries, None]
         if not len(self.listed):

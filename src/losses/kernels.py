@@ -129,7 +129,7 @@ def _slopes(
 
 
 def _precision() -> str:
-    """How float32 is multiplied: as torch does it."""
+    """Return the precision of products of float32, which is torch's."""
     return "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
 
 
